@@ -1,0 +1,38 @@
+# A thin layer over `python -m minitransformer`, which does the same without make.
+# QUICK=1, STEP=1 and TEXT=file reach it through the environment.
+PYTHON ?= python3
+RUN := $(PYTHON) -m minitransformer
+
+.DEFAULT_GOAL := help
+.PHONY: help lessons test parity bench data tokenizer lint
+
+help:  ## print this list
+	@echo "make lesson-3    run lesson 3 (any lesson's number)"
+	@sed -n 's/^\([a-z]*\):  ## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do \
+		printf 'make %-12s%s\n' "$$name" "$$text"; done
+	@echo "With a lesson: QUICK=1 a smoke run, STEP=1 wait for Enter before each step, TEXT=file your own text."
+	@echo "PYTHON=python3.12 names another Python; ARGS='-k attention' goes to pytest."
+
+lesson-%:
+	@$(RUN) lesson $*
+
+lessons:  ## list the lessons
+	@$(RUN) lessons
+
+test:  ## run the tests
+	@$(RUN) test $(ARGS)
+
+parity:  ## run the slow tests and those against other libraries
+	@$(RUN) parity $(ARGS)
+
+bench:  ## measure speed and memory beside other libraries
+	@$(RUN) bench
+
+data:  ## write the tiny world's data again
+	@$(RUN) data
+
+tokenizer:  ## train the tokenizer again
+	@$(RUN) tokenizer
+
+lint:  ## check the code with ruff
+	@$(RUN) lint

@@ -1,0 +1,120 @@
+"""The command line: `python -m minitransformer lesson 3`. The Makefile is a thin layer over it."""
+
+import argparse
+import errno
+import os
+import subprocess
+import sys
+
+from minitransformer import bootstrap
+from minitransformer.errors import UserError
+
+
+def lesson_number(text: str) -> int:
+    """Read a lesson's number, for argparse."""
+    if not text.isdecimal():
+        message = f"{text!r} is not a lesson's number; make lessons lists them"
+        raise argparse.ArgumentTypeError(message)
+    return int(text)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Describe the commands."""
+    top = argparse.ArgumentParser(
+        prog="python -m minitransformer", allow_abbrev=False,
+        description="Transformers and parameter-efficient tuning, small enough to read.",
+    )  # fmt: skip
+    commands = top.add_subparsers(dest="command", metavar="command")
+    commands.required = True
+
+    def add(name: str, text: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+
+    lesson = add("lesson", "run a lesson")
+    lesson.add_argument("number", type=lesson_number, metavar="N", help="the lesson's number")
+    lesson.add_argument("--quick", action="store_true", help="a shortened smoke run (also QUICK=1)")
+    lesson.add_argument("--step", action="store_true", help="wait for Enter before each step (also STEP=1)")
+    lesson.add_argument(
+        "--text", metavar="FILE", default=os.environ.get("TEXT") or None,
+        help="train on a text of your own, in the lessons that train a GPT (also TEXT=FILE)",
+    )  # fmt: skip
+    add("lessons", "list the lessons")
+    add("test", "run the tests; further arguments go to pytest, such as -k attention")
+    add("parity", "run the slow tests and those against the transformers and peft libraries")
+    add("bench", "measure speed and memory beside other libraries")
+    add("data", "write the tiny world's data to data/ again")
+    add("tokenizer", "train data/tokenizer.tiktoken again")
+    add("lint", "check the code with ruff")
+    return top
+
+
+EXTRAS = {"parity": ("parity",), "bench": ("parity",), "lint": ("dev",)}
+
+
+def dispatch(arguments: argparse.Namespace, pytest_arguments: "list[str]") -> int:
+    """Run one command in a Python that has the requirements; gives the exit code.
+
+    Each command imports what it needs itself, so that a lesson's first line does not wait for PyTorch.
+    """
+    bootstrap.ensure(EXTRAS.get(arguments.command, ()))
+    if arguments.command == "lesson":
+        from minitransformer import course, show
+
+        quick = arguments.quick or show.switched_on("QUICK")
+        step = arguments.step or show.switched_on("STEP")
+        course.run(arguments.number, quick=quick, step=step, text=arguments.text)
+    elif arguments.command == "lessons":
+        from minitransformer import course
+
+        course.print_list()
+    elif arguments.command in ("test", "parity"):
+        marked = ["-m", "parity or slow"] if arguments.command == "parity" else []
+        command = [sys.executable, "-m", "pytest", *marked, *pytest_arguments]
+        return subprocess.call(command, cwd=str(bootstrap.ROOT))
+    elif arguments.command == "lint":
+        return subprocess.call([sys.executable, "-m", "ruff", "check", "."], cwd=str(bootstrap.ROOT))
+    elif arguments.command == "bench":
+        from minitransformer import bench
+
+        bench.main()
+    elif arguments.command == "data":
+        from minitransformer import tinyworld
+
+        tinyworld.write(bootstrap.ROOT / "data")
+    elif arguments.command == "tokenizer":
+        from minitransformer import tokenizer
+
+        tokenizer.main()
+    return 0
+
+
+def main() -> int:
+    """Run the command line; a mistake of the user's or a full disk ends in a sentence, not a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a terminal that lacks a character shows "?" for it
+            stream.reconfigure(line_buffering=True, errors="replace")
+    try:
+        arguments, rest = parser().parse_known_args()
+        if rest and arguments.command not in ("test", "parity"):
+            parser().error("unrecognized arguments: " + " ".join(rest))
+        return dispatch(arguments, rest)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        # 2 for a number that names no lesson, as argparse has it for a word that names no command
+        return 2 if type(error).__name__ == "NoSuchLesson" else 1
+    except KeyboardInterrupt:
+        print("\nStopped.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader, say `head`, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = f" ({error.filename})" if error.filename else ""
+        print(f"The disk is full{where}. Make room and run the command again.", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

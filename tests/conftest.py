@@ -1,0 +1,70 @@
+"""What several test files share."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+LESSON = '''"""A first lesson
+
+question: What is two and two?
+minutes: 0.5
+documents: 004 §2.2 自注意力机制;
+  003 §3.1 Problem Statement
+needs: nothing
+"""
+
+# %% Adding
+# Prose about **adding** (加法 addition).
+#
+#     2 + 2 = 4
+
+total = 2 + 2
+print("total", total)
+
+# %%
+print("again", total)
+
+# %% Hidden tags=["hide-input"]
+# Only the outcome is seen.
+print("doubled", 2 * total)
+'''
+
+
+@pytest.fixture(autouse=True)
+def _no_settings(monkeypatch):
+    """The settings of whoever runs the tests (QUICK=1 make test) must not change what they see."""
+    for variable in ("QUICK", "STEP", "TEXT", "MINITRANSFORMER_TEXT", "MINITRANSFORMER_INSTALLED"):
+        monkeypatch.delenv(variable, raising=False)
+
+
+@pytest.fixture
+def course_root(tmp_path, monkeypatch):
+    """An empty course in a temporary folder; gives a function that writes a lesson into it."""
+    from minitransformer import course, show
+
+    (tmp_path / "lessons").mkdir()
+    monkeypatch.setattr(course, "ROOT", tmp_path)
+    monkeypatch.setattr(show, "ROOT", tmp_path)
+    monkeypatch.setattr(show, "QUICK", False)
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def write(number: int = 1, text: str = LESSON, slug: str = "try") -> Path:
+        path = tmp_path / "lessons" / f"lesson_{number:02}_{slug}.py"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+def command_line(*arguments: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess:
+    """Run `python -m minitransformer …` as a user would."""
+    return subprocess.run(
+        [sys.executable, "-m", "minitransformer", *arguments],
+        cwd=cwd, env={**os.environ, **environment}, capture_output=True, encoding="utf-8", timeout=120,
+        stdin=subprocess.DEVNULL,
+    )  # fmt: skip

@@ -1,0 +1,202 @@
+"""The repository keeps its own promises: README, shapes in comments, arrows between modules, nothing private."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from minitransformer import bootstrap, course
+from tests.conftest import ROOT
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+CODE = sorted([*(ROOT / "minitransformer").rglob("*.py"), *(ROOT / "lessons").glob("*.py")])
+KEY = set("BTSPHDCV")
+
+# From top to bottom; a module may import what stands in its own line or below. A name stands for a whole folder too.
+LAYERS = [
+    {"__main__", "course", "bench"},
+    {"show", "bootstrap"},
+    {"tuning"},
+    {"pretrained"},
+    {"training", "sampling", "beam", "objectives", "checkpoint"},
+    {"gpt", "bert", "seq2seq", "bigram"},
+    {"attention", "layers"},
+    {"tokenizer", "datasets", "tinyworld"},
+    {"errors"},
+]
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+
+
+def where(path: Path, line: int) -> str:
+    return f"{path.relative_to(ROOT).as_posix()}:{line}"
+
+
+def repository_files() -> list[Path]:
+    """What is, or would be, committed."""
+    git = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    try:
+        listed = subprocess.run(git, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
+    except (OSError, subprocess.CalledProcessError):  # a copy without git
+        hidden = re.compile(r"\.venv|__pycache__|_cache|\.egg-info|^figures|^\.git/")
+        names = (path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*"))
+        listed = [name for name in names if not hidden.search(name)]
+    return [ROOT / name for name in listed if (ROOT / name).is_file()]
+
+
+# ---------------------------------------------------------------- README
+
+
+def tree_paths() -> list[str]:
+    """The paths in README's tree, whose indentation stands for folders."""
+    tree = re.search(r"## Files\n.*?```\n(.*?)```", README, re.S)[1]
+    folders, paths = [], []
+    for line in tree.splitlines():
+        depth = (len(line) - len(line.lstrip())) // 4
+        name = line.split()[0]
+        folders = [*folders[:depth], name]
+        paths.append("".join(folders))
+    return paths
+
+
+def test_readme_tree_names_what_exists():
+    missing = [path for path in tree_paths() if not (ROOT / path).exists()]
+    assert not missing, f"README.md's tree names {missing}, which do not exist"
+
+
+def test_readme_tree_names_every_module():
+    package = ROOT / "minitransformer"
+    modules = [path.name + "/" * path.is_dir() for path in package.iterdir() if not path.name.startswith("__")]
+    missing = [name for name in modules if f"minitransformer/{name}" not in tree_paths()]
+    assert not missing, f"README.md's tree lacks a line for {missing}"
+
+
+def test_readme_lists_every_lesson_and_no_other():
+    rows = [f"| [{x.number}](lessons/{x.path.name}) | {x.title} | {x.question} |" for x in course.lessons()]
+    listed = re.findall(r"^\| \[\d+\]\(lessons/.*$", README, re.M)
+    assert listed == rows, "README.md's table of lessons should read:\n" + "\n".join(rows)
+
+
+def test_readme_names_every_command():
+    from minitransformer import __main__ as cli
+
+    commands = re.search(r"\{(.*?)\}", cli.parser().format_usage() + cli.parser().format_help())
+    named = commands[1].split(",") if commands else re.findall(r"^    (\w+)  ", cli.parser().format_help(), re.M)
+    assert "lesson" in named, "the test cannot read the command line's help"
+    missing = [name for name in named if not re.search(rf"`make {name}(-N)?`", README)]
+    assert not missing, f"README.md's table of commands lacks {missing}"
+
+
+# ---------------------------------------------------------------- shapes
+
+
+def foreign_names(comment: str, names_in_code: set[str]) -> list[str]:
+    """What a shape comment such as `# (B, H, T, D)` names beyond the key: not numbers, not the code's own names."""
+    foreign = []
+    for group in re.findall(r"\(([^()]*)\)", comment):
+        if not re.fullmatch(r"[\w\s,+\-−*·×/]+", group):
+            continue  # prose
+        words = re.findall(r"[^\W\d]\w*", group)
+        if not any(len(word) == 1 for word in words):
+            continue  # prose, or numbers only
+        foreign += [word for word in words if word not in KEY | names_in_code | {"or"}]
+    return foreign
+
+
+def test_foreign_names():
+    assert foreign_names("# (B or 1, H, P+S, D), (T − 1)", set()) == []
+    assert foreign_names("# (B, n_part, 3*D)", {"n_part"}) == []
+    assert foreign_names("# (B, n_part, L)", set()) == ["n_part", "L"]
+    assert foreign_names("# written aside (see 004 §4.1) and (GPT)", set()) == []
+
+
+@pytest.mark.parametrize("path", CODE, ids=lambda path: path.stem)
+def test_shapes_use_the_letter_key(path):
+    source = path.read_text(encoding="utf-8")
+    # Lower-case names of the code may stand in a shape; capitals are the key's alone.
+    nodes = ast.walk(ast.parse(source))
+    names = {getattr(node, field, None) for node in nodes for field in ("id", "arg", "attr")} - {None}
+    names = {name for name in names if name[0].islower()}
+    wrong = []
+    for number, line in enumerate(source.splitlines(), 1):
+        code, mark, comment = line.partition("  # ")
+        if code.strip() and mark and re.match(r"(\w+ × )?\(", comment):
+            wrong += [f"{where(path, number)}: {name!r} in # {comment}" for name in foreign_names(comment, names)]
+    assert not wrong, "these shapes use letters outside README's key (B T S P H D C V):\n" + "\n".join(wrong)
+
+
+# ---------------------------------------------------------------- arrows
+
+
+def imported(path: Path) -> list[tuple[int, str]]:
+    """Every (line, dotted name) that a file imports, inside functions too."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found += [(node.lineno, alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{where(path, node.lineno)}: write the import out: from minitransformer. …"
+            if node.module == "minitransformer":
+                found += [(node.lineno, f"minitransformer.{alias.name}") for alias in node.names]
+            else:
+                found.append((node.lineno, node.module))
+    return found
+
+
+def module_name(path: Path) -> str:
+    return path.relative_to(ROOT / "minitransformer").parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", [path for path in CODE if "minitransformer" in path.parts], ids=lambda p: p.stem)
+def test_arrows_point_down(path):
+    name = module_name(path)
+    if name == "__init__":
+        assert not imported(path), "minitransformer/__init__.py imports nothing, so that commands start at once"
+        return
+    assert name in LEVEL, f"tests/test_repo.py: add {name} to LAYERS, where it belongs"
+    for line, target in imported(path):
+        package, _, rest = target.partition(".")
+        assert package != "lessons", f"{where(path, line)}: the package must not know that lessons exist"
+        if package == "minitransformer" and rest:
+            other = rest.split(".")[0]
+            assert LEVEL.get(other, -1) >= LEVEL[name], (
+                f"{where(path, line)}: {name} imports {other}, which stands above it; arrows only point down"
+            )
+
+
+@pytest.mark.parametrize("path", CODE, ids=lambda path: path.stem)
+def test_every_import_is_a_declared_requirement(path):
+    pinned = {pin.lower().replace("-", "_") for pin, _ in bootstrap.requirements(("parity",))}
+    for line, target in imported(path):
+        top = target.split(".")[0]
+        known = top in sys.stdlib_module_names or top in pinned | {"minitransformer"}
+        assert known, f"{where(path, line)}: {top} is not pinned in pyproject.toml"
+
+
+# ---------------------------------------------------------------- nothing private
+
+
+def test_no_machine_paths_or_hosts():
+    # Each is written in two halves, or this file would name itself.
+    private = ["/wo" + "rk/", "/ro" + "ot/", "/ho" + "me/", "/op" + "t/", "sha" + "red/", "C:" + "\\Users"]
+    private += ["py" + "pi.org", "pythonho" + "sted", "download." + "pytorch", "registry." + "npmjs"]
+    found = []
+    for path in repository_files():
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            continue  # a checkpoint or a picture
+        for word in private:
+            if word in text:
+                places = re.finditer(rf"(?<!\w){re.escape(word)}", text)
+                found += [f"{where(path, text.count(chr(10), 0, place.start()) + 1)}: {word}" for place in places]
+    assert not found, "these name a place on somebody's machine:\n" + "\n".join(found)
+
+
+def test_ci_runs_what_it_promises():
+    script = (ROOT / ".ci" / "run").read_text()
+    assert "set -euo pipefail" in script
+    for command in ("make test", "make lint", "make parity", "QUICK=1 make"):
+        assert command in script
