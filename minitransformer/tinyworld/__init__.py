@@ -1,0 +1,40 @@
+"""The tiny world: this course's own generator of text, for pretraining and for every task that models are tuned to.
+
+Towns, people, films and weather that exist nowhere, told in simple English (and some Chinese), the same bytes on every
+machine. `documents` streams text to pretrain on, `examples` streams the tasks, `write` makes the committed files.
+"""
+
+from minitransformer.tinyworld.categories import SEEN, UNSEEN
+from minitransformer.tinyworld.dialogue import as_dialogue
+from minitransformer.tinyworld.dice import Dice
+from minitransformer.tinyworld.names import split_of, transliterate
+from minitransformer.tinyworld.styles import STYLES, style_of
+from minitransformer.tinyworld.tables import FIELDS, Table, linearise, parse_table, slot_values
+from minitransformer.tinyworld.tasks import TASKS, Example, examples
+from minitransformer.tinyworld.world import KINDS, MIXES, Document, documents
+from minitransformer.tinyworld.write import SEPARATOR, write
+
+__all__ = [
+    "FIELDS",
+    "KINDS",
+    "MIXES",
+    "SEEN",
+    "SEPARATOR",
+    "STYLES",
+    "TASKS",
+    "UNSEEN",
+    "Dice",
+    "Document",
+    "Example",
+    "Table",
+    "as_dialogue",
+    "documents",
+    "examples",
+    "linearise",
+    "parse_table",
+    "slot_values",
+    "split_of",
+    "style_of",
+    "transliterate",
+    "write",
+]

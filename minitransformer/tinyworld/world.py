@@ -1,0 +1,101 @@
+"""Streams of documents: every kind of text of the tiny world, mixed by weight."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import count
+
+from minitransformer.errors import UserError
+from minitransformer.tinyworld import dialogue, drills, qa, reports, reviews, stories, styles, translation
+from minitransformer.tinyworld.dice import Dice
+from minitransformer.tinyworld.names import SPLITS, Names
+from minitransformer.tinyworld.tables import describe, draw_table, linearise
+
+
+@dataclass(frozen=True)
+class Document:
+    """A text and its kind."""
+
+    kind: str
+    text: str
+
+
+def _sentences(names: Names, dice: Dice, side: int) -> list[str]:
+    return [translation.sentence_pair(names, dice)[side] for _ in range(dice.integer(3, 6))]
+
+
+def _instruction_side(names: Names, dice: Dice) -> str:
+    """What a person asks or what an assistant answers, never both."""
+    exchange = dialogue.exchange(names, dice)
+    return dice.pick((exchange["instruction"], exchange["output"]))
+
+
+KINDS: dict[str, Callable[[Names, Dice], str]] = {
+    "story": stories.story,
+    "description": lambda names, dice: describe(dice, draw_table(names, dice)),
+    "weather": stories.weather_report,
+    "news": lambda names, dice: reports.news(names, dice).article,
+    "sport": lambda names, dice: reports.sport(names, dice).article,
+    "review": lambda names, dice: reviews.review(names, dice, dice.pick(reviews.LABELS)),
+    "copied run": drills.copied_run,
+    "shuffled table": drills.shuffled_table,
+    "paraphrase": drills.paraphrase,
+    "table": lambda names, dice: linearise(draw_table(names, dice)),
+    "summary": lambda names, dice: dice.pick((reports.news, reports.sport))(names, dice).summaries[0],
+    "passage": lambda names, dice: str(qa.question(names, dice)["passage"]),
+    "question": lambda names, dice: str(qa.question(names, dice)["question"]),
+    "instruction or answer": _instruction_side,
+    "styled": lambda names, dice: styles.styled(names, dice, dice.pick(tuple(styles.STYLES)))["text"],
+    "english": lambda names, dice: " ".join(_sentences(names, dice, 0)),
+    "chinese": lambda names, dice: "".join(_sentences(names, dice, 1)),
+}
+# How often each kind occurs, by mix. A quarter of "pretrain" is random runs written twice, and another fifth
+# says the same thing twice in other words: without them a small model hardly learns to copy. No document of
+# "pretrain" holds both sides of a task (a table and its description, a sentence and its translation, …).
+MIXES: dict[str, dict[str, float]] = {
+    "prose": {
+        "story": 0.42,
+        "description": 0.22,
+        "weather": 0.07,
+        "news": 0.11,
+        "sport": 0.08,
+        "review": 0.10,
+    },
+    "pretrain": {
+        "story": 0.15,
+        "description": 0.07,
+        "weather": 0.02,
+        "news": 0.04,
+        "sport": 0.03,
+        "review": 0.06,
+        "copied run": 0.25,
+        "shuffled table": 0.08,
+        "paraphrase": 0.12,
+        "table": 0.02,
+        "summary": 0.02,
+        "passage": 0.03,
+        "question": 0.01,
+        "instruction or answer": 0.03,
+        "styled": 0.03,
+        "english": 0.02,
+        "chinese": 0.02,
+    },
+    "chinese": {"chinese": 1.0},
+}
+
+
+def documents(split: str, mix: str = "prose", seed: int = 0) -> Iterator[Document]:
+    """An endless stream of documents of a split. Document number i depends on (split, mix, seed, i) alone.
+
+    Raises:
+        UserError: no such split or mix.
+    """
+    if split not in SPLITS:
+        raise UserError(f"There is no split {split!r}; it should be one of {', '.join(SPLITS)}.")
+    if mix not in MIXES:
+        raise UserError(f"There is no mix {mix!r}; it should be one of {', '.join(MIXES)}.")
+    for index in count():
+        dice = Dice("documents", split, mix, seed, index)
+        kind = dice.weighted(MIXES[mix])
+        yield Document(kind, KINDS[kind](Names(split, dice), dice))
