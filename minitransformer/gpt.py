@@ -1,0 +1,123 @@
+"""A GPT in one file: GPT-2's exact architecture, with slots for a prefix and a cache in every layer.
+
+    h_i = LM(z_i, h_<i),   p(z_{i+1} | h_≤i) = softmax(W h_i^(n))                (003 §3.1)
+
+W is the token embedding again (weight tying): a token's vector is both what it means when read and what the
+last layer has to point at when it is to be said. Note that h_i^(n) itself is no distribution, as 003 §3.1 has
+it; only softmax(W h_i^(n)) is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from minitransformer.attention import Attention, KVCache, Prefix, columns_before
+from minitransformer.layers import FeedForward, drop, embed, embed_positions, gelu_tanh
+
+
+@dataclass(frozen=True)
+class GPTConfig:
+    """The sizes of a GPT; the defaults are the course's own, trained in about a minute on a laptop."""
+
+    vocab_size: int = 1024  # V
+    n_positions: int = 128  # the longest sequence, a prefix included
+    n_layer: int = 4
+    n_head: int = 4  # H
+    d_model: int = 128  # C
+    d_ff: int = 512
+    dropout: float = 0.0
+
+
+class Block(nn.Module):
+    """One layer: attention and feed-forward, each added to the stream it reads from (004 §2.2, Add & Norm).
+
+    GPT-2 normalises before each sublayer (pre-norm); the figure of 004 §2.2 is the original post-norm order.
+    """
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(config.d_model)
+        self.attention = Attention(config.d_model, config.n_head, causal=True, dropout=config.dropout)
+        self.norm2 = nn.LayerNorm(config.d_model)
+        self.mlp = FeedForward(config.d_model, config.d_ff, activation=gelu_tanh)
+        self.dropout = config.dropout
+
+    def forward(self, x: Tensor, keep: Tensor | None, prefix: Prefix | None, cache: KVCache | None) -> Tensor:
+        """(B, T, C) → (B, T, C); keep (B, S), prefix and cache as in `Attention`."""
+        y = self.attention(self.norm1(x), None, keep, prefix, cache)  # (B, T, C)
+        x = x + drop(y, self.dropout, self.training)  # (B, T, C)
+        y = self.mlp(self.norm2(x))  # (B, T, C)
+        return x + drop(y, self.dropout, self.training)  # (B, T, C)
+
+
+class GPT(nn.Module):
+    """A decoder-only language model: it gives each position a distribution over the next token.
+
+    Args:
+        config: the sizes.
+    """
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.token_embedding = nn.Embedding(config.vocab_size, config.d_model)
+        self.position_embedding = nn.Embedding(config.n_positions, config.d_model)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))
+        self.norm = nn.LayerNorm(config.d_model)
+        self.apply(self._init)
+        for name, weight in self.named_parameters():
+            # GPT-2: each of the 2n additions to the stream starts smaller, so that their sum does not grow with n.
+            if name.endswith(("attention.out.weight", "mlp.down.weight")):
+                nn.init.normal_(weight, std=0.02 / math.sqrt(2 * config.n_layer))
+
+    @staticmethod
+    def _init(module: nn.Module) -> None:
+        if isinstance(module, nn.Linear | nn.Embedding):
+            nn.init.normal_(module.weight, std=0.02)
+        if isinstance(module, nn.Linear):
+            nn.init.zeros_(module.bias)
+
+    def forward(
+        self,
+        ids: Tensor,
+        keep: Tensor | None = None,
+        prefix: Sequence[Prefix] | None = None,
+        cache: Sequence[KVCache] | None = None,
+        at: Tensor | None = None,
+        hidden: bool = False,
+    ) -> Tensor:
+        """Logits over the next token.
+
+        Args:
+            ids: token ids (B, T); with a cache, only the new ones.
+            keep: boolean (B, S), False at padding, over all tokens so far; None if there is no padding.
+            prefix: keys and values for each layer; taken by the first call of a cached generation only.
+            cache: one `KVCache` for each layer, from `new_cache`.
+            at: boolean (B, T), where logits are wanted. The product with the vocabulary is dear: ask for what
+                is needed.
+            hidden: give the last layer's normalised vectors instead, h^(n), for a head other than the vocabulary.
+
+        Returns:
+            (B, T, V), or (number of True in `at`, V) in reading order; with `hidden`, C in the place of V.
+
+        Raises:
+            UserError: ids outside the vocabulary, more positions than n_positions, a prefix that does not fit.
+        """
+        before = columns_before(prefix, cache, self.config.n_layer)
+        x = embed(self.token_embedding, ids) + embed_positions(self.position_embedding, ids, keep, *before)  # (B, T, C)
+        x = drop(x, self.config.dropout, self.training)  # (B, T, C)
+        for i, block in enumerate(self.blocks):
+            x = block(x, keep, prefix[i] if prefix else None, cache[i] if cache else None)  # (B, T, C)
+        if at is not None:
+            x = x[at]  # rows of width C, one for each True in `at`
+        x = self.norm(x)  # (B, T, C)
+        return x if hidden else F.linear(x, self.token_embedding.weight)  # (B, T, V)
+
+    def new_cache(self, capacity: int | None = None) -> list[KVCache]:
+        """Empty caches, one a layer, for `capacity` columns (n_positions if None), the prefix included."""
+        return [KVCache(capacity or self.config.n_positions) for _ in self.blocks]

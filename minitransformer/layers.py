@@ -1,0 +1,149 @@
+"""What the three architectures share besides attention: activation, feed-forward layer, dropout, checks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from minitransformer.errors import UserError
+
+
+class GeluTanh(torch.autograd.Function):
+    """GPT-2's GELU, 0.5 x (1 + tanh(√(2/π) (x + 0.044715 x³))), through the sigmoid.
+
+    Since (1 + tanh z) / 2 = σ(2z), it is x σ(u) with u = 2 √(2/π) (x + 0.044715 x³): the same function and the
+    same gradient as `F.gelu(x, approximate="tanh")`, but a sigmoid costs a third of a tanh on a CPU, and this
+    activation stands on the widest tensor of the model.
+    """
+
+    a = 2 * math.sqrt(2 / math.pi)
+    b = a * 0.044715
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        """Any shape → the same shape."""
+        a, b = GeluTanh.a, GeluTanh.b
+        sigma = (x * x).mul_(b).add_(a).mul_(x).sigmoid_()  # σ(u), u = x (a + b x²)
+        ctx.save_for_backward(x, sigma)
+        return x * sigma
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> Tensor:
+        """d/dx x σ(u) = σ(u) (1 + (1 - σ(u)) x u'),  with x u' = x (a + 3 b x²)."""
+        x, sigma = ctx.saved_tensors
+        a, b = GeluTanh.a, GeluTanh.b
+        slope = (x * x).mul_(3 * b).add_(a).mul_(x)  # x u'
+        return slope.mul_(1 - sigma).add_(1).mul_(sigma).mul_(grad)
+
+
+def gelu_tanh(x: Tensor) -> Tensor:
+    """GPT-2's GELU of a tensor of any shape."""
+    if torch.is_grad_enabled() and x.requires_grad:
+        return GeluTanh.apply(x)
+    return F.gelu(x, approximate="tanh")
+
+
+class FeedForward(nn.Module):
+    """Two linear maps with a GELU between them, applied to each position alone (004 §2.2, Feed Forward).
+
+    Args:
+        d_model: C.
+        d_ff: the width between them, usually 4 C.
+        activation: `gelu_tanh` in GPT-2, the exact `F.gelu` in BERT and BART; the two differ by up to 5e-4.
+    """
+
+    def __init__(self, d_model: int, d_ff: int, activation: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.up = nn.Linear(d_model, d_ff)
+        self.down = nn.Linear(d_ff, d_model)
+        self.activation = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, C) → (B, T, C)."""
+        return self.down(self.activation(self.up(x)))
+
+
+def drop(x: Tensor, share: float, training: bool) -> Tensor:
+    """Dropout: while training, a random share of the numbers becomes 0 and the rest grows to make up for it."""
+    return F.dropout(x, share) if training and share else x
+
+
+def embed(embedding: nn.Embedding, ids: Tensor) -> Tensor:
+    """The vectors of token ids, (B, T) → (B, T, C).
+
+    Raises:
+        UserError: ids that are no (B, T) batch, are empty, or are outside the vocabulary; it names the first such
+            id and its place, where PyTorch would only say "index out of range" (or, on a GPU, end the process).
+    """
+    if ids.dim() != 2 or ids.numel() == 0:
+        raise UserError(f"Token ids come as (batch, length), neither of them 0; these are {tuple(ids.shape)}.")
+    if ids.is_floating_point():
+        raise UserError(f"Token ids are whole numbers; these are {ids.dtype}.")
+    try:
+        if not ids.is_cuda or _all_inside(ids, embedding.num_embeddings):
+            return embedding(ids)
+    except IndexError:
+        pass
+    row, column = ((ids < 0) | (ids >= embedding.num_embeddings)).nonzero()[0].tolist()
+    raise UserError(
+        f"Token id {ids[row, column].item()} in row {row} at position {column} is outside the vocabulary: "
+        f"ids run from 0 to {embedding.num_embeddings - 1}. Was the text encoded with another tokenizer?"
+    )
+
+
+def _all_inside(ids: Tensor, vocab_size: int) -> bool:
+    low, high = ids.aminmax()
+    return bool((low >= 0) & (high < vocab_size))
+
+
+def embed_positions(
+    embedding: nn.Embedding, ids: Tensor, keep: Tensor | None, n_before: int, n_prefix: int, text: str = "text"
+) -> Tensor:
+    """Position vectors. A prefix takes positions 0 … P-1 and the tokens those after it; padding takes none.
+
+    Args:
+        embedding: one vector for each of n_positions.
+        ids: the tokens of this call (B, T).
+        keep: boolean (B, S), False at padding, over all tokens so far; None if there is no padding.
+        n_before: columns before this call, P + S - T.
+        n_prefix: P.
+        text: what the tokens are, for the message ("source").
+
+    Returns:
+        Broadcastable to (B, T, C).
+
+    Raises:
+        UserError: more positions than the model has, a `keep` of another shape.
+    """
+    (B, T), limit = ids.shape, embedding.num_embeddings
+    if n_before + T > limit:
+        row = 0 if keep is None else int(keep.sum(dim=1).argmax())
+        raise UserError(
+            f"{n_before + T} positions are needed ({n_before} before this call, of which {n_prefix} for a prefix, "
+            f"and {T} in it); the model has n_positions = {limit}. Shorten the {text} (row {row} is the longest), "
+            "or the prefix."
+        )
+    if keep is None:
+        return embedding.weight[n_before : n_before + T]  # (T, C)
+    if keep.shape != (B, n_before - n_prefix + T):
+        raise UserError(
+            f"keep has the shape {tuple(keep.shape)}; it has to mark every token so far, "
+            f"{(B, n_before - n_prefix + T)}, without the prefix."
+        )
+    order = n_prefix + keep.cumsum(dim=1) - 1  # (B, S)
+    return embedding(order[:, -T:].clamp(min=0))  # (B, T, C)
+
+
+def check_text(keep: Tensor | None, text: str = "text") -> None:
+    """Refuse a batch with a row that is padding alone: there is nothing to read in it.
+
+    Raises:
+        UserError: naming the row.
+    """
+    if keep is not None and not bool((has_text := keep.any(dim=1)).all()):
+        row = int(has_text.int().argmin())
+        raise UserError(f"Row {row} of the {text} is padding alone: give it at least one token, or leave the row out.")

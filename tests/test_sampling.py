@@ -1,0 +1,131 @@
+"""The sampler: what each strategy may choose, cached ≡ uncached, batches ≡ rows alone, stopping."""
+
+import pytest
+import torch
+
+from minitransformer.errors import UserError
+from minitransformer.sampling import choose, generate, keep_top_k, keep_top_p, left_pad
+from tests.test_gpt import CONFIG, random_prefix, tiny
+
+PROMPTS = [[3, 1, 4, 1, 5], [9], [2, 6, 5]]
+STRATEGIES = {
+    "greedy": {"temperature": 0.0},
+    "sampling": {"temperature": 1.0, "seed": 1},
+    "hot": {"temperature": 2.0, "seed": 2},
+    "top-k": {"temperature": 1.0, "top_k": 5, "seed": 3},
+    "top-p": {"temperature": 1.0, "top_p": 0.7, "seed": 4},
+}
+
+
+def greedy_by_hand(model, prompt, n):
+    """One row, no cache, no padding: the longest way to the same answer."""
+    ids = list(prompt)
+    for _ in range(n):
+        ids.append(int(model(torch.tensor([ids]))[0, -1].argmax()))
+    return ids[len(prompt) :]
+
+
+def test_top_k_against_sorting_by_hand():
+    torch.manual_seed(0)
+    logits = torch.randn(4, 9)
+    for k in (1, 3, 9, 100):
+        kept = keep_top_k(logits, k)
+        for row in range(4):
+            best = sorted(range(9), key=lambda i: -logits[row, i])[:k]
+            assert [i for i in range(9) if kept[row, i] > -torch.inf] == sorted(best), f"k = {k}, row {row}"
+
+
+def test_top_p_against_adding_up_by_hand():
+    torch.manual_seed(0)
+    logits = 2 * torch.randn(6, 9)
+    for p in (0.01, 0.3, 0.9, 1.0):
+        kept = keep_top_p(logits, p)
+        for row in range(6):
+            probs = logits[row].softmax(-1)
+            held, best = 0.0, []
+            for i in sorted(range(9), key=lambda i: -logits[row, i]):
+                if held >= p:
+                    break
+                best.append(i)
+                held += float(probs[i])
+            actual = [i for i in range(9) if kept[row, i] > -torch.inf]
+            assert actual == sorted(best), f"p = {p}, row {row}: the fewest likeliest tokens that hold p, one at least"
+
+
+def test_choices_come_at_the_models_own_rates():
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.tensor([0.5, 0.3, 0.2]).log().expand(20_000, 3)
+    for temperature, expected in ((1.0, [0.5, 0.3, 0.2]), (0.5, [25 / 38, 9 / 38, 4 / 38])):
+        drawn = choose(logits, temperature, generator=generator)[:, 0].bincount(minlength=3) / 20_000
+        assert (drawn - torch.tensor(expected)).abs().max() < 0.015, f"T = {temperature}: drawn {drawn}, p^(1/T) is {expected}"
+    assert (choose(logits, 0.0) == 0).all(), "temperature 0 takes the likeliest"
+    assert (choose(logits, 1.0, top_k=1, generator=generator) == 0).all()
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("with_prefix", [False, True])
+def test_cached_equals_uncached(strategy, with_prefix):
+    inputs = {"prefix": random_prefix(3)} if with_prefix else {}
+    results = [generate(tiny(), PROMPTS, 12, use_cache=c, **STRATEGIES[strategy], **inputs) for c in (True, False)]
+    assert results[0] == results[1], f"{strategy}: with the cache {results[0]}, without {results[1]}"
+
+
+def test_greedy_batch_of_different_lengths_is_each_row_alone():
+    model = tiny()
+    expected = [greedy_by_hand(model, prompt, 10) for prompt in PROMPTS]
+    assert generate(model, PROMPTS, 10) == expected, "left padding must not be read, and takes no position"
+
+
+def test_a_prefix_for_each_row_of_a_batch():
+    model, prefix = tiny(), random_prefix(3)
+    together = generate(model, PROMPTS, 10, prefix=prefix)
+    for row, prompt in enumerate(PROMPTS):
+        own = [type(layer)(layer.k[row : row + 1], layer.v[row : row + 1]) for layer in prefix]
+        assert together[row] == generate(model, [prompt], 10, prefix=own)[0], f"row {row}"
+    assert together != generate(model, PROMPTS, 10), "the prefixes change nothing"
+
+
+def test_rows_stop_at_the_stop_token_each_for_itself():
+    model = tiny()
+    free = generate(model, PROMPTS, 12)
+    stop = free[0][4]
+    expected = [row[: row.index(stop)] if stop in row else row for row in free]
+    assert generate(model, PROMPTS, 12, stop_id=stop) == expected
+
+
+def test_a_seed_repeats_and_no_seed_varies():
+    first, again = (generate(tiny(), PROMPTS, 12, temperature=1.0, seed=5) for _ in range(2))
+    assert first == again
+    model = tiny()
+    assert len({str(generate(model, PROMPTS, 12, temperature=1.0)) for _ in range(3)}) > 1
+
+
+def test_generation_leaves_the_model_as_it_was():
+    model = tiny().train()
+    generate(model, PROMPTS, 2)
+    assert model.training, "a model that was training has to go on training"
+    model(torch.tensor([[1, 2]])).sum().backward()
+
+
+def test_left_pad():
+    ids, keep = left_pad([[1, 2, 3], [4]], pad_id=9)
+    assert ids.tolist() == [[1, 2, 3], [9, 9, 4]] and keep.tolist() == [[True] * 3, [False, False, True]]
+    assert left_pad([[1], [2]])[1] is None, "where nothing was padded there is nothing to mask"
+
+
+@pytest.mark.parametrize(
+    ("prompts", "settings", "sentence"),
+    [
+        ([], {}, "no prompt"),
+        ([[1], []], {}, "Prompt 1 is empty"),
+        (PROMPTS, {"temperature": -1.0}, "temperature = -1.0"),
+        (PROMPTS, {"temperature": float("nan")}, "temperature = nan"),
+        (PROMPTS, {"top_k": 0}, "top_k = 0"),
+        (PROMPTS, {"top_p": 1.5}, "top_p = 1.5"),
+        ([[1] * 20], {"max_new_tokens": 10}, f"n_positions = {CONFIG.n_positions}"),
+        ([[99]], {}, "Token id 99"),
+    ],
+)
+def test_bad_input(prompts, settings, sentence):
+    with pytest.raises(UserError, match=sentence):
+        generate(tiny(), prompts, settings.pop("max_new_tokens", 3), **settings)
