@@ -76,9 +76,9 @@ def test_head_is_the_token_embedding(ids):
 def test_a_fresh_model_knows_nothing():
     torch.manual_seed(0)
     model = GPT(GPTConfig())
-    ids = torch.randint(1024, (4, 64))
+    ids = torch.randint(2048, (4, 64))
     loss = F.cross_entropy(model(ids[:, :-1]).flatten(0, 1), ids[:, 1:].flatten()).item()
-    assert abs(loss - math.log(1024)) < 0.1, f"a fresh model's loss is {loss:.3f}; guessing gives ln 1024 = {math.log(1024):.3f}"
+    assert abs(loss - math.log(2048)) < 0.1, f"a fresh loss is {loss:.3f}; guessing costs ln 2048 = {math.log(2048):.3f}"
 
 
 def test_left_padding_changes_nothing(ids):
