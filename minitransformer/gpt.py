@@ -24,7 +24,7 @@ from minitransformer.layers import FeedForward, drop, embed, embed_positions, ge
 class GPTConfig:
     """The sizes of a GPT; the defaults are the course's own, trained in about a minute on a laptop."""
 
-    vocab_size: int = 1024  # V
+    vocab_size: int = 2048  # V
     n_positions: int = 128  # the longest sequence, a prefix included
     n_layer: int = 4
     n_head: int = 4  # H
