@@ -1,0 +1,60 @@
+"""A head that sorts texts into classes, on top of a BERT or a GPT (001 §3.1, 004 §4.2; 文本分类)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from minitransformer.bert import Bert
+from minitransformer.errors import UserError
+from minitransformer.gpt import GPT
+from minitransformer.layers import drop
+
+
+class Classifier(nn.Module):
+    """softmax(W s + b), where the vector s sums up the text.
+
+    A BERT sums it up at [CLS]. A GPT's positions know only what stands before them, so it is the last one's vector.
+
+    Args:
+        base: the model below.
+        n_classes: how many classes.
+
+    Raises:
+        UserError: fewer than two classes.
+    """
+
+    def __init__(self, base: Bert | GPT, n_classes: int) -> None:
+        super().__init__()
+        if n_classes < 2:
+            raise UserError(f"n_classes = {n_classes}: there have to be at least two classes to choose from.")
+        self.base = base
+        self.head = nn.Linear(base.config.d_model, n_classes)
+        nn.init.normal_(self.head.weight, std=0.02)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, ids: Tensor, keep: Tensor | None = None, **inputs: object) -> Tensor:
+        """Logits over the classes.
+
+        Args:
+            ids: token ids (B, T).
+            keep: boolean (B, T), False at padding, on either side; None if there is none.
+            inputs: what else the base takes, such as `prefix`, or a BERT's `types`.
+
+        Returns:
+            (B, n_classes)
+        """
+        if isinstance(self.base, Bert):
+            summary = self.base.pooled(self.base(ids, keep=keep, **inputs))  # (B, C)
+        else:
+            summary = self.base(ids, keep=keep, at=last_token(ids, keep), hidden=True, **inputs)  # (B, C)
+        return self.head(drop(summary, self.base.config.dropout, self.training))  # (B, n_classes)
+
+
+def last_token(ids: Tensor, keep: Tensor | None = None) -> Tensor:
+    """Where each row's last real token stands, boolean (B, T)."""
+    B, T = ids.shape
+    last = torch.full((B,), T - 1, device=ids.device)  # (B)
+    if keep is not None:
+        last -= keep.flip(1).int().argmax(dim=1)
+    return torch.arange(T, device=ids.device) == last[:, None]  # (B, T)

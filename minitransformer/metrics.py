@@ -1,0 +1,174 @@
+"""How good is what a model says: of classes, of probabilities, of texts.
+
+Accuracy, F1, distinct-n and perplexity are a few lines each and stand here to be read. BLEU, chrF and ROUGE hang on
+details of tokenisation, so that only the implementation that everyone uses gives numbers that can be compared:
+sacrebleu and rouge-score.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from itertools import zip_longest
+
+import numpy as np
+import sacrebleu
+from rouge_score.rouge_scorer import RougeScorer
+from rouge_score.tokenizers import DefaultTokenizer
+
+from minitransformer.bigram import perplexity as perplexity  # exp(mean loss): it stands beside cross-entropy
+from minitransformer.errors import UserError
+
+# --------------------------------------------------------------------------------------------- classes
+
+
+def accuracy(predictions: Sequence[Hashable], truths: Sequence[Hashable]) -> float:
+    """The share of predictions that are right, 0 … 1.
+
+    Raises:
+        UserError: nothing to measure, or not in pairs.
+    """
+    _check_pairs(predictions, truths, "truths")
+    return sum(p == t for p, t in zip(predictions, truths, strict=True)) / len(truths)
+
+
+def confusion_matrix(
+    predictions: Sequence[Hashable], truths: Sequence[Hashable], classes: Sequence[Hashable]
+) -> np.ndarray:
+    """How often each class was taken for each: entry (i, j) counts truths i that were predicted as j.
+
+    Args:
+        predictions: one class for each example.
+        truths: the right one.
+        classes: their order in the rows and columns.
+
+    Raises:
+        UserError: nothing to measure, not in pairs, or a class that is not among `classes`.
+    """
+    _check_pairs(predictions, truths, "truths")
+    place = {name: i for i, name in enumerate(classes)}
+    counts = np.zeros((len(place), len(place)), dtype=int)
+    for i, (p, t) in enumerate(zip(predictions, truths, strict=True)):
+        for name in (p, t):
+            if name not in place:
+                raise UserError(f"Example {i} has the class {name!r}, which is not among {list(classes)}.")
+        counts[place[t], place[p]] += 1
+    return counts
+
+
+def f1(predictions: Sequence[Hashable], truths: Sequence[Hashable], positive: Hashable) -> float:
+    """F1 of one class against the rest: the harmonic mean of precision and recall, 2 TP / (2 TP + FP + FN).
+
+    0 where the class is neither predicted nor true.
+
+    Raises:
+        UserError: nothing to measure, or not in pairs.
+    """
+    _check_pairs(predictions, truths, "truths")
+    pairs = list(zip(predictions, truths, strict=True))
+    both = sum(p == t == positive for p, t in pairs)  # TP
+    either = sum((p == positive) + (t == positive) for p, t in pairs)  # 2 TP + FP + FN
+    return 2 * both / either if either else 0.0
+
+
+def macro_f1(predictions: Sequence[Hashable], truths: Sequence[Hashable]) -> float:
+    """The mean of the F1 of every class that is predicted or true: a rare class weighs as much as a common one.
+
+    Raises:
+        UserError: nothing to measure, or not in pairs.
+    """
+    _check_pairs(predictions, truths, "truths")
+    classes = {*predictions, *truths}
+    return sum(f1(predictions, truths, name) for name in classes) / len(classes)
+
+
+# ----------------------------------------------------------------------------------------------- texts
+
+
+def bleu(texts: Sequence[str], references: Sequence[Sequence[str]], chinese: bool = False) -> float:
+    """BLEU of all texts together, 0 … 100: n-grams of words (n ≤ 4) that a reference has too, by sacrebleu.
+
+    Args:
+        texts: what the model wrote.
+        references: for each text one or more right answers.
+        chinese: cut into characters (tokenize="zh"), since Chinese does not part its words.
+
+    Raises:
+        UserError: nothing to measure, or a text without a reference.
+    """
+    metric = sacrebleu.BLEU(tokenize="zh" if chinese else "13a")
+    return metric.corpus_score(list(texts), _streams(texts, references)).score
+
+
+def chrf(texts: Sequence[str], references: Sequence[Sequence[str]]) -> float:
+    """chrF of all texts together, 0 … 100: n-grams of characters (n ≤ 6), by sacrebleu. Arguments as in `bleu`.
+
+    It needs no words, and so treats Chinese like English and half-right word forms as half right.
+    """
+    return sacrebleu.CHRF().corpus_score(list(texts), _streams(texts, references)).score
+
+
+def rouge(texts: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
+    """Mean F1 of shared words, word pairs, and the longest common subsequence, 0 … 100 each, by rouge-score.
+
+    Args:
+        texts: what the model wrote, in English: rouge-score reads the letters a–z and digits alone.
+        references: for each text one or more right answers, of which the best match counts.
+
+    Returns:
+        "rouge1", "rouge2" and "rougeL".
+
+    Raises:
+        UserError: nothing to measure, a text without a reference, or a reference without an English word.
+    """
+    _check_references(texts, references)
+    names = ["rouge1", "rouge2", "rougeL"]
+    tokenizer = DefaultTokenizer(use_stemmer=True)
+    scorer = RougeScorer(names, tokenizer=tokenizer)
+    total = dict.fromkeys(names, 0.0)
+    for i, (text, right) in enumerate(zip(texts, references, strict=True)):
+        for reference in right:
+            if not tokenizer.tokenize(reference):
+                raise UserError(f"Reference {i} has no English word: {reference!r}. For Chinese take BLEU or chrF.")
+        for name, score in scorer.score_multi(right, text).items():
+            total[name] += 100 * score.fmeasure / len(texts)
+    return total
+
+
+def distinct_n(texts: Sequence[Sequence[Hashable]], n: int) -> float:
+    """How varied texts are: different n-grams over all n-grams, 0 … 1. A model that repeats itself gets little.
+
+    Args:
+        texts: each a sequence of words or token ids.
+        n: the length of the runs.
+
+    Raises:
+        UserError: n below 1, or no text as long as n.
+    """
+    if n < 1:
+        raise UserError(f"n = {n}: a run has at least one token.")
+    grams = [tuple(text[i : i + n]) for text in texts for i in range(len(text) - n + 1)]
+    if not grams:
+        raise UserError(f"There is nothing to measure: no text has {n} tokens.")
+    return len(set(grams)) / len(grams)
+
+
+def _check_pairs(predictions: Sequence, truths: Sequence, name: str) -> None:
+    if not len(predictions) and not len(truths):
+        raise UserError("There is nothing to measure: neither predictions nor truths were given.")
+    if len(predictions) != len(truths):
+        raise UserError(f"{len(predictions)} predictions and {len(truths)} {name}: they have to come in pairs.")
+
+
+def _check_references(texts: Sequence[str], references: Sequence[Sequence[str]]) -> None:
+    _check_pairs(texts, references, "lists of references")
+    for i, right in enumerate(references):
+        if isinstance(right, str):
+            raise UserError(f"The references of text {i} are a string; give a list of strings, even of one.")
+        if not right:
+            raise UserError(f"Text {i} has no reference to be compared with.")
+
+
+def _streams(texts: Sequence[str], references: Sequence[Sequence[str]]) -> list[list[str | None]]:
+    """As sacrebleu wants them: the first reference of every text, then the second, …; None where there is none."""
+    _check_references(texts, references)
+    return [list(stream) for stream in zip_longest(*references)]

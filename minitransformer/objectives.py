@@ -1,0 +1,163 @@
+"""What BERT, a classifier and an encoder–decoder are trained on, beside the GPT's `language_model_loss`.
+
+Every loss takes (model, batch) and gives the sum of the losses in nats and how many there are, as
+`minitransformer.training` wants it: a sum can be added up over batches, a mean cannot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from minitransformer.bert import Bert
+from minitransformer.errors import UserError
+from minitransformer.training import IGNORE, Batch, language_model_loss
+
+
+def mask_tokens(
+    ids: Tensor,
+    mask_id: int,
+    special_ids: Collection[int],
+    vocab_size: int,
+    keep: Tensor | None = None,
+    share: float = 0.15,
+    generator: torch.Generator | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Choose 15 % of the words and hide most of them (004 §3.1, masked language modelling, 掩码语言模型).
+
+    Of the chosen, 80 % become [MASK], 10 % another word drawn at random, and 10 % stay as they are. All of the chosen
+    are to be guessed, the unchanged ones too: since any word may be one that has to be guessed, the model has to
+    keep a meaning ready for each, and not only at [MASK], which no text outside of the training has.
+
+    Args:
+        ids: token ids (B, T).
+        mask_id: the id of [MASK].
+        special_ids: ids that are neither chosen nor put in: [CLS], [SEP], padding, [MASK] itself.
+        vocab_size: V.
+        keep: boolean (B, T), False at padding.
+        share: of the words, rounded in each row, but at least one where a row has any.
+        generator: makes the choice repeatable; on the CPU.
+
+    Returns:
+        The ids with some hidden (B, T), and the labels (B, T): the true id where chosen, IGNORE elsewhere.
+
+    Raises:
+        UserError: a share outside 0 … 1, or a vocabulary of special tokens alone.
+    """
+    if not 0 < share <= 1:
+        raise UserError(f"share = {share}: it is the share of words to be guessed, above 0 and at most 1.")
+    special = torch.zeros(vocab_size, dtype=torch.bool)
+    special[list(special_ids)] = True
+    words = (~special).nonzero()[:, 0]  # (number of ordinary ids)
+    if not len(words):
+        raise UserError(f"All {vocab_size} ids are special: there is no word to guess.")
+    special, words = special.to(ids.device), words.to(ids.device)
+
+    def draw() -> Tensor:
+        return torch.rand(ids.shape, generator=generator).to(ids.device)  # (B, T)
+
+    eligible = ~special[ids] if keep is None else ~special[ids] & keep  # (B, T)
+    rank = draw().masked_fill(~eligible, 2.0).argsort(dim=1).argsort(dim=1)  # (B, T)  0 for the smallest draw
+    n_chosen = (share * eligible.sum(dim=1, keepdim=True)).round().clamp(min=1)  # (B, 1)
+    chosen = eligible & (rank < n_chosen)  # (B, T)
+
+    labels = torch.where(chosen, ids, IGNORE)  # (B, T)
+    fate = draw()
+    corrupted = torch.where(chosen & (fate < 0.8), mask_id, ids)
+    random_words = words[(draw() * len(words)).long().clamp(max=len(words) - 1)]  # (B, T)
+    corrupted = torch.where(chosen & (fate >= 0.8) & (fate < 0.9), random_words, corrupted)
+    return corrupted, labels
+
+
+def mlm_loss(model: Bert, batch: Batch) -> tuple[Tensor, int]:
+    """Masked words: L_MLM = -Σ log p(true word | the text around it), over the chosen (004 §4.2).
+
+    Args:
+        model: a BERT with its mlm head.
+        batch: "ids" (B, T) and "labels" (B, T) from `mask_tokens`; optionally "keep" and "types" (B, T).
+
+    Raises:
+        UserError: a label at padding, or outside the vocabulary.
+    """
+    return _masked_words(model, _read(model, batch), batch)
+
+
+def nsp_loss(model: Bert, batch: Batch) -> tuple[Tensor, int]:
+    """Next sentence: -Σ log p(whether B follows A), one a row (004 §3.1, NSP, 下一句预测).
+
+    Args:
+        model: a BERT with its nsp head.
+        batch: "ids" and "types" (B, T), "next_label" (B), 0 where sentence B follows A and 1 where not;
+            optionally "keep" (B, T).
+
+    Raises:
+        UserError: a label other than 0 and 1.
+    """
+    return cross_entropy_sum(model.nsp_logits(_read(model, batch)), batch["next_label"])
+
+
+def bert_loss(model: Bert, batch: Batch) -> tuple[Tensor, int]:
+    """Both at once, as BERT was trained: mean L_MLM + mean L_NSP, from one reading of the text.
+
+    In the form of a sum and a count: n_MLM times that, and n_MLM. Arguments as in `mlm_loss` and `nsp_loss`.
+    """
+    hidden = _read(model, batch)  # (B, T, C)
+    words, n_words = _masked_words(model, hidden, batch)
+    order, n_order = cross_entropy_sum(model.nsp_logits(hidden), batch["next_label"])
+    return words + n_words * order / n_order, n_words
+
+
+def classification_loss(model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
+    """Classes: -Σ log p(class | text), one a row (004 §4.2, cross-entropy, 交叉熵损失).
+
+    Args:
+        model: gives (B, number of classes) logits from ids and keep, such as a `Classifier`.
+        batch: "ids" (B, T) and "label" (B); optionally "keep" and "types" (B, T).
+
+    Raises:
+        UserError: a label that is no class.
+    """
+    return cross_entropy_sum(_read(model, batch), batch["label"])
+
+
+def seq2seq_loss(model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
+    """The target's next tokens, given the source: -Σ log p(y_{t+1} | y_≤t, x) (003 §3.1).
+
+    Args:
+        model: an encoder–decoder.
+        batch: "source" (B, S); "ids" (B, T+1), the target from start_id to end_id; optionally "source_keep" (B, S),
+            "keep" and "labels" (B, T+1) as in `language_model_loss`.
+    """
+    return language_model_loss(partial(model, source=batch["source"], source_keep=batch.get("source_keep")), batch)
+
+
+def cross_entropy_sum(logits: Tensor, labels: Tensor) -> tuple[Tensor, int]:
+    """-Σ log softmax(logits)[label] and the number of labels: (N, classes) and (N) → a number in nats, N.
+
+    Raises:
+        UserError: a label outside the classes; it names the first.
+    """
+    if labels.shape != logits.shape[:1]:
+        raise UserError(f"There is one label for each row: {logits.size(0)} rows, labels {tuple(labels.shape)}.")
+    wrong = (labels < 0) | (labels >= logits.size(1))
+    if wrong.any():
+        row = int(wrong.int().argmax())
+        raise UserError(f"Label {labels[row].item()} in row {row}: the classes run from 0 to {logits.size(1) - 1}.")
+    return F.cross_entropy(logits, labels, reduction="sum"), labels.numel()
+
+
+def _read(model: nn.Module, batch: Batch) -> Tensor:
+    return model(**{name: batch[name] for name in ("ids", "keep", "types") if name in batch})
+
+
+def _masked_words(model: Bert, hidden: Tensor, batch: Batch) -> tuple[Tensor, int]:
+    labels, keep = batch["labels"], batch.get("keep")
+    at = labels != IGNORE  # (B, T)
+    if keep is not None and (outside := at & ~keep).any():
+        row, column = outside.nonzero()[0].tolist()
+        raise UserError(f"Row {row} asks for the word at position {column}, which is padding: there is none.")
+    return cross_entropy_sum(model.mlm_logits(hidden, at), labels[at])
