@@ -275,7 +275,7 @@ def run(number: int, quick: bool = False, step: bool = False, text: str | None =
         quick: a smoke run; lessons ask `show.QUICK`.
         step: wait for Enter before each cell's code, when a person sits at the terminal.
         text: a text file of the reader's own, for the lessons that can train on one (its path is then in the
-            environment variable MINITRANSFORMER_TEXT).
+            environment variable MINITRANSFORMER_TEXT); or "python", the manual that comes with Python.
 
     Raises:
         NoSuchLesson: there is no such lesson.
@@ -284,9 +284,9 @@ def run(number: int, quick: bool = False, step: bool = False, text: str | None =
     began = time.perf_counter()
     lesson = load(number)
     if text is not None:
-        if not Path(text).is_file():
+        if text != "python" and not Path(text).is_file():
             raise UserError(f"There is no file {text} to take the text from.")
-        os.environ["MINITRANSFORMER_TEXT"] = str(Path(text).resolve())
+        os.environ["MINITRANSFORMER_TEXT"] = text if text == "python" else str(Path(text).resolve())
     os.environ["QUICK"] = "1" if quick else ""
     show.QUICK = quick
     if step and not sys.stdin.isatty():

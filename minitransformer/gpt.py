@@ -10,13 +10,21 @@ it; only softmax(W h_i^(n)) is.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, layer_norm, nn
 
-from minitransformer.attention import Attention, KVCache, Prefix, columns_before
+from minitransformer.attention import (
+    Attention,
+    KVCache,
+    Prefix,
+    attend,
+    columns_before,
+    merge_heads,
+    split_heads,
+)
 from minitransformer.layers import FeedForward, drop, embed, embed_positions, gelu_tanh
 
 
@@ -117,6 +125,52 @@ class GPT(nn.Module):
             x = x[at]  # rows of width C, one for each True in `at`
         x = self.norm(x)  # (B, T, C)
         return x if hidden else F.linear(x, self.token_embedding.weight)  # (B, T, V)
+
+    def quick_step(self, cache: Sequence[KVCache]) -> Callable[[Tensor], Tensor] | None:
+        """`forward` for one new token a row, on a filled cache, without the cost of calling modules.
+
+        At batch 1 a token needs about a hundred small operations, and looking up and calling the modules around
+        them takes longer than they do. Here the weights are looked up once for a whole generation. It is the same
+        function as `forward`, which says what it means; the tests hold the two together.
+
+        Args:
+            cache: from `new_cache`, already filled by a call without padding; each step appends to it.
+
+        Returns:
+            ids (B, 1) → logits (B, V); or None where something hooks into the model, watches it or stands in for a
+            part of it (a tuning method, say), for only `forward` respects that.
+        """
+        plain = {GPT, Block, Attention, FeedForward, nn.Linear, nn.LayerNorm, nn.Embedding, nn.ModuleList}
+        for module in self.modules():
+            watched = getattr(module, "watcher", None) is not None
+            if type(module) not in plain or module._forward_hooks or module._forward_pre_hooks or watched:
+                return None
+        table, positions, width = self.token_embedding.weight, self.position_embedding.weight, (self.config.d_model,)
+        layers = [
+            (
+                (block.norm1.weight, block.norm1.bias), (block.attention.qkv.weight, block.attention.qkv.bias),
+                (block.attention.out.weight, block.attention.out.bias), (block.norm2.weight, block.norm2.bias),
+                (block.mlp.up.weight, block.mlp.up.bias), (block.mlp.down.weight, block.mlp.down.bias),
+                block.mlp.activation, layer_cache,
+            )
+            for block, layer_cache in zip(self.blocks, cache, strict=True)
+        ]  # fmt: skip
+        norm, n_head = (self.norm.weight, self.norm.bias), self.config.n_head
+
+        def step(ids: Tensor) -> Tensor:
+            n = cache[0].length
+            if n >= self.config.n_positions:
+                return self(ids, cache=cache)[:, -1]  # which says that the positions are used up
+            x = F.embedding(ids, table) + positions[n : n + 1]  # (B, T, C)
+            for norm1, qkv, out, norm2, up, down, activation, layer_cache in layers:
+                q, k, v = split_heads(F.linear(layer_norm(x, width, *norm1), *qkv), 3, n_head)  # (B, H, T, D)
+                y = merge_heads(attend(q, *layer_cache.append(k, v)))  # (B, T, C)
+                x = x + F.linear(y, *out)  # (B, T, C)
+                y = activation(F.linear(layer_norm(x, width, *norm2), *up))
+                x = x + F.linear(y, *down)  # (B, T, C)
+            return F.linear(layer_norm(x[:, -1], width, *norm), table)  # (B, V)
+
+        return step
 
     def new_cache(self, capacity: int | None = None) -> list[KVCache]:
         """Empty caches, one a layer, for `capacity` columns (n_positions if None), the prefix included."""

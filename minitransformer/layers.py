@@ -26,18 +26,21 @@ class GeluTanh(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor) -> Tensor:
         """Any shape → the same shape."""
-        a, b = GeluTanh.a, GeluTanh.b
-        sigma = (x * x).mul_(b).add_(a).mul_(x).sigmoid_()  # σ(u), u = x (a + b x²)
+        sigma = _cubic(x, GeluTanh.b).sigmoid_()  # σ(u)
         ctx.save_for_backward(x, sigma)
         return x * sigma
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> Tensor:
-        """d/dx x σ(u) = σ(u) (1 + (1 - σ(u)) x u'),  with x u' = x (a + 3 b x²)."""
+        """d/dx x σ(u) = σ + x u' (σ - σ²),  with x u' = x (a + 3 b x²)."""
         x, sigma = ctx.saved_tensors
-        a, b = GeluTanh.a, GeluTanh.b
-        slope = (x * x).mul_(3 * b).add_(a).mul_(x)  # x u'
-        return slope.mul_(1 - sigma).add_(1).mul_(sigma).mul_(grad)
+        slope = torch.addcmul(sigma, sigma, sigma, value=-1)  # σ - σ²
+        return torch.addcmul(sigma, slope, _cubic(x, 3 * GeluTanh.b)).mul_(grad)
+
+
+def _cubic(x: Tensor, b: float) -> Tensor:
+    """x (a + b x²), in two passes over memory: elementwise work is bound by that, not by arithmetic."""
+    return torch.addcmul(x.new_tensor(GeluTanh.a), x, x, value=b).mul_(x)
 
 
 def gelu_tanh(x: Tensor) -> Tensor:

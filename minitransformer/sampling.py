@@ -134,14 +134,18 @@ def generate(
     try:
         rows: list[list[int]] = [[] for _ in prompts]
         running = set(range(len(prompts)))
-        new = ids  # what the model has not seen yet
-        for _ in range(max_new_tokens):
+        new, quick_step = ids, None  # what the model has not seen yet; a shortcut for one token, if it has one
+        for i in range(max_new_tokens):
             if cache is None:
                 logits = model(ids, keep=keep, at=last, **inputs)  # (B, V)
-            elif new.size(1) == 1:
+            elif quick_step is not None:
+                logits = quick_step(new)  # (B, V)
+            elif i > 0:
                 logits = model(new, keep=keep, cache=cache, **inputs)[:, -1]  # (B, V)
             else:
                 logits = model(new, keep=keep, cache=cache, at=last, **inputs)  # (B, V)
+                if keep is None and hasattr(model, "quick_step"):
+                    quick_step = model.quick_step(cache)
             new = choose(logits, temperature, top_k, top_p, generator)  # (B, 1)
             for row, token in enumerate(new[:, 0].tolist()):
                 if row in running:

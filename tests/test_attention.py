@@ -147,7 +147,8 @@ def test_prefix_of_length_0_is_the_plain_layer(cross):
     layer, x = module(causal=not cross), torch.randn(B, T, C)
     context = torch.randn(B, S, C) if cross else None
     plain = layer(x, context)
-    assert torch.equal(layer(x, context, prefix=random_prefix(length=0)), plain), "P = 0 has to change nothing, not a bit"
+    with_none = layer(x, context, prefix=random_prefix(length=0))
+    assert torch.equal(with_none, plain), "P = 0 has to change nothing, not a bit"
 
 
 @pytest.mark.parametrize("cross", [False, True])
@@ -181,7 +182,8 @@ def test_every_query_sees_the_prefix_and_causality_holds_after_it():
     (weights,) = maps[""]
     assert (weights[..., :P] > 0).all(), "some query does not see the prefix; its columns are visible to every query"
     future = torch.ones(T, T).triu(1).bool()
-    assert (weights[..., P:][..., future] == 0).all(), "a query sees tokens after its own: causality starts after P columns"
+    later = weights[..., P:][..., future]
+    assert (later == 0).all(), "a query sees tokens after its own: causality starts after P columns"
 
 
 def test_prefix_is_visible_even_where_everything_else_is_padding():
@@ -270,7 +272,13 @@ def test_a_watched_layer_gives_the_same_output_and_is_released():
 
 @pytest.mark.parametrize(
     ("k", "v"),
-    [((1, H, P, D), (1, H, P + 1, D)), ((1, H + 1, P, D),) * 2, ((1, H, P, D + 1),) * 2, ((2, H, P, D),) * 2, ((H, P, D),) * 2],
+    [
+        ((1, H, P, D), (1, H, P + 1, D)),
+        ((1, H + 1, P, D),) * 2,
+        ((1, H, P, D + 1),) * 2,
+        ((2, H, P, D),) * 2,
+        ((H, P, D),) * 2,
+    ],
     ids=["k and v differ", "heads", "width", "batch", "no batch"],
 )
 def test_a_prefix_that_does_not_fit_is_refused_with_both_shapes(k, v):

@@ -17,7 +17,11 @@ def test_documents_are_cut_at_the_separator(tmp_path):
 
 @pytest.mark.parametrize(
     ("data", "sentence"),
-    [(b"", "holds no text"), (b" \n<|endoftext|>\n", "holds no text"), (b"ok\nb\xffd", r"t.txt, line 2: this is not UTF-8 text .byte 0xff")],
+    [
+        (b"", "holds no text"),
+        (b" \n<|endoftext|>\n", "holds no text"),
+        (b"ok\nb\xffd", r"t.txt, line 2: this is not UTF-8 text .byte 0xff"),
+    ],
 )
 def test_bad_text(tmp_path, data, sentence):
     (tmp_path / "t.txt").write_bytes(data)

@@ -78,7 +78,8 @@ def test_a_fresh_model_knows_nothing():
     model = GPT(GPTConfig())
     ids = torch.randint(2048, (4, 64))
     loss = F.cross_entropy(model(ids[:, :-1]).flatten(0, 1), ids[:, 1:].flatten()).item()
-    assert abs(loss - math.log(2048)) < 0.1, f"a fresh loss is {loss:.3f}; guessing costs ln 2048 = {math.log(2048):.3f}"
+    guessing = math.log(2048)
+    assert abs(loss - guessing) < 0.1, f"a fresh loss is {loss:.3f}; guessing costs ln 2048 = {guessing:.3f}"
 
 
 def test_left_padding_changes_nothing(ids):
@@ -87,7 +88,8 @@ def test_left_padding_changes_nothing(ids):
     for pad in (1, 4):
         padded = torch.cat([torch.full((B, pad), 7), ids], 1)
         keep = torch.arange(pad + T).expand(B, -1) >= pad
-        close(model(padded, keep=keep)[:, pad:], expected, f"{pad} paddings on the left: positions count real tokens only")
+        actual = model(padded, keep=keep)[:, pad:]
+        close(actual, expected, f"{pad} paddings on the left: positions count real tokens only")
 
 
 def test_prefix_of_length_0_is_the_plain_model(ids):
@@ -141,6 +143,43 @@ def test_cached_equals_uncached(ids, with_prefix):
     cache = model.new_cache()
     parts = [model(part, prefix=prefix, cache=cache) for part in ids.split([3, 1, 2], 1)]
     close(torch.cat(parts, 1), whole, "three calls with a cache differ from one without")
+
+
+@pytest.mark.parametrize("with_prefix", [False, True])
+def test_the_quick_step_is_forward(ids, with_prefix):
+    model = tiny()
+    prefix = random_prefix(B) if with_prefix else None
+    slow, quick = model.new_cache(), model.new_cache()
+    for cache in (slow, quick):
+        model(ids[:, :2], prefix=prefix, cache=cache)
+    step = model.quick_step(quick)
+    for t in range(2, T):
+        expected = model(ids[:, t : t + 1], cache=slow)[:, -1]
+        close(step(ids[:, t : t + 1]), expected, f"token {t}: the shortcut and forward differ")
+    for _ in range(CONFIG.n_positions - quick[0].length):
+        step(ids[:, :1])
+    with pytest.raises(UserError, match="25 positions are needed"):
+        step(ids[:, :1])
+
+
+def test_there_is_no_quick_step_where_something_stands_in_for_a_part(ids):
+    model = tiny()
+    assert model.quick_step(model.new_cache()) is not None
+    handle = model.blocks[1].mlp.register_forward_hook(lambda *_: None)
+    assert model.quick_step(model.new_cache()) is None, "a hook would be passed over"
+    handle.remove()
+    handle = model.blocks[0].register_forward_pre_hook(lambda *_: None)
+    assert model.quick_step(model.new_cache()) is None, "a pre-hook would be passed over"
+    handle.remove()
+
+    with watch_attention(model):
+        assert model.quick_step(model.new_cache()) is None, "a watcher would see nothing"
+
+    class Wrapped(nn.Linear):
+        pass
+
+    model.blocks[1].attention.qkv = Wrapped(8, 24)
+    assert model.quick_step(model.new_cache()) is None, "another kind of layer would be passed over"
 
 
 def test_gelu_tanh_is_torchs_in_value_and_gradient():

@@ -57,7 +57,8 @@ def test_choices_come_at_the_models_own_rates():
     logits = torch.tensor([0.5, 0.3, 0.2]).log().expand(20_000, 3)
     for temperature, expected in ((1.0, [0.5, 0.3, 0.2]), (0.5, [25 / 38, 9 / 38, 4 / 38])):
         drawn = choose(logits, temperature, generator=generator)[:, 0].bincount(minlength=3) / 20_000
-        assert (drawn - torch.tensor(expected)).abs().max() < 0.015, f"T = {temperature}: drawn {drawn}, p^(1/T) is {expected}"
+        off = (drawn - torch.tensor(expected)).abs().max()
+        assert off < 0.015, f"temperature {temperature}: drawn {drawn}, p^(1/temperature) is {expected}"
     assert (choose(logits, 0.0) == 0).all(), "temperature 0 takes the likeliest"
     assert (choose(logits, 1.0, top_k=1, generator=generator) == 0).all()
 

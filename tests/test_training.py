@@ -54,7 +54,8 @@ def test_loss_is_cross_entropy_of_the_next_token_by_hand():
     total, count = language_model_loss(model, {"ids": ids})
     log_p = model(ids).log_softmax(-1)
     by_hand = -sum(log_p[b, t, ids[b, t + 1]].item() for b in range(4) for t in range(8))
-    assert count == 32 and abs(total.item() - by_hand) < 1e-4, f"expected Σ −log p(next) = {by_hand}, got {total.item()}"
+    assert count == 32, "4 rows of 8 predictions"
+    assert abs(total.item() - by_hand) < 1e-4, f"expected Σ −log p(next) = {by_hand}, got {total.item()}"
 
 
 def test_ignored_labels_cost_nothing_and_logits_are_made_only_for_the_rest():
