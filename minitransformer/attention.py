@@ -73,12 +73,15 @@ def attend_by_formula(q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = Non
     return weights @ v, weights  # (B, H, T, D), (B, H, T, S)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None, dropout: float = 0.0) -> Tensor:
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None, dropout: float = 0.0, causal: bool = False
+) -> Tensor:
     """The same function on PyTorch's fused kernel, which never stores the (T, S) weights.
 
-    Arguments as in `attend_by_formula`; `dropout` is the share of weights that is dropped while training.
+    Arguments as in `attend_by_formula`; `dropout` is the share of weights that is dropped while training;
+    `causal`, without `keep` and for T = S, is the plain causal mask, of which the kernel skips the hidden half.
     """
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=keep, dropout_p=dropout)  # (B, H, T, D)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=keep, dropout_p=dropout, is_causal=causal)  # (B, H, T, D)
 
 
 def keep_mask(
@@ -260,9 +263,11 @@ class Attention(nn.Module):
             cache.n_prefix = n_prefix
             k, v = cache.columns() if k is None else cache.append(k, v)  # (B, H, P+S, D)
 
-        mask = keep_mask(x.size(1), k.size(2) - n_prefix, n_prefix, self.causal, keep, x.device)
+        T, S, dropout = x.size(1), k.size(2) - n_prefix, self.dropout if self.training else 0.0
+        plain = self.causal and 1 < T == S and keep is None and n_prefix == 0 and self.watcher is None
+        mask = None if plain else keep_mask(T, S, n_prefix, self.causal, keep, x.device)
         if self.watcher is None:
-            y = attend(q, k, v, mask, self.dropout if self.training else 0.0)  # (B, H, T, D)
+            y = attend(q, k, v, mask, dropout, causal=plain)  # (B, H, T, D)
         else:
             y, weights = attend_by_formula(q, k, v, mask)
             self.watcher.append(weights.detach())

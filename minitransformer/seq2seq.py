@@ -220,7 +220,7 @@ class Seq2Seq(nn.Module):
             own_prefix, cross = prefix[i] if prefix else None, cross_prefix[i] if cross_prefix else None
             x = block(x, context, keep, context_keep, own_prefix, cross, cache[i] if cache else None)  # (B, T, C)
         if at is not None:
-            x = x[at]  # (N, C)
+            x = x[at]  # rows of width C, one for each True in `at`
         return F.linear(x, self.token_embedding.weight, self.final_logits_bias)  # (B, T, V)
 
     def new_cache(self, capacity: int | None = None) -> list[DecoderCache]:
