@@ -10,7 +10,7 @@ needs: nothing
 #
 # A language model (语言模型) gives every sentence s a probability P(s). It need not understand s; it has
 # to know what usually follows what. Everything later in this course, from GPT to prefix tuning
-# (前缀微调), is a better way to compute the same P(s).
+# (前缀微调), computes P(s) better or uses what was learned on the way.
 #
 # The texts come from a tiny world: made-up people, towns, films and weather, told in plain English. They
 # are split once and for all: what is learned is learned from `train`, what is chosen is chosen on
@@ -48,8 +48,8 @@ table([(c, len(c.encode()), " ".join(map(str, c.encode()))) for c in "aé河🎈
 # Text is first cut into pieces, words with the space before them (shown as `␣`), and a merge never
 # crosses a cut. When two pairs are equally frequent, the one with the smaller numbers goes first.
 #
-# **Predict before you run:** which two letters of this text are merged first? And what is the fourth
-# token?
+# **Predict before you run:** which two letters of `rain rain rainy train` are merged first? And what is
+# the fourth token?
 from minitransformer.tokenizer import Tokenizer, bpe_encode, default_tokenizer, encode_piece, train_bpe
 
 tiny = "rain rain rainy train"
@@ -68,7 +68,7 @@ table(rows, ["merges", "new token", "tokens", "the text, cut"])
 # endings and short words, then whole words. A token mostly begins with its space, so `␣the` is the word
 # and `the` a piece of `gather`.
 #
-# **Predict before you run:** which pair of letters is the most frequent one in English?
+# **Predict before you run:** which two neighbours, the space included, stand together most often?
 largest = 512 if QUICK else 4096
 ranks = train_bpe("\n".join(documents["train"])[:800_000], vocab_size=largest)
 learned = Tokenizer(ranks)
@@ -217,8 +217,8 @@ table(rows, ["token b", "P(b | ␣went)", ""], [None, ".3f", None])
 
 # %% The whole model is a table
 #
-# A bigram model has a row for every token a, a column for every token b, and in it P(b | a). Each row
-# sums to 1. Here is a piece of it: the most frequent tokens a, and the tokens b that follow them most.
+# A bigram model has a row for every token a, a column for every token b, and in it P(b | a). The row of
+# each token that occurs sums to 1 (one that never occurs, a Chinese one, has an empty row). Here is a piece of it: the most frequent tokens a, and the tokens b that follow them most.
 #
 # **Predict before you run:** which pair will be brightest?
 rows = torch.bincount(train, minlength=V).topk(16).indices  # the most frequent tokens a
@@ -246,7 +246,7 @@ say(f"The brightest cell is {brightest}. Rows sum to {probs.sum(dim=1).min():.4f
 # (log is the natural logarithm throughout.) We ask how likely a document is to begin like this, so the
 # end token stands before the sentence as w_0, and none after it.
 #
-# **Predict before you run:** which token will cost the most?
+# **Predict before you run:** in `It was a cold morning.`, which token has the smallest probability?
 sentence = "It was a cold morning."
 ids = torch.tensor([tokenizer.eot_id, *tokenizer.encode(sentence)])
 log_probs = bigram.log_probs(ids)  # (T-1)
@@ -275,7 +275,7 @@ for text in ("It was a cold morning.", "It was morning a cold."):
 for dtype in (torch.float32, torch.float64):
     running = bigram.log_probs(train[:2000]).exp().to(dtype).cumprod(0)  # (T-1)
     print(f"{dtype}: the product is 0 from token {(running > 0).sum().item() + 1} on")
-print(f"The sum of the logarithms there is a plain number: {bigram.log_probs(train[:2000]).sum():.1f}")
+print(f"The sum of all {len(train[:2000]) - 1:,} logarithms is a plain number: {bigram.log_probs(train[:2000]).sum():.1f}")
 
 # %% Cross-entropy: the mean surprise
 #
@@ -360,8 +360,8 @@ with figure("smoothing", "Training loss only grows with α; validation loss has 
 assert on_train == sorted(on_train)
 bigram.alpha = best_alpha
 say(
-    f"Best on validation: α = {best_alpha:.2g}, loss {min(on_valid):.3f}. As α grows, every row becomes "
-    f"uniform: at α = {alphas[-1]:.0f} the loss is {on_valid[-1]:.3f}, and ln V = {math.log(V):.3f}."
+    f"Best on validation: α = {best_alpha:.2g}, loss {min(on_valid):.3f}. As α grows, every row gets "
+    f"more uniform: at α = {alphas[-1]:.0f} the loss is {on_valid[-1]:.3f}, and ln V = {math.log(V):.3f}."
 )
 
 # %% Perplexity, and what to compare with
@@ -421,8 +421,8 @@ say(
 #
 #     bits per byte = loss · tokens / bytes / ln 2
 #
-# **Predict before you run:** which of these vocabularies gives a bigram the lowest perplexity? The fewest
-# bits?
+# **Predict before you run:** of V = 256, 512, 1,024 and 2,048, which gives a bigram the lowest perplexity?
+# The fewest bits?
 rows = []
 n_bytes = sum(len(text.encode()) for text in documents["valid"])
 for size in [size for size in (256, 512, 1024, 2048) if size <= largest]:
@@ -440,8 +440,8 @@ say(
 
 # %% The test, once
 #
-# n and α were chosen on validation, so the validation loss flatters them a little. The test text has not
-# been touched until now, and after this line it is not used again.
+# n and α were chosen on validation, so the validation loss may flatter them. No model has been asked about
+# the test text until now, and after this line it is not used again.
 model = models[best_n]
 n_bytes = sum(len(text.encode()) for text in documents["test"])
 loss = model.loss(test)
@@ -473,9 +473,9 @@ for n, model in models.items():
 
 # %% The same bigram, learned
 #
-# So far we counted. A neural network cannot count: it has parameters θ, and it is changed step by step so
-# that the loss falls. The bigram can be had in this way too. Its parameters are a table of logits, row a
-# for what follows a:
+# So far we counted. A neural network (神经网络) cannot count: it is a function with adjustable numbers, its
+# parameters, and these are changed step by step so that the loss falls. The smallest such function is a
+# table, and the bigram can be had in this way too. Its parameters are logits, row a for what follows a:
 #
 #     P(b | a) = softmax(table[a])_b
 #
@@ -489,13 +489,12 @@ print(f"loss {loss.item():.4f}, ln V {math.log(V):.4f}")
 
 # %% Which way is down?
 #
-# The gradient says how each logit changes the loss. For one prediction it has a simple form, the
-# best-known one of the field:
+# The gradient says how each logit changes the loss. For one prediction it has a simple form:
 #
 #     ∂L / ∂z_i = ŷ_i − y_i
 #
 # The logit of the right token is pushed up, all others down, each by as much as it was wrong. PyTorch
-# computes it by itself; here is the check.
+# computes it by itself (`backward()` puts every derivative of the loss into `.grad`); here is the check.
 z = torch.randn(V, generator=torch.Generator().manual_seed(0), requires_grad=True)
 F.cross_entropy(z, targets[0]).backward()
 formula = z.detach().softmax(dim=-1) - F.one_hot(targets[0], V)  # (V)
@@ -504,7 +503,8 @@ print(f"largest difference between the gradient and ŷ − y: {(z.grad - formula
 # %% Gradient descent finds the counts
 #
 # Take some pairs, compute the loss, go a little way down, repeat: gradient descent (梯度下降), here with
-# Adam, which chooses the length of the way for each parameter. No bigram table can have a lower training
+# Adam, which chooses the length of the way for each parameter: `optimizer.step()` moves each against its
+# `.grad`, at most about `lr` far, and `zero_grad()` clears them for the next step. No bigram table can have a lower training
 # loss than the counted one with α = 0: that is the dotted line.
 #
 # **Predict before you run:** will the learned table get below, onto, or only near to that line? And on
@@ -542,7 +542,7 @@ assert on_train[-1] > optimum and on_valid[-1] > smoothed
 
 # %% What was gained
 #
-# Here counting is quicker and better. But look at what the learned way needed: a function from context to
+# Here counting is better. But look at what the learned way needed: a function from context to
 # logits, the cross-entropy, and a gradient. Nothing in it asks how long the context is, or that a context
 # was seen before. Put a Transformer in the place of the table, and the same few lines train it: that is
 # lesson 3, and lesson 2 builds the part that lets it look further back than one token.

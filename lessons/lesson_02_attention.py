@@ -14,25 +14,28 @@ needs: 1
 # answer is a blend of all values, most of it from the keys that match best.
 #
 # Queries, keys and values are vectors. A match is a dot product, q · k: large where two vectors point the
-# same way. Here the keys are five words, each described by hand in three numbers (person, colour, place).
+# same way. Here are five words, Mira has a red kite, each with a key made by hand of three numbers (person, colour, thing;
+# kites are often coloured, so theirs has some of both) and a value of one number, say how warm it is.
 #
-# **Predict before you run:** the query asks for a colour. Which word gets the largest share?
+# **Predict before you run:** the query asks for a colour. Which word gets the largest share, and what will the answer be near?
 import torch
 
 from minitransformer.attention import attend_by_formula
 from minitransformer.show import QUICK, bar, figure, say, table
 
 words = ["Mira", "has", "a", "red", "kite"]
-keys = torch.tensor([[4.0, 0, 1], [0, 0, 0], [0, 0, 0], [0, 4, 0], [0, 2, 0]])
+keys = torch.tensor([[4.0, 0, 0], [0, 0, 0], [0, 0, 0], [0, 4, 0], [0, 2, 3]])
+values = torch.tensor([[3.0], [0], [0], [10], [1]])
 query = torch.tensor([[0.0, 1, 0]])  # "which colour?"
 scores = query @ keys.T  # (1, S)
 weights = scores.softmax(dim=-1)  # (1, S)
 rows = [(w, s, a, bar(a)) for w, s, a in zip(words, scores[0].tolist(), weights[0].tolist(), strict=True)]
 table(rows, ["word", "q · k", "weight", ""], [None, ".1f", ".3f", None])
+print(f"\nanswer: {(weights @ values).item():.2f}")
 
 # %%
 # The weights come from softmax, lesson 1's way from any numbers to a distribution: e^(q·k), divided by their
-# sum. So no weight is ever 0, and they sum to 1. The answer is the weighted mean of the values,
+# sum. So no weight is 0, and they sum to 1. The answer is the weighted mean of the values,
 #
 #     answer = Σ_s weight_s · v_s
 #
@@ -41,9 +44,9 @@ table(rows, ["word", "q · k", "weight", ""], [None, ".1f", ".3f", None])
 
 # %% The formula
 #
-# Where do q, k and v come from? From the token itself. Each token is a vector of C numbers; the rows of a
-# matrix X are the tokens of one text. Three matrices of weights make of every token a query, a key and a value
-# (004 §4.1):
+# Where do q, k and v come from? From the token itself. Each token is a vector of C numbers (lesson 3 learns them; here they
+# are random); the rows of a matrix X are the tokens of one text. Three learned matrices, the parameters of attention, make
+# of every token a query, a key and a value (004 §4.1):
 #
 #     Q = X W^Q     K = X W^K     V = X W^V
 #     Attention(Q, K, V) = softmax(Q Kᵀ / √d_k) V
@@ -53,7 +56,8 @@ table(rows, ["word", "q · k", "weight", ""], [None, ".1f", ".3f", None])
 # (自注意力): one text is both who asks and who answers.
 #
 # In the code, shapes stand at the line's end: B texts at once, H heads (a later step; 1 for now), T tokens that ask,
-# S tokens that are read, D = d_k. The function is the formula, line by line:
+# S tokens that are read, D = d_k. The function is the formula, line by line (skip the two `if keep` blocks for now: they are
+# the mask, three steps on):
 import inspect
 import re
 
@@ -83,16 +87,16 @@ say(
 
 # %% Why √d_k
 #
-# A dot product of two vectors with d numbers is a sum of d products. If those numbers are random, of mean 0 and
-# variance 1, each product has variance 1, and the sum has variance d: it spreads as √d. Softmax takes e to the
-# power of that. So in a wide model, without the division, one key wins everything before anything is learned.
+# A dot product of two vectors with d numbers is a sum of d products. If those numbers are random and independent, of mean 0
+# and variance 1, each product has variance 1, and the sum has variance d: it spreads as √d. Softmax takes e to the power
+# of that. So with long keys, without the division, one key wins everything before anything is learned.
 #
 # How one-sided a distribution is, its entropy (熵) tells: −Σ p log p. It is log S where all S keys get the same, and 0
-# where one gets all. 004 §4.1 says that the division keeps the *gradient* from vanishing or exploding; that is the
-# consequence, and we measure it too. A softmax p changes with its scores z as ∂p_i/∂z_j = p_i (δ_ij − p_j) (δ_ij is 1
+# where one gets all. 004 §4.1 says that the division keeps the gradient from vanishing or exploding; that it vanishes without
+# it is the consequence, and we measure it too (explode it does not, here). A softmax p changes with its scores z as ∂p_i/∂z_j = p_i (δ_ij − p_j) (δ_ij is 1
 # where i = j, else 0): where p is almost 0 or almost 1, nothing moves any more.
 #
-# **Predict before you run:** which curve stays flat?
+# **Predict before you run:** entropy and slope, each with and without √d_k: which of the four lines stay flat?
 widths = [1, 4, 16, 64, 256, 1024]
 S, n_queries = 32, 50 if QUICK else 400
 spread, entropy, slope = [], {True: [], False: []}, {True: [], False: []}
@@ -104,7 +108,7 @@ for d in widths:
         p = (z / math.sqrt(d) if scaled else z).softmax(dim=-1)
         entropy[scaled].append(-torch.xlogy(p, p).sum(-1).mean().item())
         slope[scaled].append((p * (1 - p)).sum(-1).mean().item())  # Σ_i ∂p_i/∂z_i
-with figure("sqrt_dk", "Without √d_k softmax hardens as heads get wider.", (9, 3.6), 1, 2) as (left, right):
+with figure("sqrt_dk", "Without √d_k softmax hardens as keys get longer.", (9, 3.6), 1, 2) as (left, right):
     for axes, values, name in ((left, entropy, "entropy of the weights (nats)"), (right, slope, "Σ ∂p_i/∂z_i")):
         axes.plot(widths, values[True], "o-", label="q·k / √d_k")
         axes.plot(widths, values[False], "s--", label="q·k")
@@ -133,7 +137,7 @@ assert entropy[False][-1] < 0.5 * entropy[True][-1]
 # **Predict before you run:** under the causal mask, what does the first row look like, whatever Q and K are?
 from minitransformer.attention import keep_mask
 
-causal = keep_mask(n_query=T, n_key=T, n_prefix=0, causal=True, keep=None)  # (1, 1, T, S)
+causal = keep_mask(n_query=T, n_key=T, n_prefix=0, causal=True, keep=None)  # (1, 1, T, S); prefixes come later
 real = torch.tensor([[True, True, True, True, False, False]])  # the last two are padding
 padded = keep_mask(T, T, 0, causal=False, keep=real)  # (B, 1, 1, S)
 maps = {name: attend_by_formula(Q[None, None], K[None, None], V[None, None], mask)[1][0, 0]
@@ -172,15 +176,17 @@ say(
 # colour. Multi-head attention (多头注意力, 004 §4.1) cuts the width C into H heads of D = C / H, lets each attend by itself,
 # and puts the answers side by side:
 #
-#     MultiHead(Q, K, V) = Concat(head_1, …, head_h) W^O
+#     MultiHead(Q, K, V) = Concat(head_1, …, head_H) W^O
 #     head_i = Attention(Q W_i^Q, K W_i^K, V W_i^V)
+#
+# W^O is one more learned matrix, which mixes the answers of the heads.
 #
 # Where the document is loose: having defined Q = X W^Q it multiplies Q by W_i^Q again. There is one projection, not two:
 # W_i^Q is a block of columns of W^Q, so the inputs of MultiHead are X three times. And the document calls the line a
 # "weighted sum": the weighted sum happens inside each head; Concat only puts H of them side by side.
 #
 # The course has one attention module, used by every model. It stacks W^Q, W^K and W^V to one matrix, `qkv`; W^O
-# is `out`; each has a bias besides. PyTorch's own module is a fair judge.
+# is `out`; each has a bias besides, a learned vector that is added. PyTorch's own module is a fair judge.
 #
 # **Predict before you run:** does the number of parameters depend on the number of heads?
 from torch import nn
@@ -197,11 +203,12 @@ for H in (1, 2, 4, 8):
     difference = (ours(x) - theirs(x, x, x, need_weights=False)[0]).abs().max().item()
     print(f"H = {H}   D = {C // H:2}   {sum(p.numel() for p in ours.parameters()):,} parameters   differs from torch's by {difference:.0e}")
     assert difference < 1e-5
+say(f"\nThey are 4 C² + 4 C = {4 * C * C + 4 * C:,}, whatever H.")
 
 # %% The fused path
 #
-# The formula stores T × S weights for every head. PyTorch has the same function as one fused kernel, which works in
-# small blocks and never stores them. Models run on it; the formula is there to be read, and to draw maps with.
+# The formula stores T × S weights for every head. PyTorch has the same function as one fused routine, which works in small
+# blocks and need not store them. Models run on it; the formula is there to be read, and to draw maps with.
 import time
 
 from minitransformer.attention import attend
@@ -225,18 +232,20 @@ assert difference < 2e-6
 
 # %% Add & Norm
 #
-# Attention is followed by two small things that make deep models trainable (004 §2.2). Add (残差连接): what a layer
-# computes is *added* to what it was given. Norm (层归一化): each token's vector is brought to mean 0 and variance 1, and
-# then stretched and moved by learned numbers.
+# Attention is followed by two small things that make deep models trainable (004 §2.2). Add (residual connection, 残差连接):
+# what a layer computes is added to what it was given. Norm (layer normalization, 层归一化): each token's vector is brought to
+# mean 0 and variance 1, and then stretched and moved by learned numbers.
 #
 #     x ← Norm(x + Layer(x))      after the sum: the original order, and BERT's
 #     x ← x + Layer(Norm(x))      before the layer: GPT-2's; the sum itself is never squashed
 #
 # The document's figure is the first; most models since GPT-2 use the second, and so does our GPT. What they are
-# for shows in depth. We stack 24 attention layers, fresh as PyTorch makes them, and ask two things: how alike the tokens
-# come out, as the cosine between two of them, and how much gradient arrives at the bottom, for each unit at the top.
+# for shows in depth. We stack 24 attention layers, fresh as PyTorch makes them (without biases, which would be alike in all
+# tokens), and ask two things: how alike the tokens come out, as the cosine between two of them, and how much gradient
+# arrives at the bottom if a gradient of size 1 enters every number at the top.
 #
-# **Predict before you run:** which of the four stacks starves its lowest layer?
+# **Predict before you run:** four stacks: the layer alone; with Add; Add, then Norm; Norm, then Add. Which of them starves its
+# lowest layer?
 depth, C = 24, 32
 stacks = {
     "the layer alone": lambda layer, norm, x: layer(x),
@@ -248,12 +257,16 @@ rows = []
 for name, step in stacks.items():
     torch.manual_seed(0)
     layers, norms = [Attention(C, 4) for _ in range(depth)], [nn.LayerNorm(C) for _ in range(depth)]
+    for layer in layers:
+        nn.init.zeros_(layer.qkv.bias)
+        nn.init.zeros_(layer.out.bias)
     bottom = torch.randn(4, T, C, requires_grad=True)  # (B, T, C)
     x = bottom
     for layer, norm in zip(layers, norms, strict=True):
         x = step(layer, norm, x)
     (gradient,) = torch.autograd.grad((x * torch.randn_like(x)).sum(), bottom)
-    alike = nn.functional.cosine_similarity(x[:, 0], x[:, 1], dim=-1).mean().item()
+    one, other = (nn.functional.normalize(x[:, t].double(), dim=-1, eps=0.0) for t in (0, 1))  # (B, C)
+    alike = (one * other).sum(-1).mean().item()
     rows.append((name, x.std().item(), alike, gradient.norm().item() / math.sqrt(gradient.numel())))
 table(rows, ["a layer is", "std of the output", "cosine of two tokens", "gradient at the bottom"],
       [None, ".1e", ".3f", ".1e"])  # fmt: skip
@@ -261,7 +274,8 @@ print()
 say(
     f"Alone, {depth} layers make all tokens alike (cosine {rows[0][2]:.3f}), for each layer averages them a little more, and fresh "
     f"weights shrink them besides; of the gradient, {rows[0][3]:.0e} arrives. The sum gives both a way past the layers "
-    f"(cosine {rows[1][2]:.3f}, gradient {rows[1][3]:.1f}), and Norm keeps its size in check."
+    f"(cosine {rows[1][2]:.3f}, gradient {rows[1][3]:.1f}). Norm after the sum holds its size at {rows[2][1]:.1f}; before the layer, it "
+    f"lets the sum grow (to {rows[3][1]:.1f})."
 )
 assert rows[0][3] < 1e-3 * min(row[3] for row in rows[1:]) and rows[0][2] > 0.99 > max(row[2] for row in rows[1:])
 
@@ -272,10 +286,11 @@ assert rows[0][3] < 1e-3 * min(row[3] for row in rows[1:]) and rows[0][2] > 0.99
 #
 #     K ← [P_K; K]       V ← [P_V; V]         z = [prefix; x; y]
 #
-# No token was written for them, no weight of the model is changed, and yet every token reads them, and every answer
+# (z is all that is read: the prefix, a task's input x, and its output y.) No token was written for them, no weight of the model is changed, and yet every token reads them, and every answer
 # moves. In our attention it is an argument, and its columns are visible to all, also under the causal mask.
 #
-# **Predict before you run:** how many weights are in each row now? And does a prefix of zeros change anything?
+# **Predict before you run:** how many weights are in each row now, and how many of them are not 0? Does a prefix of zeros
+# change anything?
 from minitransformer.attention import Prefix, watch_attention
 
 torch.manual_seed(1)
@@ -285,7 +300,7 @@ prefix = Prefix(torch.randn(1, 2, 2, 16), torch.randn(1, 2, 2, 16))  # keys and 
 with watch_attention(layer) as maps:
     layer(x), layer(x, prefix=prefix)
 plain = layer(x)  # (B, T, C)
-before, after = (weight[0, 0] for weight in maps[""])  # the first head's weights
+before, after = (weight[0, 0] for weight in maps[""])  # the first head's; "" is the layer itself, which has no name
 for row in after:
     print("  " + " ".join(f"{value:.2f}" if value else "  · " for value in row[:2].tolist()), " │ ",
           " ".join(f"{value:.2f}" if value else "  · " for value in row[2:].tolist()))  # fmt: skip
@@ -336,8 +351,8 @@ assert (blend - whole).abs().max() < 1e-5 and abs(ratio_before - ratio_after) < 
 
 # %% It can be learned
 #
-# If two vectors can move every answer, gradient descent can find the two that move them where we want. The layer is
-# frozen; only the prefix gets a gradient. We ask for an arbitrary goal: that the mean of the outputs become a certain
+# If two keys and values can move every answer, gradient descent can look for those that move them where we want. The layer
+# is frozen; only the prefix gets a gradient. We ask for an arbitrary goal: that the mean of the outputs become a certain
 # vector.
 #
 # **Predict before you run:** how many numbers are trained, and how many are frozen?
@@ -352,8 +367,8 @@ for _ in range(30 if QUICK else 300):
     optimizer.step()
     losses.append(loss.item())
 say(
-    f"{sum(t.numel() for t in tuned)} numbers trained, {sum(p.numel() for p in layer.parameters()):,} frozen. The distance "
-    f"to the goal fell from {losses[0]:.4f} to {losses[-1]:.6f}."
+    f"{sum(t.numel() for t in tuned)} numbers trained, {sum(p.numel() for p in layer.parameters()):,} frozen. The mean "
+    f"squared error fell from {losses[0]:.4f} to {losses[-1]:.4f} in {len(losses)} steps: nearer, if not there."
 )
 assert losses[-1] < 0.5 * losses[0]
 

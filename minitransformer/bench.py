@@ -26,7 +26,7 @@ BATCH, PROMPT = 32, 16
 def in_turn(functions: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
     """Seconds that each function took in each round, after a round that is not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in functions}
-    for i in tqdm(range(rounds + 1), unit="round", leave=False, ncols=88):
+    for i in tqdm(range(rounds + 1), unit="round", leave=False, ncols=88, disable=None):
         for name, function in functions.items():
             began = time.perf_counter()
             function()

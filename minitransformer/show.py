@@ -200,10 +200,13 @@ def chinese_font() -> str | None:
 
     for font in sorted(font_manager.fontManager.ttflist, key=lambda font: (font.name, font.fname)):
         try:
-            if all(ft2font.FT2Font(font.fname).get_char_index(ord(char)) for char in "前缀微调"):
-                return font.name
+            face = ft2font.FT2Font(font.fname)
         except (OSError, RuntimeError):  # a font file that has gone or that FreeType cannot read
             continue
+        glyphs = {face.get_char_index(ord(char)) for char in "前缀微调"}
+        # Glyph 0 is the empty box; matplotlib's own font of last resort has one box for all of Chinese.
+        if 0 not in glyphs and len(glyphs) == 4:
+            return font.name
     return None
 
 

@@ -8,6 +8,7 @@ and everything else that matters (weights, optimizer, random state, log, best we
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -166,7 +167,10 @@ def train(
     """
     run = _Run(model, config, checkpoint)
     run.resume()
-    bar = tqdm(total=config.steps, initial=run.step, disable=not progress, unit="step", ncols=88)
+    pause = 0.1 if sys.stderr.isatty() else 10.0  # a log file gets a line now and then, not one a step
+    bar = tqdm(
+        total=config.steps, initial=run.step, disable=not progress, unit="step", ncols=88, mininterval=pause
+    )  # fmt: skip
     model.train()
     try:
         while run.step < config.steps and not run.log.stopped_early:
