@@ -91,9 +91,8 @@ assert not names["valid"] & names["train"] and not names["test"] & (names["train
 # c holds a vector for each token of x, and every token of x sees all of x: the encoder only reads. A token of y sees what
 # stands before it, and all of c: the decoder is lesson 3's GPT with one more attention in each layer.
 #
-# Where the documents are loose: 004 §2.1 says that large language models are encoder–decoders or encoders alone. It leaves
-# out the third kind, the decoder alone: GPT, and most large models of today. And 003 §3.1 says of this case only that x
-# and y are split: h_i of the source is then no longer LM(z_i, h_<i), for it depends on what comes after i too.
+# Where the document is loose: 003 §3.1 says of this case only that x and y are split. But h_i of the source is then no
+# longer LM(z_i, h_<i), for it depends on what comes after i too.
 #
 # We measure that: change the last token of a text, and see whether its first vector moves.
 #

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from minitransformer.attention import Attention, Prefix, columns_before
 from minitransformer.errors import UserError
-from minitransformer.layers import FeedForward, check_text, drop, embed, embed_positions
+from minitransformer.layers import FeedForward, check_text, drop, embed, embed_positions, init_weights
 
 EPS = 1e-12  # what BERT's LayerNorms add to the variance
 
@@ -202,11 +202,3 @@ class Bert(nn.Module):
                 f"(sentence A) to {self.config.n_types - 1}."
             )
         return self.type_embedding(types)  # (B, T, C)
-
-
-def init_weights(module: nn.Module, std: float = 0.02) -> None:
-    """BERT's and BART's start: matrices from a normal distribution of width 0.02, biases 0."""
-    if isinstance(module, nn.Linear | nn.Embedding):
-        nn.init.normal_(module.weight, std=std)
-    if isinstance(module, nn.Linear):
-        nn.init.zeros_(module.bias)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch.nn.functional as F
 from torch import Tensor, layer_norm, nn
@@ -25,7 +26,7 @@ from minitransformer.attention import (
     merge_heads,
     split_heads,
 )
-from minitransformer.layers import FeedForward, drop, embed, embed_positions, gelu_tanh
+from minitransformer.layers import FeedForward, drop, embed, embed_positions, gelu_tanh, init_weights
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class GPTConfig:
     d_model: int = 128  # C
     d_ff: int = 512
     dropout: float = 0.0
+    init_std: float = 0.06  # of fresh weights: GPT-2's 0.02 is for C = 768 and more; at 128 it learns slower
 
 
 class Block(nn.Module):
@@ -77,18 +79,11 @@ class GPT(nn.Module):
         self.position_embedding = nn.Embedding(config.n_positions, config.d_model)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))
         self.norm = nn.LayerNorm(config.d_model)
-        self.apply(self._init)
+        self.apply(partial(init_weights, std=config.init_std))
         for name, weight in self.named_parameters():
             # GPT-2: each of the 2n additions to the stream starts smaller, so that their sum does not grow with n.
             if name.endswith(("attention.out.weight", "mlp.down.weight")):
-                nn.init.normal_(weight, std=0.02 / math.sqrt(2 * config.n_layer))
-
-    @staticmethod
-    def _init(module: nn.Module) -> None:
-        if isinstance(module, nn.Linear | nn.Embedding):
-            nn.init.normal_(module.weight, std=0.02)
-        if isinstance(module, nn.Linear):
-            nn.init.zeros_(module.bias)
+                nn.init.normal_(weight, std=config.init_std / math.sqrt(2 * config.n_layer))
 
     def forward(
         self,

@@ -150,3 +150,11 @@ def check_text(keep: Tensor | None, text: str = "text") -> None:
     if keep is not None and not bool((has_text := keep.any(dim=1)).all()):
         row = int(has_text.int().argmin())
         raise UserError(f"Row {row} of the {text} is padding alone: give it at least one token, or leave the row out.")
+
+
+def init_weights(module: nn.Module, std: float = 0.02) -> None:
+    """How all three models start: matrices from a normal distribution of width `std`, biases 0."""
+    if isinstance(module, nn.Linear | nn.Embedding):
+        nn.init.normal_(module.weight, std=std)
+    if isinstance(module, nn.Linear):
+        nn.init.zeros_(module.bias)

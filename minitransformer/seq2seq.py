@@ -22,9 +22,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minitransformer.attention import Attention, KVCache, Prefix, columns_before, prefix_length
-from minitransformer.bert import PostNormBlock, init_weights
+from minitransformer.bert import PostNormBlock
 from minitransformer.errors import UserError
-from minitransformer.layers import FeedForward, check_text, drop, embed, embed_positions
+from minitransformer.layers import FeedForward, check_text, drop, embed, embed_positions, init_weights
 
 EPS = 1e-5  # what BART's LayerNorms add to the variance
 

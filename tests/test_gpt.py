@@ -75,7 +75,7 @@ def test_head_is_the_token_embedding(ids):
 
 def test_a_fresh_model_knows_nothing():
     torch.manual_seed(0)
-    model = GPT(GPTConfig())
+    model = GPT(GPTConfig(init_std=0.02))  # so small that all scores are nearly equal
     ids = torch.randint(2048, (4, 64))
     loss = F.cross_entropy(model(ids[:, :-1]).flatten(0, 1), ids[:, 1:].flatten()).item()
     guessing = math.log(2048)
