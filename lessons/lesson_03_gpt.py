@@ -146,8 +146,8 @@ say(f"{count} exercises, {summed.item():.2f} nats in all, {summed.item() / count
 # loss be much lower than the validation loss at the end?
 from minitransformer.training import TrainConfig, train
 
-steps = 40 if QUICK else 1400
-config = TrainConfig(steps=steps, lr=4e-3, warmup=steps // 14, final_lr=0.02, eval_every=steps // 7)
+steps = 40 if QUICK else 1200
+config = TrainConfig(steps=steps, lr=4e-3, warmup=steps // 12, final_lr=0.02, eval_every=steps // 6)
 log = train(model, windows, config, valid=valid)
 table([(row["step"], row["loss"], math.exp(row["loss"])) for row in log.valid],
       ["step", "validation loss", "perplexity"], ["d", ".3f", ".1f"])  # fmt: skip
