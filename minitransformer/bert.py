@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +26,7 @@ EPS = 1e-12  # what BERT's LayerNorms add to the variance
 class BertConfig:
     """The sizes of a BERT; the defaults are the course's own.
 
-    The last three say which heads it has: published weights often come without some of them, and a head
+    `pooler`, `mlm` and `nsp` say which heads it has: published weights often come without some of them, and a head
     without trained weights is better absent than random.
     """
 
@@ -40,6 +41,7 @@ class BertConfig:
     pooler: bool = True
     mlm: bool = True
     nsp: bool = True
+    init_std: float = 0.06  # of fresh weights: BERT's 0.02 is for C = 768; see `GPTConfig`
 
     def __post_init__(self) -> None:
         """Refuse a head that lacks what it reads from."""
@@ -115,7 +117,7 @@ class Bert(nn.Module):
         self.pooler = nn.Linear(config.d_model, config.d_model) if config.pooler else None
         self.mlm = MaskedWordHead(config.vocab_size, config.d_model) if config.mlm else None
         self.nsp = nn.Linear(config.d_model, 2) if config.nsp else None
-        self.apply(init_weights)
+        self.apply(partial(init_weights, std=config.init_std))
 
     def forward(
         self,
