@@ -54,9 +54,8 @@ assert not (moved["GPT"][:3] > 1e-6).any() and (moved["BERT"] > 1e-6).all()
 # encoder, and the answer is on the page: position t reads position t + 1. Here is one layer trained to say the next
 # token, with everything visible; then the same model is asked honestly, with the text cut off after t.
 #
-# (Some help, because time is short. BERT's own start was made for C = 768 and days of training: every matrix from a normal
-# distribution of width 0.02. For C = 128 ours is wider; and the position table starts as sines and cosines, the original
-# Transformer's, in which "one to the right" is the same turn everywhere.)
+# (One help, because time is short: the position table starts as sines and cosines, the original Transformer's, in which
+# "one to the right" is the same turn everywhere. BERT's own starts random, and has days to find such a thing.)
 #
 # **Predict before you run:** how far does its loss fall? And what is it when the next token is really not there?
 import math
@@ -81,20 +80,17 @@ def next_token_loss_honest(model, batch):
 
 
 @torch.no_grad()
-def start(model: Bert) -> Bert:
-    """A start for a narrow model in a hurry."""
+def with_waves(model: Bert) -> Bert:
+    """Let the position table start as sines and cosines, as large as the token table's numbers."""
     n_positions, C = model.position_embedding.weight.shape
     angles = torch.arange(n_positions)[:, None] * 1000 ** -torch.linspace(0, 1, C // 2)  # (n_positions, C/2)
-    model.position_embedding.weight.copy_(0.14 * torch.cat([angles.sin(), angles.cos()], dim=1))
-    model.token_embedding.weight.mul_(5)
-    for name, parameter in model.named_parameters():
-        if parameter.dim() == 2 and "embedding" not in name:
-            parameter.mul_(math.sqrt(768 / C))
+    waves = torch.cat([angles.sin(), angles.cos()], dim=1)  # (n_positions, C)
+    model.position_embedding.weight.copy_(math.sqrt(2) * model.config.init_std * waves)
     return model
 
 
 torch.manual_seed(0)
-cheat = start(Bert(BertConfig(vocab_size=V, n_positions=32, n_layer=1)))
+cheat = with_waves(Bert(BertConfig(vocab_size=V, n_positions=32, n_layer=1)))
 steps = 10 if QUICK else 200
 config = TrainConfig(steps=steps, lr=5e-3, warmup=steps // 10, final_lr=0.1)
 log = train(cheat, Windows(streams["train"], length=16, batch_size=16), config, loss=next_token_loss)
@@ -166,7 +162,7 @@ valid_pairs = SentencePairs(documents["valid"], tokenizer, 32, n_positions=160, 
 valid = [valid_pairs(i) for i in range(2 if QUICK else 16)]
 labels = pairs(0)["next_label"].tolist()
 for (a, b), label in list(zip(pairs.drawn(0), labels, strict=True))[:6]:
-    say(f"- {'neighbours' if label == NEIGHBOURS else 'strangers '} {pairs.pairs[a][0]} **[SEP]** {pairs.pairs[b][1]}")
+    say(f"- **{'neighbours' if label == NEIGHBOURS else 'strangers'}** {pairs.pairs[a][0]} **[SEP]** {pairs.pairs[b][1]}")
 batch = pairs(0)
 say(
     f"\n{len(pairs.pairs):,} pairs of neighbours in the training text. The first batch: {tuple(batch['ids'].shape)} ids, "
@@ -196,7 +192,7 @@ frequent[list(special)] = 0.01  # never the answer
 def fresh() -> Bert:
     """An untrained BERT, the same each time."""
     torch.manual_seed(0)
-    model = start(Bert(sizes).eval())
+    model = with_waves(Bert(sizes).eval())
     model.mlm.bias.copy_((frequent / frequent.sum()).log())
     return model
 

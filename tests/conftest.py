@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+# Tiny tensors are computed faster by one thread than by two that wait for each other. Set before torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 ROOT = Path(__file__).resolve().parent.parent
 
 LESSON = '''"""A first lesson
