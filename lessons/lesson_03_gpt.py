@@ -259,7 +259,7 @@ for name, settings in samplers.items():
     ids = torch.tensor([[tokenizer.eot_id, *text] for text in texts])  # (B, T+1)
     surprise = evaluate(model, [{"ids": ids}])
     words = tokenizer.decode([i for text in texts for i in text]).split()
-    rows.append((name, surprise, len(set(words)) / len(words), tokenizer.decode(texts[0][:12]).strip()))
+    rows.append((name, surprise, len(set(words)) / max(1, len(words)), tokenizer.decode(texts[0][:12]).strip()))
 table(rows, ["sampler", "surprise", "different", "the first begins"], [None, ".2f", ".0%", lambda s: s.replace("\n", " ")])
 
 # %% The cache
