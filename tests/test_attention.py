@@ -76,6 +76,19 @@ def test_fused_path_is_the_formula(masked):
     close(attend(q, k, v, keep), attend_by_formula(q, k, v, keep)[0], "the fused kernel and the formula differ")
 
 
+@pytest.mark.parametrize("length", [2, 6, 64, 256])
+def test_causal_attention_in_halves_is_the_formula_in_value_and_gradient(length):
+    inputs = [torch.randn(2, H, length, D, dtype=torch.double, requires_grad=True) for _ in range(3)]
+    mask = keep_mask(length, length, 0, causal=True, keep=None)
+    fast, slow = attend(*inputs, causal=True), attend_by_formula(*inputs, mask)[0]
+    close(fast, slow, "the halves and the formula differ", 1e-10)
+    direction = torch.randn_like(fast)
+    for name, ours, theirs in zip(
+        "qkv", torch.autograd.grad(fast, inputs, direction), torch.autograd.grad(slow, inputs, direction), strict=True
+    ):
+        close(ours, theirs, f"the gradient of {name} differs", 1e-10)
+
+
 def test_a_query_that_may_look_nowhere_gets_zeros_and_finite_gradients():
     q, k, v = (torch.randn(1, H, 2, D, requires_grad=True) for _ in range(3))
     keep = torch.tensor([[False, False], [True, True]])[None, None]
