@@ -108,7 +108,7 @@ from minitransformer.sampling import generate
 from minitransformer.training import evaluate
 
 loss_before = evaluate(model, valid)
-before = tokenizer.decode(generate(model, [[tokenizer.eot_id]], 30, temperature=0.7, seed=0)[0])
+before = tokenizer.decode(generate(model, [[tokenizer.eot_id]], 30, temperature=0.5, seed=0)[0])
 say(
     f"Loss {loss_before:.3f} nats per token; ln V = ln {tokenizer.n_vocab} = {math.log(tokenizer.n_vocab):.3f}. (The rest is the price of "
     "random scores, which are not quite equal scores.) It writes:"
@@ -193,14 +193,14 @@ assert QUICK or own or loss_after < min(counted.values())
 
 # %% After training
 #
-# The same request as before training, and some beginnings to go on from. (Both are drawn at temperature 0.7, which the
+# The same request as before training, and some beginnings to go on from. (Both are drawn at temperature 0.5, which the
 # next step explains.) Read them with three questions: are the words words? the sentences sentences? and does what one
 # sentence says still hold in the next?
 say("Before: " + before.replace("\n", " ").replace(END_OF_TEXT, "⏹")[:160])
 print("\nAfter:\n")
 starts = ["", "One snowy morning", "The museum of", "On Sunday"] if not own else [""] * 4
 ids = [[tokenizer.eot_id, *tokenizer.encode(start)] for start in starts]
-texts = generate(model, ids, 56, temperature=0.7, seed=1, stop_id=tokenizer.eot_id)
+texts = generate(model, ids, 56, temperature=0.5, seed=1, stop_id=tokenizer.eot_id)
 for start, text in zip(starts, texts, strict=True):
     say(f"> **{start}**" + tokenizer.decode(text) if start else "> " + tokenizer.decode(text).strip())
     print()
