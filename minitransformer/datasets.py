@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -79,6 +80,30 @@ def token_stream(documents: Sequence[str], tokenizer: Tokenizer) -> torch.Tensor
     return torch.from_numpy(np.concatenate(ids).astype(np.int64))
 
 
+class Epochs:
+    """The batches of every epoch, drawn anew for each from a seed: `epochs(i)` is what batch number i is made of.
+
+    The one place where the number of a batch becomes an epoch and a place in it, so that every source of batches is a
+    function of i.
+
+    Args:
+        batches_per_epoch: how many batches an epoch has.
+        seed: of everything drawn.
+        draw: from a generator, the batches of one epoch in their order.
+    """
+
+    def __init__(self, batches_per_epoch: int, seed: int, draw: Callable[[torch.Generator], Sequence]) -> None:
+        self.batches_per_epoch, self.seed, self.draw = batches_per_epoch, seed, draw
+        self._in_use: tuple[int, Sequence] | None = None  # an epoch and its batches
+
+    def __call__(self, i: int) -> Any:
+        """One of the things that `draw` gave, for batch number i of the run."""
+        epoch, within = divmod(i, self.batches_per_epoch)
+        if self._in_use is None or self._in_use[0] != epoch:
+            self._in_use = epoch, self.draw(torch.Generator().manual_seed(self.seed * 1_000_003 + epoch))
+        return self._in_use[1][within]
+
+
 class Windows:
     """Windows of a token stream in random order, every one once an epoch: `windows(i)` is batch number i.
 
@@ -96,7 +121,7 @@ class Windows:
     """
 
     def __init__(self, stream: torch.Tensor, length: int, batch_size: int, seed: int = 0) -> None:
-        self.stream, self.length, self.batch_size, self.seed = stream, length, batch_size, seed
+        self.stream, self.length, self.batch_size = stream, length, batch_size
         self.per_epoch = (len(stream) - 1) // length - 1  # windows; one less, so that the offset has room
         if self.per_epoch < batch_size:
             raise UserError(
@@ -104,18 +129,17 @@ class Windows:
                 f"{(batch_size + 1) * length + 1}. Give more text, or make the batch or the windows smaller."
             )
         self.batches_per_epoch = self.per_epoch // batch_size
-        self._epoch: tuple[int, torch.Tensor] | None = None  # the one in use, and its order
+        self._starts = Epochs(self.batches_per_epoch, seed, self._draw)
 
     def __call__(self, i: int) -> dict[str, torch.Tensor]:
         """Batch number i: {"ids": (B, T+1)}."""
-        epoch, within = divmod(i, self.batches_per_epoch)
-        if self._epoch is None or self._epoch[0] != epoch:
-            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-            offset = torch.randint(self.length, (1,), generator=generator)
-            starts = torch.randperm(self.per_epoch, generator=generator) * self.length + offset
-            self._epoch = epoch, starts
-        starts = self._epoch[1][within * self.batch_size : (within + 1) * self.batch_size]
-        return {"ids": self.stream[starts[:, None] + torch.arange(self.length + 1)]}  # (B, T+1)
+        return {"ids": self.stream[self._starts(i)[:, None] + torch.arange(self.length + 1)]}  # (B, T+1)
+
+    def _draw(self, generator: torch.Generator) -> Sequence[torch.Tensor]:
+        """Where the windows of each batch of an epoch start."""
+        offset = torch.randint(self.length, (1,), generator=generator)
+        starts = torch.randperm(self.per_epoch, generator=generator) * self.length + offset
+        return starts.split(self.batch_size)
 
 
 def eval_windows(stream: torch.Tensor, length: int, batch_size: int, most: int | None = None) -> list[dict]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from minitransformer.batches import pad_right
+from minitransformer.datasets import Epochs
 from minitransformer.errors import UserError
 from minitransformer.objectives import mask_tokens
 from minitransformer.tokenizer import Tokenizer
@@ -60,18 +61,11 @@ class Texts:
                 )
         self.rows, self.batch_size, self.pad_id, self.seed = rows, batch_size, pad_id, seed
         self.batches_per_epoch = -(-len(rows) // batch_size)
-        self._epoch: tuple[int, list[torch.Tensor]] | None = None  # the one in use, and its batches
+        self.drawn = Epochs(self.batches_per_epoch, seed, self._draw)  # which texts make up batch number i, (B)
 
     def __call__(self, i: int) -> Batch:
         """Batch number i: "ids" and "keep" (B, T)."""
         return self.batch(self.drawn(i))
-
-    def drawn(self, i: int) -> torch.Tensor:
-        """Which texts make up batch number i, (B)."""
-        epoch, within = divmod(i, self.batches_per_epoch)
-        if self._epoch is None or self._epoch[0] != epoch:
-            self._epoch = epoch, self._plan(torch.Generator().manual_seed(self.seed * 1_000_003 + epoch))
-        return self._epoch[1][within]
 
     def in_order(self) -> list[Batch]:
         """All texts once, as they stand, for evaluation."""
@@ -82,7 +76,7 @@ class Texts:
         ids, keep = pad_right([self.rows[i] for i in which.tolist()], self.pad_id)  # (B, T)
         return {"ids": ids, "keep": keep}
 
-    def _plan(self, generator: torch.Generator) -> list[torch.Tensor]:
+    def _draw(self, generator: torch.Generator) -> list[torch.Tensor]:
         lengths = torch.tensor([len(row) for row in self.rows])
         shuffled = torch.randperm(len(self.rows), generator=generator)
         pools = [pool[lengths[pool].argsort()] for pool in shuffled.split(POOL * self.batch_size)]

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 
 from minitransformer.batches import pad_right
+from minitransformer.datasets import Epochs
 from minitransformer.errors import UserError
 from minitransformer.objectives import mask_tokens
 from minitransformer.tokenizer import Tokenizer
@@ -97,15 +98,14 @@ class SentencePairs:
                 f"are {self.pairs[longest[0]][0]!r} and {self.pairs[longest[1]][1]!r}."
             )
         self.batches_per_epoch = len(self.pairs) // batch_size
-        self._epoch: tuple[int, torch.Tensor] | None = None  # the one in use, and its order
+        self._order = Epochs(
+            self.batches_per_epoch, seed,
+            lambda generator: torch.randperm(len(self.pairs), generator=generator).split(batch_size),
+        )  # fmt: skip
 
     def drawn(self, i: int) -> list[tuple[int, int]]:
         """The rows of batch number i: which pair gives A, and which gives B."""
-        epoch, within = divmod(i, self.batches_per_epoch)
-        if self._epoch is None or self._epoch[0] != epoch:
-            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-            self._epoch = epoch, torch.randperm(len(self.pairs), generator=generator)
-        chosen = self._epoch[1][within * self.batch_size : (within + 1) * self.batch_size].tolist()
+        chosen = self._order(i).tolist()
         generator = self._generator(i, 0)
         coins = torch.rand(len(chosen), generator=generator).tolist()
         return [(j, j if coin < 0.5 else self._stranger(j, generator)) for j, coin in zip(chosen, coins, strict=True)]

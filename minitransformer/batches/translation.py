@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 
 from minitransformer.batches import pad_right
+from minitransformer.datasets import Epochs
 from minitransformer.errors import UserError
 from minitransformer.seq2seq import Seq2SeqConfig
 from minitransformer.training import IGNORE, Batch
@@ -95,21 +96,17 @@ class TranslationBatches:
         if pool < 1:
             raise UserError(f"pool = {pool}: a pool has at least one batch.")
         self.sources, self.targets, self.config = sources, targets, config
-        self.batch_size, self.seed, self.pool = batch_size, seed, pool
+        self.batch_size, self.pool = batch_size, pool
         self.batches_per_epoch = len(sources) // batch_size
-        self._epoch: tuple[int, list[list[int]]] | None = None  # the one in use, and its batches
+        self._rows = Epochs(self.batches_per_epoch, seed, self._cut)
 
     def __call__(self, i: int) -> Batch:
         """Batch number i, as `translation_batch` makes it."""
-        epoch, within = divmod(i, self.batches_per_epoch)
-        if self._epoch is None or self._epoch[0] != epoch:
-            self._epoch = epoch, self._cut(epoch)
-        rows = self._epoch[1][within]
+        rows = self._rows(i)
         return translation_batch([self.sources[r] for r in rows], [self.targets[r] for r in rows], self.config)
 
-    def _cut(self, epoch: int) -> list[list[int]]:
+    def _cut(self, generator: torch.Generator) -> list[list[int]]:
         """The batches of an epoch, as rows of the data; those left over at its end wait for another."""
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
         order = torch.randperm(len(self.sources), generator=generator).tolist()
         order = order[: self.batches_per_epoch * self.batch_size]
         size = self.pool * self.batch_size
