@@ -79,11 +79,15 @@ def attend(
     """The same function on PyTorch's fused kernel, which never stores the (T, S) weights.
 
     Arguments as in `attend_by_formula`; `dropout` is the share of weights that is dropped while training;
-    `causal`, without `keep` and for T = S, is the plain causal mask, of which the kernel skips the hidden half.
+    `causal`, without `keep`, is the plain causal mask, of which the kernel skips the hidden half. Columns by which
+    the keys are longer than the queries are a prefix, which everyone sees.
     """
-    T = q.size(2)
-    if causal and not dropout and T % 2 == 0 and T <= 256 and q.requires_grad and not q.is_cuda:
+    T, S = q.size(2), k.size(2)
+    trained = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad)
+    if causal and not dropout and T % 2 == 0 and T <= 256 and trained and not q.is_cuda:
         return CausalInHalves.apply(q, k, v)  # (B, H, T, D)
+    if causal and S > T:
+        keep, causal = keep_mask(T, T, S - T, True, None, q.device), False
     return F.scaled_dot_product_attention(q, k, v, attn_mask=keep, dropout_p=dropout, is_causal=causal)  # (B, H, T, D)
 
 
@@ -98,32 +102,34 @@ class CausalInHalves(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """(B, H, T, D) three times → (B, H, T, D)."""
-        shape, T = q.shape, q.size(2)
-        q, k, v = (x.reshape(-1, T, shape[3]) for x in (q, k, v))
-        hidden = q.new_full((T, T), float("-inf")).triu(1)  # added to the scores
+        """Queries (B, H, T, D), keys and values (B, H, P+T, D) → (B, H, T, D)."""
+        (B, H, T, D), S = q.shape, k.size(2)
+        q, k, v = q.reshape(-1, T, D), k.reshape(-1, S, D), v.reshape(-1, S, D)
+        hidden = q.new_full((T, S), float("-inf")).triu(1 + S - T)  # added to the scores
         y, weights = torch.empty_like(q), []
         for first, last in ((0, T // 2), (T // 2, T)):
-            mask = hidden[first:last, :last].expand(len(q), -1, -1)
-            scores = torch.baddbmm(mask, q[:, first:last], k[:, :last].mT, alpha=shape[3] ** -0.5)
+            seen = S - T + last  # the prefix, and the text up to the last query
+            mask = hidden[first:last, :seen].expand(len(q), -1, -1)
+            scores = torch.baddbmm(mask, q[:, first:last], k[:, :seen].mT, alpha=D**-0.5)
             weights.append(scores.softmax(dim=-1))
-            y[:, first:last] = weights[-1] @ v[:, :last]
+            y[:, first:last] = weights[-1] @ v[:, :seen]
         ctx.save_for_backward(q, k, v, *weights)
-        return y.view(shape)
+        return y.view(B, H, T, D)
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The gradients of q, k and v, as in the formula above."""
         q, k, v, *weights = ctx.saved_tensors
-        T, dy = q.size(1), grad.reshape(q.shape)
+        T, S, dy = q.size(1), k.size(1), grad.reshape(q.shape)
         dq, dk, dv = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
         for w, first, last in ((weights[0], 0, T // 2), (weights[1], T // 2, T)):
-            dv[:, :last] += w.mT @ dy[:, first:last]
-            dw = dy[:, first:last] @ v[:, :last].mT
+            seen = S - T + last
+            dv[:, :seen] += w.mT @ dy[:, first:last]
+            dw = dy[:, first:last] @ v[:, :seen].mT
             ds = torch._softmax_backward_data(dw, w, -1, w.dtype).mul_(q.size(2) ** -0.5)
-            dq[:, first:last] = ds @ k[:, :last]
-            dk[:, :last] += ds.mT @ q[:, first:last]
-        return dq.view(grad.shape), dk.view(grad.shape), dv.view(grad.shape)
+            dq[:, first:last] = ds @ k[:, :seen]
+            dk[:, :seen] += ds.mT @ q[:, first:last]
+        return dq.view(grad.shape), dk.view(*grad.shape[:2], S, -1), dv.view(*grad.shape[:2], S, -1)
 
 
 def keep_mask(
@@ -165,14 +171,15 @@ class KVCache:
     keeps them, so that a step computes one column instead of all.
 
     Args:
-        capacity: the most columns it will have to hold, the prefix included.
+        capacity: the most columns of text it will have to hold; a prefix comes on top, for not every prefix takes
+            positions.
     """
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.length = 0  # columns filled so far, P + S
         self.n_prefix = 0  # P
-        self.k: Tensor | None = None  # (B, H, capacity, D)
+        self.k: Tensor | None = None  # (B, H, P + capacity, D)
         self.v: Tensor | None = None
 
     def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
@@ -182,15 +189,15 @@ class KVCache:
             UserError: more columns than `capacity`.
         """
         B, H, T, D = k.shape
-        start, end = self.length, self.length + T
-        if end > self.capacity:
+        start, end, most = self.length, self.length + T, self.n_prefix + self.capacity
+        if end > most:
             raise UserError(
-                f"The cache holds {self.capacity} columns, and this call would fill {end}: "
+                f"The cache holds {most} columns, and this call would fill {end}: "
                 "make it with a larger capacity, or generate fewer tokens."
             )
         if self.k is None:
-            self.k = k.new_empty(B, H, self.capacity, D)
-            self.v = v.new_empty(B, H, self.capacity, D)
+            self.k = k.new_empty(B, H, most, D)
+            self.v = v.new_empty(B, H, most, D)
         self.length = end
         self.k.narrow(2, start, T).copy_(k)
         self.v.narrow(2, start, T).copy_(v)
@@ -306,7 +313,7 @@ class Attention(nn.Module):
             k, v = cache.columns() if k is None else cache.append(k, v)  # (B, H, P+S, D)
 
         T, S, dropout = x.size(1), k.size(2) - n_prefix, self.dropout if self.training else 0.0
-        plain = self.causal and 1 < T == S and keep is None and n_prefix == 0 and self.watcher is None
+        plain = self.causal and 1 < T == S and keep is None and self.watcher is None
         mask = None if plain else keep_mask(T, S, n_prefix, self.causal, keep, x.device)
         if self.watcher is None:
             y = attend(q, k, v, mask, dropout, causal=plain)  # (B, H, T, D)

@@ -7,6 +7,7 @@ whether the second of two sentences follows the first (004 §3.1); `minitransfor
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -118,6 +119,28 @@ class Bert(nn.Module):
         self.mlm = MaskedWordHead(config.vocab_size, config.d_model) if config.mlm else None
         self.nsp = nn.Linear(config.d_model, 2) if config.nsp else None
         self.apply(partial(init_weights, std=config.init_std))
+        self._start_near()
+
+    @torch.no_grad()
+    def _start_near(self) -> None:
+        """Begin by looking at what stands near, and at what is alike.
+
+        A [MASK] says nothing of what it hides: all there is to go by is its place. From plain random weights it takes a
+        BERT very long to find that out. So positions start as sines, alike for neighbours; each head's keys start equal
+        to its queries, so that alike attracts alike (Trockman & Kolter 2023, mimetic initialization); and what each
+        sublayer adds starts small, as in `GPT`. Training may change all of it.
+        """
+        config, C = self.config, self.config.d_model
+        rates = torch.exp(-math.log(100) * torch.arange(0, C, 2) / C)  # of the sines, (C/2)
+        angles = torch.arange(config.n_positions)[:, None] * rates  # (n_positions, C/2)
+        waves = torch.stack([angles.sin(), angles.cos()], dim=2).flatten(1)[:, :C]  # (n_positions, C)
+        self.position_embedding.weight.copy_(waves * config.init_std * 5 / 3)
+        for block in self.blocks:
+            qkv = block.attention.qkv.weight
+            qkv[:C] *= 2
+            qkv[C : 2 * C] = qkv[:C]
+            for weight in (block.attention.out.weight, block.mlp.down.weight):
+                weight /= math.sqrt(2 * config.n_layer)
 
     def forward(
         self,
@@ -125,6 +148,7 @@ class Bert(nn.Module):
         keep: Tensor | None = None,
         types: Tensor | None = None,
         prefix: Sequence[Prefix] | None = None,
+        vectors: Tensor | None = None,
     ) -> Tensor:
         """A vector for each token.
 
@@ -133,6 +157,7 @@ class Bert(nn.Module):
             keep: boolean (B, T), False at padding; None if there is none.
             types: (B, T), 0 in sentence A and 1 in sentence B; None stands for 0 everywhere.
             prefix: keys and values for each layer. [CLS] stays at index 0 of what is returned.
+            vectors: what virtual tokens stand for, (n_virtual, C) or (B, n_virtual, C); see `embed`.
 
         Returns:
             (B, T, C); rows of padding mean nothing.
@@ -142,7 +167,7 @@ class Bert(nn.Module):
                 alone, a prefix that does not fit.
         """
         before = columns_before(prefix, None, self.config.n_layer)
-        x = embed(self.token_embedding, ids)  # (B, T, C)
+        x = embed(self.token_embedding, ids, vectors)  # (B, T, C)
         x = x + embed_positions(self.position_embedding, ids, keep, *before) + self._types(ids, types)  # (B, T, C)
         check_text(keep)
         x = drop(self.norm(x), self.config.dropout, self.training)  # (B, T, C)

@@ -93,17 +93,19 @@ class GPT(nn.Module):
         cache: Sequence[KVCache] | None = None,
         at: Tensor | None = None,
         hidden: bool = False,
+        vectors: Tensor | None = None,
     ) -> Tensor:
         """Logits over the next token.
 
         Args:
-            ids: token ids (B, T); with a cache, only the new ones.
+            ids: token ids (B, T); with a cache, only the new ones. Negative ones are virtual tokens, see `embed`.
             keep: boolean (B, S), False at padding, over all tokens so far; None if there is no padding.
             prefix: keys and values for each layer; taken by the first call of a cached generation only.
             cache: one `KVCache` for each layer, from `new_cache`.
             at: boolean (B, T), where logits are wanted. The product with the vocabulary is dear: ask for what
                 is needed.
             hidden: give the last layer's normalised vectors instead, h^(n), for a head other than the vocabulary.
+            vectors: what virtual tokens stand for, (n_virtual, C) or (B, n_virtual, C).
 
         Returns:
             (B, T, V), or (number of True in `at`, V) in reading order; with `hidden`, C in the place of V.
@@ -112,7 +114,8 @@ class GPT(nn.Module):
             UserError: ids outside the vocabulary, more positions than n_positions, a prefix that does not fit.
         """
         before = columns_before(prefix, cache, self.config.n_layer)
-        x = embed(self.token_embedding, ids) + embed_positions(self.position_embedding, ids, keep, *before)  # (B, T, C)
+        x = embed(self.token_embedding, ids, vectors)  # (B, T, C)
+        x = x + embed_positions(self.position_embedding, ids, keep, *before)  # (B, T, C)
         x = drop(x, self.config.dropout, self.training)  # (B, T, C)
         for i, block in enumerate(self.blocks):
             x = block(x, keep, prefix[i] if prefix else None, cache[i] if cache else None)  # (B, T, C)
@@ -168,5 +171,5 @@ class GPT(nn.Module):
         return step
 
     def new_cache(self, capacity: int | None = None) -> list[KVCache]:
-        """Empty caches, one a layer, for `capacity` columns (n_positions if None), the prefix included."""
+        """Empty caches, one a layer, for `capacity` columns of text (n_positions if None)."""
         return [KVCache(capacity or self.config.n_positions) for _ in self.blocks]

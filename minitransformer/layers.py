@@ -75,13 +75,20 @@ def drop(x: Tensor, share: float, training: bool) -> Tensor:
     return F.dropout(x, share) if training and share else x
 
 
-def embed(embedding: nn.Embedding, ids: Tensor) -> Tensor:
+def embed(embedding: nn.Embedding, ids: Tensor, vectors: Tensor | None = None) -> Tensor:
     """The vectors of token ids, (B, T) → (B, T, C).
+
+    Args:
+        embedding: one vector for each token of the vocabulary.
+        ids: token ids (B, T). Where vectors are given, -1, -2, … are virtual tokens (虚拟 token), number 0, 1, ….
+        vectors: what the virtual tokens stand for, (n_virtual, C), or (B, n_virtual, C) if each row has its own.
 
     Raises:
         UserError: ids that are no (B, T) batch, are empty, or are outside the vocabulary; it names the first such
             id and its place, where PyTorch would only say "index out of range" (or, on a GPU, end the process).
     """
+    if vectors is not None and bool((virtual := ids < 0).any()):
+        return _embed_virtual(embedding, ids, virtual, vectors)
     if ids.dim() != 2 or ids.numel() == 0:
         raise UserError(f"Token ids come as (batch, length), neither of them 0; these are {tuple(ids.shape)}.")
     if ids.is_floating_point():
@@ -96,6 +103,23 @@ def embed(embedding: nn.Embedding, ids: Tensor) -> Tensor:
         f"Token id {ids[row, column].item()} in row {row} at position {column} is outside the vocabulary: "
         f"ids run from 0 to {embedding.num_embeddings - 1}. Was the text encoded with another tokenizer?"
     )
+
+
+def _embed_virtual(embedding: nn.Embedding, ids: Tensor, virtual: Tensor, vectors: Tensor) -> Tensor:
+    """`embed`, some of whose ids are virtual tokens (B, T)."""
+    number = (-1 - ids).clamp(min=0)  # (B, T)
+    n_virtual, C = int(number.max()) + 1, embedding.embedding_dim
+    each = vectors.dim() == 3
+    fits = vectors.dim() in (2, 3) and vectors.size(-1) == C and vectors.size(-2) >= n_virtual
+    if not fits or (each and len(vectors) != len(ids)):
+        raise UserError(
+            f"The text has virtual tokens up to -{n_virtual}, the vectors for them are {tuple(vectors.shape)}; needed "
+            f"are at least ({n_virtual}, {C}), or ({len(ids)}, {n_virtual}, {C}) where each row has its own."
+        )
+    words = embed(embedding, ids.masked_fill(virtual, 0))  # (B, T, C)
+    rows = torch.arange(len(ids), device=ids.device)[:, None]  # (B, 1)
+    chosen = vectors[rows, number] if each else vectors[number]  # (B, T, C)
+    return torch.where(virtual[..., None], chosen, words)  # (B, T, C)
 
 
 def _all_inside(ids: Tensor, vocab_size: int) -> bool:

@@ -137,6 +137,7 @@ class Seq2Seq(nn.Module):
         source_keep: Tensor | None = None,
         encoder_prefix: Sequence[Prefix] | None = None,
         cross_prefix: Sequence[Prefix] | None = None,
+        vectors: Tensor | None = None,
     ) -> Tensor:
         """Logits over the target's next token.
 
@@ -151,6 +152,7 @@ class Seq2Seq(nn.Module):
             source_keep: boolean (B, S), False at the source's padding; None if there is none.
             encoder_prefix: keys and values for each layer of the encoder.
             cross_prefix: keys and values for each cross-attention of the decoder.
+            vectors: what virtual tokens in the source stand for, (n_virtual, C) or (B, n_virtual, C); see `embed`.
 
         Returns:
             (B, T, V), or (number of True in `at`, V) in reading order.
@@ -163,15 +165,19 @@ class Seq2Seq(nn.Module):
         if not cache or not cache[0].cross.length:
             if source is None:
                 raise UserError("An encoder–decoder writes about a source: call it with source = token ids (B, S).")
-            context = self.encode(source, source_keep, encoder_prefix)  # (B, S, C)
+            context = self.encode(source, source_keep, encoder_prefix, vectors)  # (B, S, C)
         return self.decode(ids, context, source_keep, keep, prefix, cross_prefix, cache, at)
 
     def encode(
-        self, source: Tensor, source_keep: Tensor | None = None, prefix: Sequence[Prefix] | None = None
+        self,
+        source: Tensor,
+        source_keep: Tensor | None = None,
+        prefix: Sequence[Prefix] | None = None,
+        vectors: Tensor | None = None,
     ) -> Tensor:
         """Read the source: token ids (B, S) → a vector for each (B, S, C)."""
         before = columns_before(prefix, None, self.config.n_encoder_layer)
-        x = embed(self.token_embedding, source)  # (B, S, C)
+        x = embed(self.token_embedding, source, vectors)  # (B, S, C)
         x = x + embed_positions(self.source_positions, source, source_keep, *before, text="source")  # (B, S, C)
         check_text(source_keep, "source")
         x = drop(self.source_norm(x), self.config.dropout, self.training)  # (B, S, C)
@@ -212,9 +218,10 @@ class Seq2Seq(nn.Module):
             raise UserError(f"There are {n_source} sources for {ids.size(0)} targets: each needs its own.")
         else:
             check_text(keep, "target")
-            n_cross = 0 if cross_prefix is None else prefix_length(cross_prefix, self.config.n_decoder_layer)
+            if cross_prefix is not None:
+                prefix_length(cross_prefix, self.config.n_decoder_layer)  # refuses one for another number of layers
             for layer in cache or ():
-                layer.cross.capacity = n_cross + context.size(1)  # it will never grow
+                layer.cross.capacity = context.size(1)  # it will never grow
         x = drop(self.target_norm(x), self.config.dropout, self.training)  # (B, T, C)
         for i, block in enumerate(self.decoder):
             own_prefix, cross = prefix[i] if prefix else None, cross_prefix[i] if cross_prefix else None
@@ -224,7 +231,7 @@ class Seq2Seq(nn.Module):
         return F.linear(x, self.token_embedding.weight, self.final_logits_bias)  # (B, T, V)
 
     def new_cache(self, capacity: int | None = None) -> list[DecoderCache]:
-        """Empty caches, one a decoder layer, for `capacity` target columns (n_positions if None), prefix included.
+        """Empty caches, one a decoder layer, for `capacity` columns of the target (n_positions if None).
 
         What the source takes is known when the first call brings it.
         """

@@ -89,6 +89,55 @@ def test_causal_attention_in_halves_is_the_formula_in_value_and_gradient(length)
         close(ours, theirs, f"the gradient of {name} differs", 1e-10)
 
 
+@pytest.mark.parametrize("length", [2, 6, 64, 256])
+@pytest.mark.parametrize("n_prefix", [1, 5])
+@pytest.mark.parametrize("frozen", ["", "q", "qv", "qk"])
+def test_causal_attention_in_halves_sees_the_prefix_too(length, n_prefix, frozen):
+    """In layer 0 of a frozen base the queries need no gradient, and of keys and values only the prefix does."""
+    sizes = {"q": length, "k": n_prefix + length, "v": n_prefix + length}
+    inputs = {
+        name: torch.randn(2, H, n, D, dtype=torch.double, requires_grad=name not in frozen) for name, n in sizes.items()
+    }
+    mask = keep_mask(length, length, n_prefix, causal=True, keep=None)
+    fast, slow = attend(*inputs.values(), causal=True), attend_by_formula(*inputs.values(), mask)[0]
+    close(fast, slow, "with a prefix, the halves and the formula differ", 1e-10)
+    direction, trained = torch.randn_like(fast), [x for x in inputs.values() if x.requires_grad]
+    ours, theirs = (torch.autograd.grad(y, trained, direction) for y in (fast, slow))
+    for name, a, b in zip((n for n in inputs if n not in frozen), ours, theirs, strict=True):
+        close(a, b, f"the gradient of {name} differs", 1e-10)
+
+
+@pytest.mark.parametrize("grad", [False, True])
+@pytest.mark.parametrize("length", [1, 5, 6, 300])
+def test_causal_attention_with_a_prefix_on_every_path(length, grad):
+    """Odd and long texts, and those without gradients, go through the fused kernel, which needs a mask for this."""
+    q, k, v = (torch.randn(2, H, n, D) for n in (length, P + length, P + length))
+    mask = keep_mask(length, length, P, causal=True, keep=None)
+    actual = attend(q, k.requires_grad_(grad), v, causal=True)
+    close(actual, attend_by_formula(q, k, v, mask)[0], f"T = {length}: P columns come first, and everyone sees them")
+    assert actual.requires_grad == grad
+
+
+def test_dropout_still_acts_where_there_is_a_prefix():
+    q, k, v = (torch.randn(1, H, n, D, requires_grad=True) for n in (4, P + 4, P + 4))
+    torch.manual_seed(1)
+    ones = attend(q, k, torch.ones_like(v), dropout=0.5, causal=True)
+    assert not torch.allclose(ones, torch.ones_like(ones)), "without dropout, each row of weights sums to 1"
+
+
+@pytest.mark.parametrize("batch", [1, B])
+def test_the_halves_give_the_prefix_its_gradient_in_the_module(batch):
+    layer, x = module(causal=True).double(), torch.randn(B, 6, C, dtype=torch.double)
+    layer.requires_grad_(False)
+    prefix = Prefix(*(t.double().requires_grad_() for t in random_prefix(batch)))
+    gradients = []
+    with watch_attention(layer):  # runs on the formula
+        gradients.append(torch.autograd.grad(layer(x, prefix=prefix).square().sum(), prefix))
+    gradients.append(torch.autograd.grad(layer(x, prefix=prefix).square().sum(), prefix))
+    for name, formula, halves in zip(("keys", "values"), *gradients, strict=True):
+        close(halves, formula, f"the gradient of the prefix's {name}", 1e-10)
+
+
 def test_a_query_that_may_look_nowhere_gets_zeros_and_finite_gradients():
     q, k, v = (torch.randn(1, H, 2, D, requires_grad=True) for _ in range(3))
     keep = torch.tensor([[False, False], [True, True]])[None, None]
@@ -304,6 +353,9 @@ def test_other_bad_input():
         Attention(10, 3)
     with pytest.raises(UserError, match="The cache holds 4 columns, and this call would fill 5"):
         module()(torch.randn(B, 5, C), cache=KVCache(4))
+    module()(torch.randn(B, 4, C), prefix=random_prefix(), cache=KVCache(4))  # a prefix comes on top
+    with pytest.raises(UserError, match="The cache holds 6 columns, and this call would fill 7"):
+        module()(torch.randn(B, 5, C), prefix=random_prefix(), cache=KVCache(4))
 
 
 def test_dropout_only_while_training():

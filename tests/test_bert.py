@@ -88,6 +88,19 @@ def test_the_mlm_head_is_tied_to_the_embedding():
     assert names == ["token_embedding.weight"], "one matrix both reads and says words"
 
 
+@torch.no_grad()
+def test_virtual_tokens_are_words_with_the_vectors_given():
+    model, ids, vectors = tiny_bert(), random_ids(B, T), torch.randn(2, 8)
+    ids[0, 1], ids[0, 2], ids[2, 6] = -2, -1, -1
+    larger = tiny_bert(config=BertConfig(**{**vars(BERT_CONFIG), "vocab_size": 42}))
+    table = torch.cat([model.token_embedding.weight, vectors])
+    bias = torch.zeros(42)  # of the head for masked words, which is not asked
+    larger.load_state_dict({**model.state_dict(), "token_embedding.weight": table, "mlm.bias": bias})
+    keep = keep_of([7, 3, 7], T)
+    expected = larger(torch.where(ids < 0, 39 - ids, ids), keep=keep)
+    assert_close(model(ids, keep=keep, vectors=vectors)[keep], expected[keep], "virtual token -1 - i is vector i")
+
+
 # --------------------------------------------------------------------------------------------- prefixes
 
 

@@ -82,6 +82,48 @@ def test_a_fresh_model_knows_nothing():
     assert abs(loss - guessing) < 0.1, f"a fresh loss is {loss:.3f}; guessing costs ln 2048 = {guessing:.3f}"
 
 
+def with_words(model, vectors):
+    """A GPT whose embedding table has the vectors as further words: number i is the word 40 + i."""
+    larger = tiny(GPTConfig(**{**vars(CONFIG), "vocab_size": CONFIG.vocab_size + len(vectors)}))
+    weights = {**model.state_dict(), "token_embedding.weight": torch.cat([model.token_embedding.weight, vectors])}
+    larger.load_state_dict(weights)
+    return larger
+
+
+@torch.no_grad()
+def test_virtual_tokens_are_words_with_the_vectors_given(ids):
+    model, vectors = tiny(), torch.randn(3, 8)
+    ids[0, 1], ids[1, 4], ids[1, 5] = -1, -3, -1
+    words = torch.where(ids < 0, 39 - ids, ids)
+    close(model(ids, vectors=vectors), with_words(model, vectors)(words)[..., :40], "virtual token -1 - i is vector i")
+    each = torch.randn(B, 3, 8)
+    together = model(ids, vectors=each)
+    for b in range(B):
+        alone = with_words(model, each[b])(words[b : b + 1])[..., :40]
+        close(together[b : b + 1], alone, f"row {b} has its own vectors")
+
+
+def test_vectors_learn_and_without_virtual_tokens_change_nothing(ids):
+    model, vectors = tiny().requires_grad_(False), nn.Parameter(torch.randn(2, 8))
+    assert torch.equal(model(ids, vectors=vectors), model(ids))
+    ids[0, 2], ids[2, 0] = -1, -2
+    model(ids, vectors=vectors).square().sum().backward()
+    assert (vectors.grad != 0).all(), "some vector gets no gradient"
+
+
+@pytest.mark.parametrize("shape", [(2, 8), (3, 9), (2, 3, 8), (3, 2, 8), (8,), (1, 3, 3, 8)])
+def test_vectors_that_do_not_fit_are_refused(ids, shape):
+    ids[1, 3] = -3
+    with pytest.raises(UserError, match=r"virtual tokens up to -3, the vectors .* at least \(3, 8\), or \(3, 3, 8\)"):
+        tiny()(ids, vectors=torch.zeros(shape))
+
+
+def test_vectors_do_not_hide_an_id_outside_the_vocabulary(ids):
+    ids[0, 0], ids[2, 1] = -1, 40
+    with pytest.raises(UserError, match="Token id 40 in row 2 at position 1"):
+        tiny()(ids, vectors=torch.zeros(1, 8))
+
+
 def test_left_padding_changes_nothing(ids):
     model = tiny()
     expected = model(ids)

@@ -113,6 +113,20 @@ def test_forward_is_encode_and_decode(model, batch):
     assert_close(model(**batch, at=at), expected[at], "logits only where asked")
 
 
+@torch.no_grad()
+def test_virtual_tokens_in_the_source_are_words_with_the_vectors_given(model, batch):
+    vectors, source = torch.randn(2, 8), batch["source"]
+    source[0, 1], source[0, 2], source[1, 0] = -2, -1, -1
+    larger = tiny_seq2seq(config=Seq2SeqConfig(**{**vars(SEQ2SEQ_CONFIG), "vocab_size": 42}))
+    table = torch.cat([model.token_embedding.weight, vectors])
+    bias = torch.cat([model.final_logits_bias, torch.zeros(2)])
+    larger.load_state_dict({**model.state_dict(), "token_embedding.weight": table, "final_logits_bias": bias})
+    expected = larger(**{**batch, "source": torch.where(source < 0, 39 - source, source)})[..., :40]
+    assert_close(model(**batch, vectors=vectors), expected, "virtual token -1 - i is vector i")
+    with pytest.raises(UserError, match="Token id -1 in row 0"):
+        model(batch["ids"].index_fill(1, torch.tensor([0]), -1), source=source, vectors=vectors)
+
+
 # --------------------------------------------------------------------------------------------- prefixes
 
 

@@ -1,0 +1,25 @@
+"""Tuning methods: each a module that goes onto a frozen base and off again."""
+
+from minitransformer.tuning.full import FullFineTuning, TopLayers
+from minitransformer.tuning.method import Method, Report, attached, attached_to, fingerprint, load
+from minitransformer.tuning.prefix import Infix, PrefixTuning, activations, for_each_row, virtual_ids
+from minitransformer.tuning.prompt import PromptTuning, PTuning, nearest_words
+
+__all__ = [
+    "FullFineTuning",
+    "Infix",
+    "Method",
+    "PTuning",
+    "PrefixTuning",
+    "PromptTuning",
+    "Report",
+    "TopLayers",
+    "activations",
+    "attached",
+    "attached_to",
+    "fingerprint",
+    "for_each_row",
+    "load",
+    "nearest_words",
+    "virtual_ids",
+]

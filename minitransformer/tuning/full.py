@@ -1,0 +1,112 @@
+"""Full fine-tuning (全参数微调) and tuning the top layers only, as methods like the others (004 §3.2).
+
+004 §1.1 says that fine-tuning "adjusts a few of the parameters"; full fine-tuning adjusts all of them, and that is why
+a copy of the whole model has to be kept for every task (003 §1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from minitransformer.errors import UserError
+from minitransformer.gpt import GPT
+from minitransformer.seq2seq import Seq2Seq
+from minitransformer.tuning.method import Base, Method, base_parameters
+
+
+class FullFineTuning(Method):
+    """Train every parameter of the base. When it leaves, the base's own weights come back."""
+
+    place = "base"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before: dict[str, Tensor] = {}  # the base's own numbers, while it is attached
+        self.tuned: dict[str, Tensor] = {}  # the tuned ones, while it is not
+
+    def names(self, base: Base) -> list[str]:
+        """The parameters that it trains."""
+        return list(base_parameters(base))
+
+    def build(self, base: Base) -> None:
+        """It brings no parameters of its own: it starts from the base's."""
+        self.names(base)  # refuses a base with fewer layers, before anything has changed
+
+    def install(self, base: Base) -> tuple[()]:
+        """Put the tuned numbers into the base, and keep its own."""
+        own = base_parameters(base)
+        for name in self.names(base):
+            self.before[name] = own[name].detach().clone()
+            if name in self.tuned:
+                own[name].data.copy_(self.tuned[name])
+            own[name].requires_grad_(True)
+        return ()
+
+    def uninstall(self, base: Base) -> None:
+        """Take the tuned numbers out, and put the base's own back."""
+        own = base_parameters(base)
+        for name, value in self.before.items():
+            self.tuned[name] = own[name].detach().clone()
+            own[name].data.copy_(value)
+            own[name].requires_grad_(False)
+            own[name].grad = None
+        self.before.clear()
+
+    def trainable(self) -> list[nn.Parameter]:
+        """The base's parameters, as far as it trains them."""
+        base = self._need_base("trainable")
+        own = base_parameters(base)
+        return [own[name] for name in self.names(base)]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The tuned numbers, by their names in the base."""
+        base = self._need_base("save")
+        own = base_parameters(base)
+        return {name: own[name].detach() for name in self.names(base)}
+
+    def restore(self, tensors: Mapping[str, Tensor], source: str) -> None:
+        """Put tuned numbers into the base.
+
+        Raises:
+            UserError: other tensors than it trains.
+        """
+        own = self.tensors()
+        shapes = [{name: tuple(t.shape) for name, t in those.items()} for those in (own, tensors)]
+        wrong = sorted(name for name, _ in shapes[0].items() ^ shapes[1].items())
+        if wrong:
+            here, there = (known.get(wrong[0], "none") for known in shapes)
+            raise UserError(
+                f"{source} does not hold the {len(own)} tensors that this {type(self).__name__} trains: "
+                f"{wrong[0]!r} has the shape {here} here and {there} there. Was the file made for another one?"
+            )
+        for name, p in own.items():
+            p.copy_(tensors[name])
+
+
+class TopLayers(FullFineTuning):
+    """Train only the last layers of the base (Li & Liang's FT-top2), with the norm or pooler above them.
+
+    Args:
+        n_layer: how many layers, from the top; of an encoder–decoder, of its decoder.
+
+    Raises:
+        UserError: fewer than one. At `attach`: more than the base has.
+    """
+
+    def __init__(self, n_layer: int = 1) -> None:
+        super().__init__()
+        if n_layer < 1:
+            raise UserError(f"n_layer = {n_layer}: at least one layer has to be tuned.")
+        self.settings, self.n_layer = {"n_layer": n_layer}, n_layer
+
+    def names(self, base: Base) -> list[str]:
+        """The parameters of the top layers."""
+        stack, layers = ("decoder", base.decoder) if isinstance(base, Seq2Seq) else ("blocks", base.blocks)
+        if self.n_layer > len(layers):
+            raise UserError(f"The top {self.n_layer} layers are to be tuned; this base has {len(layers)}.")
+        tops = [f"{stack}.{i}." for i in range(len(layers) - self.n_layer, len(layers))]
+        if not isinstance(base, Seq2Seq):
+            tops.append("norm." if isinstance(base, GPT) else "pooler.")
+        return [name for name in base_parameters(base) if name.startswith(tuple(tops))]

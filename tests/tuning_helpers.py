@@ -1,0 +1,82 @@
+"""What the tests of the tuning methods share: every method on every base, and padded batches for each."""
+
+import torch
+from torch import Tensor, nn
+
+from minitransformer.bert import Bert
+from minitransformer.gpt import GPT
+from minitransformer.objectives import bert_loss, seq2seq_loss
+from minitransformer.training import IGNORE, TrainConfig, language_model_loss, train
+from minitransformer.tuning import FullFineTuning, Infix, PrefixTuning, PromptTuning, PTuning, TopLayers, virtual_ids
+from tests.helpers import SEQ2SEQ_CONFIG, keep_of, random_ids, tiny_bert, tiny_gpt, tiny_seq2seq
+
+B, T, P = 3, 7, 3
+LENGTHS = [7, 3, 5]
+START, END = SEQ2SEQ_CONFIG.start_id, SEQ2SEQ_CONFIG.end_id
+
+BASES = {"gpt": tiny_gpt, "bert": tiny_bert, "seq2seq": tiny_seq2seq}
+METHODS = {
+    "prefix": lambda: PrefixTuning(P),
+    "prefix-mlp": lambda: PrefixTuning(P, reparametrise=16),
+    "prefix-top": lambda: PrefixTuning(P, layers=1),
+    "infix": lambda: Infix(P),
+    "infix-mlp": lambda: Infix(P, reparametrise=16),
+    "prompt": lambda: PromptTuning(P),
+    "p-tuning": lambda: PTuning(P),
+    "full": lambda: FullFineTuning(),
+    "top": lambda: TopLayers(1),
+}
+PAIRS = [(base, method) for base in BASES for method in METHODS if base == "gpt" or "infix" not in method]
+PAIR_NAMES = ["-".join(pair) for pair in PAIRS]
+
+
+def make(base: str, method: str, seed: int = 0) -> tuple:
+    """A tiny random base, and a method that is not on it yet."""
+    torch.manual_seed(seed)
+    return BASES[base](), METHODS[method]()
+
+
+def needs_virtual_ids(method: nn.Module) -> bool:
+    """Whether the text has to say where the virtual tokens are."""
+    return isinstance(method, Infix | PTuning)
+
+
+def insert(ids: Tensor, at: int, new: list[int]) -> Tensor:
+    """Put the same columns into every row, in front of column `at`."""
+    return torch.cat([ids[:, :at], torch.tensor(new, dtype=ids.dtype).expand(len(ids), -1), ids[:, at:]], dim=1)
+
+
+def batch_for(base: nn.Module, method: nn.Module | None = None, seed: int = 0) -> dict[str, Tensor]:
+    """A batch of unequal rows to train on: a GPT's padded on the left, the others' on the right."""
+    left = isinstance(base, GPT)
+    batch = {"ids": random_ids(B, T, seed=seed), "keep": keep_of(LENGTHS, T, left)}
+    if not isinstance(base, GPT | Bert):
+        batch |= {"source": random_ids(B, T, seed=seed + 100), "source_keep": keep_of([4, 7, 3], T)}
+    if method is not None and needs_virtual_ids(method):
+        ids, keep = ("source", "source_keep") if "source" in batch else ("ids", "keep")
+        at = T - 2 if left else 1  # between real tokens in every row
+        batch[ids] = insert(batch[ids], at, virtual_ids(method.length))
+        batch[keep] = insert(batch[keep], at, [1] * method.length)
+    batch["labels"] = batch["ids"].masked_fill(~batch["keep"] | (batch["ids"] < 0), IGNORE)
+    if isinstance(base, Bert):
+        batch["next_label"] = torch.tensor([0, 1, 1])
+    return batch
+
+
+def loss_of(base: nn.Module):
+    """What each base is trained on."""
+    if isinstance(base, GPT):
+        return language_model_loss
+    return bert_loss if isinstance(base, Bert) else seq2seq_loss
+
+
+@torch.no_grad()
+def outputs(base: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+    """What the base gives at the real tokens of a batch, one row each."""
+    inputs = {name: batch[name] for name in ("ids", "keep", "source", "source_keep") if name in batch}
+    return base(**inputs)[batch["keep"]]
+
+
+def train_steps(base: nn.Module, batch: dict[str, Tensor], steps: int = 2, lr: float = 0.02) -> None:
+    """Some steps of the one training loop."""
+    train(base, lambda i: batch, TrainConfig(steps=steps, lr=lr), loss=loss_of(base), progress=False)
