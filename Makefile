@@ -4,7 +4,7 @@ PYTHON ?= python3
 RUN := $(PYTHON) -m minitransformer
 
 .DEFAULT_GOAL := help
-.PHONY: help lessons test parity bench data tokenizer lint
+.PHONY: help lessons test parity bench pretrain data tokenizer lint
 
 help:  ## print this list
 	@echo "make lesson-3    run lesson 3 (any lesson's number)"
@@ -27,6 +27,9 @@ parity:  ## run the slow tests and those against other libraries
 
 bench:  ## measure speed and memory beside other libraries
 	@$(RUN) bench
+
+pretrain:  ## train the base models again
+	@$(RUN) pretrain $(ARGS)
 
 data:  ## write the tiny world's data again
 	@$(RUN) data

@@ -42,6 +42,8 @@ def parser() -> argparse.ArgumentParser:
     add("test", "run the tests; further arguments go to pytest, such as -k attention")
     add("parity", "run the slow tests and those against the transformers and peft libraries")
     add("bench", "measure speed and memory beside other libraries")
+    pretrain = add("pretrain", "train the base models in data/bases/ again (an hour or two; QUICK=1 is a trial run)")
+    pretrain.add_argument("bases", nargs="*", metavar="BASE", help="gpt, bert or seq2seq; all of them if none is named")
     add("data", "write the tiny world's data to data/ again")
     add("tokenizer", "train data/tokenizer.tiktoken again")
     add("lint", "check the code with ruff")
@@ -77,6 +79,10 @@ def dispatch(arguments: argparse.Namespace, pytest_arguments: "list[str]") -> in
         from minitransformer import bench
 
         bench.main()
+    elif arguments.command == "pretrain":
+        from minitransformer import pretrain
+
+        pretrain.main(arguments.bases)
     elif arguments.command == "data":
         from minitransformer import tinyworld
 

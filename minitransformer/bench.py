@@ -1,4 +1,4 @@
-"""Speed beside the library that a user would pick instead: `make bench`.
+"""Speed and memory beside the library that a user would pick instead: `make bench`.
 
 What is compared runs in turn, A B A B …, in one process, and the figures are medians of ratios of neighbours: a
 laptop's speed drifts by a factor of two within minutes, and a ratio survives that where a time does not.
@@ -6,9 +6,13 @@ laptop's speed drifts by a factor of two within minutes, and a ratio survives th
 
 from __future__ import annotations
 
+import multiprocessing
 import statistics
+import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 
 import torch
 from tqdm import tqdm
@@ -16,7 +20,8 @@ from tqdm import tqdm
 from minitransformer.gpt import GPT, GPTConfig
 from minitransformer.sampling import generate
 from minitransformer.show import QUICK, say, table
-from minitransformer.training import TrainConfig, language_model_loss, make_optimizer
+from minitransformer.training import IGNORE, TrainConfig, language_model_loss, make_optimizer
+from minitransformer.tuning import PrefixTuning
 
 THREADS = 2
 SIZE = GPTConfig(vocab_size=1024, n_positions=128, n_layer=4, n_head=4, d_model=128, d_ff=512)
@@ -71,25 +76,14 @@ def training(rounds: int) -> None:
     a, b = torch.randn(BATCH * T, SIZE.d_model), torch.randn(SIZE.d_model, SIZE.d_ff)
     ours, theirs = GPT(SIZE).train(), transformers_gpt2(SIZE).train()
 
-    def step(model: torch.nn.Module, mean_loss: Callable[[], torch.Tensor]) -> Callable[[], None]:
-        optimizer = make_optimizer(model, TrainConfig(steps=1))
-
-        def run() -> None:
-            mean_loss().backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-
-        return run
-
     def our_loss() -> torch.Tensor:
         total, count = language_model_loss(ours, {"ids": ids})
         return total / count
 
     seconds = in_turn(
         {
-            "minitransformer": step(ours, our_loss),
-            "transformers": step(theirs, lambda: theirs(input_ids=ids[:, :-1], labels=ids[:, :-1]).loss),
+            "minitransformer": update(ours, our_loss),
+            "transformers": update(theirs, lambda: theirs(input_ids=ids[:, :-1], labels=ids[:, :-1]).loss),
             "matrix product": lambda: [a @ b for _ in range(10)],
         },
         rounds,
@@ -103,6 +97,85 @@ def training(rounds: int) -> None:
           [None, ",.0f", ".0%", ".3f", ".3f"])  # fmt: skip
     times_as_fast = ratio(seconds, "transformers", "minitransformer")
     say(f"\nA step of ours is {times_as_fast:.2f} times as fast as transformers'.\n")
+
+
+def tuning(rounds: int) -> None:
+    """A step of prefix tuning on a frozen GPT: ours, peft's on transformers' GPT-2, and our own full fine-tuning.
+
+    Half of each text is the prompt, which has no label. Ours computes logits where there is a label.
+    """
+    seconds = in_turn({name: tuning_step(name) for name in TUNING}, rounds)
+    memory = {name: peak_memory(name) for name in TUNING}
+    tokens = BATCH * SIZE.n_positions
+    table([(name, tokens / statistics.median(times), min(times), max(times), memory[name] or "not measured here")
+           for name, times in seconds.items()],
+          [f"tuning step, P = {PREFIX}", "tokens/s", "fastest s", "slowest s", "peak memory, MB"],
+          [None, ",.0f", ".3f", ".3f", None])  # fmt: skip
+    ours, peft, full = TUNING
+    say(f"\nA step of ours is {ratio(seconds, peft, ours):.2f} times as fast as peft's, and takes "
+        f"{1 / ratio(seconds, full, ours):.2f} of the time of full fine-tuning.\n")  # fmt: skip
+
+
+PREFIX = 10
+TUNING = ("prefix, minitransformer", "prefix, peft", "full, minitransformer")
+
+
+def tuning_step(name: str) -> Callable[[], None]:
+    """One update of one of `TUNING`, ready to be called again and again."""
+    torch.manual_seed(0)
+    config = replace(SIZE, n_positions=SIZE.n_positions + PREFIX)  # room for the prefix beside the text
+    ids = torch.randint(SIZE.vocab_size, (BATCH, SIZE.n_positions + 1))
+    labels = ids.clone()
+    labels[:, : SIZE.n_positions // 2] = IGNORE
+    if name == "prefix, peft":
+        import peft
+
+        prefix = peft.PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=PREFIX)
+        theirs = peft.get_peft_model(transformers_gpt2(config), prefix).train()
+        return update(theirs, lambda: theirs(input_ids=ids[:, :-1], labels=labels[:, :-1]).loss)
+    ours = GPT(config).train()
+    if name.startswith("prefix"):
+        PrefixTuning(PREFIX).attach(ours)
+
+    def mean_loss() -> torch.Tensor:
+        total, count = language_model_loss(ours, {"ids": ids, "labels": labels})
+        return total / count
+
+    return update(ours, mean_loss)
+
+
+def update(model: torch.nn.Module, mean_loss: Callable[[], torch.Tensor]) -> Callable[[], None]:
+    """One step of training: gradients, clipping, Adam."""
+    optimizer = make_optimizer(model, TrainConfig(steps=1))
+    tuned = [p for p in model.parameters() if p.requires_grad]
+
+    def run() -> None:
+        mean_loss().backward()
+        torch.nn.utils.clip_grad_norm_(tuned, 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return run
+
+
+def peak_memory(name: str) -> int | None:
+    """By how many MB a process grows at most while it takes three tuning steps; None where the system does not say."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_grown, name).result()
+
+
+def _grown(name: str) -> int | None:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    torch.set_num_threads(THREADS)
+    step = tuning_step(name)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for _ in range(3):
+        step()
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    return round(grown / (1e6 if sys.platform == "darwin" else 1e3))
 
 
 def generation(rounds: int) -> None:
@@ -146,6 +219,7 @@ def main() -> None:
     )
     rounds = 2 if QUICK else 12
     training(rounds)
+    tuning(rounds)
     generation(rounds)
 
 

@@ -7,6 +7,7 @@ sacrebleu and rouge-score.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Sequence
 from itertools import zip_longest
 
@@ -150,6 +151,28 @@ def distinct_n(texts: Sequence[Sequence[Hashable]], n: int) -> float:
     if not grams:
         raise UserError(f"There is nothing to measure: no text has {n} tokens.")
     return len(set(grams)) / len(grams)
+
+
+def slot_accuracy(texts: Sequence[str], values: Sequence[Sequence[str]]) -> tuple[float, float]:
+    """How much of its table each text says, 0 … 1: the share of values that are in it, and of texts that have all.
+
+    A value counts where it stands as whole words or numbers: "9 coins" is not in "19 coins". It does not matter how it
+    is said, so that a text which copies the table has every value: this measure needs another one beside it.
+
+    Args:
+        texts: what the model wrote.
+        values: for each text, the strings that belong in it.
+
+    Raises:
+        UserError: nothing to measure, not in pairs, or a text without values.
+    """
+    _check_pairs(texts, values, "lists of values")
+    hits = []
+    for i, (text, own) in enumerate(zip(texts, values, strict=True)):
+        if isinstance(own, str) or not own:
+            raise UserError(f"The values of text {i} are {own!r}; give a list with at least one string.")
+        hits.append([bool(re.search(rf"(?<![\w,.]){re.escape(v)}(?!\w|[,.]\d)", text)) for v in own])
+    return sum(map(sum, hits)) / sum(map(len, hits)), sum(map(all, hits)) / len(hits)
 
 
 def _check_pairs(predictions: Sequence, truths: Sequence, name: str) -> None:

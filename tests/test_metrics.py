@@ -6,6 +6,7 @@ import random
 import pytest
 import sacrebleu
 
+from minitransformer.datasets import DATA, read_jsonl
 from minitransformer.errors import UserError
 from minitransformer.metrics import (
     accuracy,
@@ -17,6 +18,7 @@ from minitransformer.metrics import (
     macro_f1,
     perplexity,
     rouge,
+    slot_accuracy,
 )
 
 PREDICTIONS = ["a", "a", "b", "b", "b", "c"]
@@ -51,6 +53,33 @@ def test_perplexity_is_the_inverse_geometric_mean_of_the_probabilities():
     probabilities = [0.5, 0.1, 0.25, 0.9]
     loss = -sum(map(math.log, probabilities)) / 4
     assert perplexity(loss) == pytest.approx(math.prod(probabilities) ** (-1 / 4))
+
+
+def test_slots_are_whole_words_and_numbers():
+    assert slot_accuracy(["Velo sells tea.", "It is Mira's."], [["Velo", "tea", "rice"], ["Mira"]]) == (3 / 4, 1 / 2)
+    # Not inside a longer number or word; but before a full stop, a comma, an apostrophe.
+    for text in ("It costs 19 coins.", "It has 1,900 guests.", "9.5 it is", "Velona", "aVelo"):
+        assert slot_accuracy([text], [["9 coins", "9", "900", "Velo"]]) == (0, 0), text
+    for text in ("9", "Pay 9.", "It was 9, not 10.", '"9"', "9's"):
+        assert slot_accuracy([text], [["9"]]) == (1, 1), text
+    assert slot_accuracy(["4 out of 5 (Fado)"], [["4 out of 5", "(Fado)"]]) == (1, 1)  # nothing in it is a pattern
+
+
+def test_every_reference_of_the_tables_has_every_slot():
+    rows = read_jsonl(DATA / "tasks" / "table_to_text" / "valid.jsonl", ["source"])
+    for row in rows:
+        values = [value for field, value in row["table"].items() if field != "kind"]
+        for text in row["references"]:
+            assert slot_accuracy([text], [values]) == (1, 1), f"A right answer counts as wrong: {values} in {text!r}."
+
+
+def test_slots_need_values():
+    with pytest.raises(UserError, match="values of text 1 are \\[\\]"):
+        slot_accuracy(["a", "b"], [["a"], []])
+    with pytest.raises(UserError, match="a list with at least one string"):
+        slot_accuracy(["a"], ["a"])
+    with pytest.raises(UserError, match="come in pairs"):
+        slot_accuracy(["a", "b"], [["a"]])
 
 
 def test_bleu_and_chrf_are_sacrebleu():

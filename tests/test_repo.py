@@ -17,12 +17,12 @@ KEY = set("BTSPHDCV")
 
 # From top to bottom; a module may import what stands in its own line or below. A name stands for a whole folder too.
 LAYERS = [
-    {"__main__", "course", "bench"},
+    {"__main__", "course", "bench", "pretrain"},
     {"show", "bootstrap"},
-    {"tuning"},
+    {"tuning", "skills"},
     {"pretrained"},
     {"objectives", "batches"},
-    {"training", "sampling", "beam", "metrics", "checkpoint"},
+    {"training", "sampling", "beam", "metrics", "checkpoint", "bases"},
     {"classifier"},
     {"gpt", "bert", "seq2seq", "bigram"},
     {"attention", "layers"},

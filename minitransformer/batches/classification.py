@@ -22,8 +22,12 @@ def encode_for_bert(texts: Sequence[str], tokenizer: Tokenizer) -> list[list[int
 
 
 def encode_for_gpt(texts: Sequence[str], tokenizer: Tokenizer) -> list[list[int]]:
-    """The text between two end-of-text tokens, as in pre-training: at the second, all of it has been read."""
-    return [[tokenizer.eot_id, *ids, tokenizer.eot_id] for ids in tokenizer.encode_batch(texts)]
+    """An end-of-text token and the text, as in pre-training.
+
+    None after it: a GPT that reads one is about to begin another text, and has no more need of this one. At the text's
+    last token it still has to know what could follow, and so keeps what the text says.
+    """
+    return [[tokenizer.eot_id, *ids] for ids in tokenizer.encode_batch(texts)]
 
 
 class Texts:

@@ -47,12 +47,14 @@ class SentencePairs:
     drawn anew for each batch: the same pair looks different in every epoch.
 
     Args:
-        documents: texts of more than one sentence; those of one are left out, having no pair.
+        documents: texts, or lists of the passages that a text was cut into; those of one sentence are left out,
+            having no pair.
         tokenizer: with [CLS], [SEP], [MASK] and padding.
         batch_size: B.
         n_positions: the model's; a longer pair is refused, never cut.
         span: the most sentences of A, and of B.
         seed: of everything random.
+        share: of the words, to be guessed.
 
     Raises:
         UserError: fewer than two documents with a pair, fewer pairs than a batch, a pair that is too long.
@@ -60,21 +62,22 @@ class SentencePairs:
 
     def __init__(
         self,
-        documents: Sequence[str],
+        documents: Sequence[str | Sequence[str]],
         tokenizer: Tokenizer,
         batch_size: int,
         n_positions: int,
         span: int = 1,
         seed: int = 0,
+        share: float = 0.15,
     ) -> None:
         if batch_size < 1 or span < 1:
             raise UserError(f"batch_size = {batch_size}, span = {span}: both have to be at least 1.")
-        self.tokenizer, self.batch_size, self.seed = tokenizer, batch_size, seed
+        self.tokenizer, self.batch_size, self.seed, self.share = tokenizer, batch_size, seed, share
         self.pairs: list[tuple[str, str]] = []  # A and the B that follows it
         self.document: list[int] = []  # the number of each pair's document
         self._ids: list[tuple[list[int], list[int]]] = []
         for number, document in enumerate(documents):
-            sentences = split_sentences(document)
+            sentences = split_sentences(document) if isinstance(document, str) else document
             encoded = [tokenizer.encode(" " + sentence) for sentence in sentences]
             for k in range(1, len(sentences)):
                 before, after = slice(max(0, k - span), k), slice(k, k + span)
@@ -121,8 +124,8 @@ class SentencePairs:
         ids, keep = pad_right(rows, tokenizer.pad_id)  # (B, T)
         types = (torch.arange(ids.size(1)) >= torch.tensor(n_first)[:, None]) & keep  # (B, T)
         masked, labels = mask_tokens(
-            ids, tokenizer.mask_id, tokenizer.special_ids.values(), tokenizer.n_vocab, keep,
-            generator=self._generator(i, 1),
+            ids, tokenizer.mask_id, tokenizer.special_ids.values(), tokenizer.n_vocab, keep, self.share,
+            self._generator(i, 1),
         )  # fmt: skip
         next_label = torch.tensor([NEIGHBOURS if a == b else STRANGERS for a, b in drawn])  # (B)
         return {"ids": masked, "keep": keep, "types": types.long(), "labels": labels, "next_label": next_label}

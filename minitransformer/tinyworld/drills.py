@@ -23,6 +23,16 @@ def shuffled_table(names: Names, dice: Dice) -> str:
     return f"{linearise(table)}\n{linearise(dict(dice.shuffle(tuple(table.items()))))}"
 
 
+def mixed_fields(names: Names, dice: Dice) -> str:
+    """Fields of several tables on one line, and the same fields in another order: nothing tells them but the line."""
+    fields = []
+    for _ in range(dice.integer(3, 8)):
+        table = draw_table(names, dice)
+        fields.append(dice.pick([f"{field}: {value}" for field, value in table.items() if field != "kind"]))
+    fields = list(dict.fromkeys(fields))
+    return f"{' | '.join(fields)}\n{' | '.join(dice.shuffle(fields))}"
+
+
 def paraphrase(names: Names, dice: Dice) -> str:
     """A description, and another one of the same facts."""
     table = draw_table(names, dice)

@@ -313,3 +313,30 @@ def sentence_pair(names: Names, dice: Dice) -> tuple[str, str]:
         english_forms |= {label + suffix: form for suffix, form in in_english.items()}
         chinese_forms |= {label + suffix: form for suffix, form in in_chinese.items()}
     return polish(fill(dice, english, english_forms)), fill(dice, chinese, chinese_forms)
+
+
+# Words that mean one thing, whatever stands around them: what a dictionary has.
+DICTIONARY: tuple[tuple[str, str], ...] = (
+    *((one, noun) for one, _, noun, _ in (*THINGS, *ANIMALS)),
+    *((many, noun) for _, many, noun, _ in (*THINGS, *ANIMALS)),
+    *COLOURS, *FURS, *SIZES, *MORE_NUMBERS, *PAST, *FUTURE, *HABITS, *JOBS, *RELATIVES, *STATES, *DUTIES, *TRAVEL,
+    *((form, act[4]) for act in ACTS for form in act[:4]),
+    *((english, chinese) for english, chinese, _ in PLACES),
+    *((food, eaten[1:]) for food, eaten in FOODS),
+    *((english, chinese) for words in (FALLS, FEELS, PERSON_IS) for *forms, chinese in words for english in forms),
+    *TOWN_IS,
+    *((noun, ming) for noun, _, ming, _ in SIGHTS),
+    *((adjective, xing) for _, adjective, _, xing in SIGHTS),
+)  # fmt: skip
+
+
+def glossary(names: Names, dice: Dice) -> tuple[str, str]:
+    """Some words and names in English, and each of them in Chinese: a page of a dictionary, in no sentence."""
+    entries = []
+    for _ in range(dice.integer(4, 10)):
+        if dice.chance(0.35):
+            name = names.word()
+            entries.append((name, transliterate(name)))
+        else:
+            entries.append(dice.pick(DICTIONARY))
+    return ", ".join(english for english, _ in entries), "，".join(chinese for _, chinese in entries)

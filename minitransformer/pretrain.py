@@ -1,0 +1,230 @@
+"""`make pretrain`: the bases that the tuning lessons load, made again from nothing, each in well under an hour.
+
+Every base is trained on one thread, so that the numbers come out the same on one core as on eight, and two at a time. A
+run that was stopped goes on from its last evaluation.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from minitransformer.bases import FOLDER, KINDS, about_base, load_base
+from minitransformer.batches.denoising import Denoising
+from minitransformer.batches.pairs import SentencePairs, split_sentences
+from minitransformer.bert import BertConfig
+from minitransformer.checkpoint import save_model, write_aside
+from minitransformer.datasets import DATA, Windows, eval_windows, token_stream
+from minitransformer.errors import UserError
+from minitransformer.gpt import GPTConfig
+from minitransformer.objectives import bert_loss, seq2seq_loss
+from minitransformer.seq2seq import Seq2SeqConfig
+from minitransformer.show import QUICK, say, table
+from minitransformer.skills import SKILLS
+from minitransformer.tinyworld import Dice, documents
+from minitransformer.tokenizer import Tokenizer, default_tokenizer
+from minitransformer.training import Batch, Loss, TrainConfig, language_model_loss, train
+
+UNFINISHED = DATA / "bases" / "unfinished"  # states of training, so that a run can go on; not committed
+EVAL_EVERY = 500
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of training on one mix of texts, with its own warm-up and cosine."""
+
+    mix: str
+    steps: int
+    lr: float
+    warmup: int = 100
+
+
+Batches = Callable[[int], Batch]
+Source = Callable[[Phase, Tokenizer, nn.Module], tuple[Batches, Sequence[Batch]]]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that decides what a base becomes."""
+
+    config: GPTConfig | BertConfig | Seq2SeqConfig
+    phases: tuple[Phase, ...]
+    source: Source
+    loss: Loss
+
+
+def windows(phase: Phase, tokenizer: Tokenizer, model: nn.Module) -> tuple[Batches, Sequence[Batch]]:
+    """For a GPT: a stream of documents, each seen once, in windows of all its positions."""
+    length, rows = model.config.n_positions, 4
+
+    def stream(split: str, n: int) -> torch.Tensor:
+        parts, total, texts = [], 0, documents(split, phase.mix)
+        while total < n:
+            parts.append(token_stream([document.text for document in islice(texts, 2000)], tokenizer)[:-1])
+            total += len(parts[-1])
+        return torch.cat(parts)[:n]
+
+    trained = stream("train", phase.steps * rows * length + length + 44)
+    return Windows(trained, length, rows), eval_windows(stream("valid", 60_000), length, 16, most=128)
+
+
+def sentence_pairs(phase: Phase, tokenizer: Tokenizer, model: nn.Module) -> tuple[Batches, Sequence[Batch]]:
+    """For a BERT: two passages of a document, cut at one place; or the two lines of one that says things twice."""
+    rows = 8
+
+    def passages(split: str, n: int) -> list[list[str]]:
+        cut: list[list[str]] = []
+        for i, document in enumerate(documents(split, phase.mix)):
+            parts = document.text.split("\n") if "\n" in document.text else split_sentences(document.text)
+            if len(parts) > 1:
+                k = Dice("passages", split, phase.mix, 0, i).integer(1, len(parts) - 1)
+                cut.append([" ".join(parts[max(0, k - 4) : k]), " ".join(parts[k : k + 4])])
+            if len(cut) == n:
+                return cut
+        return cut
+
+    make = partial(SentencePairs, tokenizer=tokenizer, n_positions=model.config.n_positions)
+    valid = make(passages("valid", 800), batch_size=20, seed=1)
+    trained = make(passages("train", (phase.steps + 1) * rows), batch_size=rows, share=MASKED)
+    return trained, [valid(i) for i in range(40)]
+
+
+def rewritings(phase: Phase, tokenizer: Tokenizer, model: nn.Module) -> tuple[Batches, Sequence[Batch]]:
+    """For an encoder–decoder: a text with holes and the text; or, of what is said twice, the one and the other."""
+    rows, config = 16, model.config
+
+    def pairs(split: str, n: int) -> tuple[list[list[int]], list[list[int]]]:
+        texts = [document.text for document in islice(documents(split, phase.mix), n)]
+        halves = [text.split("\n", 1) if "\n" in text else [text, text] for text in texts]
+        first, second = (tokenizer.encode_batch([pair[side] for pair in halves]) for side in (0, 1))
+        fits = [max(len(a), len(b) + 2) <= config.n_positions for a, b in zip(first, second, strict=True)]
+        return tuple([ids for ids, fit in zip(side, fits, strict=True) if fit] for side in (first, second))
+
+    valid = Denoising(*pairs("valid", 500), config, 20, tokenizer.mask_id, seed=1)
+    trained = Denoising(*pairs("train", (phase.steps + 1) * rows), config, rows, tokenizer.mask_id)
+    return trained, [valid(i) for i in range(20)]
+
+
+MASKED = 0.4  # of the words, in a BERT's training (Wettig et al. 2022); it is validated at BERT's own 0.15
+
+RECIPES = {
+    "gpt": Recipe(
+        GPTConfig(n_positions=256),
+        (Phase("pretrain", 10_000, 4e-3), Phase("skills", 9_500, 3e-3)),
+        windows, language_model_loss,
+    ),
+    "bert": Recipe(
+        BertConfig(n_positions=192), (Phase("reading", 8_000, 1e-3, warmup=500),), sentence_pairs, bert_loss
+    ),
+    "seq2seq": Recipe(
+        Seq2SeqConfig(n_positions=192), (Phase("two languages", 5_000, 1e-3, warmup=300),), rewritings, seq2seq_loss
+    ),
+}  # fmt: skip
+
+
+def build(kind: str, folder: Path = FOLDER, shrink: int = 1) -> dict:
+    """Train one base and save it with how it was made and what it can do.
+
+    Args:
+        kind: "gpt", "bert" or "seq2seq".
+        folder: where to.
+        shrink: divides the steps of every phase; above 1 it is a trial run.
+
+    Returns:
+        What stands beside the weights: recipe, seconds, validation loss, skills.
+
+    Raises:
+        UserError: no such kind; a state of training that belongs to another recipe.
+    """
+    if kind not in RECIPES:
+        raise UserError(f"There is no base {kind!r}; there are {', '.join(RECIPES)}.")
+    torch.set_num_threads(1)
+    recipe, tokenizer = RECIPES[kind], default_tokenizer()
+    torch.manual_seed(0)
+    model = KINDS[kind][0](recipe.config)
+    phases, seconds = [], 0.0
+    for number, full in enumerate(recipe.phases, 1):
+        phase = Phase(full.mix, max(full.steps // shrink, 20), full.lr, full.warmup)
+        batches, valid = recipe.source(phase, tokenizer, model)
+        began = time.time()
+
+        def tell(step: int, loss: float, phase: Phase = phase, began: float = began) -> None:
+            print(f"{kind}, {phase.mix}: step {step:,} of {phase.steps:,}, validation loss {loss:.3f}, "
+                  f"{time.time() - began:.0f} s", flush=True)  # fmt: skip
+
+        log = train(
+            model, batches,
+            TrainConfig(phase.steps, phase.lr, phase.warmup, final_lr=0.02, eval_every=EVAL_EVERY),
+            valid=valid, loss=recipe.loss, progress=False, on_eval=tell,
+            checkpoint=folder / UNFINISHED.name / f"{kind}.{number}.safetensors",
+        )  # fmt: skip
+        seconds += log.seconds
+        phases.append({**asdict(phase), "valid": [[row["step"], row["loss"]] for row in log.valid],
+                       "tokens": sum(row["tokens"] for row in log.train)})  # fmt: skip
+    about = {
+        "phases": phases,
+        "seconds": round(seconds),
+        "valid_loss": phases[-1]["valid"][-1][1],
+        "skills": SKILLS[type(model)](model, tokenizer),
+        "torch": torch.__version__,
+    }
+    save_model(folder / f"{kind}.safetensors", model, about)
+    return about
+
+
+def main(kinds: Sequence[str] = ()) -> None:
+    """Train the bases, two at a time, and write data/bases/README.md about them.
+
+    Raises:
+        UserError: as `build`.
+    """
+    kinds = kinds or list(RECIPES)
+    for kind in kinds:
+        if kind not in RECIPES:
+            raise UserError(f"There is no base {kind!r}; there are {', '.join(RECIPES)}.")
+    shrink, folder = (200, FOLDER / "trial") if QUICK else (1, FOLDER)
+    say(f"Training {', '.join(kinds)}, a thread each, {'a trial run' if QUICK else 'about 40 minutes each'}.\n")
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+        found = dict(zip(kinds, pool.map(partial(build, folder=folder, shrink=shrink), kinds), strict=True))
+    rows = [(kind, skill, value) for kind, about in found.items() for skill, value in about["skills"].items()]
+    table(rows, ["base", "skill, on worlds that it never saw", "share right"], [None, None, ".3f"])
+    if not QUICK:
+        write_aside(FOLDER / "README.md", datasheet().encode())
+
+
+def datasheet() -> str:
+    """The text of data/bases/README.md, from what stands beside the weights."""
+    lines = [
+        "# The bases", "",
+        "Written by `python -m minitransformer pretrain` (`make pretrain`), together with the weights; do not edit.", "",
+        "Three small models, trained on the tiny world from nothing (`minitransformer/pretrain.py`), which the tuning "
+        "lessons load and freeze. The skills are measured on names and worlds of the test split, with "
+        "`minitransformer/skills.py`; each is a share of 1.", "",
+    ]  # fmt: skip
+    for kind in RECIPES:
+        about = about_base(kind)
+        n = sum(p.numel() for p in load_base(kind).parameters())
+        minutes, config = about["seconds"] / 60, json.dumps(about["config"])
+        lines += [f"## {kind}", "", f"{n:,} parameters, {minutes:.0f} minutes on one thread. `{config}`", ""]
+        lines += ["| mix of texts | steps | labels | learning rate | validation loss |", "|---|---:|---:|---:|---:|"]
+        lines += [
+            f"| {p['mix']} | {p['steps']:,} | {p['tokens']:,} | {p['lr']:g} | {p['valid'][-1][1]:.3f} |"
+            for p in about["phases"]
+        ]
+        lines += ["", "| skill | share |", "|---|---:|"]
+        lines += [f"| {skill} | {value:.3f} |" for skill, value in about["skills"].items()] + [""]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""The bases in data/bases/: they load, they are what their recipe says, they can what tuning needs; how they are made."""
+
+import math
+
+import pytest
+
+from minitransformer import pretrain, skills
+from minitransformer.bases import KINDS, about_base, load_base
+from minitransformer.errors import UserError
+from minitransformer.tokenizer import default_tokenizer
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_base_is_what_its_recipe_says(kind):
+    model, about = load_base(kind), about_base(kind)
+    assert model.config == pretrain.RECIPES[kind].config, "the checkpoint and the recipe have other sizes"
+    assert not model.training
+    assert [(p["mix"], p["steps"], p["lr"]) for p in about["phases"]] == [
+        (p.mix, p.steps, p.lr) for p in pretrain.RECIPES[kind].phases
+    ], "data/bases/ was made by another recipe than pretrain.py has: run make pretrain"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_skills_are_measured_again(kind):
+    """What stands beside the weights is what a measurement gives now, up to the rounding of another machine."""
+    model = load_base(kind)
+    measured = skills.SKILLS[type(model)](model, default_tokenizer())
+    stored = about_base(kind)["skills"]
+    assert measured.keys() == stored.keys()
+    for skill, value in measured.items():
+        assert math.isclose(value, stored[skill], abs_tol=0.03), f"{kind}, {skill}: stored {stored[skill]}, now {value}"
+
+
+def test_datasheet_is_about_these_files():
+    from minitransformer.bases import FOLDER
+
+    assert (FOLDER / "README.md").read_text(encoding="utf-8") == pretrain.datasheet()
+
+
+def test_unknown_base():
+    with pytest.raises(UserError, match="no base 'llama'; there are gpt, bert, seq2seq"):
+        load_base("llama")
+    with pytest.raises(UserError, match="no base 'llama'; there are gpt, bert, seq2seq"):
+        pretrain.build("llama")
+
+
+def test_missing_base(tmp_path, monkeypatch):
+    monkeypatch.setattr("minitransformer.bases.FOLDER", tmp_path)
+    with pytest.raises(UserError, match="gpt.safetensors is missing.*make pretrain"):
+        load_base("gpt")
+
+
+def test_counting_what_was_copied():
+    assert skills.copied("a b c", "a x c d") == (2, 3)
+    assert skills.copied("a b c", "a") == (1, 3)
+    assert skills.kept(["Mira", "12"], "In 12 days Mira came.") == (2, 2)
+    assert skills.share([(1, 2), (0, 2)]) == 0.25
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_pretraining_runs_and_repeats(kind, tmp_path):
+    """A run of 20 steps, twice, gives the same weights: what a base is depends on its recipe alone."""
+    from minitransformer.checkpoint import load_tensors
+
+    for folder in ("a", "b"):
+        pretrain.build(kind, tmp_path / folder, shrink=10_000)
+    a, b = (load_tensors(tmp_path / folder / f"{kind}.safetensors")[0] for folder in ("a", "b"))
+    assert all(a[name].equal(b[name]) for name in a)
