@@ -206,10 +206,10 @@ def datasheet() -> str:
     """The text of data/bases/README.md, from what stands beside the weights."""
     lines = [
         "# The bases", "",
-        "Written by `python -m minitransformer pretrain` (`make pretrain`), together with the weights; do not edit.", "",
+        "Written by `python -m minitransformer pretrain` (`make pretrain`) with the weights; do not edit.", "",
         "Three small models, trained on the tiny world from nothing (`minitransformer/pretrain.py`), which the tuning "
         "lessons load and freeze. The skills are measured on names and worlds of the test split, with "
-        "`minitransformer/skills.py`; each is a share of 1.", "",
+        "`minitransformer/skills.py`; each is a share of 1. Times are those of the run, with other work beside it.", "",
     ]  # fmt: skip
     for kind in RECIPES:
         about = about_base(kind)

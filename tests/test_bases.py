@@ -1,4 +1,4 @@
-"""The bases in data/bases/: they load, they are what their recipe says, they can what tuning needs; how they are made."""
+"""The bases in data/bases/: they load, they are what their recipe says, they can do what stands beside them."""
 
 import math
 

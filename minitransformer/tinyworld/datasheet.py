@@ -42,7 +42,8 @@ split by the checksum of the text.
 held out for extrapolation and make up `test_unseen`: {unseen}. All twelve occur in the text for pretraining (and in \
 `qa`).
 - **Pairs.** No document for pretraining holds both sides of a task: tables and descriptions both occur, but never a \
-table with its description; English and Chinese sentences both occur, but never a sentence with its translation.
+table with its description; English and Chinese sentences both occur, but never a sentence with its translation (a \
+glossary gives single words and names in both).
 
 ## Text
 
@@ -88,7 +89,7 @@ def datasheet(files: dict[str, tuple[int, str]], sizes: dict[str, dict[str, int]
     kinds = list(KINDS)
     mixes = ["| kind | " + " | ".join(MIXES) + " |", "|---|" + "---:|" * len(MIXES)]
     for kind in kinds:
-        shares = [f"{mix[kind]:.0%}" if kind in mix else "" for mix in MIXES.values()]
+        shares = [f"{mix[kind]:.1%}".replace(".0%", "%") if kind in mix else "" for mix in MIXES.values()]
         mixes.append(f"| {kind} | " + " | ".join(shares) + " |")
     return _HEAD.format(
         seen=", ".join(SEEN),
