@@ -43,7 +43,9 @@ def parser() -> argparse.ArgumentParser:
     add("parity", "run the slow tests and those against the transformers and peft libraries")
     add("bench", "measure speed and memory beside other libraries")
     pretrain = add("pretrain", "train the base models in data/bases/ again (an hour or two; QUICK=1 is a trial run)")
-    pretrain.add_argument("bases", nargs="*", metavar="BASE", help="gpt, bert or seq2seq; all of them if none is named")
+    pretrain.add_argument(
+        "bases", nargs="*", metavar="BASE", help="gpt, bert, seq2seq, or prefix (lesson 9's); all of them if none"
+    )
     add("data", "write the tiny world's data to data/ again")
     add("tokenizer", "train data/tokenizer.tiktoken again")
     add("lint", "check the code with ruff")

@@ -20,11 +20,12 @@ import torch
 from torch import nn
 
 from minitransformer.bases import FOLDER, KINDS, about_base, load_base
+from minitransformer.batches.completion import Completions
 from minitransformer.batches.denoising import Denoising
 from minitransformer.batches.pairs import SentencePairs, split_sentences
 from minitransformer.bert import BertConfig
 from minitransformer.checkpoint import save_model, write_aside
-from minitransformer.datasets import DATA, Windows, eval_windows, token_stream
+from minitransformer.datasets import DATA, Windows, eval_windows, read_jsonl, token_stream
 from minitransformer.errors import UserError
 from minitransformer.gpt import GPTConfig
 from minitransformer.objectives import bert_loss, seq2seq_loss
@@ -34,6 +35,7 @@ from minitransformer.skills import SKILLS
 from minitransformer.tinyworld import Dice, documents
 from minitransformer.tokenizer import Tokenizer, default_tokenizer
 from minitransformer.training import Batch, Loss, TrainConfig, language_model_loss, train
+from minitransformer.tuning import PrefixTuning
 
 UNFINISHED = DATA / "bases" / "unfinished"  # states of training, so that a run can go on; not committed
 EVAL_EVERY = 500
@@ -182,12 +184,40 @@ def build(kind: str, folder: Path = FOLDER, shrink: int = 1) -> dict:
     return about
 
 
+PREFIX = DATA / "tuned" / "table_to_text.prefix.safetensors"
+
+
+def tune_prefix(path: Path = PREFIX, steps: int = 1000) -> None:
+    """Train the prefix that lesson 9 shows beside its own short run: table-to-text on the committed GPT.
+
+    Args:
+        path: where to.
+        steps: of 16 tables each.
+    """
+    torch.set_num_threads(1)
+    tokenizer, base = default_tokenizer(), load_base("gpt")
+    rows = read_jsonl(DATA / "tasks" / "table_to_text" / "train.jsonl", ("source", "target"))
+    prompts = [[tokenizer.eot_id, *tokenizer.encode(row["source"] + "\n")] for row in rows]
+    targets = [tokenizer.encode(row["target"]) for row in rows]
+    torch.manual_seed(0)
+    method = PrefixTuning(20, reparametrise=256).attach(base)
+    batches = Completions(prompts, targets, tokenizer.eot_id, 16, base.config.n_positions)
+    train(base, batches, TrainConfig(steps, lr=4e-3, warmup=20, final_lr=0.02, weight_decay=0.0))
+    method.save(path)
+
+
 def main(kinds: Sequence[str] = ()) -> None:
-    """Train the bases, two at a time, and write data/bases/README.md about them.
+    """Train the bases, two at a time, and write data/bases/README.md about them; then lesson 9's prefix on the GPT.
+
+    Args:
+        kinds: which of them; "prefix" is lesson 9's.
 
     Raises:
         UserError: as `build`.
     """
+    if list(kinds) == ["prefix"]:
+        tune_prefix()
+        return
     kinds = kinds or list(RECIPES)
     for kind in kinds:
         if kind not in RECIPES:
@@ -200,6 +230,8 @@ def main(kinds: Sequence[str] = ()) -> None:
     table(rows, ["base", "skill, on worlds that it never saw", "share right"], [None, None, ".3f"])
     if not QUICK:
         write_aside(FOLDER / "README.md", datasheet().encode())
+        if "gpt" in kinds:
+            tune_prefix()  # it belongs to the GPT's weights
 
 
 def datasheet() -> str:

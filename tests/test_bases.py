@@ -68,3 +68,20 @@ def test_pretraining_runs_and_repeats(kind, tmp_path):
         pretrain.build(kind, tmp_path / folder, shrink=10_000)
     a, b = (load_tensors(tmp_path / folder / f"{kind}.safetensors")[0] for folder in ("a", "b"))
     assert all(a[name].equal(b[name]) for name in a)
+
+
+def test_the_tuned_prefix_belongs_to_the_gpt():
+    from minitransformer.tuning import PrefixTuning, load
+
+    method = load(pretrain.PREFIX, load_base("gpt"))
+    assert isinstance(method, PrefixTuning) and method.length == 20
+
+
+@pytest.mark.slow
+def test_tuning_the_prefix_repeats(tmp_path):
+    from minitransformer.checkpoint import load_tensors
+
+    for name in ("a", "b"):
+        pretrain.tune_prefix(tmp_path / name, steps=2)
+    a, b = (load_tensors(tmp_path / name)[0] for name in ("a", "b"))
+    assert all(a[name].equal(b[name]) for name in a)
