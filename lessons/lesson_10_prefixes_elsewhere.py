@@ -1,7 +1,7 @@
 """Prefixes on a BERT and on an encoder–decoder
 
 question: Where does a prefix go in a model that only reads, and in one that reads one text and writes another; and what is it worth there?
-minutes: 1.3
+minutes: 1.2
 documents: 000 §2.1 前缀微调的原理, §2.3 前缀微调的应用场景, §4.3 举例说明, §5 项目实践 (all of the code); 002 应用场景; 003 §3.3, §4.1
 needs: 4, 5, 6, 8, 9
 """
@@ -327,7 +327,7 @@ for task in TASKS:
 def write(task: str, split: str = "valid", n: int | None = None, **prefixes) -> list[str]:
     """What the base, with whatever is on it, writes about the first n sources of a task; greedy."""
     source, source_keep = pad_right(sources[task, split][:n], config.pad_id)  # each (B, S)
-    new = generate(base, [[config.start_id]] * len(source), TASKS[task][-1], stop_id=config.end_id, source=source,
+    new = generate(base, [[config.start_id]] * len(source), 8 if QUICK else TASKS[task][-1], stop_id=config.end_id, source=source,
                    source_keep=source_keep, **prefixes)  # fmt: skip
     return [tokenizer.decode(ids) for ids in new]
 
