@@ -1,7 +1,7 @@
 """A BERT: guessing masked words
 
 question: A model that sees the whole sentence cannot guess what comes next without cheating: what can it guess instead?
-minutes: 1.5
+minutes: 1.1
 documents: 004 §2.1 大语言模型的架构, §3.1 预训练阶段, §4.2 交叉熵损失
 needs: 1, 2, 3
 """

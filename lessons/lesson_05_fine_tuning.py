@@ -1,7 +1,7 @@
 """Full fine-tuning: what transfer is worth
 
 question: A model has read many texts; how much does that help it with a task for which there are few answers?
-minutes: 1.5
+minutes: 1.1
 documents: 000 §1.2 微调的必要性, §3.2 模型训练, §3.3 模型预测; 004 §1.2 大语言模型微调的重要性, §3.2 微调阶段, §4.2 交叉熵损失, §5 项目实践
 needs: 1, 2, 3, 4
 """
@@ -65,7 +65,7 @@ for split in ("valid", "test"):
 
 # %% Tokenise, pad, mask
 #
-# 004 §5.1 prepares a text in three moves: to ids, with [CLS] in front and [SEP] behind; pad (填充) to one length, for a batch
+# 004 §5.1 prepares a text in three moves: to ids, with [CLS] in front and [SEP] behind; pad to one length, for a batch
 # is a rectangle; and an attention mask (注意力掩码) that says which tokens are real. It pads every text to 128 and cuts
 # (truncates, 截断) what is longer. Both have a price. Padding is computed like text and thrown away; so we pad only to the
 # longest text of the batch, and put texts of like length together. And a cut takes the end of a review, where the verdict
@@ -182,7 +182,7 @@ assert changed > 0.9 * (total - unused)
 # %% The six steps, and a search
 #
 # 000 §3.2 names six: prepare the data, load the pre-trained model, forward pass, loss, backward pass, and evaluation on the
-# validation set, to adjust the hyper-parameters (超参数). Steps three to five are the loop of lesson 3, unchanged. The
+# validation set, to adjust the hyper-parameters. Steps three to five are the loop of lesson 3, unchanged. The
 # sixth is where care is needed: learning rate and number of epochs are chosen by validation, never by test. 004 §3.2 adds
 # early stopping (早停): the model is kept as it was when its validation loss was lowest, and training ends when that has
 # not improved for a while. How long a while is called the patience (耐心); here it is one epoch.
@@ -361,7 +361,7 @@ if fewest > most + 2 * math.hypot(standard_error(fewest, n_valid), standard_erro
 by_heart = next(row for row in table_rows if row[2] == "pre-trained")
 if by_heart[4] > by_heart[3] + 0.2:
     say(f"\nWith {amounts[0]} reviews the pre-trained GPT has a training loss of {by_heart[3]:.3f} and a validation loss of {by_heart[4]:.3f}: it knows those "
-        "reviews by heart, lesson 1's overfitting (过拟合).")  # fmt: skip
+        "reviews by heart, lesson 1's overfitting.")  # fmt: skip
 say("\nOne seed for each point: another head, other weights and another order of the reviews would move them all.")
 
 # %% The test, once

@@ -3,7 +3,7 @@
 question: How can a model write one text while it reads another, and say in Chinese what stands there in English?
 minutes: 1
 documents: 004 §2.1 大语言模型的架构; 003 §3.1 Problem Statement; 000 §2.3 前缀微调的应用场景
-needs: 2, 3
+needs: 3, 4, 5
 """
 
 # %% Two languages
@@ -82,19 +82,20 @@ assert not names["valid"] & names["train"] and not names["test"] & (names["train
 # %% Why two stacks
 #
 # A GPT could do it: put the source x in front of the target y, z = [x; y], and go on writing (003 §3.1). But the source is
-# all there before the first word is written, so why should its first word not see its last? The encoder–decoder (编码器–解码器,
-# 004 §2.1) gives each text a stack of layers of its own:
+# all there before the first word is written, so why should its first word not see its last, as in lesson 4's encoder? The
+# encoder–decoder (编码器–解码器, 004 §2.1) gives each text a stack of layers of its own:
 #
 #     c = Encoder(x)
 #     p(y_{t+1} | y_≤t, x) = softmax(W Decoder(y_≤t, c))
 #
-# c holds a vector for each token of x, and every token of x sees all of x: the encoder only reads. A token of y sees what
-# stands before it, and all of c: the decoder is lesson 3's GPT with one more attention in each layer.
+# c holds a vector for each token of x: the encoder only reads. A token of y sees what stands before it, and all of c: the
+# decoder is lesson 3's GPT with one more attention in each layer.
 #
 # Where the document is loose: 003 §3.1 says of this case only that x and y are split. But h_i of the source is then no
 # longer LM(z_i, h_<i), for it depends on what comes after i too.
 #
-# We measure that: change the last token of a text, and see whether its first vector moves.
+# Lesson 4 told a GPT and a BERT apart by changing one token. Here both kinds are in one model, and the same probe tells its
+# two stacks apart: change the last token of a text, and see whether its first vector moves.
 #
 # **Predict before you run:** which of the two first vectors moves?
 from minitransformer.seq2seq import Seq2Seq, Seq2SeqConfig
@@ -181,8 +182,8 @@ assert count == len(ids["valid"][1][0]) + 1
 
 # %% Padding on both sides
 #
-# The sentences of a batch differ in length, twice: as sources and as targets. The shorter ones are filled up with padding
-# (填充) on the right, and three things keep it from mattering: nobody reads the source's padding, in the encoder or from the
+# The sentences of a batch differ in length, twice: as sources and as targets. The shorter ones are padded on the right, as in
+# lesson 5, and three things keep it from mattering: nobody reads the source's padding, in the encoder or from the
 # decoder (`source_keep`); the target's padding comes after all real tokens, so that causality hides it; and it gets no
 # loss (its label says: ignore).
 #

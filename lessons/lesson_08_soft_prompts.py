@@ -1,7 +1,7 @@
 """Soft prompts: words that no vocabulary has
 
 question: A model reads words only as vectors. Why, then, should the words of a prompt be words?
-minutes: 1
+minutes: 1.3
 documents: 001 §3.1.4 P-Tuning; 000 §1.3 前缀微调：一种高效的微调方法, §2.1 前缀微调的原理, §4.1 语言模型; 002 Transformer 学习之路 - Prefix-Tuning 实战
 needs: 3, 4, 7
 """
