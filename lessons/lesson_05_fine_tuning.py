@@ -311,6 +311,8 @@ say(
 # the mean of the last tenth of the steps.
 #
 # **Predict before you run:** at which size will the gap be widest?
+from minitransformer.metrics import standard_error
+
 amounts = (many // 16, many // 4, many) if not QUICK else (8, 24, many)
 scores, table_rows = {}, []
 for n in amounts:
@@ -321,13 +323,6 @@ for n in amounts:
         last = [row["loss"] for row in log.train[-max(1, steps // 10) :]]
         scores[start, n] = accuracy
         table_rows.append((n, steps * B / n, start, sum(last) / len(last), log.valid[-1]["loss"], accuracy))
-
-
-def standard_error(a: float, n: int) -> float:
-    """Of an accuracy a on n examples."""
-    return math.sqrt(a * (1 - a) / n)
-
-
 table(table_rows, ["reviews", "times read", "GPT", "training loss", "validation loss", "accuracy"],
       ["d", ".0f", None, ".3f", ".3f", ".1%"])  # fmt: skip
 print()

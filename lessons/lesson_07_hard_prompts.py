@@ -130,7 +130,7 @@ table(rows, ["GPT", "P", "BERT", "P"], [None, ".3f", None, ".3f"])
 # Behind every ± stands lesson 4's interval. (For a share of 0 or 1 its formula says ± 0, which is surer than anyone can be.)
 #
 # **Predict before you run:** how many of the validation texts will each model get right, if guessing gets one in six?
-from minitransformer.metrics import accuracy
+from minitransformer.metrics import accuracy, standard_error
 from minitransformer.tuning.hard import by_hand, label_log_probs, predict
 
 OWN_WORDS = {kind: kind for kind in KINDS}
@@ -142,8 +142,8 @@ def right(scores: torch.Tensor, words: dict, rows: list[dict]) -> float:
 
 
 def margin(share: float, n: int) -> float:
-    """Half the width of the 95 % confidence interval of a share of n (lesson 4)."""
-    return 1.96 * (share * (1 - share) / n) ** 0.5
+    """Half the width of a 95 % confidence interval of a share of n, about."""
+    return 1.96 * standard_error(share, n)
 
 
 def ask(name: str, text: str, words: dict, rows: list[dict], **more) -> torch.Tensor:

@@ -19,7 +19,6 @@ needs: 4, 5, 6, 8, 9
 #
 # **Predict before you run:** p has the shape (1, 5, C), the ids and the mask (8, T). Which of these lines stop, and with which
 # complaint?
-import math
 from functools import partial
 
 import torch
@@ -216,14 +215,9 @@ table([(name, stored[name], stored[name] / n_base, n_head, fitted[name], *accura
 print()
 
 
-def standard_error(a: float, n: int) -> float:
-    """Of an accuracy a on n examples."""
-    return math.sqrt(a * (1 - a) / n)
-
-
 with figure("reviews", f"The validation reviews after each epoch of {len(reviews['train'])}; the bars are one standard error on {n_valid} reviews.") as axes:
     for (name, values), mark, aside in zip(accuracies.items(), ("^:", "o-", "s--"), (-0.03, 0, 0.03), strict=True):
-        axes.errorbar([i + 1 + aside for i in range(EPOCHS)], values, [standard_error(a, n_valid) for a in values], fmt=mark, capsize=3,
+        axes.errorbar([i + 1 + aside for i in range(EPOCHS)], values, [metrics.standard_error(a, n_valid) for a in values], fmt=mark, capsize=3,
                       label=f"{name}: {stored[name] + n_head:,} numbers")  # fmt: skip
     axes.axhline(0.5, color="grey", linestyle=":", label="guessing")
     axes.set(xlabel="epoch", xticks=range(1, EPOCHS + 1), ylabel="validation accuracy", ylim=(0.4, 1))
@@ -233,9 +227,9 @@ last = {name: values[-1] for name, values in accuracies.items()}
 say(
     f"At the end the prefix is {100 * (last['prefix'] - last['head alone']):+.1f} points against the head alone, full fine-tuning "
     f"{100 * (last['full fine-tuning'] - last['head alone']):+.1f}; one standard error of an accuracy here is about "
-    f"{100 * standard_error(last['prefix'], n_valid):.0f}. Each keeps the epoch whose validation loss was lowest. The test comes at the end of the lesson."
+    f"{100 * metrics.standard_error(last['prefix'], n_valid):.0f}. Each keeps the epoch whose validation loss was lowest. The test comes at the end of the lesson."
 )
-if last["prefix"] < 0.5 + 2 * standard_error(0.5, n_valid):
+if last["prefix"] < 0.5 + 2 * metrics.standard_error(0.5, n_valid):
     print()
     say(
         f"So 000's example, done right, is not above guessing here, and the reason is no memory of the training reviews: there too its loss is {fitted['prefix']:.3f}. "
@@ -564,7 +558,7 @@ for name, classifier in classifiers.items():
                       for hit in (classifier(batch["ids"], batch["keep"]).argmax(-1) == batch["label"]).float().tolist()]  # fmt: skip
 n_test = len(reviews["test"])
 on_test = {name: sum(those) / n_test for name, those in hits.items()}
-table([(name, stored[name] + n_head, on_test[name], 2 * standard_error(on_test[name], n_test)) for name in LR],
+table([(name, stored[name] + n_head, on_test[name], 2 * metrics.standard_error(on_test[name], n_test)) for name in LR],
       [f"{n_test} test reviews", "numbers", "accuracy", "±"], [None, ",", ".1%", ".1%"])  # fmt: skip
 gain, gain_error = paired(hits["prefix"], hits["head alone"])
 gap, gap_error = paired(hits["prefix"], hits["full fine-tuning"])

@@ -32,6 +32,17 @@ def accuracy(predictions: Sequence[Hashable], truths: Sequence[Hashable]) -> flo
     return sum(p == t for p, t in zip(predictions, truths, strict=True)) / len(truths)
 
 
+def standard_error(share: float, n: int) -> float:
+    """How far a share of n tries strays from the true one, √(p (1 - p) / n): two of it are a 95 % interval, about.
+
+    Raises:
+        UserError: a share outside 0 … 1, or no try.
+    """
+    if not 0 <= share <= 1 or n < 1:
+        raise UserError(f"share = {share} of n = {n}: a share is 0 to 1, of at least one try.")
+    return (share * (1 - share) / n) ** 0.5
+
+
 def confusion_matrix(
     predictions: Sequence[Hashable], truths: Sequence[Hashable], classes: Sequence[Hashable]
 ) -> np.ndarray:

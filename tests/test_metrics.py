@@ -2,6 +2,7 @@
 
 import math
 import random
+import statistics
 
 import pytest
 import sacrebleu
@@ -19,6 +20,7 @@ from minitransformer.metrics import (
     perplexity,
     rouge,
     slot_accuracy,
+    standard_error,
 )
 
 PREDICTIONS = ["a", "a", "b", "b", "b", "c"]
@@ -139,3 +141,13 @@ def test_distinct_n():
 def test_bad_input_says_why(make, says):
     with pytest.raises(UserError, match=says):
         make()
+
+
+def test_standard_error_is_how_far_shares_stray():
+    """Against the spread of shares that were really drawn."""
+    draw = random.Random(0).random
+    shares = [sum(draw() < 0.3 for _ in range(50)) / 50 for _ in range(4000)]
+    assert abs(standard_error(0.3, 50) - statistics.pstdev(shares)) < 0.003
+    for share, n in ((1.2, 5), (0.5, 0)):
+        with pytest.raises(UserError, match="a share is 0 to 1, of at least one try"):
+            standard_error(share, n)
