@@ -1,4 +1,4 @@
-"""`make pretrain`: the bases that the tuning lessons load, made again from nothing, each in well under an hour.
+"""`make pretrain`: the bases that the tuning lessons load, made again from nothing, each in about an hour at most.
 
 Every base is trained on one thread, so that the numbers come out the same on one core as on eight, and two at a time. A
 run that was stopped goes on from its last evaluation.
@@ -223,7 +223,7 @@ def main(kinds: Sequence[str] = ()) -> None:
         if kind not in RECIPES:
             raise UserError(f"There is no base {kind!r}; there are {', '.join(RECIPES)}.")
     shrink, folder = (200, FOLDER / "trial") if QUICK else (1, FOLDER)
-    say(f"Training {', '.join(kinds)}, a thread each, {'a trial run' if QUICK else 'about 40 minutes each'}.\n")
+    say(f"Training {', '.join(kinds)}, a thread each, {'a trial run' if QUICK else 'up to an hour each'}.\n")
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
         found = dict(zip(kinds, pool.map(partial(build, folder=folder, shrink=shrink), kinds), strict=True))
     rows = [(kind, skill, value) for kind, about in found.items() for skill, value in about["skills"].items()]

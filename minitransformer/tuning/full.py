@@ -1,6 +1,6 @@
 """Full fine-tuning (全参数微调) and tuning the top layers only, as methods like the others (004 §3.2).
 
-004 §1.1 says that fine-tuning "adjusts a few of the parameters"; full fine-tuning adjusts all of them, and that is why
+004 §1.2 says that fine-tuning "adjusts a few of the parameters"; full fine-tuning adjusts all of them, and that is why
 a copy of the whole model has to be kept for every task (003 §1).
 """
 
