@@ -193,7 +193,7 @@ assert changed > 0.9 * (total - unused)
 # **Predict before you run:** one learning rate is more than three times the other. Too low, the model has not learned by the end; too
 # high, it forgets what it knew. Which of the two will do better?
 from minitransformer.bert import Bert
-from minitransformer.objectives import cross_entropy_sum
+from minitransformer.objectives import CountedClassification
 from minitransformer.training import Log
 
 valid = {kind: labelled(kind, "valid", batch_size=20).in_order() for kind in encode}
@@ -203,22 +203,11 @@ def fine_tune(
     model: Classifier, batches: LabelledTexts, lr: float, steps: int, eval_every: int = 0, patience: int = 0
 ) -> tuple[Log, list[float]]:
     """Train all parameters of a classifier; gives its log and its validation accuracy at each evaluation."""
-    accuracies, right = [], []
-
-    def loss(model: Classifier, batch: dict) -> tuple[torch.Tensor, int]:
-        logits = model(batch["ids"], batch["keep"])  # (B, 2)
-        if not model.training:
-            right.append(logits.argmax(-1) == batch["label"])  # (B)
-        return cross_entropy_sum(logits, batch["label"])
-
-    def note(step: int, value: float) -> None:
-        accuracies.append(torch.cat(right).float().mean().item())
-        right.clear()
-
+    counted = CountedClassification()
     config = TrainConfig(steps, lr, warmup=steps // 10, final_lr=0.1, eval_every=eval_every, patience=patience)
-    log = train(model, batches, config, valid=valid["bert" if isinstance(model.base, Bert) else "gpt"], loss=loss,
-                progress=False, on_eval=note)  # fmt: skip
-    return log, accuracies
+    log = train(model, batches, config, valid=valid["bert" if isinstance(model.base, Bert) else "gpt"], loss=counted.loss,
+                progress=False, on_eval=counted.on_eval)  # fmt: skip
+    return log, counted.accuracies
 
 
 n_bert, epochs = (24, 2) if QUICK else (320, 3)

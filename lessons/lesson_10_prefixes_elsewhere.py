@@ -169,7 +169,7 @@ assert [cls for _, cls, *_ in seen.values()] == [0, P, 0, 0] and [columns - ids.
 # before, from two or more. (Training loss: the mean of the last epoch; guessing has ln 2 = 0.693.)
 #
 # **Predict before you run:** the order of the three. And which share of a classifier's numbers does each train?
-from minitransformer.objectives import cross_entropy_sum
+from minitransformer.objectives import CountedClassification
 from minitransformer.training import Log, TrainConfig, evaluate, train
 
 EPOCHS = 1 if QUICK else 3
@@ -178,23 +178,12 @@ LR = {"head alone": 3e-2, "prefix": 1e-2, "full fine-tuning": 5e-4}
 
 def classify(lr: float, classifier: Classifier) -> tuple[Log, list[float]]:
     """Train what is not frozen; gives the log, and the validation accuracy of each epoch."""
-    accuracies, right = [], []
-
-    def loss(model: Classifier, batch: dict) -> tuple[torch.Tensor, int]:
-        logits = model(batch["ids"], batch["keep"])  # (B, 2)
-        if not model.training:
-            right.append(logits.argmax(-1) == batch["label"])  # (B)
-        return cross_entropy_sum(logits, batch["label"])
-
-    def note(step: int, value: float) -> None:
-        accuracies.append(torch.cat(right).float().mean().item())
-        right.clear()
-
+    counted = CountedClassification()
     batches = labelled("train")
     epoch = batches.batches_per_epoch
     config = TrainConfig(EPOCHS * epoch, lr, warmup=epoch // 4, final_lr=0.02, weight_decay=0.0, eval_every=epoch)
-    log = train(classifier, batches, config, valid=labelled("valid", 25).in_order(), loss=loss, progress=False, on_eval=note)
-    return log, accuracies
+    log = train(classifier, batches, config, valid=labelled("valid", 25).in_order(), loss=counted.loss, progress=False, on_eval=counted.on_eval)
+    return log, counted.accuracies
 
 
 classifiers = {name: fresh() for name in LR}

@@ -124,6 +124,29 @@ def classification_loss(model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
     return cross_entropy_sum(_read(model, batch), batch["label"])
 
 
+class CountedClassification:
+    """`classification_loss`, and the accuracy of each validation: give `loss` and `on_eval` to `training.train`.
+
+    The loop reads the validation set for the loss anyway; this counts the right answers on the way.
+    """
+
+    def __init__(self) -> None:
+        self.accuracies: list[float] = []  # one for each evaluation so far
+        self._right: list[Tensor] = []
+
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
+        """As `classification_loss`."""
+        logits = _read(model, batch)
+        if not model.training:
+            self._right.append(logits.argmax(-1) == batch["label"])  # (B)
+        return cross_entropy_sum(logits, batch["label"])
+
+    def on_eval(self, step: int, value: float) -> None:
+        """Note the accuracy of the evaluation that ends here."""
+        self.accuracies.append(torch.cat(self._right).float().mean().item())
+        self._right.clear()
+
+
 def seq2seq_loss(model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
     """The target's next tokens, given the source: -Σ log p(y_{t+1} | y_≤t, x) (003 §3.1).
 

@@ -181,3 +181,19 @@ def with_label(row, column, value):
 def test_bad_input_says_why(make, says):
     with pytest.raises(UserError, match=says):
         make()
+
+
+def test_counted_classification_is_the_loss_and_the_accuracy_of_each_evaluation():
+    from minitransformer.classifier import Classifier
+    from minitransformer.objectives import CountedClassification
+    from minitransformer.training import evaluate
+    from tests.helpers import random_ids, tiny_gpt
+
+    model = Classifier(tiny_gpt(), 2).eval()
+    batches = [{"ids": random_ids(3, 5, seed=i), "label": torch.tensor([0, 1, i % 2])} for i in range(4)]
+    counted = CountedClassification()
+    for part in (batches[:2], batches[2:]):
+        assert evaluate(model, part, counted.loss) == evaluate(model, part, classification_loss)
+        counted.on_eval(1, 0.0)
+    right = [(model(batch["ids"])[row].argmax() == batch["label"][row]).item() for batch in batches for row in range(3)]
+    assert counted.accuracies == pytest.approx([sum(right[:6]) / 6, sum(right[6:]) / 6])
