@@ -251,6 +251,32 @@ def columns_before(
     return n_prefix, n_prefix
 
 
+class Stacked(nn.Linear):
+    """Several linear maps of one size with their matrices stacked: one product instead of several.
+
+    Args:
+        d_in: what each reads.
+        d_out: what each gives.
+        n_part: how many.
+    """
+
+    def __init__(self, d_in: int, d_out: int, n_part: int) -> None:
+        super().__init__(d_in, n_part * d_out)
+        self.n_part = n_part
+
+    def rows(self, first: int = 0, last: int | None = None) -> slice:
+        """Which rows of the matrix the maps number `first` to `last` - 1 are; all of them if nothing is said."""
+        each = self.out_features // self.n_part
+        return slice(first * each, (self.n_part if last is None else last) * each)
+
+    def forward(self, x: Tensor, first: int = 0, last: int | None = None) -> Tensor:
+        """(B, T, d_in) → (B, T, d_out for each map that is asked for)."""
+        if last is None:
+            return F.linear(x, self.weight, self.bias)
+        rows = self.rows(first, last)
+        return F.linear(x, self.weight[rows], self.bias[rows])
+
+
 class Attention(nn.Module):
     """Multi-head attention (004 §4.1): self-attention, or cross-attention where a context is given.
 
@@ -269,7 +295,7 @@ class Attention(nn.Module):
         if d_model % n_head:
             raise UserError(f"d_model = {d_model} cannot be cut into n_head = {n_head} equal heads.")
         self.n_head, self.d_head, self.causal, self.dropout = n_head, d_model // n_head, causal, dropout
-        self.qkv = nn.Linear(d_model, 3 * d_model)  # W^Q, W^K, W^V stacked: one product instead of three
+        self.qkv = Stacked(d_model, d_model, 3)  # W^Q, W^K, W^V
         self.out = nn.Linear(d_model, d_model)  # W^O
         self.watcher: list[Tensor] | None = None  # where `watch_attention` collects the weights
 
@@ -301,7 +327,10 @@ class Attention(nn.Module):
         if context is None:
             q, k, v = split_heads(self.qkv(x), 3, self.n_head)  # (B, H, T, D)
         else:
-            q, k, v = self._project_across(x, context if fresh else None)
+            (q,) = split_heads(self.qkv(x, 0, 1), 1, self.n_head)  # (B, H, T, D)
+            k = v = None  # unless the cache has the context's already
+            if fresh:
+                k, v = split_heads(self.qkv(context, 1, 3), 2, self.n_head)  # (B, H, S, D)
         n_prefix = 0 if fresh else cache.n_prefix
         if fresh and prefix is not None:
             check_prefix(prefix, x.size(0), self.n_head, self.d_head)
@@ -321,16 +350,6 @@ class Attention(nn.Module):
             y, weights = attend_by_formula(q, k, v, mask)
             self.watcher.append(weights.detach())
         return self.out(merge_heads(y))  # (B, T, C)
-
-    def _project_across(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Queries from x and, unless the cache has them already, keys and values from the context."""
-        C = x.size(-1)
-        weight, bias = self.qkv.weight, self.qkv.bias
-        (q,) = split_heads(F.linear(x, weight[:C], bias[:C]), 1, self.n_head)  # (B, H, T, D)
-        if context is None:
-            return q, None, None
-        k, v = split_heads(F.linear(context, weight[C:], bias[C:]), 2, self.n_head)  # (B, H, S, D)
-        return q, k, v
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from minitransformer.attention import (
     Attention,
     KVCache,
     Prefix,
+    Stacked,
     attend,
     columns_before,
     merge_heads,
@@ -138,8 +139,8 @@ class GPT(nn.Module):
             ids (B, 1) → logits (B, V); or None where something hooks into the model, watches it or stands in for a
             part of it (a tuning method, say), for only `forward` respects that.
         """
-        plain = {GPT, Block, Attention, FeedForward, nn.Linear, nn.LayerNorm, nn.Embedding, nn.ModuleList}
-        for module in self.modules():
+        plain = {GPT, Block, Attention, Stacked, FeedForward, nn.Linear, nn.LayerNorm, nn.Embedding, nn.ModuleList}
+        for module in (self, self.token_embedding, self.position_embedding, *self.blocks.modules(), self.norm):
             watched = getattr(module, "watcher", None) is not None
             if type(module) not in plain or module._forward_hooks or module._forward_pre_hooks or watched:
                 return None

@@ -7,7 +7,19 @@ from minitransformer.bert import Bert
 from minitransformer.gpt import GPT
 from minitransformer.objectives import bert_loss, seq2seq_loss
 from minitransformer.training import IGNORE, TrainConfig, language_model_loss, train
-from minitransformer.tuning import FullFineTuning, Infix, PrefixTuning, PromptTuning, PTuning, TopLayers, virtual_ids
+from minitransformer.tuning import (
+    IA3,
+    Adapter,
+    BitFit,
+    FullFineTuning,
+    Infix,
+    LoRA,
+    PrefixTuning,
+    PromptTuning,
+    PTuning,
+    TopLayers,
+    virtual_ids,
+)
 from tests.helpers import SEQ2SEQ_CONFIG, keep_of, random_ids, tiny_bert, tiny_gpt, tiny_seq2seq
 
 B, T, P = 3, 7, 3
@@ -23,6 +35,13 @@ METHODS = {
     "infix-mlp": lambda: Infix(P, reparametrise=16),
     "prompt": lambda: PromptTuning(P),
     "p-tuning": lambda: PTuning(P),
+    "houlsby": lambda: Adapter(4, norms=True),
+    "pfeiffer": lambda: Adapter(4, "pfeiffer", init="normal"),
+    "parallel": lambda: Adapter(4, "parallel", scale=4.0),
+    "lora": lambda: LoRA(2),
+    "lora-all": lambda: LoRA(2, targets=["q", "k", "v", "attention.out", "up", "down"]),
+    "ia3": lambda: IA3(),
+    "bitfit": lambda: BitFit(),
     "full": lambda: FullFineTuning(),
     "top": lambda: TopLayers(1),
 }

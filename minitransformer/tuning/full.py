@@ -1,4 +1,4 @@
-"""Full fine-tuning (全参数微调) and tuning the top layers only, as methods like the others (004 §3.2).
+"""Full fine-tuning (全参数微调), tuning the top layers only or the biases only, as methods like the others (004 §3.2).
 
 004 §1.2 says that fine-tuning "adjusts a few of the parameters"; full fine-tuning adjusts all of them, and that is why
 a copy of the whole model has to be kept for every task (003 §1).
@@ -110,3 +110,11 @@ class TopLayers(FullFineTuning):
         if not isinstance(base, Seq2Seq):
             tops.append("norm." if isinstance(base, GPT) else "pooler.")
         return [name for name in base_parameters(base) if name.startswith(tuple(tops))]
+
+
+class BitFit(FullFineTuning):
+    """Train the biases of the base, and nothing else (Ben Zaken et al. 2022)."""
+
+    def names(self, base: Base) -> list[str]:
+        """Every bias, those of the norms included."""
+        return [name for name in base_parameters(base) if name.endswith("bias")]

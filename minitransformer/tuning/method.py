@@ -80,6 +80,7 @@ class Method(nn.Module):
 
     place: ClassVar[str]  # what of the base it occupies; two methods cannot share a place
     kinds: ClassVar[dict[str, type[Method]]] = {}  # every method by its class name, for `load`
+    when_loaded: ClassVar[dict[str, object]] = {}  # settings that say how to begin, where a file has the numbers
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Make a saved file find its class by name."""
@@ -254,10 +255,8 @@ def load(path: str | Path, model: Base | Classifier) -> Method:
             "would give other logits."
         )
     base = base_of(model)
-    settings = dict(about["settings"])
-    if "init" in settings:
-        settings["init"] = "random"  # the file has the numbers: no need to begin as anything
-    method = kind(**settings)
+    settings = about["settings"]
+    method = kind(**{**settings, **{name: value for name, value in kind.when_loaded.items() if name in settings}})
     check_place(method, base)
     if about["fingerprint"] != fingerprint(base):
         raise UserError(
@@ -334,6 +333,11 @@ def check_place(new: Method, base: Base) -> None:
         UserError: naming both.
     """
     for old in attached_to(base):
+        if getattr(old, "merged", False):
+            raise UserError(
+                f"A {type(old).__name__} is merged into this base: a {type(new).__name__} would learn on weights that "
+                f"are not the base's own. unmerge() the {type(old).__name__} first."
+            )
         names = f"{type(new).__name__} and {type(old).__name__}"
         if "base" in (new.place, old.place):
             raise UserError(

@@ -145,6 +145,7 @@ class PrefixTuning(Method):
     """
 
     place = "context"
+    when_loaded = {"init": "random"}
 
     def __init__(
         self,
@@ -243,6 +244,7 @@ class Infix(Method):
     """
 
     place = "context"
+    when_loaded = {"init": "random"}
 
     def __init__(
         self, length: int = 10, reparametrise: int | None = None, init: str | Sequence[int] = "random"

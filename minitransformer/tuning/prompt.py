@@ -35,6 +35,7 @@ class VirtualTokens(Method):
     """What prompt tuning and P-tuning share: vectors that virtual tokens stand for."""
 
     place = "context"
+    when_loaded = {"init": "random"}
 
     def __init__(self, length: int, init: str | Sequence[int]) -> None:
         init = checked_init(init)
