@@ -44,8 +44,9 @@ def parser() -> argparse.ArgumentParser:
     add("bench", "measure speed and memory beside other libraries")
     pretrain = add("pretrain", "train the base models in data/bases/ again (an hour or two; QUICK=1 is a trial run)")
     pretrain.add_argument(
-        "bases", nargs="*", metavar="BASE", help="gpt, bert, seq2seq, or prefix (lesson 9's); all of them if none"
-    )
+        "bases", nargs="*", metavar="BASE",
+        help="gpt, bert, seq2seq, or prefixes (of all tasks, on the GPT); everything if none is named",
+    )  # fmt: skip
     add("data", "write the tiny world's data to data/ again")
     add("tokenizer", "train data/tokenizer.tiktoken again")
     add("lint", "check the code with ruff")

@@ -25,13 +25,14 @@ from minitransformer.batches.denoising import Denoising
 from minitransformer.batches.pairs import SentencePairs, split_sentences
 from minitransformer.bert import BertConfig
 from minitransformer.checkpoint import save_model, write_aside
-from minitransformer.datasets import DATA, Windows, eval_windows, read_jsonl, token_stream
+from minitransformer.datasets import DATA, Windows, eval_windows, token_stream
 from minitransformer.errors import UserError
 from minitransformer.gpt import GPTConfig
 from minitransformer.objectives import bert_loss, seq2seq_loss
 from minitransformer.seq2seq import Seq2SeqConfig
 from minitransformer.show import QUICK, say, table
 from minitransformer.skills import SKILLS
+from minitransformer.tasks import task_ids
 from minitransformer.tinyworld import Dice, documents
 from minitransformer.tokenizer import Tokenizer, default_tokenizer
 from minitransformer.training import Batch, Loss, TrainConfig, language_model_loss, train
@@ -122,14 +123,14 @@ MASKED = 0.4  # of the words, in a BERT's training (Wettig et al. 2022); it is v
 RECIPES = {
     "gpt": Recipe(
         GPTConfig(n_positions=256),
-        (Phase("pretrain", 10_000, 4e-3), Phase("skills", 9_500, 3e-3)),
+        (Phase("pretrain", 10_000, 4e-3), Phase("skills", 9_500, 3e-3), Phase("retelling", 14_000, 3e-3)),
         windows, language_model_loss,
     ),
     "bert": Recipe(
         BertConfig(n_positions=192), (Phase("reading", 8_000, 1e-3, warmup=500),), sentence_pairs, bert_loss
     ),
     "seq2seq": Recipe(
-        Seq2SeqConfig(n_positions=192), (Phase("two languages", 5_000, 1e-3, warmup=300),), rewritings, seq2seq_loss
+        Seq2SeqConfig(n_positions=192), (Phase("two languages", 12_000, 1e-3, warmup=300),), rewritings, seq2seq_loss
     ),
 }  # fmt: skip
 
@@ -184,54 +185,73 @@ def build(kind: str, folder: Path = FOLDER, shrink: int = 1) -> dict:
     return about
 
 
-PREFIX = DATA / "tuned" / "table_to_text.prefix.safetensors"
+TUNED = DATA / "tuned"
+# One prefix for each task on the committed GPT, and for how many steps of 16 examples each was trained.
+PREFIXES = {
+    "table_to_text": 1000, "dialogue": 1000, "news_summary": 400, "sport_summary": 400, "qa": 400,
+    "formal": 200, "headline": 200, "child": 200, "poetic": 200, "pirate": 200,
+}  # fmt: skip
 
 
-def tune_prefix(path: Path = PREFIX, steps: int = 1000) -> None:
-    """Train the prefix that lesson 9 shows beside its own short run: table-to-text on the committed GPT.
+def tune_prefix(task: str, folder: Path = TUNED, shrink: int = 1) -> None:
+    """Train the prefix of one task; all have one length, so that a batch may mix them.
 
     Args:
-        path: where to.
-        steps: of 16 tables each.
+        task: its name.
+        folder: where to.
+        shrink: divides the steps; above 1 it is a trial run.
+
+    Raises:
+        UserError: no such task.
     """
     torch.set_num_threads(1)
     tokenizer, base = default_tokenizer(), load_base("gpt")
-    rows = read_jsonl(DATA / "tasks" / "table_to_text" / "train.jsonl", ("source", "target"))
-    prompts = [[tokenizer.eot_id, *tokenizer.encode(row["source"] + "\n")] for row in rows]
-    targets = [tokenizer.encode(row["target"]) for row in rows]
+    batches = Completions(*task_ids(task, "train", tokenizer), tokenizer.eot_id, 16, base.config.n_positions - 20)
     torch.manual_seed(0)
     method = PrefixTuning(20, reparametrise=256).attach(base)
-    batches = Completions(prompts, targets, tokenizer.eot_id, 16, base.config.n_positions)
-    train(base, batches, TrainConfig(steps, lr=4e-3, warmup=20, final_lr=0.02, weight_decay=0.0))
-    method.save(path)
+    config = TrainConfig(max(PREFIXES[task] // shrink, 2), lr=4e-3, warmup=20, final_lr=0.02, weight_decay=0.0)
+    log = train(base, batches, config, progress=False)
+    method.save(folder / f"{task}.prefix.safetensors")
+    print(f"{task}: a prefix, {config.steps:,} steps, training loss {log.train[-1]['loss']:.3f}, {log.seconds:.0f} s",
+          flush=True)  # fmt: skip
 
 
 def main(kinds: Sequence[str] = ()) -> None:
-    """Train the bases, two at a time, and write data/bases/README.md about them; then lesson 9's prefix on the GPT.
+    """Train the bases, two at a time, and write data/bases/README.md about them; then the prefixes on the GPT.
 
     Args:
-        kinds: which of them; "prefix" is lesson 9's.
+        kinds: which of them; "prefixes" are those of all tasks, on the GPT as it is.
 
     Raises:
         UserError: as `build`.
     """
-    if list(kinds) == ["prefix"]:
-        tune_prefix()
-        return
-    kinds = kinds or list(RECIPES)
-    for kind in kinds:
+    bases = [kind for kind in kinds if kind != "prefixes"] if kinds else list(RECIPES)
+    for kind in bases:
         if kind not in RECIPES:
             raise UserError(f"There is no base {kind!r}; there are {', '.join(RECIPES)}.")
+    if bases:
+        pretrain(bases)
+    if "gpt" in bases or "prefixes" in kinds:  # they belong to the GPT's weights
+        shrink, folder = (200, TUNED / "trial") if QUICK else (1, TUNED)
+        with two_processes() as pool:
+            list(pool.map(partial(tune_prefix, folder=folder, shrink=shrink), PREFIXES))
+
+
+def two_processes() -> ProcessPoolExecutor:
+    """Two programs beside each other, a thread each."""
+    return ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn"))
+
+
+def pretrain(kinds: Sequence[str]) -> None:
+    """Train these bases, and write down what they can do."""
     shrink, folder = (200, FOLDER / "trial") if QUICK else (1, FOLDER)
     say(f"Training {', '.join(kinds)}, a thread each, {'a trial run' if QUICK else 'up to an hour each'}.\n")
-    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with two_processes() as pool:
         found = dict(zip(kinds, pool.map(partial(build, folder=folder, shrink=shrink), kinds), strict=True))
     rows = [(kind, skill, value) for kind, about in found.items() for skill, value in about["skills"].items()]
     table(rows, ["base", "skill, on worlds that it never saw", "share right"], [None, None, ".3f"])
     if not QUICK:
         write_aside(FOLDER / "README.md", datasheet().encode())
-        if "gpt" in kinds:
-            tune_prefix()  # it belongs to the GPT's weights
 
 
 def datasheet() -> str:

@@ -5,7 +5,6 @@ machine. `documents` streams text to pretrain on, `examples` streams the tasks, 
 """
 
 from minitransformer.tinyworld.categories import SEEN, UNSEEN
-from minitransformer.tinyworld.dialogue import as_dialogue
 from minitransformer.tinyworld.dice import Dice
 from minitransformer.tinyworld.names import split_of, transliterate
 from minitransformer.tinyworld.styles import STYLES, style_of
@@ -27,7 +26,6 @@ __all__ = [
     "Document",
     "Example",
     "Table",
-    "as_dialogue",
     "documents",
     "examples",
     "linearise",

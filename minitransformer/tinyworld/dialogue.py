@@ -272,9 +272,3 @@ def exchange(names: Names, dice: Dice) -> Exchange:
         asked = f"{made['instruction']}\n{made['input']}"
         if any(name in asked for name in names.used) or split_of(asked) == names.split:
             return made
-
-
-def as_dialogue(example: Exchange) -> str:
-    """The exchange as the text of a conversation: `Human: …`, an empty line, `Assistant: …`."""
-    asked = "\n".join(part for part in (example["instruction"], example["input"]) if part)
-    return f"Human: {asked}\n\nAssistant: {example['output']}"

@@ -1,0 +1,110 @@
+"""The tiny world's tasks as texts for a GPT: what it is given, and what it should go on with (003 §3.1, z = [x; y]).
+
+One place says how each task is asked, so that a prefix that was tuned in one program means the same in another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from minitransformer.datasets import DATA, read_jsonl
+from minitransformer.errors import UserError
+from minitransformer.tinyworld import STYLES
+from minitransformer.tokenizer import Tokenizer
+
+Row = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task: where its data is, and how a row of it becomes x and y.
+
+    x ends where y begins, after a line's end or a colon; y's first word brings its own space, as the tokenizer
+    learned words, where it stands on the same line.
+    """
+
+    folder: str  # in data/tasks/
+    fields: tuple[str, ...]  # that each row has to have
+    asked: Callable[[Row], str]  # x
+    answer: Callable[[Row], str]  # y
+    chosen: Callable[[Row], bool] = lambda row: True  # which rows belong to it
+
+
+def as_human(instruction: str, more: str = "") -> str:
+    """What a person says, up to where the assistant answers: `Human: …`, an empty line, `Assistant:` (002, Step 3)."""
+    said = "\n".join(part for part in (instruction, more) if part)
+    return f"Human: {said}\n\nAssistant:"
+
+
+def _style(name: str) -> Task:
+    return Task(
+        "styles", ("style", "plain", "text"), lambda row: row["plain"] + "\n", lambda row: row["text"],
+        lambda row: row["style"] == name,
+    )  # fmt: skip
+
+
+TASKS: dict[str, Task] = {
+    "dialogue": Task(
+        "dialogue", ("instruction", "input", "output"),
+        lambda row: as_human(row["instruction"], row["input"]), lambda row: f" {row['output']}",
+    ),
+    "table_to_text": Task(
+        "table_to_text", ("source", "target"), lambda row: row["source"] + "\n", lambda row: row["target"]
+    ),
+    "news_summary": Task(
+        "news_summary", ("article", "summary"), lambda row: row["article"] + "\n", lambda row: row["summary"]
+    ),
+    "sport_summary": Task(
+        "sport_summary", ("article", "summary"), lambda row: row["article"] + "\n", lambda row: row["summary"]
+    ),
+    "qa": Task(
+        "qa", ("passage", "question", "answer"),
+        lambda row: f"{row['passage']}\n{row['question']}\n", lambda row: row["answer"],
+    ),
+    **{name: _style(name) for name in STYLES if name != "plain"},
+}  # fmt: skip
+
+
+def task_rows(name: str, split: str = "train") -> list[Row]:
+    """The rows of one split of a task.
+
+    Args:
+        name: of the task.
+        split: "train", "valid" or "test"; table_to_text has "test_seen" and "test_unseen".
+
+    Raises:
+        UserError: no such task; a file that is missing or damaged, with the line.
+    """
+    task = find_task(name)
+    rows = read_jsonl(DATA / "tasks" / task.folder / f"{split}.jsonl", task.fields)
+    return [row for row in rows if task.chosen(row)]
+
+
+def prompt_ids(text: str, tokenizer: Tokenizer) -> list[int]:
+    """x as the GPT is given it: the token that stands between documents, then the text."""
+    return [tokenizer.eot_id, *tokenizer.encode(text)]
+
+
+def task_ids(name: str, split: str, tokenizer: Tokenizer) -> tuple[list[list[int]], list[list[int]]]:
+    """Every x and every y of a split, as token ids.
+
+    Raises:
+        UserError: as `task_rows`.
+    """
+    task, rows = find_task(name), task_rows(name, split)
+    return (
+        [prompt_ids(task.asked(row), tokenizer) for row in rows],
+        [tokenizer.encode(task.answer(row)) for row in rows],
+    )
+
+
+def find_task(name: str) -> Task:
+    """The task of this name.
+
+    Raises:
+        UserError: there is none.
+    """
+    if name not in TASKS:
+        raise UserError(f"There is no task {name!r}; there are {', '.join(TASKS)}.")
+    return TASKS[name]
