@@ -77,7 +77,12 @@ def task_rows(name: str, split: str = "train") -> list[Row]:
         UserError: no such task; a file that is missing or damaged, with the line.
     """
     task = find_task(name)
-    rows = read_jsonl(DATA / "tasks" / task.folder / f"{split}.jsonl", task.fields)
+    path = DATA / "tasks" / task.folder / f"{split}.jsonl"
+    rows = read_jsonl(path, task.fields)
+    for number, row in enumerate(rows, 1):
+        for field in task.fields:
+            if not isinstance(row[field], str):
+                raise UserError(f"{path}, example {number}: {field!r} has to be a text; it is {row[field]!r}.")
     return [row for row in rows if task.chosen(row)]
 
 

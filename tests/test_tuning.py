@@ -57,42 +57,19 @@ from tests.tuning_helpers import (
     B,
     P,
     T,
+    assert_no_trace,
     batch_for,
     insert,
     loss_of,
     make,
     needs_virtual_ids,
     outputs,
+    traces,
     train_steps,
 )
 
 every_pair = pytest.mark.parametrize(("base", "method"), PAIRS, ids=PAIR_NAMES)
 OWN = ("prefix", "prefix-mlp", "infix", "infix-mlp", "prompt", "p-tuning")  # methods that bring numbers of their own
-
-
-def traces(base):
-    """Everything in which a model could differ from what it was: numbers, flags, hooks, attributes, gradients."""
-    hooks = [name for name in vars(nn.Module()) if "hook" in name]
-    return {
-        "state_dict": {name: tensor.clone() for name, tensor in base.state_dict().items()},
-        "requires_grad": {name: p.requires_grad for name, p in base.named_parameters()},
-        "gradients": {name: p.grad for name, p in base.named_parameters()},
-        "hooks": {name: {h: dict(getattr(m, h) or {}) for h in hooks} for name, m in base.named_modules()},
-        "attributes": {name: sorted(vars(m)) for name, m in base.named_modules()},
-        "modules": [name for name, _ in base.named_modules()],
-        "modes": [m.training for m in base.modules()],
-    }
-
-
-def assert_no_trace(base, before, after_what):
-    after = traces(base)
-    for what in before:
-        if what == "state_dict":
-            assert before[what].keys() == after[what].keys(), f"{after_what}: the base has other tensors"
-            wrong = [name for name, tensor in before[what].items() if not torch.equal(tensor, after[what][name])]
-            assert not wrong, f"{after_what}: these of the base's tensors changed: {wrong}"
-        else:
-            assert after[what] == before[what], f"{after_what}: the base's {what} are not what they were"
 
 
 # ------------------------------------------------------------------------------------------- on and off
@@ -138,6 +115,13 @@ def test_detached_it_may_go_onto_a_copy_of_its_base(base, method):
         tuned = outputs(base, batch)
     with attached(other, method):
         assert torch.equal(outputs(other, batch), tuned), "the same weights in another object are the same base"
+
+
+def test_a_base_with_a_method_on_it_is_not_copied_in_silence():
+    base = tiny_gpt()
+    with attached(base, PrefixTuning(P)), pytest.raises(UserError, match="A PrefixTuning is on this base, and a copy"):
+        copy.deepcopy(base)
+    copy.deepcopy(base)
 
 
 class Scale(Method):

@@ -96,6 +96,50 @@ def outputs(base: nn.Module, batch: dict[str, Tensor]) -> Tensor:
     return base(**inputs)[batch["keep"]]
 
 
+@torch.no_grad()
+def everything(base: nn.Module, batch: dict[str, Tensor]) -> list[Tensor]:
+    """`outputs`, and those of a BERT's heads."""
+    found = outputs(base, batch)
+    if not isinstance(base, Bert):
+        return [found]
+    hidden = base(batch["ids"], keep=batch["keep"])
+    return [found, base.pooled(hidden), base.mlm_logits(hidden, batch["keep"]), base.nsp_logits(hidden)]
+
+
+@torch.no_grad()
+def stir(method: nn.Module, seed: int = 0, std: float = 0.15) -> nn.Module:
+    """Give everything that a method on a base trains random numbers, so that nothing is zero or one any more."""
+    generator = torch.Generator().manual_seed(100 + seed)
+    for p in method.trainable():
+        p.normal_(std=std, generator=generator)
+    return method
+
+
 def train_steps(base: nn.Module, batch: dict[str, Tensor], steps: int = 2, lr: float = 0.02) -> None:
     """Some steps of the one training loop."""
     train(base, lambda i: batch, TrainConfig(steps=steps, lr=lr), loss=loss_of(base), progress=False)
+
+
+def traces(base):
+    """Everything in which a model could differ from what it was: numbers, flags, hooks, attributes, gradients."""
+    hooks = [name for name in vars(nn.Module()) if "hook" in name]
+    return {
+        "state_dict": {name: tensor.clone() for name, tensor in base.state_dict().items()},
+        "requires_grad": {name: p.requires_grad for name, p in base.named_parameters()},
+        "gradients": {name: p.grad for name, p in base.named_parameters()},
+        "hooks": {name: {h: dict(getattr(m, h) or {}) for h in hooks} for name, m in base.named_modules()},
+        "attributes": {name: sorted(vars(m)) for name, m in base.named_modules()},
+        "modules": [name for name, _ in base.named_modules()],
+        "modes": [m.training for m in base.modules()],
+    }
+
+
+def assert_no_trace(base, before, after_what):
+    after = traces(base)
+    for what in before:
+        if what == "state_dict":
+            assert before[what].keys() == after[what].keys(), f"{after_what}: the base has other tensors"
+            wrong = [name for name, tensor in before[what].items() if not torch.equal(tensor, after[what][name])]
+            assert not wrong, f"{after_what}: these of the base's tensors changed: {wrong}"
+        else:
+            assert after[what] == before[what], f"{after_what}: the base's {what} are not what they were"

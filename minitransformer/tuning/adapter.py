@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from minitransformer.attention import Attention
 from minitransformer.errors import UserError
 from minitransformer.layers import FeedForward
-from minitransformer.tuning.method import Base, Method
+from minitransformer.tuning.method import Base, Method, setting
 
 PLACEMENTS = ("houlsby", "pfeiffer", "parallel")
 INITS = ("zero", "normal", "xavier")
@@ -68,6 +68,7 @@ class Adapter(Method):
     """
 
     place = "sublayers"
+    scale = setting("scale", "What is added is multiplied by it.")
 
     def __init__(
         self, width: int = 8, placement: str = "houlsby", init: str = "zero", scale: float = 1.0, norms: bool = False
@@ -78,7 +79,7 @@ class Adapter(Method):
         for name, value, known in (("placement", placement, PLACEMENTS), ("init", init, INITS)):
             if value not in known:
                 raise UserError(f"{name} = {value!r}: it has to be one of {', '.join(known)}.")
-        self.width, self.placement, self.init, self.scale, self.norms = width, placement, init, scale, norms
+        self.width, self.placement, self.init, self.norms = width, placement, init, norms
         self.bottlenecks = nn.ModuleDict()  # the sublayer's name with / for . → what it adds
         self.factors = nn.ParameterDict()  # the norm's name with / for . → factor and shift, (2, C)
 

@@ -21,7 +21,7 @@ from minitransformer.attention import Stacked
 from minitransformer.errors import UserError
 from minitransformer.layers import drop
 from minitransformer.tuning.merge import Mergeable, linear_maps
-from minitransformer.tuning.method import Base
+from minitransformer.tuning.method import Base, setting
 
 TIED = ("head", "lm_head", "embedding", "token_embedding")  # what people call the matrix before the vocabulary
 
@@ -70,19 +70,24 @@ class LoRA(Mergeable):
         dropout: share of x that is dropped on the way to A, while training.
 
     Raises:
-        UserError: a rank below 1, no target. At `attach`: a target that the base does not have; the matrix before the
-            vocabulary, which is the token embedding too; a rank that is not low.
+        UserError: a rank below 1, no target, a dropout that is no share. At `attach`: a target that the base does not
+            have; the matrix before the vocabulary, which is the token embedding too; a rank that is not low.
     """
+
+    alpha = setting("alpha", "α; what is changed while merged shows after `unmerge`.")
 
     def __init__(
         self, rank: int = 4, alpha: float = 8.0, targets: Sequence[str] = ("q", "v"), dropout: float = 0.0
     ) -> None:
-        super().__init__(rank=rank, alpha=alpha, targets=list(targets), dropout=dropout)
+        names = [] if isinstance(targets, str) else list(targets or ())
+        super().__init__(rank=rank, alpha=alpha, targets=names, dropout=dropout)
         if rank < 1:
             raise UserError(f"rank = {rank}: a change of rank 0 is none.")
-        if isinstance(targets, str) or not targets:
+        if not names:
             raise UserError(f'targets = {targets!r}: give a list of names, such as ["q", "v"].')
-        self.rank, self.alpha, self.targets, self.dropout = rank, alpha, list(targets), dropout
+        if not 0 <= dropout < 1:
+            raise UserError(f"dropout = {dropout}: it is a share of the numbers, from 0 to below 1.")
+        self.rank, self.targets, self.dropout = rank, names, dropout
         self.changes = nn.ModuleDict()  # the module's name with / for . → A and B
 
     @property
@@ -102,14 +107,15 @@ class LoRA(Mergeable):
                 linear, part = maps[name]
                 if part not in chosen.setdefault(linear, []):
                     chosen[linear].append(part)
+        self.changes.clear()  # what was made for a base that was then refused
         names = {module: name for name, module in base.named_modules()}
         for linear, parts in chosen.items():
             n_part = linear.n_part if isinstance(linear, Stacked) else 1
             full = min(linear.in_features, linear.out_features // n_part)
             if self.rank > full:
                 raise UserError(
-                    f"rank = {self.rank}: {names[linear]} has matrices of rank {full} at most; above half of that a "
-                    "low-rank change has more numbers than the matrix itself."
+                    f"rank = {self.rank}: {names[linear]} has matrices of rank {full} at most, and a change of rank "
+                    f"{self.rank} has more numbers than the matrix itself."
                 )
             self.changes[names[linear].replace(".", "/")] = LowRank(linear, sorted(parts), self.rank)
 

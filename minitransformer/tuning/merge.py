@@ -71,7 +71,7 @@ class Mergeable(Method):
     def merge(self) -> None:
         """Write the effect into the base's weights. A second time does nothing.
 
-        Until `unmerge` there is nothing to train, and no other method can come onto the base.
+        Until `unmerge` nothing of it can be trained, and no other method can come onto the base.
 
         Raises:
             UserError: it is on no base.
@@ -85,7 +85,8 @@ class Mergeable(Method):
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
-        self.requires_grad_(False)
+        for p in self.trainable():  # not a classifier's head, which goes on learning
+            p.requires_grad_(False)
 
     def unmerge(self) -> None:
         """Put the base's own weights back, bit for bit, and hook in again. Without a merge before, nothing happens.
@@ -102,6 +103,8 @@ class Mergeable(Method):
     def merge_for_good(self) -> None:
         """Merge, and leave the base with the new weights: it is another base from now on, which can be saved.
 
+        The method still belongs to the old weights. The new ones refuse it, for its effect is in them already.
+
         Raises:
             UserError: it is on no base, or not alone there: what the others learned was for the old weights.
         """
@@ -111,7 +114,6 @@ class Mergeable(Method):
         self.merge()
         self.own.clear()
         self.detach()
-        self.fingerprint = None  # it would be added to the same weights twice
 
     @torch.no_grad()
     def _put_back(self) -> None:

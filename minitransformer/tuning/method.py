@@ -63,12 +63,33 @@ class Report(NamedTuple):
         )
 
 
+def setting(name: str, says: str) -> property:
+    """A setting that may be changed later, and is saved as it is then: it stands in `Method.settings` alone."""
+
+    def change(method: Method, value: object) -> None:
+        method.settings[name] = value
+
+    return property(lambda method: method.settings[name], change, doc=says)
+
+
 class Attached(nn.ModuleList):
     """The methods on a base, in the order in which they came; it sits in the base as `base.tuning`."""
 
     def __init__(self, base: Base) -> None:
         super().__init__()
         self.trainable_before = {name for name, p in base.named_parameters() if p.requires_grad}
+
+    def __deepcopy__(self, memo: dict) -> Attached:
+        """Refuse: the hooks of the copy would be those of the original.
+
+        Raises:
+            UserError: always.
+        """
+        names = ", ".join(type(method).__name__ for method in self)
+        raise UserError(
+            f"A {names} is on this base, and a copy's hooks would still run the original's numbers. detach() first and "
+            "attach() again afterwards; or save() it, and load() it onto a copy of the bare base."
+        )
 
 
 class Method(nn.Module):
@@ -161,6 +182,7 @@ class Method(nn.Module):
             base.zero_grad()  # a gradient left over from before would count when gradients are clipped
         self.head = model.head if isinstance(model, Classifier) else None
         self.to(next(base.parameters()))  # its device and kind of number
+        self.train(base.training)  # a base that does not drop out gets no method that does
         self._seat.append(base)
         base.tuning.append(self)
         self.requires_grad_(True)
