@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 
-from minitransformer.batches.completion import Completions, completion_batch, eval_completions
+from minitransformer.batches.completion import Completions, completion_batch, eval_completions, fit
 from minitransformer.errors import UserError
 from minitransformer.training import IGNORE, evaluate, language_model_loss
 from minitransformer.tuning import Infix, attached, virtual_ids
@@ -114,3 +115,83 @@ def test_nothing_is_cut_or_left_out(prompts, targets, size, says):
     if "Example" not in says and size:
         with pytest.raises(UserError, match=says):
             completion_batch(prompts, targets, END)
+
+
+# ---------------------------------------------------------------- truncation
+
+SIZES = [(n_x, n_y, n) for n_x in range(1, 9) for n_y in range(9) for n in range(2, 11)]  # all small cases there are
+
+
+def numbered(n_x: int, n_y: int) -> tuple[list[int], list[int]]:
+    """A pair in which every token says where it stood."""
+    return list(range(100, 100 + n_x)), list(range(200, 200 + n_y))
+
+
+def test_a_cut_at_the_end_leaves_nothing_to_learn_from():
+    """What `fit` is for: [x; y][:256] (002, Step 3) of a long x has no label, and a mean over no label is nan."""
+    z, labels = [7] * 300 + [8, END], [IGNORE] * 300 + [8, END]
+    z, labels = torch.tensor([z[:256]]), torch.tensor([labels[:256]])
+    assert (labels == IGNORE).all()
+    assert F.cross_entropy(torch.randn(256, 40), labels[0]).isnan()
+    x, y, whole = fit([7] * 300, [8], 256)
+    assert (len(x), y, whole) == (255, [8], True)
+
+
+def test_what_is_cut_fits_and_always_has_a_label():
+    for n_x, n_y, n in SIZES:
+        x, y = numbered(n_x, n_y)
+        prompt, target, whole = fit(x, y, n)
+        case = f"{n_x} and {n_y} tokens in {n} positions gave {prompt}, {target}"
+        batch = completion_batch([prompt], [target], END, [whole])
+        assert batch["ids"].shape[1] - 1 <= n, f"{case}: what the model reads is too long"
+        assert (batch["labels"][:, 1:] != IGNORE).any(), f"{case}: nothing is asked for"
+        assert prompt, f"{case}: nothing is left of x"
+        assert bool(target) == bool(y), f"{case}: nothing is left of y"
+
+
+def test_what_fits_is_not_cut_and_what_is_cut_uses_every_position():
+    for n_x, n_y, n in SIZES:
+        x, y = numbered(n_x, n_y)
+        prompt, target, whole = fit(x, y, n)
+        if n_x + n_y <= n:
+            assert (prompt, target, whole) == (x, y, True), f"{n_x} + {n_y} fit into {n}"
+        else:
+            assert len(prompt) + len(target) == n, f"{n_x} and {n_y} tokens could fill {n} positions"
+
+
+def test_the_prompt_gives_way_first_and_loses_its_middle_the_target_its_end():
+    for n_x, n_y, n in SIZES:
+        x, y = numbered(n_x, n_y)
+        prompt, target, whole = fit(x, y, n)
+        assert target == y[: len(target)] and whole == (target == y)
+        assert whole or len(prompt) <= n - n // 2, f"y was cut while x still had {len(prompt)} of {n} positions"
+        assert len(prompt) == n_x or len(target) >= min(n_y, n // 2)
+        assert prompt == sorted(set(prompt)) and prompt[0] == x[0], "tokens of x in their order, from its beginning"
+        if 1 < len(prompt) < n_x:
+            gaps = [a for a, b in zip(prompt, prompt[1:], strict=False) if b != a + 1]
+            assert prompt[-1] == x[-1] and len(gaps) == 1, "one piece is missing, and not x's end, where y begins"
+
+
+def test_a_target_that_was_cut_is_not_asked_to_end():
+    """A label "end" in the middle of a sentence would teach to stop there."""
+    batch = completion_batch([[7, 8], [6]], [[10, 11], [12]], END, [False, True])
+    x = IGNORE
+    assert batch["ids"].tolist() == [[7, 8, 10, 11], [6, 12, END, END]]
+    assert batch["labels"].tolist() == [[x, x, 10, 11], [x, 12, END, x]]
+
+
+def test_batches_cut_where_they_may():
+    batches = Completions([[4] * 30, [5]], [[6, 6], [7] * 60], END, batch_size=2, n_positions=24, cut=True)
+    rows = sorted(zip(batches(0)["ids"].tolist(), batches(0)["labels"].tolist(), strict=True))
+    assert [ids for ids, _ in rows] == [[4] * 22 + [6, 6, END], [5] + [7] * 23 + [END]]
+    assert [sum(label != IGNORE for label in labels) for _, labels in rows] == [3, 23], "y and its end; y without one"
+    loss, count = language_model_loss(tiny_gpt(), batches(0))
+    assert loss.isfinite() and count == 26
+
+
+@pytest.mark.parametrize(
+    ("prompt", "n", "says"), [([4], 1, "n_positions = 1: a prompt and a target need"), ([], 9, "Prompt 0 is empty")]
+)
+def test_what_cannot_fit_is_refused(prompt, n, says):
+    with pytest.raises(UserError, match=says):
+        fit(prompt, [5], n)

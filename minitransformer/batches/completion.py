@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 
@@ -14,7 +15,46 @@ from minitransformer.training import IGNORE, Batch
 Ids = Sequence[Sequence[int]]
 
 
-def completion_batch(prompts: Ids, targets: Ids, end_id: int) -> Batch:
+class Fitted(NamedTuple):
+    """A pair that fits, and whether its y is whole: the end of a text that was cut is not where it ends."""
+
+    prompt: list[int]
+    target: list[int]
+    whole: bool
+
+
+def fit(prompt: Sequence[int], target: Sequence[int], n_positions: int) -> Fitted:
+    """Cut a pair that is too long, so that something of y is always left to learn from (truncation, 截断).
+
+    Cutting [x; y] at its end (002, Step 3) takes y first, and all of y where x is long. Here x gives way first, down
+    to half of the positions, and loses its middle: its beginning says what is asked, and after its end y begins. Then y
+    loses its end.
+
+    Args:
+        prompt: token ids of x, at least one.
+        target: token ids of y.
+        n_positions: the model's, less a prefix's.
+
+    Returns:
+        A pair with at most n_positions tokens; the same pair if it fits.
+
+    Raises:
+        UserError: fewer than two positions, or an empty prompt.
+    """
+    if n_positions < 2:
+        raise UserError(f"n_positions = {n_positions}: a prompt and a target need a position each at least.")
+    _check([prompt], [target])
+    n_target = min(len(target), max(n_positions // 2, n_positions - len(prompt)))
+    n_prompt = min(len(prompt), n_positions - n_target)
+    n_end = n_prompt // 2 if n_prompt < len(prompt) else 0
+    return Fitted(
+        [*prompt[: n_prompt - n_end], *prompt[len(prompt) - n_end :]],
+        list(target[:n_target]),
+        n_target == len(target),
+    )
+
+
+def completion_batch(prompts: Ids, targets: Ids, end_id: int, whole: Sequence[bool] | None = None) -> Batch:
     """One batch of [x; y; end], which asks for y and the end only: L(p) is a sum over i ∈ Y_idx (000 §4.2, 003 §3.1).
 
     The rows are padded on the right, where a causal model never looks back from, so no keep-mask is needed; and virtual
@@ -24,6 +64,7 @@ def completion_batch(prompts: Ids, targets: Ids, end_id: int) -> Batch:
         prompts: token ids of each x.
         targets: token ids of each y.
         end_id: the token that ends a text; it also fills up the rows.
+        whole: of each y, whether it is; where it is not, it is not asked to end. None if all are.
 
     Returns:
         "ids" and "labels" (B, T+1), the labels IGNORE at x and at the padding.
@@ -32,7 +73,9 @@ def completion_batch(prompts: Ids, targets: Ids, end_id: int) -> Batch:
         UserError: no row, other numbers of prompts and targets, an empty prompt.
     """
     _check(prompts, targets)
-    ids, keep = pad_right([[*x, *y, end_id] for x, y in zip(prompts, targets, strict=True)], end_id)  # (B, T+1)
+    whole = [True] * len(prompts) if whole is None else whole
+    rows = [[*x, *y, *[end_id] * ends] for x, y, ends in zip(prompts, targets, whole, strict=True)]
+    ids, keep = pad_right(rows, end_id)  # (B, T+1)
     n_prompt = torch.tensor([len(x) for x in prompts])[:, None]  # (B, 1)
     asked = keep & (torch.arange(ids.size(1)) >= n_prompt)  # (B, T+1)
     return {"ids": ids, "labels": ids.masked_fill(~asked, IGNORE)}
@@ -46,22 +89,34 @@ class Completions:
         targets: token ids of each y.
         end_id: the token that ends a text.
         batch_size: B; where there are fewer examples, all of them.
-        n_positions: the model's; a longer text is refused, never cut. A prefix needs its own positions beside.
+        n_positions: the model's; a longer text is refused, unless `cut`. A prefix needs its own positions beside.
         seed: of the shuffling.
+        cut: make longer texts `fit`.
 
     Raises:
         UserError: as `completion_batch`; a text that is too long; a batch size below 1.
     """
 
     def __init__(
-        self, prompts: Ids, targets: Ids, end_id: int, batch_size: int, n_positions: int, seed: int = 0
+        self,
+        prompts: Ids,
+        targets: Ids,
+        end_id: int,
+        batch_size: int,
+        n_positions: int,
+        seed: int = 0,
+        cut: bool = False,
     ) -> None:
         _check(prompts, targets, batch_size)
+        self._whole = [True] * len(prompts)
+        if cut:
+            pairs = [fit(x, y, n_positions) for x, y in zip(prompts, targets, strict=True)]
+            prompts, targets, self._whole = ([pair[part] for pair in pairs] for part in range(3))
         for i, (x, y) in enumerate(zip(prompts, targets, strict=True)):
             if len(x) + len(y) > n_positions:
                 raise UserError(
                     f"Example {i} needs {len(x) + len(y)} positions ({len(x)} for the prompt, {len(y)} for the "
-                    f"target); there are {n_positions}. Shorten it or leave it out."
+                    f"target); there are {n_positions}. Shorten it, leave it out, or have it cut (cut=True)."
                 )
         self.prompts, self.targets, self.end_id = prompts, targets, end_id
         batch_size = min(batch_size, len(prompts))
@@ -73,7 +128,8 @@ class Completions:
     def __call__(self, i: int) -> Batch:
         """Batch number i, as `completion_batch` makes it."""
         rows = self._rows(i).tolist()
-        return completion_batch([self.prompts[r] for r in rows], [self.targets[r] for r in rows], self.end_id)
+        prompts, targets, whole = ([part[r] for r in rows] for part in (self.prompts, self.targets, self._whole))
+        return completion_batch(prompts, targets, self.end_id, whole)
 
 
 def eval_completions(prompts: Ids, targets: Ids, end_id: int, batch_size: int) -> list[Batch]:
