@@ -21,6 +21,7 @@ from minitransformer.metrics import (
     rouge,
     slot_accuracy,
     standard_error,
+    table_scores,
 )
 
 PREDICTIONS = ["a", "a", "b", "b", "b", "c"]
@@ -82,6 +83,20 @@ def test_slots_need_values():
         slot_accuracy(["a"], ["a"])
     with pytest.raises(UserError, match="come in pairs"):
         slot_accuracy(["a", "b"], [["a"]])
+
+
+def test_a_right_answer_about_tables_and_a_table_again():
+    rows = read_jsonl(DATA / "tasks" / "table_to_text" / "valid.jsonl", ["source", "target"])[:20]
+    right = table_scores([row["target"] for row in rows], rows)
+    assert right.bleu == pytest.approx(100) and right[1:] == (1, 1, 0)
+    again = table_scores([row["source"] for row in rows], rows)  # all values are there, and nothing is told
+    assert again.bleu < 20 and again[1:] == (1, 1, 1)
+    half = table_scores([row["target"] if i % 2 else "" for i, row in enumerate(rows)], rows)
+    assert half.whole == 1 / 2 and half.slots == pytest.approx(
+        sum(len(row["table"]) - 1 for row in rows[1::2]) / sum(len(row["table"]) - 1 for row in rows)
+    ), "the kind is no value to be told"
+    with pytest.raises(UserError, match="19 predictions and 20 tables"):
+        table_scores([""] * 19, rows)
 
 
 def test_bleu_and_chrf_are_sacrebleu():
