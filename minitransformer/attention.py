@@ -333,10 +333,12 @@ class Attention(nn.Module):
                 k, v = split_heads(self.qkv(context, 1, 3), 2, self.n_head)  # (B, H, S, D)
         n_prefix = 0 if fresh else cache.n_prefix
         if fresh and prefix is not None:
+            # ⟨answer⟩
             check_prefix(prefix, x.size(0), self.n_head, self.d_head)
             n_prefix = prefix.k.size(2)
             k = torch.cat([prefix.k.expand(k.size(0), -1, -1, -1), k], dim=2)  # (B, H, P+S, D)
             v = torch.cat([prefix.v.expand(v.size(0), -1, -1, -1), v], dim=2)  # (B, H, P+S, D)
+            # ⟨/answer⟩
         if cache is not None:
             cache.n_prefix = n_prefix
             k, v = cache.columns() if k is None else cache.append(k, v)  # (B, H, P+S, D)

@@ -41,7 +41,7 @@ print("doubled", 2 * total)
 @pytest.fixture(autouse=True)
 def _no_settings(monkeypatch):
     """The settings of whoever runs the tests (QUICK=1 make test) must not change what they see."""
-    for variable in ("QUICK", "STEP", "TEXT", "MINITRANSFORMER_TEXT", "MINITRANSFORMER_INSTALLED"):
+    for variable in ("QUICK", "STEP", "MINE", "TEXT", "MINITRANSFORMER_TEXT", "MINITRANSFORMER_INSTALLED"):
         monkeypatch.delenv(variable, raising=False)
 
 

@@ -1,0 +1,394 @@
+"""The learner's files: workbook/lesson_NN.py, workbook/progress.txt, and dated copies in workbook/backup/.
+
+What a learner wrote is never changed: `start` only adds stubs of exercises that are missing, and `reset` first puts
+a dated copy aside. Work and progress belong to exercises by their ids, so an upgrade of the course keeps both.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import textwrap
+import traceback
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from datetime import date, datetime
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from minitransformer import course, show
+from minitransformer.checkpoint import write_aside
+from minitransformer.errors import UserError
+from minitransformer.workbook.cut import COMMENT, header, place, resolve
+from minitransformer.workbook.exercise import Exercise, exercises
+
+TOP = '''"""Workbook of lesson {number} · {title}
+
+Each exercise below waits for code of yours; everything else that it needs is the course's. Change what you like here:
+nothing but you writes into this file, except to add exercises that it lacks.
+
+    make check-{number}       checks the exercises in order and says what is wrong (check-{number}.2: only that one)
+    make watch-{number}       does so whenever you save
+    make hint-{number}        gives a hint for the first that does not pass, one more at each call
+    make progress      shows what you have done
+"""
+
+from __future__ import annotations
+'''
+
+
+class WorkbookError(UserError):
+    """A workbook that cannot be read or run; the message says what to do."""
+
+
+def folder() -> Path:
+    """Where workbooks lie."""
+    return show.ROOT / "workbook"
+
+
+def workbook_path(lesson: int) -> Path:
+    """The workbook of a lesson."""
+    return folder() / f"lesson_{lesson:02}.py"
+
+
+# ---------------------------------------------------------------- writing it
+
+
+def heading(exercise: Exercise) -> str:
+    """The comment above an exercise, by which a reader finds it."""
+    title = f"{exercise.id} · {exercise.title} · {exercise.minutes:g} minutes · {exercise.stars}"
+    purpose = textwrap.wrap(exercise.purpose, 100, initial_indent="# ", subsequent_indent="# ")
+    return "\n".join([f"# {'─' * max(3, 97 - show.display_width(title))} {title}", *purpose])
+
+
+def source_of(some: list[Exercise], solved: Collection[str] = ()) -> str:
+    """Stubs, or the solutions of those in `solved`, with their headings."""
+    return "\n\n\n".join(
+        f"{heading(one)}\n\n{one.cut.solution if one.id in solved else one.cut.stub}" for one in some
+    )  # fmt: skip
+
+
+def new_text(lesson: int, some: list[Exercise], solved: Collection[str] = ()) -> str:
+    """A whole workbook."""
+    title = course.load(lesson).title if lesson in course.lesson_files() else "Exercises"
+    imports = "\n".join(header([one.cut for one in some], f"workbook of lesson {lesson}"))
+    return f"{TOP.format(number=lesson, title=title)}\n{imports}\n\n\n{source_of(some, solved)}\n"
+
+
+def start(lesson: int) -> tuple[Path, list[Exercise], bool]:
+    """Write a lesson's workbook, or add the exercises that it lacks.
+
+    Returns:
+        The file, the exercises that were added, and whether the file is new.
+
+    Raises:
+        UserError: the lesson has no exercises; the workbook that is there cannot be read.
+    """
+    some, path = exercises(lesson), workbook_path(lesson)
+    if not path.exists():
+        write(path, new_text(lesson, some))
+        return path, some, True
+    text = read(path)
+    tree = parse(path, text)
+    if not text.strip():
+        write(path, new_text(lesson, some))
+        return path, some, False
+    missing = [one for one in some if not is_there(tree, one)]
+    if missing:
+        imports = header([one.cut for one in missing], f"workbook of lesson {lesson}")
+        have = set(text.splitlines())
+        new = [line for line in imports if line and line not in have]
+        # A wrapped import would lose lines that happen to stand elsewhere; it is written whole.
+        new = imports if any(line.startswith(("    ", ")")) for line in new) else new
+        added = "\n".join(new) + ("\n\n\n" if new else "")
+        write(path, f"{text.rstrip()}\n\n\n{added}{source_of(missing)}\n")
+    return path, missing, False
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file aside and rename it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_aside(path, text.encode("utf-8"))
+
+
+def backup(path: Path) -> Path:
+    """Put a dated copy of a workbook into workbook/backup/."""
+    stamp = datetime.now().strftime("%Y-%m-%d_%H%M%S")
+    copy = path.parent / "backup" / f"{path.stem}.{stamp}{path.suffix}"
+    number = 1
+    while copy.exists():
+        number += 1
+        copy = copy.with_name(f"{path.stem}.{stamp}_{number}{path.suffix}")
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    write_aside(copy, path.read_bytes())
+    return copy
+
+
+def reset(lesson: int, only: str | None = None) -> Path:
+    """Begin a workbook anew, or one exercise of it; gives the dated copy of what was there.
+
+    Raises:
+        UserError: there is no workbook, or the exercise cannot be found in it.
+    """
+    path, some = workbook_path(lesson), exercises(lesson)
+    if not path.exists():
+        raise missing_workbook(lesson)
+    if only is None:
+        copy = backup(path)
+        write(path, new_text(lesson, some))
+        return copy
+    text = read(path)
+    try:
+        tree = parse(path, text)
+    except WorkbookError as error:
+        raise UserError(
+            f"{error}\n\nUntil that is mended, only the whole workbook can be reset: make reset-{lesson}."
+        ) from None
+    exercise = next(one for one in some if one.id == only)
+    node, owner = locate(tree, exercise)
+    if node is None:
+        raise UserError(f"{place(path)} has no {exercise.name} to reset; make start-{lesson} adds it.")
+    if owner is not None:
+        others = [one for one in owner.body[1:] if one is not node]
+        if others:
+            raise UserError(
+                f"{place(path, owner.lineno)}: {owner.name} has more in it than {node.name}; "
+                f"write the stub back by hand, or reset the whole workbook: make reset-{lesson}."
+            )
+        node = owner
+    copy = backup(path)
+    lines = text.split("\n")
+    first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+    write(path, "\n".join([*lines[: first - 1], exercise.cut.stub, *lines[node.end_lineno :]]))
+    return copy
+
+
+def missing_workbook(lesson: int) -> UserError:
+    """What to say where there is no workbook, and perhaps one of another name."""
+    path = workbook_path(lesson)
+    near = [
+        other.name for other in sorted(folder().glob("*.py"))
+        if re.findall(r"\d+", other.stem) and int(re.findall(r"\d+", other.stem)[0]) == lesson
+    ] if folder().is_dir() else []  # fmt: skip
+    if near:
+        return UserError(
+            f"There is no {place(path)}, but there is {near[0]} beside it. If that is your workbook of lesson "
+            f"{lesson}, rename it to {path.name}; or make start-{lesson} writes a new one."
+        )
+    return UserError(f"There is no workbook for lesson {lesson} yet: make start-{lesson} writes {place(path)}.")
+
+
+# ---------------------------------------------------------------- reading it
+
+
+def read(path: Path) -> str:
+    """The text of a workbook.
+
+    Raises:
+        WorkbookError: it is not UTF-8 text.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise WorkbookError(
+            f"{place(path)} is not UTF-8 text (byte {error.start}): save it as UTF-8 in your editor. "
+            "Nothing was changed."
+        ) from None
+    if "\0" in text:
+        raise WorkbookError(f"{place(path)} has a character of code 0 in it, which is no text. Nothing was changed.")
+    return text.replace("\r\n", "\n")
+
+
+PLAIN_WORDS = (
+    (r"expected ':'", "A line that begins with def, class, if, else, for, while or with ends with a colon."),
+    (r"was never closed", "A bracket that is opened here is not closed anywhere below."),
+    (r"unmatched|does not match opening", "A bracket is closed that was not opened, or with another kind of bracket."),
+    (r"expected an indented block", "After a line that ends with a colon comes a line that is indented further."),
+    (r"unexpected indent", "This line stands further to the right than the one above it, without reason."),
+    (r"unindent does not match", "This line is indented by a number of spaces that no line above it has."),
+    (r"inconsistent use of tabs", "Tabs and spaces are mixed: use four spaces for each level."),
+    (r"invalid (non-printable )?character", "This character is not part of Python; perhaps it was typed with a Chinese "
+     "keyboard (（ ， ： “) or pasted from a page. Type the plain one."),
+    (r"unterminated .*string", "A text that opens with a quotation mark has no closing one."),
+    (r"cannot assign|Maybe you meant '=='", "= gives a name to a value; == asks whether two values are equal."),
+)  # fmt: skip
+
+
+def parse(path: Path, text: str) -> ast.Module:
+    """Python's reading of a workbook.
+
+    Raises:
+        WorkbookError: Python cannot read it; the line, where in it, and what that means.
+    """
+    try:
+        return ast.parse(text, filename=str(path))
+    except SyntaxError as error:
+        lines = text.split("\n")
+        number = min(max(error.lineno or 1, 1), len(lines))
+        line = lines[number - 1].replace("\t", " ")
+        at = min(max((error.offset or 1) - 1, 0), len(line))
+        caret = " " * show.display_width(line[:at]) + "^"
+        words = next((text for pattern, text in PLAIN_WORDS if re.search(pattern, error.msg or "")), "")
+        raise WorkbookError(
+            f"{place(path, number)}: Python cannot read this line: {error.msg}.\n\n    {line}\n    {caret}\n\n"
+            f"{words + ' ' if words else ''}Nothing was run, and nothing was changed."
+        ) from None
+    except (RecursionError, MemoryError):
+        raise WorkbookError(f"{place(path)} is nested too deeply for Python to read. Nothing was changed.") from None
+
+
+def locate(tree: ast.Module, exercise: Exercise) -> tuple[Any, ast.ClassDef | None]:
+    """Where a workbook defines an exercise: the node of the function or class, and the class that holds a method."""
+    cut = exercise.cut
+    for node in reversed(tree.body):
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) or node.name != cut.name:
+            continue
+        if cut.method is None:
+            return node, None
+        for one in getattr(node, "body", []):
+            if isinstance(one, ast.FunctionDef) and one.name == cut.method:
+                return one, node
+    return None, None
+
+
+def is_there(tree: ast.Module, exercise: Exercise) -> bool:
+    """Whether a workbook has something by the name of the exercise."""
+    if locate(tree, exercise)[0] is not None:
+        return True
+    if exercise.cut.method is not None:
+        return False
+    assigned = (node.targets for node in tree.body if isinstance(node, ast.Assign))
+    return any(isinstance(one, ast.Name) and one.id == exercise.cut.name for targets in assigned for one in targets)
+
+
+@dataclass
+class Workbook:
+    """A workbook that was read and run."""
+
+    path: Path
+    text: str
+    tree: ast.Module
+    names: dict[str, Any]
+    """Its namespace."""
+    exercises: list[Exercise]
+    candidates: dict[str, Any]
+    """What it has for each exercise, by id; None where it has nothing."""
+
+    def line(self, exercise: Exercise) -> int | None:
+        """Where it defines an exercise."""
+        node, _ = locate(self.tree, exercise)
+        return None if node is None else node.lineno
+
+    def link(self, mine: Collection[str]) -> None:
+        """Choose what the workbook calls by an exercise's name: the learner's code if in `mine`, else the package's."""
+        for exercise in self.exercises:
+            reference, owner = resolve(exercise.target, exercise.who)
+            if owner is not None or isinstance(reference, type):
+                self.names[exercise.cut.name] = owner or reference  # the switch works on the class itself
+            else:
+                self.names[exercise.cut.name] = self.candidates[exercise.id] if exercise.id in mine else reference
+
+
+def load(path: Path, some: list[Exercise]) -> Workbook:
+    """Read and run a workbook.
+
+    Raises:
+        WorkbookError: it does not parse, or running it raises.
+    """
+    text = read(path)
+    tree = parse(path, text)
+    module = ModuleType(f"workbook_{path.stem}")
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module
+    try:
+        exec(compile(text, str(path), "exec", dont_inherit=True), module.__dict__)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        raise WorkbookError(
+            f"{place(path)} cannot be run, before any exercise is tried:\n\n{own_lines(error, path)}"
+        ) from error
+    candidates = {one.id: one.taken_from(module.__dict__) for one in some}
+    return Workbook(path, text, tree, module.__dict__, some, candidates)
+
+
+def own_lines(error: BaseException, path: Path) -> str:
+    """An exception with only those lines of its traceback that stand in the workbook."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    lines = [f"    line {frame.lineno}, in {frame.name}:  {frame.line}" for frame in frames]
+    if len(lines) > 6:
+        lines = [*lines[:3], f"    … {len(lines) - 5} more …", *lines[-2:]]
+    if isinstance(error, SystemExit):
+        return "\n".join([*lines, "    It called exit, which ends a program; a function ends with return."])
+    said = str(error).strip() or "(no message)"
+    said = said if len(said) < 800 else said[:800] + " …"
+    return "\n".join([*lines, textwrap.indent(f"{type(error).__name__}: {said}", "    ")])
+
+
+def own_source(text: str, tree: ast.Module, exercise: Exercise) -> str:
+    """What the learner wrote for an exercise, without docstring and indentation, to be shown beside the solution."""
+    node, _ = locate(tree, exercise)
+    if node is None:
+        return ""
+    lines = text.split("\n")
+    body = node.body
+    if len(body) > 1 and ast.get_docstring(node) is not None:
+        first = body[0].end_lineno
+    else:
+        first = body[0].lineno - 1
+    own = [line for line in lines[first : node.end_lineno] if line.strip() != COMMENT]
+    return textwrap.dedent("\n".join(own)).strip("\n")
+
+
+# ---------------------------------------------------------------- progress
+
+
+@dataclass(frozen=True)
+class State:
+    """How far an exercise has come."""
+
+    passed: bool = False
+    day: str = "-"
+    """Of the first pass."""
+    hints: int = 0
+    """How many were shown."""
+
+
+class Progress:
+    """workbook/progress.txt: one line an exercise, by id. Lines that are not understood stay as they are."""
+
+    TOP = "# id  passed or open  day of the first pass  hints shown (make progress draws it)"
+    LINE = re.compile(r"(\d+\.\d+)\s+(passed|open)\s+(\S+)\s+hints=(\d+)\s*")
+
+    def __init__(self) -> None:
+        self.path = folder() / "progress.txt"
+        text = self.path.read_text(encoding="utf-8", errors="replace") if self.path.exists() else self.TOP + "\n"
+        self.lines = text.splitlines()
+
+    def __getitem__(self, identity: str) -> State:
+        """The state of an exercise, by id."""
+        for line in self.lines:
+            found = self.LINE.fullmatch(line)
+            if found and found[1] == identity:
+                return State(found[2] == "passed", found[3], int(found[4]))
+        return State()
+
+    def set(self, identity: str, **changes: Any) -> None:
+        """Change an exercise's state and write the file, if there is anything to change."""
+        before = self[identity]
+        after = replace(before, **changes)
+        if after.passed and after.day == "-":
+            after = replace(after, day=date.today().isoformat())
+        if after == before:
+            return
+        line = f"{identity}  {'passed' if after.passed else 'open'}  {after.day}  hints={after.hints}"
+        for number, old in enumerate(self.lines):
+            found = self.LINE.fullmatch(old)
+            if found and found[1] == identity:
+                self.lines[number] = line
+                break
+        else:
+            self.lines.append(line)
+        write(self.path, "\n".join(self.lines) + "\n")

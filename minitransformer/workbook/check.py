@@ -1,0 +1,82 @@
+"""Check a workbook, exercise by exercise. This runs in the child process; tests and `verify` call it where they are."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from minitransformer.workbook import report
+from minitransformer.workbook.book import Workbook, WorkbookError, load
+from minitransformer.workbook.cut import resolve
+from minitransformer.workbook.diagnose import diagnose, narrowed
+from minitransformer.workbook.examine import Examination
+from minitransformer.workbook.exercise import Exercise
+
+
+def check(
+    some: list[Exercise],
+    path: Path,
+    request: dict[str, Any],
+    emit: Callable[..., None],
+    wind_up: Callable[[], None] = lambda: None,
+) -> None:
+    """Check exercises in order.
+
+    Args:
+        some: all exercises of the workbook.
+        path: the workbook.
+        request: "only": an id, or None for all; "all": whether to go on after one that fails; "width": in columns.
+        emit: called with what happens: event="begin" or "result", id, state ("passed", "failed", "unwritten",
+            "absent"), text, line; or event="problem", text, where the workbook cannot be run at all.
+        wind_up: sets the clock of the time limit to its beginning; called for each exercise.
+    """
+    wind_up()
+    emit(event="begin", id=None)
+    try:
+        workbook = load(path, some)
+    except WorkbookError as error:
+        emit(event="problem", text=str(error))
+        return
+    for exercise in some:
+        if request.get("only") not in (None, exercise.id):
+            continue
+        wind_up()
+        emit(event="begin", id=exercise.id, line=workbook.line(exercise))
+        if check_one(workbook, exercise, request.get("width", 80), emit) != "passed" and not request.get("all"):
+            return
+
+
+def check_one(workbook: Workbook, exercise: Exercise, width: int, emit: Callable[..., None]) -> str:
+    """Check one exercise on reference code for everything else; gives its state."""
+
+    def result(state: str, text: str = "") -> str:
+        emit(event="result", id=exercise.id, state=state, text=text, line=workbook.line(exercise))
+        return state
+
+    candidate = workbook.candidates[exercise.id]
+    if candidate is None or not _is_right_kind(candidate, exercise):
+        return result("absent", report.absent(workbook, exercise, width))
+    workbook.link({exercise.id})
+    examination = Examination(exercise)
+    verdict = examination.examine(candidate)
+    if verdict.passed:
+        return result("passed")
+    if report.is_unwritten(verdict):
+        return result("unwritten", report.unwritten(exercise, workbook.path, workbook.line(exercise), width))
+    diagnosis = diagnose(examination, verdict)
+    state = result("failed", report.failure(verdict, diagnosis, workbook.path, width))
+    if len(diagnosis.mistakes) > 1:  # the learner's code runs again, and might hang: so what is known was said first
+        diagnosis = narrowed(examination, verdict, diagnosis)
+        result("failed", report.failure(verdict, diagnosis, workbook.path, width))
+    return state
+
+
+def _is_right_kind(candidate: Any, exercise: Exercise) -> bool:
+    reference, owner = resolve(exercise.target, exercise.who)
+    if inspect.isclass(reference):
+        return inspect.isclass(candidate)
+    if owner is not None and isinstance(candidate, property | staticmethod | classmethod):
+        return isinstance(reference, property | staticmethod | classmethod)
+    return callable(candidate) and not inspect.isclass(candidate)

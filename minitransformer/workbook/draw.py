@@ -1,0 +1,158 @@
+"""Expected and actual side by side, so that the eye sees a shifted mask or a wrong axis."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+SHADES = " ░▒▓█"
+MOST = 24  # rows and columns of a shaded picture
+
+
+def table_of(tensor: Tensor, index: tuple[int, ...] = ()) -> Tensor:
+    """The matrix to draw: a scalar or a vector as one row; of more dimensions the slice that `index` lies in."""
+    tensor = tensor.detach()
+    if tensor.dim() < 2:
+        return tensor.reshape(1, -1)
+    return tensor[tuple(index[: tensor.dim() - 2]) or (0,) * (tensor.dim() - 2)] if tensor.dim() > 2 else tensor
+
+
+def numbers(rows: Sequence[Sequence[float]], decimals: int | None = None) -> list[list[str]]:
+    """The cells of a matrix as text, all with the same number of decimals."""
+    flat = [value for row in rows for value in row]
+    if all(isinstance(value, bool) for value in flat):
+        return [["■" if value else "□" for value in row] for row in rows]
+    if all(isinstance(value, int) for value in flat):
+        return [[str(value) for value in row] for row in rows]
+    finite = [abs(value) for value in flat if math.isfinite(value) and value]
+    if finite and (max(finite) >= 1e5 or max(finite) < 1e-3):
+        return [[f"{value:.2g}" for value in row] for row in rows]
+    if decimals is None:
+        decimals = 1 if all(round(value, 1) == round(value, 5) for value in finite) else 3
+    return [[f"{value:.{decimals}f}" for value in row] for row in rows]
+
+
+def aligned(cells: Sequence[Sequence[str]], width: int) -> list[str]:
+    """Rows of cells, each `width` wide, to the right."""
+    return [" ".join(cell.rjust(width) for cell in row) for row in cells]
+
+
+def matrix(tensor: Tensor, index: tuple[int, ...] = (), width: int = 76) -> list[str]:
+    """One matrix as lines: numbers if they fit, shaded blocks if not."""
+    rows = table_of(tensor, index).tolist()
+    if not rows or not rows[0]:
+        return ["(empty)"]
+    cells = numbers(rows)
+    widest = max(len(cell) for row in cells for cell in row)
+    if len(rows) <= 12 and len(rows[0]) * (widest + 1) <= width:
+        return aligned(cells, widest)
+    low, high = _range(rows)
+    return _shaded([row[:MOST] for row in rows[:MOST]], low, high)
+
+
+def side_by_side(expected: Tensor, actual: Tensor, wrong: Tensor, index: tuple[int, ...], width: int) -> list[str]:
+    """Expected, actual, and where they differ, as lines of at most `width` columns.
+
+    Args:
+        expected: of any number of dimensions; the slice that holds `index` is drawn.
+        actual: of the same shape.
+        wrong: boolean, True where they differ.
+        index: a place where they differ.
+        width: of the terminal.
+    """
+    left, right, marks = (table_of(t, index).tolist() for t in (expected, actual, wrong))
+    notes = []
+    n_rows, n_columns = len(left), len(left[0])
+    boolean = isinstance(left[0][0], bool)
+    decimals = _decimals(left, right, marks)
+    left_cells, right_cells = numbers(left, decimals), numbers(right, decimals)
+    widest = max(len(cell) for row in (*left_cells, *right_cells) for cell in row)
+    if n_rows <= 12 and 2 * n_columns * (widest + 1) + 2 * n_columns + 8 <= width:
+        panels = [aligned(left_cells, widest), aligned(right_cells, widest)]
+        notes += ["■ True  □ False"] if boolean else []
+        crosses = aligned([["✗" if mark else "·" for mark in row] for row in marks], 1)
+    else:
+        most = max(4, min(MOST, (width - 8) // 3))
+        row, column = ([0, 0] + list(index))[-2:] if expected.dim() > 1 else (0, index[-1] if index else 0)
+        top, first = _window(row, n_rows, most), _window(column, n_columns, most)
+
+        def window(rows: list[list[Any]]) -> list[list[Any]]:
+            return [line[first : first + most] for line in rows[top : top + most]]
+
+        low, high = _range([*left, *right])
+        panels = [_shaded(window(left), low, high), _shaded(window(right), low, high)]
+        crosses = ["".join("✗" if mark else "·" for mark in line) for line in window(marks)]
+        notes.append("■ True" if boolean else f"{SHADES[0]!r} is {low:.3g}, {SHADES[-1]} is {high:.3g}")
+        if n_rows > most or n_columns > most:
+            notes.append(
+                f"rows {top} to {min(n_rows, top + most) - 1} of {n_rows}, "
+                f"columns {first} to {min(n_columns, first + most) - 1} of {n_columns}"
+            )
+    lines = _beside([("expected", panels[0]), ("yours", panels[1]), ("wrong", crosses)])
+    return [*lines, *([f"({'; '.join(notes)})"] if notes else [])]
+
+
+def beside(panels: Sequence[tuple[str, Sequence[str]]], width: int) -> list[str]:
+    """Titled panels side by side; below each other where they are too wide."""
+    lines = _beside(panels)
+    if max(map(len, lines)) <= width:
+        return lines
+    return [line for title, panel in panels for line in (f"{title}:", *(f"  {row}" for row in panel))]
+
+
+def _beside(panels: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
+    height = max(len(panel) for _, panel in panels)
+    columns = []
+    for title, panel in panels:
+        lines = [title, *panel, *[""] * (height - len(panel))]
+        widest = max(map(len, lines))
+        columns.append([line.ljust(widest) for line in lines])
+    return ["   ".join(parts).rstrip() for parts in zip(*columns, strict=True)]
+
+
+def _decimals(left: list, right: list, marks: list) -> int | None:
+    """As many decimals as it takes to see the smallest difference that is marked."""
+    smallest = math.inf
+    for a, b, wrong in (
+        (a, b, w) for row in zip(left, right, marks, strict=True) for a, b, w in zip(*row, strict=True)
+    ):
+        if isinstance(a, bool) or (isinstance(a, int) and isinstance(b, int)):
+            return None
+        if wrong and math.isfinite(a) and math.isfinite(b) and a != b:
+            smallest = min(smallest, abs(a - b))
+    if smallest is math.inf:
+        return None
+    return max(1 if smallest >= 0.2 and _one_decimal(left) else 3, min(7, 1 - math.floor(math.log10(smallest))))
+
+
+def _one_decimal(rows: list) -> bool:
+    return all(math.isfinite(value) and round(value, 1) == round(value, 5) for row in rows for value in row)
+
+
+def _range(rows: list) -> tuple[float, float]:
+    finite = [float(value) for row in rows for value in row if math.isfinite(value)]
+    return (min(finite), max(finite)) if finite else (0.0, 0.0)
+
+
+def _shaded(rows: list, low: float, high: float) -> list[str]:
+    """One character a cell, darker for larger; ? for nan."""
+
+    def shade(value: float) -> str:
+        if isinstance(value, bool):
+            return "■" if value else "□"
+        if math.isnan(value):
+            return "?"
+        if math.isinf(value):
+            return "+" if value > 0 else "-"
+        share = (value - low) / (high - low) if high > low else 0.5
+        return SHADES[min(len(SHADES) - 1, int(share * len(SHADES)))]
+
+    return ["".join(map(shade, row)) for row in rows]
+
+
+def _window(at: int, size: int, most: int) -> int:
+    """Where to begin showing `most` of `size`, so that `at` is seen."""
+    return max(0, min(at - most // 2, size - most))

@@ -1,0 +1,1295 @@
+"""The exercise machinery: stubs are cut, answers are judged, mistakes are named, and no work is ever lost."""
+
+import functools
+import linecache
+import math
+import re
+import sys
+import threading
+import types
+from pathlib import Path
+
+import pytest
+import torch
+
+from minitransformer import attention, course, show, training
+from minitransformer.attention import Attention
+from minitransformer.errors import UserError
+from minitransformer.workbook import book, commands, cut, draw, exercise, mine, report, sandbox, verify
+from minitransformer.workbook.check import check
+from minitransformer.workbook.diagnose import diagnose, numbers_alike, shapes_alike
+from minitransformer.workbook.examine import Examination, compare
+from minitransformer.workbook.shortcuts import attend, plain_paths
+from minitransformer.workbook.switch import switched
+from tests.conftest import ROOT
+from tests.helpers import GPT_CONFIG, random_ids, tiny_gpt
+
+TOYS = '''"""A module to cut exercises from."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from minitransformer.errors import UserError
+
+
+def running_sum(x: Tensor) -> Tensor:
+    """Each number plus all before it, (T) → (T)."""
+    # This comment belongs to the answer.
+    total, sums = torch.zeros(()), []
+    for value in x:
+        total = total + value
+        sums.append(total)
+    return torch.stack(sums)
+
+
+def mean(x: Tensor, empty: float = 0.0) -> tuple[Tensor, int]:
+    """The mean of numbers (T), and how many there are.
+
+    Raises:
+        UserError: x is no vector.
+    """
+    if x.dim() != 1:
+        raise UserError("x has to be a vector.")
+    # ⟨answer⟩
+    count = x.numel()
+    value = x.sum() / count
+    # ⟨/answer⟩
+    return value, count
+
+
+class Base:
+    """What a counter counts from."""
+
+    def start(self) -> int:
+        """Where it begins."""
+        return 10
+
+
+class Counter(Base):
+    """Counts."""
+
+    def __init__(self, step: int = 1) -> None:
+        self.step = step
+        self.n = self.start()
+
+    def add(self, x: Tensor) -> int:
+        """Count the numbers of x; gives how many so far."""
+        self.n += self.step * x.numel()
+        return self.n
+
+    def start(self) -> int:
+        """Where it begins: one after the base's."""
+        return super().start() + 1
+
+    @staticmethod
+    def twice(x: int) -> int:
+        """Two times x."""
+        return 2 * x
+
+    @property
+    def steps(self) -> int:
+        """How many steps were taken."""
+        return (self.n - self.start()) // self.step
+
+
+@lru_cache
+def cached(n: int) -> int:
+    """n squared."""
+    return n * n
+
+
+@contextmanager
+def opened(name: str):
+    """Yields the name in capitals."""
+    yield name.upper()
+
+
+def by_default(x: Tensor, function=running_sum) -> Tensor:
+    """The function, by a default argument."""
+    return function(x)
+
+
+TABLE = {"sum": running_sum}
+'''
+
+EXERCISES = '''"""Exercises of lesson 1."""
+
+import torch
+
+from minitransformer.workbook import Exercise, tidy
+
+sums = Exercise(
+    "1.1", "toys:running_sum", title="Running sums", minutes=5, difficulty=1, purpose="It adds up.",
+    hints=("First hint.", "Second hint.", "Third hint."), oracle=lambda x: torch.cumsum(x, 0),
+)
+
+
+@sums.case
+def two():
+    """Two numbers."""
+    return tidy(2)
+
+
+@sums.case(gradients=True)
+def five():
+    """Five numbers."""
+    return tidy(5)
+
+
+@sums.mistake
+def first_left_out(x):
+    """Each sum lacks its own number."""
+    return torch.cumsum(x, 0) - x
+
+
+@sums.mistake
+def from_the_end(x):
+    """You add from the end."""
+    return x.flip(0).cumsum(0).flip(0)
+
+
+@sums.mistake
+def no_sum(x):
+    """You return the numbers themselves."""
+    return x.clone()
+
+
+@sums.mistake
+def only_the_total(x):
+    """You return the total alone."""
+    return x.sum()
+
+
+@sums.mistake
+def detached(x):
+    """No gradient goes through."""
+    return torch.cumsum(x.detach(), 0)
+
+
+means = Exercise(
+    "1.2", "toys:mean", title="A mean", minutes=10, difficulty=2, purpose="The middle of numbers.",
+    hints=("Sum.", "Divide.", "Sum, then divide."),
+)
+
+
+@means.case
+def of_three():
+    """Three numbers."""
+    return tidy(3)
+
+
+@means.case
+def of_a_matrix():
+    """A matrix is refused."""
+    return tidy(2, 2)
+
+
+means.slip("sum for mean", "You forgot to divide.", ("x.sum() / count", "x.sum()"))
+means.slip("one too few", "You divide by n - 1.", ("x.sum() / count", "x.sum() / (count - 1)"))
+means.slip("twice", "You count twice.", ("count = x.numel()", "count = 2 * x.numel()"))
+means.slip("minus", "A wrong sign.", ("x.sum() / count", "-x.sum() / count"))
+
+adding = Exercise(
+    "1.3", "toys:Counter.add", title="Count on", minutes=3, difficulty=3, purpose="It counts.",
+    hints=("See self.n.", "Add to it.", "self.n += …"),
+)
+
+
+@adding.scene
+def twice(Counter):
+    """Three numbers, then two."""
+    counter = Counter(step=2)
+    return {"first": counter.add(torch.zeros(3)), "then": counter.add(torch.zeros(2)), "n": counter.n}
+
+
+@adding.mistake
+def step_forgotten(self, x):
+    """You count by one; the step is self.step."""
+    self.n += x.numel()
+    return self.n
+
+
+@adding.mistake
+def not_kept(self, x):
+    """You do not keep the sum in self.n."""
+    return self.n + self.step * x.numel()
+
+
+@adding.mistake
+def started_anew(self, x):
+    """You begin anew at each call."""
+    self.n = self.step * x.numel()
+    return self.n
+
+
+@adding.mistake
+def returns_nothing(self, x):
+    """You return nothing."""
+    self.n += self.step * x.numel()
+'''
+
+
+@pytest.fixture(autouse=True)
+def toys(tmp_path, monkeypatch):
+    """A course with three exercises in a temporary folder; gives the module that they are cut from."""
+    (tmp_path / "toys.py").write_text(TOYS, encoding="utf-8")
+    folder = tmp_path / "lessons" / "exercises"
+    folder.mkdir(parents=True)
+    (folder / "lesson_01.py").write_text(EXERCISES, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "88")
+    monkeypatch.setattr(show, "ROOT", tmp_path)
+    monkeypatch.setattr(course, "ROOT", tmp_path)
+    fresh = ("toys", "user_of_toys", "lesson_01_exercises", "lesson_02_exercises")
+    for name in fresh:
+        sys.modules.pop(name, None)
+    import toys
+
+    yield toys
+    for name in fresh:
+        sys.modules.pop(name, None)
+
+
+def the(identity: str) -> exercise.Exercise:
+    return next(one for one in exercise.exercises(int(identity[0])) if one.id == identity)
+
+
+def write_workbook(text: str | None = None, solved=("1.1", "1.2", "1.3"), edits=()) -> Path:
+    """A workbook of lesson 1 with these solved and these replacements in its text."""
+    text = book.new_text(1, exercise.exercises(1), solved) if text is None else text
+    for old, new in edits:
+        assert text.count(old) >= 1, f"the workbook has no {old!r} to replace:\n{text}"
+        text = text.replace(old, new, 1)
+    path = book.workbook_path(1)
+    book.write(path, text)
+    linecache.checkcache()
+    return path
+
+
+def check_here(only=None, every=False) -> dict[str, dict]:
+    """Check the workbook of lesson 1 in this process: results by id, a problem under "problem"."""
+    results: dict[str, dict] = {}
+
+    def emit(**event):
+        if event["event"] != "begin":
+            results[event.get("id", event["event"])] = event
+
+    check(exercise.exercises(1), book.workbook_path(1), {"only": only, "all": every, "width": 88}, emit)
+    return results
+
+
+class SandboxHere:
+    """Stands in for the child process where a test is about something else."""
+
+    def check(self, lesson, path, only=None, every=False, on_result=lambda result: None, **limits):
+        answer = sandbox.Answer()
+        for key, event in check_here(only, every).items():
+            if key == "problem":
+                answer.problem = event["text"]
+            else:
+                answer.results[key] = event
+                on_result(event)
+        return answer
+
+    def close(self):
+        pass
+
+
+@pytest.fixture
+def here(monkeypatch):
+    monkeypatch.setattr(commands, "Sandbox", SandboxHere)
+    monkeypatch.setattr(mine, "Sandbox", SandboxHere)
+
+
+# ----------------------------------------------------------------------- stubs and solutions
+
+
+def test_a_stub_is_signature_docstring_and_one_place_to_write():
+    stub = the("1.1").cut.stub
+    assert stub.splitlines() == [
+        "def running_sum(x: Tensor) -> Tensor:",
+        '    """Each number plus all before it, (T) → (T)."""',
+        "    # Your code stands here, in place of the next line.",
+        '    raise NotImplementedError("write this")',
+    ]
+
+
+def test_a_solution_is_the_source_itself(toys):
+    import inspect
+
+    assert the("1.1").cut.solution == inspect.getsource(toys.running_sum).rstrip("\n")
+
+
+def test_a_marked_part_leaves_the_rest():
+    one = the("1.2").cut
+    assert one.answer == "count = x.numel()\nvalue = x.sum() / count"
+    assert "⟨" not in one.stub + one.solution and "x.sum()" not in one.stub
+    assert 'raise UserError("x has to be a vector.")' in one.stub and "return value, count" in one.stub
+
+
+def test_a_method_stands_in_its_class_with_what_it_may_count_on():
+    stub = the("1.3").cut.stub
+    assert stub.startswith("class Counter(Counter):\n")
+    assert "    #     self.step = step\n" in stub, "the stub should show, as a comment, what __init__ sets"
+    assert "self.n += " not in stub
+
+
+def test_a_class_keeps_its_signatures():
+    one = cut.cut("toys:Counter")
+    for line in ("class Counter(Base):", "    def add(self, x: Tensor) -> int:", "    @staticmethod"):
+        assert line in one.stub
+    assert one.stub.count(cut.PLACE) == 5 and "numel" not in one.stub
+    compile(one.stub, "stub", "exec")
+
+
+def test_imports_do_not_give_the_answer_away():
+    text = book.new_text(1, exercise.exercises(1))
+    assert "import torch\n" in text and "from torch import Tensor\n" in text
+    assert "from toys import Counter\n" in text, "a method's class is imported, to inherit from"
+    assert not re.search(r"import.*\brunning_sum\b", text), "what is to be written must not be imported"
+
+
+def test_a_page_folds_hints_and_solution_away():
+    page = exercise.page(the("1.1"))
+    before, _, after = page.partition("<details>")
+    assert "running_sum" in before and "torch.stack" not in before and "Hint" not in before
+    assert page.count("<details>") == 4 and "torch.stack" in after
+
+
+@pytest.mark.parametrize(
+    "target, says",
+    [
+        ("toys.running_sum", "is not of the form"),
+        ("toyz:running_sum", "there is no module toyz"),
+        ("toys:runing_sum", "has no runing_sum; did you mean running_sum?"),
+        ("toys:Counter.ad", "Counter in .*toys.py has no ad"),
+        ("toys:TABLE", "has no TABLE"),
+        ("toys:bare", "bare .* has no docstring"),
+        ("toys:empty", "has an empty body"),
+        ("toys:unwritten", "has an empty body"),
+        ("toys:short", "write short's body on lines of its own"),
+        ("toys:Empty", "has no method with a body"),
+    ],
+)
+def test_a_broken_target_is_named(toys, target, says):
+    path = Path(toys.__file__)
+    extra = (
+        "\n\ndef bare(x):\n    return x\n\n\ndef empty(x):\n    '''Doc.'''\n    ...\n\n\ndef unwritten(x):\n"
+        "    '''Doc.'''\n    raise NotImplementedError\n\n\ndef short(x): '''Doc.'''; return x\n\n\n"
+        "class Empty:\n    '''Doc.'''\n    a: int = 1\n"
+    )
+    path.write_text(TOYS + extra, encoding="utf-8")
+    with pytest.raises(UserError, match=says) as error:
+        cut.cut(target, "exercise 9.9 (file.py)")
+    assert "9.9" in str(error.value) or "toys.py" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "body, line, says",
+    [
+        ("    # ⟨answer⟩\n    y = x\n    return y\n", 3, "never closed"),
+        ("    y = x\n    # ⟨/answer⟩\n    return y\n", 4, "closes what nothing opened"),
+        ("    # ⟨/answer⟩\n    y = x\n    # ⟨answer⟩\n    return y\n", 3, "before its"),
+        ("    # ⟨answer⟩\n    # ⟨answer⟩\n    y = x\n    # ⟨/answer⟩\n    return y\n", 4, "second ⟨answer⟩"),
+        ("    # ⟨answer⟩\n    y = x\n    # ⟨/answer⟩\n" * 2 + "    return y\n", 6, "more than one"),
+        ("    # ⟨answer⟩\n    # ⟨/answer⟩\n    return x\n", 3, "nothing stands between"),
+        ("    # ⟨answer⟩\n    if x:\n    # ⟨/answer⟩\n        return x\n", 3, "whole statements"),
+        ("    y = x  # ⟨answer⟩\n    # ⟨/answer⟩\n    return y\n", 3, "line of its own"),
+    ],
+)
+def test_a_broken_marker_is_an_error_with_its_place(toys, body, line, says):
+    Path(toys.__file__).write_text(f"def f(x):\n    '''Doc.'''\n{body}", encoding="utf-8")
+    with pytest.raises(UserError, match=says) as error:
+        cut.cut("toys:f", "exercise 9.9")
+    assert f"toys.py:{line}:" in str(error.value)
+
+
+def test_markers_that_no_exercise_uses_are_found(toys):
+    folder = Path(toys.__file__).parent
+    assert cut.unused_markers(["toys:mean"], folder) == []
+    assert len(cut.unused_markers(["toys:running_sum"], folder)) == 2
+
+
+def test_a_marker_in_a_string_is_none(toys):
+    Path(toys.__file__).write_text("def f(x):\n    '''Doc.'''\n    return '''\n# ⟨answer⟩\n'''\n", encoding="utf-8")
+    assert cut.cut("toys:f").answer.lstrip().startswith("return")
+
+
+@pytest.mark.parametrize(
+    "old, new, says",
+    [
+        ('"1.1", "toys', '"2.1", "toys', "its id should be 1.1, 1.2"),
+        ('"1.2", "toys', '"1.1", "toys', "a second exercise has this id"),
+        ('"Third hint."', '""', "three hints"),
+        ("minutes=5", "minutes=0", "minutes should be"),
+        ('("x.sum() / count", "x.sum()")', '("x.prod()", "x.sum()")', "which the solution has 0 times"),
+        ('    """You return nothing."""\n', "", "has no docstring"),
+    ],
+)
+def test_a_malformed_exercise_names_itself(toys, old, new, says):
+    path = exercise.files()[1]
+    path.write_text(EXERCISES.replace(old, new, 1), encoding="utf-8")
+    with pytest.raises(UserError, match=says):
+        exercise.exercises(1)
+
+
+def test_lessons_without_exercises_say_so():
+    with pytest.raises(UserError, match="Lesson 7 has no exercises; the lessons that have some are 1"):
+        exercise.exercises(7)
+    with pytest.raises(UserError, match=r"There is no exercise 1.9; lesson 1 has 1.1, 1.2, 1.3"):
+        exercise.find("1.9")
+
+
+# ----------------------------------------------------------------------- judging
+
+
+def test_solutions_pass_and_stubs_are_unwritten():
+    write_workbook()
+    assert [result["state"] for result in check_here().values()] == ["passed"] * 3
+    write_workbook(solved=())
+    assert {result["state"] for result in check_here(every=True).values()} == {"unwritten"}
+    assert list(check_here()) == ["1.1"], "a check stops at the first that does not pass"
+
+
+def test_each_exercise_stands_alone_on_reference_code():
+    for one in ("1.1", "1.2", "1.3"):
+        write_workbook(solved=(one,))
+        states = {identity: result["state"] for identity, result in check_here(every=True).items()}
+        assert [identity for identity, state in states.items() if state == "passed"] == [one], states
+
+
+SUM = "    return torch.stack(sums)"
+ADD = "        self.n += self.step * x.numel()\n        return self.n"
+
+
+@pytest.mark.parametrize(
+    "identity, old, new, says",
+    [
+        ("1.1", SUM, "    x += 1\n    return torch.stack(sums)", "changed its input x"),
+        ("1.1", SUM, "    x[1:] += x[:-1].clone()\n    return x", "changed its input x"),
+        ("1.1", SUM, "    return list(torch.stack(sums))", "is a list of length 2; it should be a tensor of"),
+        ("1.1", SUM, "    torch.stack(sums)", "is None; it should be a tensor"),
+        ("1.1", SUM, "    return torch.stack(sums).double()", "made of float64; it should be made of float32"),
+        ("1.1", SUM, "    return torch.stack(sums)[None]", "has the shape (1, 2); it should be (2,)"),
+        ("1.1", SUM, "    return torch.stack(sums) / 0", "are infinite"),
+        ("1.1", SUM, "    return 3 * torch.stack(sums)", "Every number is 3 times what is right"),
+        ("1.1", SUM, "    import sys; sys.exit()", "ends the program"),
+        ("1.1", SUM, "    return running_sum(x)", "called itself without end"),
+        ("1.1", SUM, "    return torch.stack(sumz)", "name 'sumz' is not defined"),
+        ("1.1", SUM, "    return torch.stack(sums) @ torch.ones(3)", "Two shapes do not fit"),
+        ("1.1", "def running_sum(x: Tensor)", "def running_sum(x: Tensor, y)", "called as running_sum(x: Tensor)"),
+        ("1.1", SUM, "    raise MemoryError", "more memory than a check may use"),
+        ("1.2", "return value, count", "return value", "is a tensor of shape (); it should be a tuple of length 2"),
+        ("1.2", "return value, count", "return value, float(count)", "is a float (3.0); it should be an int (3)"),
+        ("1.2", "    if x.dim() != 1:\n        raise UserError(\"x has to be a vector.\")\n", "", "refuses this"),
+        ("1.2", 'UserError("x', 'KeyError("x', "Yours raises another exception"),
+        ("1.3", ADD, "        self.n += 2\n        return 0", "First is not as it should be. expected 17"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_said(identity, old, new, says):
+    write_workbook(edits=[(old, new)])
+    result = check_here(identity)[identity]
+    assert result["state"] == "failed"
+    assert says in " ".join(result["text"].split()), f"the message does not say {says!r}:\n{result['text']}"
+
+
+def test_only_the_learners_lines_of_a_traceback_are_shown():
+    path = write_workbook(edits=[(SUM, "    return torch.stack(sums).view(7, 7)")])
+    result = check_here("1.1")["1.1"]
+    number = path.read_text(encoding="utf-8").split("\n").index("    return torch.stack(sums).view(7, 7)") + 1
+    assert f"line {number}, in running_sum:  return torch.stack(sums).view(7, 7)" in result["text"]
+    assert "examine.py" not in result["text"] and result["text"].count("line ") == 1
+
+
+def test_an_output_in_the_inputs_memory_is_an_alias(toys):
+    one = exercise.Exercise(
+        "1.9", "toys:running_sum", "Copy", 1, 1, "It copies.", ("a", "b", "c"), oracle=lambda x: x.clone()
+    )
+    one.case(lambda: torch.ones(2))
+    view = Examination(one).examine(lambda x: x[:])
+    assert view.difference.kind == "shared" and view.difference.actual == "x"
+    assert Examination(one).examine(lambda x: x.clone()).passed
+    assert "the same memory as the input x" in report.failure(view, diagnose(Examination(one), view), Path("-"), 88)
+
+
+def test_a_missing_gradient_is_found():
+    verdict = Examination(the("1.1")).examine(lambda x: torch.cumsum(x.detach(), 0))
+    assert (verdict.difference.kind, verdict.case) == ("gradient", 1)
+    wrong = Examination(the("1.1")).examine(lambda x: torch.cumsum(x, 0).detach() + x - x.detach())
+    assert wrong.difference.where == "gradient of x" and wrong.difference.wrong.any()
+
+
+def test_the_smallest_failing_input_is_shown():
+    write_workbook(edits=[(SUM, "    return torch.stack(sums) + (len(sums) > 2)")])
+    text = check_here("1.1")["1.1"]["text"]
+    assert "1 smaller input passes; it fails on this one: five numbers." in text
+    assert "running_sum(x)" in text and "x (5,)" in text and "off by the same 1" in text
+
+
+def test_a_scene_shows_its_source():
+    write_workbook(edits=[(ADD, ADD.replace("return self.n", "return self.n + 1"))])
+    text = check_here("1.3")["1.3"]["text"]
+    assert "    counter = Counter(step=2)\n" in text and "Three numbers" not in text
+
+
+def test_a_method_uses_super_as_if_it_stood_in_its_class(toys):
+    one = exercise.Exercise("1.9", "toys:Counter.start", "Start", 1, 1, "It starts.", ("a", "b", "c"))
+    one.scene(lambda Counter: Counter().n)
+    text = "from toys import Counter\n" + one.cut.solution
+    names: dict = {}
+    exec(text, names)
+    assert Examination(one).examine(one.taken_from(names)).passed
+    assert toys.Counter().n == 11, "the switch is off again"
+
+
+def test_names_of_tensors_inside_containers():
+    point = types.SimpleNamespace
+    assert compare({"a": (1, [torch.ones(1)])}, {"a": (1, [torch.zeros(1)])}, "out", 0).where == "out['a'][1][0]"
+    assert compare(point(), point(), "out", 0) is None
+    assert compare([1, 2, 3], [1, 2], "out", 0).kind == "length"
+    assert compare([1, 2, 3], [1, 5, 3], "out", 0).index == (1,)
+    assert compare(True, 1, "out", 0).kind == "type" and compare(1.0, 1, "out", 0) is None
+    assert compare(float("nan"), float("nan"), "out", 0) is None
+
+
+# ----------------------------------------------------------------------- diagnosis
+
+
+def test_every_mistake_is_named_and_no_other():
+    assert verify.verify_lesson(1) == []
+
+
+def test_a_learners_own_way_of_a_mistake_is_named():
+    edit = ("total = total + value\n        sums.append(total)", "sums.append(total); total = total + value")
+    write_workbook(edits=[edit])
+    text = check_here("1.1")["1.1"]["text"]
+    assert "Diagnosis: first left out. Each sum lacks its own number." in text
+
+
+def test_two_mistakes_that_look_alike_are_told_apart_by_further_cases(toys):
+    one = exercise.Exercise("1.9", "toys:running_sum", "Sums", 1, 1, "Sums.", ("a", "b", "c"))
+    one.case(lambda: torch.ones(2))
+    one.case(lambda: torch.tensor([1.0, 2.0]))
+
+    def last_twice(x):
+        """You take the last number twice."""
+        return torch.cat([x[:1], x[:1] + 2 * x[1:]])
+
+    def one_more(x):
+        """You add one."""
+        return torch.cat([x[:1], x.cumsum(0)[1:] + 1])
+
+    for mistake in (last_twice, one_more):
+        one.mistake(mistake)
+    examination = Examination(one)
+    for mistake in one.mistakes:
+        verdict = examination.examine(mistake.code)
+        both = diagnose(examination, verdict)
+        assert len(both.mistakes) == 2, "in the first case the two cannot be told apart"
+        from minitransformer.workbook.diagnose import narrowed
+
+        assert [found.name for found in narrowed(examination, verdict, both).mistakes] == [mistake.name]
+
+
+A = torch.tensor([[0.1, 0.2, 0.7], [0.3, 0.3, 0.4], [0.6, 0.1, 0.3]])
+LOWER = torch.ones(4, 4, dtype=torch.bool).tril()
+
+
+@pytest.mark.parametrize(
+    "expected, actual, says",
+    [
+        (A, A.T, "axes 0 and 1 are exchanged"),
+        (A[None], A[:, :, None], "stand in the order"),
+        (A, A[None], "axis of length 1"),
+        (A, A.flatten(), "only the shape"),
+        (A[:2], A[:2].reshape(3, 2), "only the shape"),
+        (A[:2].T, A[:2].reshape(3, 2), "wrong places"),
+        (A, -A, "sign is wrong"),
+        (A, 3 * A, "3 times what is right (3; axis 0 is 3 long)"),
+        (A, A / math.sqrt(3), "1/√3"),
+        (A, A + 0.5, "off by the same 0.5"),
+        (A, A.roll(1, 1), "one place earlier"),
+        (A, A.roll(-1, 0), "axis 0: what stands at i should stand one place later"),
+        (A * 2, A * 2 / (A * 2).sum(0), "sums to 1 along axis 0"),
+        (A, torch.where(A > 0.5, math.nan, A), "2 of 9 of the numbers are nan"),
+        (A, A * 0, "Everything is 0"),
+        (A, A.log(), "logarithm of what"),
+        (A.log(), A, "e to the power"),
+        (A, A.square(), "It is the square of"),
+        (LOWER, ~LOWER, "turned round"),
+        (LOWER, LOWER.roll(1, 1) & LOWER.roll(1, 1).tril(1), "shifted"),
+        (LOWER, LOWER.T, "exchanged"),
+    ],
+)
+def test_look_alikes(expected, actual, says):
+    said = list(shapes_alike(expected, actual))
+    if expected.shape == actual.shape:
+        said += numbers_alike(expected, actual)
+    assert any(says in sentence for sentence in said), said
+
+
+def test_no_look_alike_for_what_is_merely_wrong():
+    torch.manual_seed(0)
+    expected, actual = torch.randn(4, 4), torch.randn(4, 4)
+    assert [*shapes_alike(expected, actual), *numbers_alike(expected, actual)] == []
+
+
+# ----------------------------------------------------------------------- drawing
+
+
+def drawn(expected, actual, width=84):
+    wrong = expected != actual
+    return draw.side_by_side(expected, actual, wrong, tuple(wrong.nonzero()[0].tolist()), width)
+
+
+def test_a_shifted_mask_is_seen():
+    lines = drawn(LOWER, LOWER.tril(-1))
+    assert lines[1:5] == [
+        "■ □ □ □    □ □ □ □   ✗ · · ·",
+        "■ ■ □ □    ■ □ □ □   · ✗ · ·",
+        "■ ■ ■ □    ■ ■ □ □   · · ✗ ·",
+        "■ ■ ■ ■    ■ ■ ■ □   · · · ✗",
+    ]
+    assert lines[0].split() == ["expected", "yours", "wrong"] and "True" in lines[5]
+
+
+def test_numbers_are_aligned_and_small_differences_visible():
+    lines = drawn(torch.tensor([[1.0, -2.5]]), torch.tensor([[1.0, -2.5001]]))
+    left, right, marks = re.split(r" {3,}", lines[1].strip())
+    assert left != right and "-2.5001" in right and marks == "· ✗"
+    assert drawn(torch.tensor([1, 20]), torch.tensor([1, 3]))[1].split() == ["1", "20", "1", "3", "·", "✗"]
+
+
+def test_the_slice_with_the_first_difference_is_drawn():
+    expected = torch.arange(24.0).view(2, 3, 4)
+    actual = expected.clone()
+    actual[1, 2, 3] = 0
+    assert drawn(expected, actual)[3].split()[:4] == ["20.0", "21.0", "22.0", "23.0"]
+
+
+@pytest.mark.parametrize("width", [40, 84])
+def test_large_tensors_are_shaded_within_the_width(width):
+    expected = torch.linspace(0, 1, 10_000).view(100, 100)
+    actual = expected.clone()
+    actual[90, 70] = 5
+    lines = drawn(expected, actual, width)
+    assert max(map(len, lines[:-1])) <= width
+    assert sum(line.count("✗") for line in lines) == 1, "the window has to show the place that differs"
+    assert "rows" in lines[-1] and "of 100" in lines[-1]
+
+
+def test_odd_values_can_be_drawn():
+    odd = torch.tensor([[math.nan, math.inf, -math.inf, 1e9]])
+    assert drawn(odd, torch.zeros(1, 4))
+    assert drawn(torch.tensor(1.0), torch.tensor(2.0))[1].split() == ["1.0", "2.0", "✗"]
+    assert draw.matrix(torch.zeros(0, 3)) == ["(empty)"]
+
+
+# ----------------------------------------------------------------------- workbooks that cannot be run
+
+
+@pytest.mark.parametrize(
+    "old, new, says",
+    [
+        ("def running_sum(x: Tensor) -> Tensor:", "def running_sum(x: Tensor) -> Tensor", "ends with a colon"),
+        (SUM, "    return torch.stack(sums))", "bracket is closed"),
+        (SUM, "    return （sums）", "Chinese keyboard"),
+        (SUM, "      return sums", "indent"),
+        (SUM, "    return 'sums", "quotation mark"),
+    ],
+)
+def test_a_syntax_error_is_shown_with_line_and_caret(old, new, says):
+    path = write_workbook(edits=[(old, new)])
+    before = path.read_bytes()
+    text = check_here()["problem"]["text"]
+    number = path.read_text(encoding="utf-8").split("\n").index(new) + 1
+    assert f"workbook/lesson_01.py:{number}: Python cannot read this line" in text and says in text
+    line, caret = text.split("\n")[2:4]
+    assert line.strip() == new.strip() and caret.strip() == "^"
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "text, says",
+    [
+        ("", "is empty: make start-1 writes the stubs"),
+        ("def other(x):\n    return x\n", "none of lesson 1's exercises, but other: is it another lesson's workbook"),
+        ("running_sum = 3\n", "running_sum is an int (3); it should be a function"),
+        ("class running_sum:\n    pass\n", "it should be a function"),
+        ("boom()\n", "cannot be run, before any exercise is tried:\n\n    line 1, in <module>:  boom()"),
+        ("import sys\nsys.exit(1)\n", "It called exit"),
+    ],
+)
+def test_other_unusable_workbooks(text, says):
+    write_workbook(text)
+    said = next(iter(check_here().values()))["text"]
+    assert " ".join(says.split()) in " ".join(said.split()), said
+
+
+def test_deleted_and_renamed_functions():
+    path = write_workbook(edits=[("def running_sum", "def sum_up")])
+    assert "under the heading of 1.1 stands sum_up" in check_here("1.1")["1.1"]["text"]
+    text = path.read_text(encoding="utf-8")
+    start, end = text.index("# ─"), text.index("# ─", text.index("sum_up"))
+    write_workbook(text[:start] + text[end:])
+    result = check_here(every=True)
+    assert "has no running_sum. make start-1 adds the stub again" in " ".join(result["1.1"]["text"].split())
+    assert result["1.2"]["state"] == result["1.3"]["state"] == "passed", "the others are checked all the same"
+
+
+def test_bytes_that_are_no_text():
+    path = write_workbook()
+    path.write_bytes(b"\xff\xfe\x00")
+    assert "is not UTF-8 text" in check_here()["problem"]["text"]
+
+
+def test_windows_line_ends_and_a_byte_order_mark_are_fine():
+    path = write_workbook()
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    assert [result["state"] for result in check_here().values()] == ["passed"] * 3
+
+
+def test_a_workbook_of_another_name(here):
+    write_workbook().rename(book.folder() / "lesson_1.py")
+    with pytest.raises(UserError, match="rename it to lesson_01.py"):
+        commands.check(1)
+    (book.folder() / "lesson_1.py").unlink()
+    with pytest.raises(UserError, match="There is no workbook for lesson 1 yet: make start-1 writes"):
+        commands.check(1)
+
+
+# ----------------------------------------------------------------------- the child process
+
+
+ABUSES = {
+    "loop": ("    while True:\n        pass", "did not end within 5 seconds"),
+    "storm": ("    while True:\n        print('again' * 1000)", "printed more than 1,000,000 characters"),
+    "exit": ("    import os\n    os._exit(0)", "ended the program"),
+    "memory": ("    print('hello there')\n    return torch.zeros(2**40)", "more memory than a check may use"),
+}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits are POSIX")
+def test_abuse_ends_in_a_message_and_loses_nothing(tmp_path):
+    """The children run side by side, for each takes seconds to load PyTorch."""
+    answers, before = {}, {}
+    text = book.new_text(1, exercise.exercises(1), {"1.1", "1.2", "1.3"})
+    text = text.replace("        return self.n", "        input()")  # of 1.3
+
+    def abuse(name: str, code: str) -> None:
+        path = tmp_path / name / "lesson_01.py"
+        path.parent.mkdir()
+        path.write_text(text.replace("    return value, count", code), encoding="utf-8")
+        before[name] = path.read_bytes()
+        seconds = 5 if name == "loop" else 60
+        answers[name] = sandbox.Sandbox().check(1, path, every=True, seconds=seconds), path
+
+    threads = [threading.Thread(target=abuse, args=(name, code)) for name, (code, _) in ABUSES.items()]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for name, (_, says) in ABUSES.items():
+        answer, path = answers[name]
+        said = answer.problem or answer.results["1.2"]["text"]
+        assert says in " ".join(said.split()), f"{name}: {said}\n{answer}"
+        assert answer.results["1.1"]["state"] == "passed", f"{name}: what came before is not lost"
+        assert path.read_bytes() == before[name]
+    loop, storm, memory = (answers[name][0] for name in ("loop", "storm", "memory"))
+    assert loop.at == "1.2"
+    assert re.search(r"running\s+line \d+, in mean: +(while True:|pass)", loop.problem), loop.problem
+    assert len(storm.printed) <= sandbox.SHOWN and storm.cut
+    assert "hello there" in memory.printed and not memory.cut
+    assert "waits for somebody to type" in " ".join(memory.results["1.3"]["text"].split())
+
+
+# ----------------------------------------------------------------------- start, progress, reset
+
+
+def test_start_writes_once_and_then_only_adds():
+    path, added, is_new = book.start(1)
+    assert is_new and len(added) == 3
+    own = path.read_text(encoding="utf-8").replace('raise NotImplementedError("write this")', "return x  # mine")
+    start = own.index("class Counter")
+    own = own[:start] + "# the counter is gone\n"
+    path.write_text(own, encoding="utf-8")
+    _, added, is_new = book.start(1)
+    text = path.read_text(encoding="utf-8")
+    assert not is_new and [one.id for one in added] == ["1.3"]
+    assert text.startswith(own.rstrip()), "what was there stands untouched"
+    assert text.count("class Counter(Counter)") == 1 and text.count("# mine") == own.count("# mine")
+    assert book.start(1)[1] == [] and path.read_text(encoding="utf-8") == text
+    book.load(path, exercise.exercises(1))
+
+
+def test_start_adds_the_imports_of_what_it_adds():
+    path = write_workbook("def running_sum(x):\n    return x.cumsum(0)\n")
+    book.start(1)
+    assert check_here(every=True)["1.3"]["state"] == "unwritten"
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith("def running_sum(x):\n    return x.cumsum(0)\n") and text.count("def running_sum") == 1
+
+
+def test_start_does_not_touch_what_it_cannot_read():
+    path = write_workbook("def broken(:\n")
+    with pytest.raises(UserError, match="Python cannot read this line"):
+        book.start(1)
+    assert path.read_text(encoding="utf-8") == "def broken(:\n"
+
+
+def test_progress_keeps_what_it_does_not_know():
+    text = "# a comment\n77.3  passed  2020-01-01  hints=2\nnonsense here\n1.2  open  -  hints=1\n"
+    book.write(book.folder() / "progress.txt", text)
+    progress = book.Progress()
+    assert progress["1.2"].hints == 1 and progress["77.3"].passed and not progress["1.1"].passed
+    progress.set("1.2", passed=True)
+    progress.set("1.1", hints=3)
+    lines = (book.folder() / "progress.txt").read_text(encoding="utf-8").splitlines()
+    assert lines[:3] == text.splitlines()[:3], "unknown lines and ids stay as they are"
+    assert re.fullmatch(r"1\.2  passed  \d{4}-\d\d-\d\d  hints=1", lines[3]) and lines[4] == "1.1  open  -  hints=3"
+    day = book.Progress()["1.2"].day
+    progress.set("1.2", passed=False)
+    assert book.Progress()["1.2"].day == day, "the day of the first pass is kept"
+
+
+def test_reset_puts_a_dated_copy_aside():
+    path = write_workbook(edits=[(SUM, f"{SUM}  # mine")])
+    mine_text = path.read_text(encoding="utf-8")
+    copies = [book.reset(1), book.reset(1)]
+    assert copies[0] != copies[1] and copies[0].parent == book.folder() / "backup"
+    assert copies[0].read_text(encoding="utf-8") == mine_text
+    assert re.search(r"\d{4}-\d\d-\d\d", copies[0].name)
+    assert path.read_text(encoding="utf-8") == book.new_text(1, exercise.exercises(1))
+
+
+@pytest.mark.parametrize("identity", ["1.1", "1.2", "1.3"])
+def test_one_exercise_can_be_reset(identity, here):
+    path = write_workbook()
+    assert commands.check(1) == 0
+    commands.reset(1, identity)
+    states = {key: result["state"] for key, result in check_here(every=True).items()}
+    assert states == {key: "unwritten" if key == identity else "passed" for key in ("1.1", "1.2", "1.3")}
+    assert not book.Progress()[identity].passed
+    assert len(list((path.parent / "backup").iterdir())) == 1
+
+
+def test_reset_of_one_exercise_needs_a_workbook_that_parses():
+    path = write_workbook("def broken(:\n")
+    with pytest.raises(UserError, match="only the whole workbook can be reset"):
+        book.reset(1, "1.1")
+    assert path.read_text(encoding="utf-8") == "def broken(:\n"
+
+
+# ----------------------------------------------------------------------- the loop
+
+
+def test_check_says_what_passed_shows_the_solution_and_what_comes_next(here, capsys):
+    write_workbook(solved=("1.1",), edits=[("    for value in x:", "    for value in list(x):")])
+    assert commands.check(1) == 1
+    out = capsys.readouterr().out
+    assert "✓ 1.1 running_sum" in out and "yours, 6 lines" in out and "the package's, 6 lines" in out
+    assert "○ 1.2 mean" in out and "waits to be written" in out and "1.3" not in out
+    assert "make hint-1.2" in out
+    commands.check(1)
+    assert "yours" not in capsys.readouterr().out, "the solution is shown only when it passes for the first time"
+    write_workbook()
+    assert commands.check(1) == 0
+    out = capsys.readouterr().out
+    assert "All 3 exercises of lesson 1 pass" in out and "the same code as the package's" in out
+    commands.check(1, "1.2")
+    assert "make check-1 checks all" in capsys.readouterr().out
+
+
+def test_a_pass_that_is_lost_is_noted(here):
+    write_workbook()
+    commands.check(1)
+    assert book.Progress()["1.1"].passed
+    write_workbook(edits=[(SUM, "    return x")])
+    commands.check(1)
+    assert not book.Progress()["1.1"].passed and book.Progress()["1.2"].passed
+
+
+def test_what_the_code_prints_is_shown_and_cut(here, capsys, monkeypatch):
+    answer = sandbox.Answer(printed="\n".join(f"line {n}" for n in range(50)), cut=True)
+    commands._printed(answer)
+    out = capsys.readouterr().out
+    assert "line 0\n" in out and "line 30" not in out and "which is cut here" in out
+
+
+def test_hints_come_one_by_one_for_the_first_that_does_not_pass(here, capsys):
+    write_workbook(solved=("1.1",))
+    for number, text in enumerate(("Sum.", "Divide.", "Sum, then divide."), 1):
+        commands.hint(1)
+        out = capsys.readouterr().out
+        assert f"1.2 mean · hint {number} of 3\n{text}\n" in out
+    commands.hint(1)
+    out = capsys.readouterr().out
+    assert "Sum.\nDivide.\nSum, then divide.\n" in out and "make solution-1.2" in out
+    commands.hint(1, "1.1")
+    assert "First hint." in capsys.readouterr().out
+    assert book.Progress()["1.2"].hints == 3
+    write_workbook()
+    commands.hint(1)
+    assert "All exercises of lesson 1 pass" in capsys.readouterr().out
+
+
+def test_a_solution_is_not_given_away(here, capsys, monkeypatch):
+    write_workbook(solved=())
+    monkeypatch.setattr(sys, "stdin", types.SimpleNamespace(isatty=lambda: False))
+    with pytest.raises(UserError, match="3 of its hints are not read yet.*solution 1.1 --yes"):
+        commands.solution(1, "1.1")
+    assert commands.solution(1, "1.1", yes=True) == 0
+    assert "torch.stack(sums)" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "stdin", types.SimpleNamespace(isatty=lambda: True))
+    for answer, code in (("", 1), ("n", 1), ("y", 0)):
+        monkeypatch.setattr("builtins.input", lambda question, answer=answer: answer)
+        assert commands.solution(1) == code
+        assert ("torch.stack(sums)" in capsys.readouterr().out) == (code == 0)
+
+
+def test_a_solved_exercise_shows_both(here, capsys):
+    write_workbook(edits=[(SUM, f"{SUM}  # mine")])
+    commands.check(1)
+    capsys.readouterr()
+    assert commands.solution(1, "1.1") == 0
+    out = capsys.readouterr().out
+    assert out.index("yours") < out.index("# mine") < out.index("the package's")
+
+
+def test_progress_counts(here, capsys):
+    write_workbook(solved=("1.1", "1.2"))
+    commands.check(1)
+    capsys.readouterr()
+    commands.progress()
+    out = capsys.readouterr().out
+    assert "■■□" in out and "1.3 Counter.add" in out and "2 of 3 exercises pass, 15 of 18 minutes" in out
+
+
+def test_watch_checks_on_every_change_and_survives_an_editor_that_replaces_the_file(here, capsys, monkeypatch):
+    path = write_workbook(solved=())
+    monkeypatch.setattr(commands, "PAUSE", 0)
+
+    def steps():
+        yield None
+        capsys.readouterr()
+        yield None
+        assert capsys.readouterr().out == "", "nothing changed, nothing is printed"
+        path.unlink()
+        yield None
+        assert capsys.readouterr().out == "", "a file that is being replaced is waited for"
+        write_workbook(solved=("1.1",))
+        yield None
+        assert "✓ 1.1 running_sum" in capsys.readouterr().out
+        yield "h"
+        assert "1.2 mean · hint 1 of 3" in capsys.readouterr().out
+        yield "q"
+
+    keys = steps()
+    assert commands.watch(1, key=lambda: next(keys)) == 0
+
+
+def test_the_command_line_reads_numbers_of_lessons_and_exercises():
+    from minitransformer.__main__ import parser
+
+    read = parser().parse_args
+    assert read(["check", "2.3"]).number == (2, "2.3") and read(["hint", "12"]).number == (12, None)
+    assert read(["start", "2"]).number == 2 and read(["solution", "2.1", "--yes"]).yes
+    for wrong in (["check", "two"], ["check", "2."], ["start", "2.1"], ["check"]):
+        with pytest.raises(SystemExit):
+            read(wrong)
+
+
+def test_the_workbook_is_not_committed():
+    assert "/workbook/" in (ROOT / ".gitignore").read_text().split()
+
+
+# ----------------------------------------------------------------------- the switch
+
+
+def test_the_switch_reaches_every_name_and_comes_off(toys, tmp_path):
+    (tmp_path / "user_of_toys.py").write_text("from toys import running_sum as summed\n")
+    import user_of_toys
+
+    x, partial = torch.ones(2), functools.partial(toys.running_sum)
+    ways = {
+        "its module": lambda: toys.running_sum(x), "an import": lambda: user_of_toys.summed(x),
+        "a partial": lambda: partial(x), "a default argument": lambda: toys.by_default(x),
+        "a table": lambda: toys.TABLE["sum"](x),
+    }  # fmt: skip
+    with switched({"toys:running_sum": lambda x: x + 41}):
+        for name, way in ways.items():
+            assert way().tolist() == [42, 42], f"{name} does not reach the learner's function"
+    for name, way in ways.items():
+        assert way().tolist() == [1, 2], f"{name} still reaches the learner's function"
+    assert not hasattr(toys.running_sum, "__wrapped__")
+
+
+def test_the_switch_comes_off_when_the_block_raises(toys):
+    with pytest.raises(ZeroDivisionError), switched({"toys:running_sum": lambda x: 1 / 0}):
+        toys.running_sum(torch.ones(1))
+    assert toys.running_sum(torch.ones(2)).tolist() == [1, 2]
+
+
+def test_inspect_shows_the_code_that_runs(toys):
+    import inspect
+
+    def running_sum(x, extra=3):
+        return "the learner's"
+
+    with switched({"toys:running_sum": running_sum}):
+        assert "the learner's" in inspect.getsource(toys.running_sum)
+        assert list(inspect.signature(toys.running_sum).parameters) == ["x", "extra"]
+
+
+def test_the_switch_on_members_of_classes(toys):
+    counter = toys.Counter()
+    new = {
+        "toys:Counter.add": lambda self, x: "added", "toys:Counter.twice": staticmethod(lambda x: "twice"),
+        "toys:Counter.steps": property(lambda self: "steps"),
+    }  # fmt: skip
+    with switched(new):
+        assert (counter.add(torch.ones(1)), counter.twice(1), counter.steps) == ("added", "twice", "steps")
+    assert (counter.add(torch.ones(1)), counter.twice(1), counter.steps) == (12, 2, 1)
+
+
+def test_the_switch_on_a_whole_class_keeps_its_identity(toys):
+    class Counter:
+        def __init__(self):
+            self.n = 0
+
+        def add(self, x):
+            return "mine"
+
+    old = toys.Counter()
+    with switched({"toys:Counter": Counter}):
+        new = toys.Counter()
+        assert isinstance(new, toys.Base) and type(new) is type(old)
+        assert new.add(None) == old.add(None) == "mine"
+        assert not hasattr(toys.Counter, "steps"), "what the learner's class lacks must not be lent by the package's"
+    assert toys.Counter(step=3).add(torch.ones(2)) == 17 and old.steps == 0
+
+
+def test_the_switch_on_decorated_functions(toys):
+    assert toys.cached(3) == 9
+    with switched({"toys:cached": lambda n: -n}):
+        assert toys.cached(3) == -3, "an old result must not come out of lru_cache's memory"
+    assert toys.cached(3) == 9
+
+    def opened(name):
+        yield name + "!"
+
+    with switched({"toys:opened": opened}), toys.opened("a") as got:
+        assert got == "a!"
+    with toys.opened("a") as got:
+        assert got == "A"
+
+
+def counted(function):
+    calls = []
+
+    def wrapper(*args, **kwargs):
+        calls.append(1)
+        return function(*args, **kwargs)
+
+    wrapper.calls = calls
+    return wrapper
+
+
+def copy_of(function):
+    return types.FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__)
+
+
+@pytest.mark.parametrize("name", ["split_heads", "merge_heads", "attend_by_formula", "keep_mask"])
+def test_no_fast_path_hides_the_learners_attention(name):
+    """Training, reading and writing with the cache all run on what was switched in."""
+    from minitransformer.sampling import generate
+
+    target = f"minitransformer.attention:{name}"
+    own = counted(copy_of(getattr(attention, name)))
+    model, ids = tiny_gpt(), random_ids(2, 8)
+    expected = model(ids)
+    written = generate(model, [[5, 6]], 6, temperature=0.0)
+    with mine.in_use({target: own}):
+        close = torch.testing.assert_close
+        close(model(ids), expected, atol=1e-5, rtol=0)
+        reading = len(own.calls)
+        training.language_model_loss(model.train(), {"ids": ids})[0].backward()
+        learning = len(own.calls) - reading
+        assert generate(model.eval(), [[5, 6]], 6, temperature=0.0) == written
+        writing = len(own.calls) - reading - learning
+    assert reading == GPT_CONFIG.n_layer and learning == GPT_CONFIG.n_layer, f"{name} was passed by"
+    assert writing >= GPT_CONFIG.n_layer
+    assert model.quick_step(model.new_cache()) is not None, "the fast paths are back"
+    model(ids)
+    assert len(own.calls) == reading + learning + writing, "the switch is off"
+
+
+def test_the_plain_path_is_the_fast_one():
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(2, 2, 6, 4) for _ in range(3))
+    k, v = torch.cat([k, k[:, :, :2]], 2), torch.cat([v, v[:, :, :2]], 2)  # two columns of a prefix
+    for causal in (False, True):
+        torch.testing.assert_close(attend(q, k, v, causal=causal), attention.attend(q, k, v, causal=causal))
+    torch.manual_seed(0)
+    dropped = attend(q, k, v, dropout=0.5)
+    assert not torch.allclose(dropped, attend(q, k, v))
+
+
+def test_plain_paths_only_where_they_are_needed():
+    assert plain_paths(["minitransformer.tokenizer:Tokenizer"]) == {}
+    assert set(plain_paths(["minitransformer.layers:drop"])) == {"minitransformer.gpt:GPT.quick_step"}
+    assert "minitransformer.attention:attend" not in plain_paths(["minitransformer.attention:attend"])
+
+
+def test_an_exercise_on_a_marked_part_of_attention_reaches_the_models():
+    own = counted(copy_of(Attention.forward))
+    model = tiny_gpt()
+    with mine.in_use({"minitransformer.attention:Attention.forward": own}):
+        model(random_ids(1, 4))
+    assert len(own.calls) == GPT_CONFIG.n_layer
+
+
+# ----------------------------------------------------------------------- MINE=1
+
+LESSON = '''"""A lesson that trains
+
+question: Does it run?
+minutes: 1
+documents: none
+needs: nothing
+"""
+
+# %% Training
+import torch
+
+from minitransformer.gpt import GPT, GPTConfig
+from minitransformer.training import TrainConfig, train
+
+torch.manual_seed(0)
+model = GPT(GPTConfig(vocab_size=11, n_positions=16, n_layer=2, n_head=2, d_model=8, d_ff=16))
+ids = torch.randint(0, 11, (4, 9))
+log = train(model, lambda i: {"ids": ids}, TrainConfig(steps=12, lr=1e-2), valid=[{"ids": ids}], progress=False)
+print("trained", len(log.train))
+'''
+
+
+@pytest.fixture
+def heads_of_ones_own(monkeypatch, here):
+    """A course with lesson 2's real exercises and a tiny lesson; gives a function that solves some, with edits."""
+    for number in (1, 2):
+        (exercise.files().get(number) or Path("none")).unlink(missing_ok=True)
+    source = ROOT / "lessons" / "exercises" / "lesson_02.py"
+    (show.ROOT / "lessons" / "exercises" / "lesson_02.py").write_bytes(source.read_bytes())
+    (show.ROOT / "lessons" / "lesson_02_try.py").write_text(LESSON, encoding="utf-8")
+
+    def solve(solved, *edits):
+        some = exercise.exercises(2)
+        text = book.new_text(2, some, solved)
+        for old, new in edits:
+            assert old in text
+            text = text.replace(old, new)
+        book.write(book.workbook_path(2), text)
+        results = {one.id: one.id in solved for one in some}
+        answer = sandbox.Answer({key: {"state": "passed" if ok else "unwritten"} for key, ok in results.items()})
+        monkeypatch.setattr(SandboxHere, "check", lambda *args, **kwargs: answer)
+
+    return solve
+
+
+def test_a_lesson_on_ones_own_code_comes_to_the_references_loss(heads_of_ones_own, capsys):
+    heads_of_ones_own({"2.1", "2.3", "2.5"})
+    mine.run(2)
+    out = capsys.readouterr().out
+    assert re.search(r"2\.1 +split_heads +yours", out) and re.search(r"2\.2 +merge_heads .*\(not written\)", out)
+    assert "This ran on 3 of your functions: split_heads, attend_by_formula, Attention.forward." in out
+    assert out.count("trained 12") == 1, "the reference runs unseen"
+    assert "Equal to the last bit" in out
+    row = next(line for line in out.splitlines() if line.strip().startswith("1  ")).split()
+    assert row[2] == row[3] and row[4] == row[5]
+    assert not attention.split_heads.__kwdefaults__, "the switch is off after the lesson"
+
+
+def test_the_references_losses_are_kept_and_a_difference_is_seen(heads_of_ones_own, capsys, monkeypatch):
+    heads_of_ones_own({"2.3"})
+    mine.run(2)
+    assert (book.folder() / "reference" / "lesson_02.json").exists()
+    capsys.readouterr()
+    heads_of_ones_own({"2.3"}, ("/ math.sqrt(q.size(-1))", "/ q.size(-1)"))
+    runs = []
+    monkeypatch.setattr(mine, "unseen", lambda: runs.append(1))
+    mine.run(2)
+    out = capsys.readouterr().out
+    assert not runs, "the reference's losses are kept"
+    assert "Equal to the last bit" not in out and "They differ by" in out
+
+
+def test_code_that_fails_inside_a_lesson_is_shown(heads_of_ones_own, capsys):
+    heads_of_ones_own({"2.2"}, ("return x.transpose(1, 2).reshape(B, T, H * D)", "return x.reshape(B, 7)"))
+    says = "(?s)passes its checks but fails inside the lesson.*in merge_heads:  return x.resh"
+    with pytest.raises(UserError, match=says):
+        mine.run(2)
+    assert not attention.merge_heads.__kwdefaults__
+
+
+def test_nothing_of_ones_own_to_run(heads_of_ones_own):
+    heads_of_ones_own(set())
+    with pytest.raises(UserError, match="None of your exercises passes yet"):
+        mine.run(2)
+
+
+def test_a_workbooks_own_functions_call_each_other_only_if_they_pass(toys):
+    text = "def running_sum(x):\n    return 'mine'\n\ndef mean(x, empty=0.0):\n    return running_sum(x)\n"
+    path = write_workbook(text)
+    workbook = book.load(path, exercise.exercises(1))
+    workbook.link({"1.2"})
+    assert workbook.candidates["1.2"](torch.ones(2)).tolist() == [1, 2], "running_sum is the package's here"
+    workbook.link({"1.1", "1.2"})
+    assert workbook.candidates["1.2"](torch.ones(2)) == "mine"
+
+
+# ----------------------------------------------------------------------- verify
+
+
+@pytest.mark.parametrize(
+    "old, new, says",
+    [
+        ("torch.cumsum(x, 0) - x", "torch.cumsum(x, 0)", "'first left out' passes every case"),
+        ("return x.clone()", "return torch.cumsum(x, 0) - x", "is diagnosed as ['first left out', 'no sum']"),
+        ('means.slip("minus", "A wrong sign.", ("x.sum() / count", "-x.sum() / count"))', "", "it has 3 mistakes"),
+        ('"Second hint."', '"First hint."', "two of its hints are the same"),
+        ("oracle=lambda x: torch.cumsum(x, 0)", "oracle=lambda x: 2 * torch.cumsum(x, 0)", "its own is failed"),
+    ],
+)
+def test_verify_complains(old, new, says):
+    exercise.files()[1].write_text(EXERCISES.replace(old, new, 1), encoding="utf-8")
+    assert any(says in complaint for complaint in verify.verify_lesson(1)), verify.verify_lesson(1)
+
+
+def test_verify_trains_on_the_solutions(heads_of_ones_own, capsys, monkeypatch):
+    monkeypatch.setattr(verify, "TRAINS", 2)
+    assert verify.verify_mine() == []
+    assert capsys.readouterr().out == ""
+    whole = book.new_text
+    monkeypatch.setattr(book, "new_text", lambda *args: whole(*args).replace(" / math.sqrt(q.size(-1))", ""))
+    assert "lesson 2 comes to" in verify.verify_mine()[0]
+
+
+def test_verify_finds_an_answer_in_the_stub(toys):
+    text = TOYS.replace('"""Each number plus', '"""It ends with: return torch.stack(sums).\n\n    Each number plus')
+    Path(toys.__file__).write_text(text, encoding="utf-8")
+    assert any("its stub shows a line of the answer" in complaint for complaint in verify.verify_lesson(1))
+
+
+def test_all_lessons_exercises_can_be_read(monkeypatch):
+    """Their proof is `make verify`; here only that they are well-formed, and that titles do not repeat."""
+    monkeypatch.setattr(show, "ROOT", ROOT)
+    for name in ("lesson_01_exercises", "lesson_02_exercises"):
+        sys.modules.pop(name, None)
+    some = [one for lesson in exercise.files() for one in exercise.exercises(lesson)]
+    assert some and len({one.title for one in some}) == len(some)
