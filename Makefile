@@ -1,16 +1,17 @@
 # A thin layer over `python -m minitransformer`, which does the same without make.
-# QUICK=1, STEP=1 and TEXT=file reach it through the environment.
+# QUICK=1, STEP=1, MINE=1 and TEXT=file reach it through the environment.
 PYTHON ?= python3
 RUN := $(PYTHON) -m minitransformer
 
 .DEFAULT_GOAL := help
-.PHONY: help lessons test parity bench pretrain data tokenizer lint
+.PHONY: help lessons chat lab progress verify test parity bench pretrain data tokenizer lint
 
 help:  ## print this list
 	@echo "make lesson-3    run lesson 3 (any lesson's number)"
 	@sed -n 's/^\([a-z]*\):  ## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do \
 		printf 'make %-12s%s\n' "$$name" "$$text"; done
-	@echo "With a lesson: QUICK=1 a smoke run, STEP=1 wait for Enter before each step, TEXT=file your own text."
+	@echo "The exercises of lesson 3: start-3, check-3, watch-3, hint-3, solution-3, reset-3; check-3.2 is exercise 3.2 alone."
+	@echo "With a lesson: MINE=1 your own code in it, QUICK=1 a smoke run, STEP=1 wait before each step, TEXT=file your own text."
 	@echo "PYTHON=python3.12 names another Python; ARGS='-k attention' goes to pytest."
 
 lesson-%:
@@ -18,6 +19,36 @@ lesson-%:
 
 lessons:  ## list the lessons
 	@$(RUN) lessons
+
+chat:  ## talk with the tuned GPT; TASK=dialogue names the task
+	@$(RUN) chat $(if $(TASK),--task $(TASK)) $(ARGS)
+
+lab:  ## measure the documents' claims; ARGS=budgets names an experiment
+	@$(RUN) lab $(ARGS)
+
+start-%:
+	@$(RUN) start $*
+
+check-%:
+	@$(RUN) check $*
+
+watch-%:
+	@$(RUN) watch $*
+
+hint-%:
+	@$(RUN) hint $*
+
+reset-%:
+	@$(RUN) reset $*
+
+solution-%:
+	@$(RUN) solution $* $(ARGS)
+
+progress:  ## show which exercises pass
+	@$(RUN) progress
+
+verify:  ## prove the exercises
+	@$(RUN) verify
 
 test:  ## run the tests
 	@$(RUN) test $(ARGS)

@@ -18,6 +18,15 @@ def lesson_number(text: str) -> int:
     return int(text)
 
 
+def exercise_number(text: str) -> "tuple[int, str | None]":
+    """Read a lesson's number or an exercise's, "2" or "2.3", for argparse: the lesson, and the exercise or None."""
+    lesson, point, number = text.partition(".")
+    if not lesson.isdecimal() or (point and not number.isdecimal()):
+        message = f"{text!r} is neither a lesson's number, such as 2, nor an exercise's, such as 2.3"
+        raise argparse.ArgumentTypeError(message)
+    return int(lesson), text if point else None
+
+
 def parser() -> argparse.ArgumentParser:
     """Describe the commands."""
     top = argparse.ArgumentParser(
@@ -34,11 +43,32 @@ def parser() -> argparse.ArgumentParser:
     lesson.add_argument("number", type=lesson_number, metavar="N", help="the lesson's number")
     lesson.add_argument("--quick", action="store_true", help="a shortened smoke run (also QUICK=1)")
     lesson.add_argument("--step", action="store_true", help="wait for Enter before each step (also STEP=1)")
+    lesson.add_argument("--mine", action="store_true", help="run it on the code in your workbooks (also MINE=1)")
     lesson.add_argument(
         "--text", metavar="FILE", default=os.environ.get("TEXT") or None,
         help="train on a text of your own, in the lessons that train a GPT (also TEXT=FILE)",
     )  # fmt: skip
     add("lessons", "list the lessons")
+    chat = add("chat", "talk with the GPT and its prefixes in the terminal")
+    chat.add_argument(
+        "--task", metavar="NAME", default="dialogue",
+        help="whose prefix to begin with (default: dialogue); /tasks lists them in the conversation",
+    )  # fmt: skip
+    chat.add_argument(
+        "--temperature", type=float, metavar="T", default=0.0,
+        help="0, the default, says the likeliest; 1 draws from what the model thinks",
+    )  # fmt: skip
+    lab = add("lab", "measure the documents' claims (an hour; QUICK=1 is a trial run); stopped, it goes on")
+    lab.add_argument("experiments", nargs="*", metavar="EXPERIMENT", help="budgets; all if none is named")
+    lab.add_argument("--draw", action="store_true", help="measure nothing; tell the rows that are in data/lab")
+    for name, text in EXERCISES.items():
+        command = add(name, text)
+        one = name in ("start", "watch")  # these take a whole lesson
+        command.add_argument("number", type=lesson_number if one else exercise_number, metavar="N" if one else "N[.M]")
+        if name == "solution":
+            command.add_argument("--yes", action="store_true", help="show it without asking, solved or not")
+    add("progress", "show which exercises pass")
+    add("verify", "prove the exercises: stubs fail, solutions pass, mistakes are rejected and named")
     add("test", "run the tests; further arguments go to pytest, such as -k attention")
     add("parity", "run the slow tests and those against the transformers and peft libraries")
     add("bench", "measure speed and memory beside other libraries")
@@ -53,6 +83,14 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+EXERCISES = {
+    "start": "write the stubs of a lesson's exercises to workbook/, or add those that are missing",
+    "check": "check your workbook of a lesson, or one exercise, and say what is wrong",
+    "watch": "check a lesson's workbook whenever it is saved",
+    "hint": "one more hint for an exercise, or for the first that does not pass",
+    "solution": "show an exercise's solution beside yours",
+    "reset": "begin a workbook or an exercise anew, after a dated copy",
+}
 EXTRAS = {"parity": ("parity",), "bench": ("parity",), "lint": ("dev",)}
 
 
@@ -67,11 +105,32 @@ def dispatch(arguments: argparse.Namespace, pytest_arguments: "list[str]") -> in
 
         quick = arguments.quick or show.switched_on("QUICK")
         step = arguments.step or show.switched_on("STEP")
-        course.run(arguments.number, quick=quick, step=step, text=arguments.text)
+        if arguments.mine or show.switched_on("MINE"):
+            from minitransformer.workbook import mine
+
+            mine.run(arguments.number, quick=quick, step=step, text=arguments.text)
+        else:
+            course.run(arguments.number, quick=quick, step=step, text=arguments.text)
     elif arguments.command == "lessons":
         from minitransformer import course
 
         course.print_list()
+    elif arguments.command == "chat":
+        from minitransformer import chat
+
+        return chat.main(arguments.task, arguments.temperature)
+    elif arguments.command == "lab":
+        from minitransformer import lab
+
+        lab.main(arguments.experiments, draw=arguments.draw)
+    elif arguments.command in EXERCISES or arguments.command == "progress":
+        from minitransformer.workbook import commands
+
+        return commands.run(**vars(arguments))
+    elif arguments.command == "verify":
+        from minitransformer.workbook import verify
+
+        return verify.main()
     elif arguments.command in ("test", "parity"):
         marked = ["-m", "parity or slow"] if arguments.command == "parity" else []
         command = [sys.executable, "-m", "pytest", *marked, *pytest_arguments]

@@ -22,9 +22,10 @@ from torch import nn
 from minitransformer.bases import FOLDER, KINDS, about_base, load_base
 from minitransformer.batches.completion import Completions
 from minitransformer.batches.denoising import Denoising
+from minitransformer.batches.packed import pack, packed_batches
 from minitransformer.batches.pairs import SentencePairs, split_sentences
 from minitransformer.bert import BertConfig
-from minitransformer.checkpoint import save_model, write_aside
+from minitransformer.checkpoint import load_tensors, save_model, write_aside
 from minitransformer.datasets import DATA, Windows, eval_windows, token_stream
 from minitransformer.errors import UserError
 from minitransformer.gpt import GPTConfig
@@ -50,6 +51,8 @@ class Phase:
     steps: int
     lr: float
     warmup: int = 100
+    whole: bool = False  # of a GPT: no document is cut at a window's edge
+    seed: int = 0  # another one gives other documents of the same mix
 
 
 Batches = Callable[[int], Batch]
@@ -67,11 +70,21 @@ class Recipe:
 
 
 def windows(phase: Phase, tokenizer: Tokenizer, model: nn.Module) -> tuple[Batches, Sequence[Batch]]:
-    """For a GPT: a stream of documents, each seen once, in windows of all its positions."""
+    """For a GPT: a stream of documents, each seen once, in windows of all its positions; or in rows of whole ones."""
     length, rows = model.config.n_positions, 4
+    if phase.whole:
+
+        def batches(split: str, n: int) -> list[Batch]:
+            found, texts, end = [], documents(split, phase.mix, phase.seed), tokenizer.eot_id
+            while len(found) < n:  # a few thousand documents at a time, each time packed anew
+                ids = tokenizer.encode_batch([document.text for document in islice(texts, 4000)])
+                found += packed_batches(pack(ids, length, end), rows, end)[:-1]  # the last is not full
+            return found[:n]
+
+        return batches("train", phase.steps).__getitem__, batches("valid", 32)
 
     def stream(split: str, n: int) -> torch.Tensor:
-        parts, total, texts = [], 0, documents(split, phase.mix)
+        parts, total, texts = [], 0, documents(split, phase.mix, phase.seed)
         while total < n:
             parts.append(token_stream([document.text for document in islice(texts, 2000)], tokenizer)[:-1])
             total += len(parts[-1])
@@ -87,10 +100,10 @@ def sentence_pairs(phase: Phase, tokenizer: Tokenizer, model: nn.Module) -> tupl
 
     def passages(split: str, n: int) -> list[list[str]]:
         cut: list[list[str]] = []
-        for i, document in enumerate(documents(split, phase.mix)):
+        for i, document in enumerate(documents(split, phase.mix, phase.seed)):
             parts = document.text.split("\n") if "\n" in document.text else split_sentences(document.text)
             if len(parts) > 1:
-                k = Dice("passages", split, phase.mix, 0, i).integer(1, len(parts) - 1)
+                k = Dice("passages", split, phase.mix, phase.seed, i).integer(1, len(parts) - 1)
                 cut.append([" ".join(parts[max(0, k - 4) : k]), " ".join(parts[k : k + 4])])
             if len(cut) == n:
                 return cut
@@ -107,7 +120,7 @@ def rewritings(phase: Phase, tokenizer: Tokenizer, model: nn.Module) -> tuple[Ba
     rows, config = 16, model.config
 
     def pairs(split: str, n: int) -> tuple[list[list[int]], list[list[int]]]:
-        texts = [document.text for document in islice(documents(split, phase.mix), n)]
+        texts = [document.text for document in islice(documents(split, phase.mix, phase.seed), n)]
         halves = [text.split("\n", 1) if "\n" in text else [text, text] for text in texts]
         first, second = (tokenizer.encode_batch([pair[side] for pair in halves]) for side in (0, 1))
         fits = [max(len(a), len(b) + 2) <= config.n_positions for a, b in zip(first, second, strict=True)]
@@ -123,7 +136,8 @@ MASKED = 0.4  # of the words, in a BERT's training (Wettig et al. 2022); it is v
 RECIPES = {
     "gpt": Recipe(
         GPTConfig(n_positions=256),
-        (Phase("pretrain", 10_000, 4e-3), Phase("skills", 9_500, 3e-3), Phase("retelling", 14_000, 3e-3)),
+        (Phase("pretrain", 10_000, 4e-3), Phase("skills", 9_500, 3e-3), Phase("retelling", 14_000, 3e-3),
+         Phase("retelling", 8_000, 2e-3, whole=True, seed=1)),
         windows, language_model_loss,
     ),
     "bert": Recipe(
@@ -133,6 +147,11 @@ RECIPES = {
         Seq2SeqConfig(n_positions=192), (Phase("two languages", 12_000, 1e-3, warmup=300),), rewritings, seq2seq_loss
     ),
 }  # fmt: skip
+
+
+def steps_done(checkpoint: Path) -> int:
+    """How many steps a state of training has behind it; 0 if there is none."""
+    return load_tensors(checkpoint)[1]["step"] if checkpoint.is_file() else 0
 
 
 def build(kind: str, folder: Path = FOLDER, shrink: int = 1) -> dict:
@@ -158,7 +177,11 @@ def build(kind: str, folder: Path = FOLDER, shrink: int = 1) -> dict:
     phases, seconds = [], 0.0
     for number, full in enumerate(recipe.phases, 1):
         phase = Phase(full.mix, max(full.steps // shrink, 20), full.lr, full.warmup)
-        batches, valid = recipe.source(phase, tokenizer, model)
+        checkpoint = folder / UNFINISHED.name / f"{kind}.{number}.safetensors"
+        if steps_done(checkpoint) == phase.steps:
+            batches, valid = None, None  # it only has to be read: nothing of it is trained again
+        else:
+            batches, valid = recipe.source(phase, tokenizer, model)
         began = time.time()
 
         def tell(step: int, loss: float, phase: Phase = phase, began: float = began) -> None:
@@ -169,7 +192,7 @@ def build(kind: str, folder: Path = FOLDER, shrink: int = 1) -> dict:
             model, batches,
             TrainConfig(phase.steps, phase.lr, phase.warmup, final_lr=0.02, eval_every=EVAL_EVERY),
             valid=valid, loss=recipe.loss, progress=False, on_eval=tell,
-            checkpoint=folder / UNFINISHED.name / f"{kind}.{number}.safetensors",
+            checkpoint=checkpoint,
         )  # fmt: skip
         seconds += log.seconds
         phases.append({**asdict(phase), "valid": [[row["step"], row["loss"]] for row in log.valid],
@@ -269,10 +292,11 @@ def datasheet() -> str:
         minutes, config = about["seconds"] / 60, json.dumps(about["config"])
         lines += [f"## {kind}", "", f"{n:,} parameters, {minutes:.0f} minutes on one thread. `{config}`", ""]
         lines += ["| mix of texts | steps | labels | learning rate | validation loss |", "|---|---:|---:|---:|---:|"]
-        lines += [
-            f"| {p['mix']} | {p['steps']:,} | {p['tokens']:,} | {p['lr']:g} | {p['valid'][-1][1]:.3f} |"
-            for p in about["phases"]
-        ]
+        for p in about["phases"]:
+            mix = p["mix"] + ", whole documents" * p["whole"]
+            lines.append(
+                f"| {mix} | {p['steps']:,} | {p['tokens']:,} | {p['lr']:g} | {p['valid'][-1][1]:.3f} |"
+            )
         lines += ["", "| skill | share |", "|---|---:|"]
         lines += [f"| {skill} | {value:.3f} |" for skill, value in about["skills"].items()] + [""]
     return "\n".join(lines)

@@ -46,7 +46,7 @@ def pack(documents: Iterable[Sequence[int]], length: int, end_id: int) -> Tensor
     rows = [*full, *still_open]
     if not rows:
         raise UserError(f"There is no document of at most {length - 1} tokens to fill rows of {length} with.")
-    return torch.tensor([row + [end_id] * (length + 1 - len(row)) for row in rows])  # (n_rows, T+1)
+    return torch.tensor([row + [end_id] * (length + 1 - len(row)) for row in rows])  # (rows, T+1)
 
 
 def packed_batches(rows: Tensor, batch_size: int, end_id: int) -> list[Batch]:
@@ -57,9 +57,9 @@ def packed_batches(rows: Tensor, batch_size: int, end_id: int) -> list[Batch]:
         batch_size: B.
         end_id: what fills them up.
     """
-    filler = (rows == end_id) & (rows.roll(1, dims=1) == end_id)  # (n_rows, T+1)  an end that follows an end
+    filler = (rows == end_id) & (rows.roll(1, dims=1) == end_id)  # (rows, T+1)  an end that follows an end
     filler[:, 0] = False  # nothing stands before a row
-    labels = rows.masked_fill(filler, IGNORE)  # (n_rows, T+1)
+    labels = rows.masked_fill(filler, IGNORE)  # (rows, T+1)
     return [
         {"ids": ids, "labels": wanted}
         for ids, wanted in zip(rows.split(batch_size), labels.split(batch_size), strict=True)
