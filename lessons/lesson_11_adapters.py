@@ -273,7 +273,7 @@ assert all(0.5 < sum(changes[init]) / len(SUBLAYERS) / expected[init] < 2 for in
 # did best for it on validation (Xavier's got the largest).
 #
 # **Predict before you run:** after how many steps is Xavier's loss back at that of the untouched base? Will it have caught up with the others at the end?
-FEW, MANY = (3, 6) if QUICK else (24, 100)
+FEW, MANY = (3, 6) if QUICK else (15, 100)
 EVERY = max(1, MANY // 10)
 LR = {"xavier": 1e-2, "normal": 3e-3, "zero": 3e-3, "prefix": 3e-3, "full": 1e-4}
 
@@ -379,7 +379,7 @@ full_few = try_out(FullFineTuning(), LR["full"])
 with figure("width", f"Validation loss after {FEW} steps, by the adapters' numbers as a share of the base.") as axes:
     axes.plot([counted[width].stored_share for width in widths], list(widths.values()), "o-", label="adapters (Houlsby)")
     for width, loss in widths.items():
-        axes.annotate(f"r = {width}", (counted[width].stored_share, loss), textcoords="offset points", xytext=(0, -16), ha="center")
+        axes.annotate(f"r = {width}", (counted[width].stored_share, loss), textcoords="offset points", xytext=(0, 9), ha="center")
     axes.axvspan(0.02, 0.04, color="grey", alpha=0.2, label="2–4 %")
     axes.axhline(full_few, color="black", linestyle="--", label="full fine-tuning, 100 %")
     axes.axhline(loss_before, color="grey", linestyle=":", label="untouched base")

@@ -186,7 +186,7 @@ class KVCache:
         """Store new columns (B, H, T, D); return all so far, (B, H, P + S, D) each.
 
         Raises:
-            UserError: more columns than `capacity`.
+            UserError: more columns than `capacity`, beside the prefix's; the cache is then as it was.
         """
         B, H, T, D = k.shape
         start, end, most = self.length, self.length + T, self.n_prefix + self.capacity

@@ -43,6 +43,10 @@ class _Search:
     def step(self, sums: Tensor, beams: list[int], tokens: list[int], stop_id: int | None, at_end: bool) -> list[int]:
         """Take the candidates of one step, likeliest first, and decide which end, which go on and which go.
 
+        A text ends with `stop_id` (which `Hypothesis.tokens` leaves out), or where no token may follow. Its score is
+        its sum divided by |y|^α, the end token counted. Only those of the likeliest k candidates that end are finished;
+        of all that are, the best k stay. Once the search is done, nothing more is finished.
+
         Args:
             sums: log-probabilities (2k,) of the candidates.
             beams: which running hypothesis each continues.
@@ -51,9 +55,10 @@ class _Search:
             at_end: whether no token may follow.
 
         Returns:
-            The indices of the k candidates that go on.
+            The indices of the k candidates that go on: the likeliest of those that do not end.
         """
         texts = [self.running[beam] + [token] for beam, token in zip(beams, tokens, strict=True)]
+        # ⟨answer⟩
         scores = sums / len(texts[0]) ** self.length_penalty  # (2k,)
         ends = [at_end or token == stop_id for token in tokens]
         if not self.done:
@@ -64,6 +69,7 @@ class _Search:
             self.finished.sort(key=lambda hypothesis: -hypothesis.score)
             del self.finished[self.n_beam :]
         going = [i for i, end in enumerate(ends) if not end][: self.n_beam]
+        # ⟨/answer⟩
         if going:
             self.running = [texts[i] for i in going]
             # How good the likeliest would be if it ended here, which for α > 0 is a guess at what it will be.

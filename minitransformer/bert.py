@@ -93,7 +93,7 @@ class MaskedWordHead(nn.Module):
         self.bias = nn.Parameter(torch.zeros(vocab_size))
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """(…, C) and the embedding (V, C) → (…, V)."""
+        """Norm(gelu(W x + b)) Eᵀ + bias: x (…, C) and the embedding E (V, C) → (…, V); gelu is the exact one."""
         return F.linear(self.norm(F.gelu(self.dense(x))), embedding, self.bias)
 
 

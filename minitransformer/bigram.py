@@ -25,7 +25,10 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def perplexity(loss: float) -> float:
-    """Return exp(loss): among how many equally likely tokens the model is, on average, in doubt."""
+    """Return exp(loss): among how many equally likely tokens the model is, on average, in doubt.
+
+    Where that is more than a float can hold, it is infinite.
+    """
     return math.exp(loss) if loss < math.log(1e300) else math.inf
 
 
@@ -70,6 +73,10 @@ class NGram:
         return keys
 
     def _probs(self, keys: Tensor) -> Tensor:
+        """P(w | context) of runs of n tokens: keys as `_keys` reads them, context · V + w → one P each, as doubles.
+
+        P = (N(context w) + α) / (N(context) + αV). Where the context never occurred and α = 0, P is 0.
+        """
         together = _look_up(self._grams, keys) + self.alpha
         context = _look_up(self._contexts, keys // self.vocab_size) + self.alpha * self.vocab_size
         return torch.where(context > 0, together / context, 0.0)

@@ -59,7 +59,11 @@ class Block(nn.Module):
         self.dropout = config.dropout
 
     def forward(self, x: Tensor, keep: Tensor | None, prefix: Prefix | None, cache: KVCache | None) -> Tensor:
-        """(B, T, C) → (B, T, C); keep (B, S), prefix and cache as in `Attention`."""
+        """x + Attention(Norm(x)), then x + FeedForward(Norm(x)): (B, T, C) → (B, T, C).
+
+        While training, what each sublayer gives passes through `drop` before it is added. keep (B, S), prefix and cache
+        are for the attention, see there.
+        """
         y = self.attention(self.norm1(x), None, keep, prefix, cache)  # (B, T, C)
         x = x + drop(y, self.dropout, self.training)  # (B, T, C)
         y = self.mlp(self.norm2(x))  # (B, T, C)

@@ -106,7 +106,20 @@ def embed(embedding: nn.Embedding, ids: Tensor, vectors: Tensor | None = None) -
 
 
 def _embed_virtual(embedding: nn.Embedding, ids: Tensor, virtual: Tensor, vectors: Tensor) -> Tensor:
-    """`embed`, some of whose ids are virtual tokens (B, T)."""
+    """`embed`, some of whose ids are virtual tokens: -1 stands for vector number 0, -2 for number 1, and so on.
+
+    Args:
+        embedding: one vector for each token of the vocabulary.
+        ids: token ids (B, T), negative ones among them.
+        virtual: boolean (B, T), True at the negative ones.
+        vectors: (n_virtual, C), or (B, n_virtual, C) if each row has its own.
+
+    Returns:
+        (B, T, C)
+
+    Raises:
+        UserError: vectors of another width, too few of them, or for another number of rows.
+    """
     number = (-1 - ids).clamp(min=0)  # (B, T)
     n_virtual, C = int(number.max()) + 1, embedding.embedding_dim
     each = vectors.dim() == 3
@@ -116,10 +129,13 @@ def _embed_virtual(embedding: nn.Embedding, ids: Tensor, virtual: Tensor, vector
             f"The text has virtual tokens up to -{n_virtual}, the vectors for them are {tuple(vectors.shape)}; needed "
             f"are at least ({n_virtual}, {C}), or ({len(ids)}, {n_virtual}, {C}) where each row has its own."
         )
+    # ⟨answer⟩
     words = embed(embedding, ids.masked_fill(virtual, 0))  # (B, T, C)
     rows = torch.arange(len(ids), device=ids.device)[:, None]  # (B, 1)
     chosen = vectors[rows, number] if each else vectors[number]  # (B, T, C)
-    return torch.where(virtual[..., None], chosen, words)  # (B, T, C)
+    x = torch.where(virtual[..., None], chosen, words)  # (B, T, C)
+    # ⟨/answer⟩
+    return x
 
 
 def _all_inside(ids: Tensor, vocab_size: int) -> bool:
@@ -161,8 +177,11 @@ def embed_positions(
             f"keep has the shape {tuple(keep.shape)}; it has to mark every token so far, "
             f"{(B, n_before - n_prefix + T)}, without the prefix."
         )
+    # ⟨answer⟩
     order = n_prefix + keep.cumsum(dim=1) - 1  # (B, S)
-    return embedding(order[:, -T:].clamp(min=0))  # (B, T, C)
+    vectors = embedding(order[:, -T:].clamp(min=0))  # (B, T, C)
+    # ⟨/answer⟩
+    return vectors
 
 
 def check_text(keep: Tensor | None, text: str = "text") -> None:

@@ -65,11 +65,13 @@ def mask_tokens(
     n_chosen = (share * eligible.sum(dim=1, keepdim=True)).round().clamp(min=1)  # (B, 1)
     chosen = eligible & (rank < n_chosen)  # (B, T)
 
+    # ⟨answer⟩
     labels = torch.where(chosen, ids, IGNORE)  # (B, T)
     fate = draw()
     corrupted = torch.where(chosen & (fate < 0.8), mask_id, ids)
     random_words = words[(draw() * len(words)).long().clamp(max=len(words) - 1)]  # (B, T)
     corrupted = torch.where(chosen & (fate >= 0.8) & (fate < 0.9), random_words, corrupted)
+    # ⟨/answer⟩
     return corrupted, labels
 
 
@@ -103,7 +105,12 @@ def nsp_loss(model: Bert, batch: Batch) -> tuple[Tensor, int]:
 def bert_loss(model: Bert, batch: Batch) -> tuple[Tensor, int]:
     """Both at once, as BERT was trained: mean L_MLM + mean L_NSP, from one reading of the text.
 
-    In the form of a sum and a count: n_MLM times that, and n_MLM. Arguments as in `mlm_loss` and `nsp_loss`.
+    In the form of a sum and a count: n_MLM times that, and n_MLM.
+
+    Args:
+        model: a BERT with both heads.
+        batch: "ids", "labels" and "types" (B, T), "next_label" (B); optionally "keep" (B, T); as in `mlm_loss` and
+            `nsp_loss`.
     """
     hidden = _read(model, batch)  # (B, T, C)
     words, n_words = _masked_words(model, hidden, batch)
@@ -178,6 +185,16 @@ def _read(model: nn.Module, batch: Batch) -> Tensor:
 
 
 def _masked_words(model: Bert, hidden: Tensor, batch: Batch) -> tuple[Tensor, int]:
+    """-Σ log p(true word) over the chosen positions, in nats, and how many they are; L_MLM is the quotient (004 §3.1).
+
+    Args:
+        model: its `mlm_logits` gives the scores of all words at a position.
+        hidden: what the model has read (B, T, C).
+        batch: "labels" (B, T), the true word where it was chosen and IGNORE elsewhere; optionally "keep" (B, T).
+
+    Raises:
+        UserError: a label where "keep" is False, or outside the vocabulary.
+    """
     labels, keep = batch["labels"], batch.get("keep")
     at = labels != IGNORE  # (B, T)
     if keep is not None and (outside := at & ~keep).any():

@@ -32,7 +32,12 @@ class Task:
 
 
 def as_human(instruction: str, more: str = "") -> str:
-    """What a person says, up to where the assistant answers: `Human: …`, an empty line, `Assistant:` (002, Step 3)."""
+    """What a person says, up to where the assistant answers: `Human: …`, an empty line, `Assistant:` (002, Step 3).
+
+    Args:
+        instruction: what is asked.
+        more: what it is asked of, below it on a line of its own; "" if there is nothing more.
+    """
     said = "\n".join(part for part in (instruction, more) if part)
     return f"Human: {said}\n\nAssistant:"
 

@@ -91,7 +91,11 @@ def language_model_loss(model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
-    """Linear warm-up to `lr`, then a half cosine down to `final_lr` times it; steps count from 0."""
+    """Linear warm-up to `lr`, then a half cosine down to `final_lr` times it; steps count from 0.
+
+    Step 0 has lr / warmup, step warmup - 1 has lr. The cosine begins at lr in step `warmup` and would reach its end in
+    step number `steps`; from there on the rate stays.
+    """
     if step < config.warmup:
         return config.lr * (step + 1) / config.warmup
     done = (step - config.warmup) / max(1, config.steps - config.warmup)
@@ -203,8 +207,18 @@ def train(
 
 
 def _update(run: _Run, batches: Callable[[int], Batch], loss: Loss) -> dict:
-    """One step: gradients of `accumulate` batches, summed over their labels, then one update."""
+    """One step: gradients of `accumulate` batches, summed over their labels, then one update.
+
+    `loss(run.model, batch)` gives the sum of a batch's losses and how many labels it has. Step number `run.step`, which
+    counts from 0, takes the next `accumulate` batches after those of the step before; one without labels is passed
+    over. `total` (a float) and `count` add up what they give; `tuned` are the parameters that got a gradient, which
+    becomes the gradient of the mean over all labels of the step.
+
+    Raises:
+        UserError: no label in the whole step; a loss or a gradient that is not finite.
+    """
     config = run.config
+    # ⟨answer⟩
     total, count = 0.0, 0
     for i in range(config.accumulate):
         batch_loss, n = loss(run.model, batches(run.step * config.accumulate + i))
@@ -216,6 +230,7 @@ def _update(run: _Run, batches: Callable[[int], Batch], loss: Loss) -> dict:
         raise UserError(f"Step {run.step + 1} has no label to learn from: every label of its batch is {IGNORE}.")
     tuned = [p for p in run.model.parameters() if p.grad is not None]
     torch._foreach_div_([p.grad for p in tuned], count)  # the sum becomes the mean over all labels of the step
+    # ⟨/answer⟩
     grad_norm = torch.nn.utils.clip_grad_norm_(tuned, config.clip or math.inf).item()
     if not (math.isfinite(total) and math.isfinite(grad_norm)):
         run.optimizer.zero_grad(set_to_none=True)
@@ -247,7 +262,14 @@ class _Run:
         self.log = Log()
 
     def validated(self, value: float) -> None:
-        """Note an evaluation; keep the weights if they are the best so far; stop when patience is spent."""
+        """Note an evaluation; keep the weights if they are the best so far; stop when patience is spent.
+
+        Args:
+            value: the validation loss at `self.step`. Goes into `log.valid` as {"step": …, "loss": …}. If it is lower
+                than all before it, `best` takes a copy of every parameter in `tuned`, by name, and `log.best_step` the
+                step. `log.stopped_early` is whether as many evaluations as `config.patience` came after the best one;
+                a patience of 0 never ends.
+        """
         best_before = min((row["loss"] for row in self.log.valid), default=math.inf)
         self.log.valid.append({"step": self.step, "loss": value})
         if value < best_before:

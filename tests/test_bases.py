@@ -5,9 +5,11 @@ import math
 import pytest
 
 from minitransformer import pretrain, skills
-from minitransformer.bases import KINDS, about_base, load_base
+from minitransformer.bases import FOLDER, KINDS, about_base, load_base
+from minitransformer.checkpoint import load_tensors
 from minitransformer.errors import UserError
 from minitransformer.tokenizer import default_tokenizer
+from minitransformer.tuning import PrefixTuning, load
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -33,8 +35,6 @@ def test_the_skills_are_measured_again(kind):
 
 
 def test_datasheet_is_about_these_files():
-    from minitransformer.bases import FOLDER
-
     assert (FOLDER / "README.md").read_text(encoding="utf-8") == pretrain.datasheet()
 
 
@@ -62,8 +62,6 @@ def test_counting_what_was_copied():
 @pytest.mark.parametrize("kind", KINDS)
 def test_pretraining_runs_and_repeats(kind, tmp_path, monkeypatch):
     """A run of 20 steps, twice, gives the same weights: what a base is depends on its recipe alone."""
-    from minitransformer.checkpoint import load_tensors
-
     monkeypatch.setattr(pretrain, "SKILLS", {model: lambda model, tokenizer: {} for model, _ in KINDS.values()})
     for folder in ("a", "b"):
         pretrain.build(kind, tmp_path / folder, shrink=10_000)
@@ -71,18 +69,65 @@ def test_pretraining_runs_and_repeats(kind, tmp_path, monkeypatch):
     assert all(a[name].equal(b[name]) for name in a)
 
 
-def test_the_tuned_prefix_belongs_to_the_gpt():
-    from minitransformer.tuning import PrefixTuning, load
-
-    method = load(pretrain.PREFIX, load_base("gpt"))
+@pytest.mark.parametrize("task", pretrain.PREFIXES)
+def test_the_tuned_prefixes_belong_to_the_gpt(task):
+    """All of one length, so that a batch may mix them."""
+    method = load(pretrain.TUNED / f"{task}.prefix.safetensors", load_base("gpt"))
     assert isinstance(method, PrefixTuning) and method.length == 20
 
 
-@pytest.mark.slow
-def test_tuning_the_prefix_repeats(tmp_path):
-    from minitransformer.checkpoint import load_tensors
+def test_there_is_a_prefix_file_for_each_task_and_no_other():
+    files = {path.name for path in pretrain.TUNED.glob("*.safetensors")}
+    assert files == {f"{task}.prefix.safetensors" for task in pretrain.PREFIXES}
 
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["qa", "pirate"])
+def test_tuning_a_prefix_repeats(task, tmp_path):
     for name in ("a", "b"):
-        pretrain.tune_prefix(tmp_path / name, steps=2)
-    a, b = (load_tensors(tmp_path / name)[0] for name in ("a", "b"))
-    assert all(a[name].equal(b[name]) for name in a)
+        pretrain.tune_prefix(task, tmp_path / name, shrink=10_000)
+    a, b = (load_tensors(tmp_path / name / f"{task}.prefix.safetensors")[0] for name in ("a", "b"))
+    assert a.keys() == b.keys() and all(a[name].equal(b[name]) for name in a)
+
+
+class OneProcess:
+    """What stands in for two processes: the calls, one after another, in this one."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    map = map
+
+
+@pytest.mark.parametrize(
+    ("asked", "quick", "bases", "prefixes"),
+    [
+        ((), False, ["gpt", "bert", "seq2seq"], True),
+        (["gpt"], True, ["gpt"], True),  # the prefixes belong to its weights
+        (["bert"], False, ["bert"], False),
+        (["prefixes"], False, [], True),
+        (["prefixes"], True, [], True),
+        (["seq2seq", "prefixes"], True, ["seq2seq"], True),
+    ],
+)
+def test_what_make_pretrain_trains_and_where(asked, quick, bases, prefixes, monkeypatch):
+    """A trial run (QUICK=1) takes a 200th of the steps, and writes beside the committed files, not over them."""
+    trained, tuned = [], []
+    monkeypatch.setattr(pretrain, "QUICK", quick)
+    monkeypatch.setattr(pretrain, "two_processes", OneProcess)
+    monkeypatch.setattr(pretrain, "pretrain", lambda kinds: trained.extend(kinds))
+    monkeypatch.setattr(pretrain, "tune_prefix", lambda task, folder, shrink: tuned.append((task, folder, shrink)))
+    pretrain.main(asked)
+    assert trained == bases
+    folder, shrink = (pretrain.TUNED / "trial", 200) if quick else (pretrain.TUNED, 1)
+    assert tuned == [(task, folder, shrink) for task in pretrain.PREFIXES if prefixes]
+
+
+def test_unknown_things_to_pretrain():
+    with pytest.raises(UserError, match="no base 'prefix'; there are gpt, bert, seq2seq"):
+        pretrain.main(["prefix"])
+    with pytest.raises(UserError, match="There is no task 'poems'; there are dialogue"):
+        pretrain.tune_prefix("poems")

@@ -601,7 +601,7 @@ def test_tables_of_markdown():
 
 
 def test_unknown_experiment():
-    with pytest.raises(UserError, match="no experiment 'alchemy'; there are budgets"):
+    with pytest.raises(UserError, match="no experiment 'alchemy'; there are first_claim, budgets"):
         lab.main(["alchemy"])
 
 

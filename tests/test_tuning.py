@@ -117,6 +117,12 @@ def test_detached_it_may_go_onto_a_copy_of_its_base(base, method):
         assert torch.equal(outputs(other, batch), tuned), "the same weights in another object are the same base"
 
 
+def test_a_class_of_the_same_name_does_not_take_a_methods_place_in_files():
+    own = Method.kinds["TopLayers"]
+    type("TopLayers", (TopLayers,), {})  # as a learner's version of it is
+    assert Method.kinds["TopLayers"] is own is TopLayers
+
+
 def test_a_base_with_a_method_on_it_is_not_copied_in_silence():
     base = tiny_gpt()
     with attached(base, PrefixTuning(P)), pytest.raises(UserError, match="A PrefixTuning is on this base, and a copy"):

@@ -28,7 +28,7 @@ def fit(prompt: Sequence[int], target: Sequence[int], n_positions: int) -> Fitte
 
     Cutting [x; y] at its end (002, Step 3) takes y first, and all of y where x is long. Here x gives way first, down
     to half of the positions, and loses its middle: its beginning says what is asked, and after its end y begins. Then y
-    loses its end.
+    loses its end. Of an odd number of positions x keeps the larger half; of what is left of x, its beginning does.
 
     Args:
         prompt: token ids of x, at least one.
@@ -44,14 +44,17 @@ def fit(prompt: Sequence[int], target: Sequence[int], n_positions: int) -> Fitte
     if n_positions < 2:
         raise UserError(f"n_positions = {n_positions}: a prompt and a target need a position each at least.")
     _check([prompt], [target])
+    # ⟨answer⟩
     n_target = min(len(target), max(n_positions // 2, n_positions - len(prompt)))
     n_prompt = min(len(prompt), n_positions - n_target)
     n_end = n_prompt // 2 if n_prompt < len(prompt) else 0
-    return Fitted(
+    fitted = Fitted(
         [*prompt[: n_prompt - n_end], *prompt[len(prompt) - n_end :]],
         list(target[:n_target]),
         n_target == len(target),
     )
+    # ⟨/answer⟩
+    return fitted
 
 
 def completion_batch(prompts: Ids, targets: Ids, end_id: int, whole: Sequence[bool] | None = None) -> Batch:
@@ -73,12 +76,15 @@ def completion_batch(prompts: Ids, targets: Ids, end_id: int, whole: Sequence[bo
         UserError: no row, other numbers of prompts and targets, an empty prompt.
     """
     _check(prompts, targets)
+    # ⟨answer⟩
     whole = [True] * len(prompts) if whole is None else whole
     rows = [[*x, *y, *[end_id] * ends] for x, y, ends in zip(prompts, targets, whole, strict=True)]
     ids, keep = pad_right(rows, end_id)  # (B, T+1)
     n_prompt = torch.tensor([len(x) for x in prompts])[:, None]  # (B, 1)
     asked = keep & (torch.arange(ids.size(1)) >= n_prompt)  # (B, T+1)
-    return {"ids": ids, "labels": ids.masked_fill(~asked, IGNORE)}
+    labels = ids.masked_fill(~asked, IGNORE)  # (B, T+1)
+    # ⟨/answer⟩
+    return {"ids": ids, "labels": labels}
 
 
 class Completions:

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from minitransformer.checkpoint import write_aside
 from minitransformer.datasets import DATA
 from minitransformer.errors import UserError
-from minitransformer.lab import budgets
+from minitransformer.lab import budgets, first_claim
 from minitransformer.lab.store import Store
 from minitransformer.show import QUICK, say
 
 FOLDER = DATA / "lab"
-EXPERIMENTS = {"budgets": budgets}  # modules, each with PLAN, TRIAL, run, tell, draw and section
+# Modules, each with PLAN, TRIAL, run, tell, draw and section.
+EXPERIMENTS = {"first_claim": first_claim, "budgets": budgets}
 
 
 def main(names: Sequence[str] = (), draw: bool = False) -> None:

@@ -48,7 +48,7 @@ class Bottleneck(nn.Module):
             nn.init.zeros_(self.up.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, T, C) → (B, T, C)."""
+        """f(x) = W_up σ(W_down x), (B, T, C) → (B, T, C), without x itself: whoever asks adds it."""
         return self.up(F.relu(self.down(x)))
 
 
@@ -84,7 +84,12 @@ class Adapter(Method):
         self.factors = nn.ParameterDict()  # the norm's name with / for . → factor and shift, (2, C)
 
     def build(self, base: Base) -> None:
-        """A bottleneck for each sublayer that gets one."""
+        """A bottleneck for each sublayer that gets one, each with numbers of its own.
+
+        With "houlsby" these are all the base's `Attention` and `FeedForward` modules, else the `FeedForward` ones; the
+        key is the module's name with / for each dot. With `norms`, every LayerNorm in a layer (in `blocks`, `encoder`
+        or `decoder`; not the one behind them) gets a factor and a shift, (2, C), that change nothing at first.
+        """
         sublayers = (Attention, FeedForward) if self.placement == "houlsby" else FeedForward
         for name, module in base.named_modules():
             key = name.replace(".", "/")
@@ -96,14 +101,22 @@ class Adapter(Method):
                 self.factors[key] = nn.Parameter(torch.stack([one, 0 * one]))  # (2, C)
 
     def install(self, base: Base) -> Iterable[Any]:
-        """Let each bottleneck add to what its sublayer gives."""
+        """Let each bottleneck add to what its sublayer gives, scale · f(·); gives the handles.
 
+        f is a bottleneck. It reads what the sublayer gives, or, parallel, what the sublayer reads. `add(bottleneck)`
+        makes its hook: a function that PyTorch calls with (module, args, output), args the tuple of what the module
+        was called with, and whose answer takes output's place.
+        """
+
+        # ⟨answer⟩
         def add(bottleneck: Bottleneck) -> Any:
             def hook(sublayer: nn.Module, args: tuple, output: Tensor) -> Tensor:
                 read = args[0] if self.placement == "parallel" else output  # (B, T, C)
                 return output + self.scale * bottleneck(read)  # (B, T, C)
 
             return hook
+
+        # ⟨/answer⟩
 
         def stretch(factor: Tensor) -> Any:
             return lambda norm, args, output: output * factor[0] + factor[1]

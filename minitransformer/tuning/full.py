@@ -35,7 +35,11 @@ class FullFineTuning(Method):
         self.names(base)  # refuses a base with fewer layers, before anything has changed
 
     def install(self, base: Base) -> tuple[()]:
-        """Put the tuned numbers into the base, and keep its own."""
+        """Put the tuned numbers into the base, and keep its own.
+
+        Of every parameter that `names` gives, `before` takes a copy by its name; if `tuned` has numbers for it (it was
+        attached before), the parameter takes them, in place; and it is to be trained. There are no handles to give: ().
+        """
         own = base_parameters(base)
         for name in self.names(base):
             self.before[name] = own[name].detach().clone()

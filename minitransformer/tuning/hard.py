@@ -70,7 +70,10 @@ class Template:
             words_begin = name == "virtual"
 
     def for_bert(self, example: Example, tokenizer: Tokenizer, n_answer: int = 1) -> tuple[list[int], list[int]]:
-        """[CLS] text [SEP] with `n_answer` [MASK]s in the gap: the ids, and the positions of the [MASK]s."""
+        """[CLS] text [SEP] with `n_answer` [MASK]s in the gap: the ids, and the positions of the [MASK]s.
+
+        `_encode` gives the ids before and after the gap; the first word is to follow a space, as every other does.
+        """
         before, after = self._encode(example, tokenizer, " ")  # the first word has its space, as in `encode_pair`
         before, gap = [tokenizer.cls_id, *before], [tokenizer.mask_id] * n_answer
         return before + gap + [*after, tokenizer.sep_id], list(range(len(before), len(before) + n_answer))
@@ -126,6 +129,7 @@ def with_examples(
 def by_hand(words: Words, tokenizer: Tokenizer) -> Answers:
     """The answer mapping that a person chooses: {"positive": ["good", "great"], "negative": "bad"}.
 
+    Gives label → word → its token ids, which are those of the word with one space before it; spaces of its own go.
     Raises `UserError` for fewer than two labels, one without words, a word that is empty, special, or there twice.
     """
     answers: Answers = {label: {} for label in words}
@@ -150,8 +154,9 @@ def nearest(
 ) -> Answers:
     """The answer mapping by likeness: each label's words, and the K words that are nearest to their mean embedding.
 
-    Nearest by cosine, among the words of one token that are in `among`; None takes all tokens of letters after a space,
-    pieces of longer words (" gre") too. What is near two labels is left out, so that there may be fewer than K.
+    Nearest by cosine, among the words of one token that are in `among`; None takes all tokens of letters (two or more)
+    after a space, pieces of longer words (" gre") too. No label's own word is a neighbour. What is near two labels is
+    left out, so that there may be fewer than K.
     Raises `UserError` as `by_hand`, and for k below 1.
     """
     if k < 1:
@@ -254,11 +259,13 @@ def label_log_probs(
         log_probs = torch.cat([_word_log_probs(model, tokenizer, part, words) for part in parts])  # (examples, words)
     finally:
         model.train(was_training)
+    # ⟨answer⟩
     log_probs /= log_probs.new_tensor([len(ids) if normalise else 1 for ids in words])
     each = log_probs.split([len(own) for own in answers.values()], dim=1)
     scores = torch.stack([own.logsumexp(dim=1) - math.log(own.size(1)) for own in each], dim=1)  # (examples, labels)
     if calibrate is not None:
         scores = scores - label_log_probs(model, tokenizer, template, [calibrate], answers, normalise=normalise)
+    # ⟨/answer⟩
     return scores
 
 
@@ -277,6 +284,7 @@ def _word_log_probs(model: Bert | GPT, tokenizer: Tokenizer, gaps: list[Gap], wo
     for filler, group in passes.items():
         n = len(words[group[0]])
         ids, keep = pad_right([[*before, *filler, *after] for before, after in gaps], tokenizer.pad_id)  # (B, T)
+        # ⟨answer⟩
         # A BERT tells a token at its own [MASK], a GPT one place before it.
         first = torch.tensor([len(before) for before, _ in gaps])[:, None] - int(not is_bert)  # (B, 1)
         at = (torch.arange(ids.size(1)) >= first) & (torch.arange(ids.size(1)) < first + n)  # (B, T)
@@ -285,6 +293,7 @@ def _word_log_probs(model: Bert | GPT, tokenizer: Tokenizer, gaps: list[Gap], wo
         log_probs = logits.log_softmax(dim=-1).view(len(gaps), n, -1)  # (B, n, V)
         for w in group:
             sums[:, w] = log_probs[:, range(n), words[w]].sum(dim=1)
+        # ⟨/answer⟩
     return sums
 
 

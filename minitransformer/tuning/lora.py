@@ -38,12 +38,16 @@ class LowRank(nn.Module):
     """
 
     def __init__(self, linear: nn.Linear, parts: Sequence[int], rank: int) -> None:
+        """Make `a` (n, r, d_in), uniform between ±1/√d_in, and `b` (n, d_out, r), zero; n maps are tuned."""
         super().__init__()
-        self.parts, self.n_part = list(parts), linear.n_part if isinstance(linear, Stacked) else 1
+        self.n_part = linear.n_part if isinstance(linear, Stacked) else 1
+        # ⟨answer⟩
         d_in, d_out = linear.in_features, linear.out_features // self.n_part
         bound = 1 / math.sqrt(d_in)  # as fresh linear layers have it, and the paper's own code
         self.a = nn.Parameter(torch.empty(len(parts), rank, d_in).uniform_(-bound, bound))
         self.b = nn.Parameter(torch.zeros(len(parts), d_out, rank))
+        # ⟨/answer⟩
+        self.parts = list(parts)
 
     def matrices(self) -> tuple[Tensor, Tensor]:
         """All A below one another, (n·r, d_in), and each B in the rows and columns of its own map, (all d_out, n·r)."""
@@ -96,10 +100,18 @@ class LoRA(Mergeable):
         return self.alpha / self.rank
 
     def build(self, base: Base) -> None:
-        """A and B for every target."""
+        """A and B for every target.
+
+        A target names every map of `linear_maps` that is called so, or whose name ends in it after a dot. `chosen`
+        collects them: the module that holds the map → the numbers of its maps, each once.
+
+        Raises:
+            UserError: a target that names no map (`_unknown` writes the sentence); a rank that is not low.
+        """
         chosen: dict[nn.Linear, list[int]] = {}
         maps = linear_maps(base)
         for target in self.targets:
+            # ⟨answer⟩
             found = [name for name in maps if f".{name}".endswith(f".{target}")]
             if not found:
                 raise UserError(self._unknown(target, maps))
@@ -107,6 +119,7 @@ class LoRA(Mergeable):
                 linear, part = maps[name]
                 if part not in chosen.setdefault(linear, []):
                     chosen[linear].append(part)
+            # ⟨/answer⟩
         self.changes.clear()  # what was made for a base that was then refused
         names = {module: name for name, module in base.named_modules()}
         for linear, parts in chosen.items():
@@ -120,8 +133,14 @@ class LoRA(Mergeable):
             self.changes[names[linear].replace(".", "/")] = LowRank(linear, sorted(parts), self.rank)
 
     def hooks(self, base: Base) -> Iterable[Any]:
-        """Add (α/r) B A x to what each map gives."""
+        """Add (α/r) B A x to what each map gives; A reads x after `dropout`, if that is set.
 
+        `hook(low)` makes a function that PyTorch calls with (module, args, output), args the tuple of what the module
+        was called with, and whose answer takes output's place. A stack may be called with more than x: the rest says
+        which maps are asked for, and `rows` of the same which rows of the stack, and so of its B, these are.
+        """
+
+        # ⟨answer⟩
         def hook(low: LowRank) -> Any:
             def add(linear: nn.Linear, args: tuple, output: Tensor) -> Tensor:
                 x, *part = args
@@ -131,6 +150,8 @@ class LoRA(Mergeable):
                 return output + self.scale * F.linear(F.linear(drop(x, self.dropout, self.training), a), b)
 
             return add
+
+        # ⟨/answer⟩
 
         # In front of other hooks: an infix replaces keys and values, whatever changed them before.
         return [

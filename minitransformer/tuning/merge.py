@@ -71,7 +71,9 @@ class Mergeable(Method):
     def merge(self) -> None:
         """Write the effect into the base's weights. A second time does nothing.
 
-        Until `unmerge` nothing of it can be trained, and no other method can come onto the base.
+        Until `unmerge` nothing of it can be trained, and no other method can come onto the base. `new_weights` says
+        which parameters become what; `own` keeps a copy of each as it was, and is empty if nothing is merged. The
+        hooks, whose handles are in `_handles`, come out, or the effect would count twice.
 
         Raises:
             UserError: it is on no base.
@@ -90,6 +92,8 @@ class Mergeable(Method):
 
     def unmerge(self) -> None:
         """Put the base's own weights back, bit for bit, and hook in again. Without a merge before, nothing happens.
+
+        Then all is as before the merge: `own` is empty, the handles of `hooks` are in `_handles`, and it can learn.
 
         Raises:
             UserError: it is on no base.

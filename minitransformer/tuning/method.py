@@ -104,9 +104,9 @@ class Method(nn.Module):
     when_loaded: ClassVar[dict[str, object]] = {}  # settings that say how to begin, where a file has the numbers
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Make a saved file find its class by name."""
+        """Make a saved file find its class by name; another class of that name, made later, does not take its place."""
         super().__init_subclass__(**kwargs)
-        Method.kinds[cls.__name__] = cls
+        Method.kinds.setdefault(cls.__name__, cls)
 
     def __init__(self, **settings: object) -> None:
         super().__init__()
@@ -216,6 +216,9 @@ class Method(nn.Module):
 
     def report(self) -> Report:
         """How many numbers are trained and kept, beside the base's.
+
+        `trained` counts the numbers that `trainable` gives, `stored` those of the tensors that `stored` gives, `head`
+        the classifier's head's (0 without one), `base` the base's own, without what methods brought.
 
         Raises:
             UserError: it is on no base.

@@ -47,7 +47,11 @@ def is_first_call(cache: Sequence[Any] | None) -> bool:
 
 
 def to_prefixes(flat: Tensor, n_layer: int, n_head: int) -> list[Prefix]:
-    """P_θ (P, L·2·C), L the number of layers → the keys and values of each layer, (1, H, P, D)."""
+    """P_θ (P, L·2·C), L the number of layers → the keys and values of each layer, (1, H, P, D).
+
+    A row belongs to one virtual token: layer after layer, in each the C numbers of its key, then those of its value,
+    both head after head.
+    """
     parts = flat.view(len(flat), n_layer, 2, n_head, -1).permute(1, 2, 3, 0, 4)  # n_layer × 2 × (H, P, D)
     return [Prefix(k[None], v[None]) for k, v in parts]
 
@@ -72,9 +76,11 @@ def activations(base: Base, ids: Tensor) -> dict[str, list[Prefix]]:
     found: dict[str, list[Prefix]] = {slot: [] for slot in prefix_slots(base)}
 
     def keep_them(slot: str, layer: Attention, args: tuple) -> None:
+        # ⟨answer⟩
         read = args[0] if args[1] is None else args[1]  # (1, P, C)  the text itself, or the source that is read across
         _, k, v = split_heads(layer.qkv(read), 3, layer.n_head)  # (1, H, P, D)
         found[slot].append(Prefix(k, v))
+        # ⟨/answer⟩
 
     hooks = [
         layer.register_forward_pre_hook(partial(keep_them, slot))
@@ -102,6 +108,10 @@ class Table(nn.Module):
     """
 
     def __init__(self, start: Tensor, hidden: int | None, d_small: int, fit: bool) -> None:
+        """Make `free`, the parameter P_θ; or `small`, the parameter P'_θ (P, d_small), and `mlp`, which makes P_θ.
+
+        The MLP is a Sequential of Linear, Tanh, Linear. `free` is None where there is one.
+        """
         super().__init__()
         P, width = start.shape
         if hidden is None:
@@ -118,7 +128,10 @@ class Table(nn.Module):
         return self.mlp(self.small) if self.free is None else self.free
 
     def fit(self, target: Tensor, steps: int = 200) -> None:
-        """Find MLP and small table whose output is `target` (P, width), by least squares."""
+        """Find MLP and small table whose output is `target` (P, width), by least squares.
+
+        Also where gradients are switched off, as they are while a method is built.
+        """
         optimizer = torch.optim.Adam(self.parameters(), lr=3e-3)
         with torch.enable_grad():
             for _ in range(steps):
@@ -289,9 +302,11 @@ class Infix(Method):
         def put(i: int, module: nn.Linear, args: tuple, qkv: Tensor) -> Tensor | None:
             if not where:
                 return None
+            # ⟨answer⟩
             C = base.config.d_model
             kv = where["table"][:, 2 * C * i : 2 * C * (i + 1)][where["number"]]  # rows of 2·C
             return torch.cat([qkv[..., :C], qkv[..., C:].masked_scatter(where["at"][..., None], kv)], dim=-1)
+            # ⟨/answer⟩
 
         hooks = [before_each_call(base, note)]
         for i, block in enumerate(base.blocks):
@@ -354,12 +369,15 @@ def for_each_row(methods: Sequence[PrefixTuning]) -> dict[str, list[Prefix]]:
             f"{[sorted(method.tables) for method in methods]} and layers = {[method.layers for method in methods]}: in "
             "one batch all have to be alike, for a column too many would be seen."
         )
+    # ⟨answer⟩
     each = [method.prefixes() for method in methods]
-    return {
+    mixed = {
         slot: [Prefix(*(torch.cat(parts) for parts in zip(*layer, strict=True)))
                for layer in zip(*(prefixes[slot] for prefixes in each), strict=True)]
         for slot in each[0]
     }  # fmt: skip
+    # ⟨/answer⟩
+    return mixed
 
 
 def check_length(length: int) -> None:

@@ -96,6 +96,7 @@ class PromptTuning(VirtualTokens):
 
         def put(inputs: dict[str, Any]) -> dict[str, Any]:
             nonlocal cut
+            # ⟨answer⟩
             first = is_first_call(inputs.get("cache"))
             cut = first and text == "ids" and inputs.get("at") is None
             widen(inputs, mask, torch.ones(P))  # at every call: it covers what is cached, and so the virtual tokens
@@ -107,6 +108,7 @@ class PromptTuning(VirtualTokens):
                 if text == "ids":
                     widen(inputs, "at", torch.zeros(P))
                 inputs["vectors"] = self.vectors()
+            # ⟨/answer⟩
             return inputs
 
         def take(module: nn.Module, args: tuple, output: Tensor) -> Tensor | None:

@@ -1,0 +1,656 @@
+"""Exercises of lesson 1: merges, encoding, surprise, counts with smoothing, perplexity."""
+
+import math
+from itertools import pairwise
+
+import tiktoken
+import torch
+import torch.nn.functional as F
+
+from minitransformer.bigram import NGram, _look_up
+from minitransformer.workbook import Exercise, tidy
+
+# ---------------------------------------------------------------- 1.1
+
+
+def merge_by_replace(ids, pair, new_id):
+    """Each id as a letter, then Python's own `str.replace`."""
+    left, right = pair
+    text = "".join(map(chr, ids)).replace(chr(left) + chr(right), chr(new_id))
+    return [ord(letter) for letter in text]
+
+
+merge = Exercise(
+    id="1.1",
+    target="minitransformer.tokenizer:_merge",
+    title="One merge",
+    minutes=10,
+    difficulty=1,
+    purpose="Byte-pair encoding has found the pair of neighbours that occurs most often. This function makes the two into "
+    "one new token everywhere in a piece of text; training calls it for every merge that it learns.",
+    hints=(
+        "Walk through the ids with an index of your own, i, and build a new list. What goes into it at i, and how far does i "
+        "go on?",
+        "If ids[i] and ids[i + 1] are the pair, the new id goes in and i goes on by two; else ids[i] goes in and i goes on by "
+        "one. The last id has no right neighbour: look out for the end.",
+        "merged, i = [], 0; while i < len(ids): if tuple(ids[i : i + 2]) == pair: append new_id, i += 2; else: append ids[i], "
+        "i += 1. (A slice that runs over the end is just shorter, and so no pair.)",
+    ),
+    oracle=merge_by_replace,
+)
+
+
+@merge.case
+def just_the_pair():
+    """Nothing but the pair."""
+    return [5, 6], (5, 6), 300
+
+
+@merge.case
+def not_there():
+    """The pair does not occur: 6 5 is another one."""
+    return [6, 5, 7], (5, 6), 300
+
+
+@merge.case
+def two_of_them():
+    """The pair twice, with something before, between and behind."""
+    return [7, 5, 6, 8, 5, 6, 9], (5, 6), 300
+
+
+@merge.case
+def at_the_end():
+    """Half a pair at the end."""
+    return [5, 6, 5], (5, 6), 300
+
+
+@merge.case
+def three_alike():
+    """Three alike in a row hold the pair only once."""
+    return [5, 5, 5], (5, 5), 300
+
+
+@merge.case
+def five_alike():
+    """Five alike in a row, and then another."""
+    return [5, 5, 5, 5, 5, 6], (5, 5), 300
+
+
+@merge.mistake
+def used_twice(ids, pair, new_id):
+    """You go on by one after a merge, so that a token takes part in two: 5 5 5 becomes two new tokens, and text is added that was not there. After a merge it goes on by two."""
+    merged, i = [], 0
+    while i < len(ids):
+        if tuple(ids[i : i + 2]) == pair:
+            merged.append(new_id)
+            i += 1 if pair[0] == pair[1] and i + 2 < len(ids) else 2
+        else:
+            merged.append(ids[i])
+            i += 1
+    return merged
+
+
+@merge.mistake
+def only_the_first(ids, pair, new_id):
+    """You stop after the first pair. One merge replaces the pair everywhere; text that is cut in two ways teaches the model two spellings of everything."""
+    for i in range(len(ids) - 1):
+        if (ids[i], ids[i + 1]) == pair:
+            return [*ids[:i], new_id, *ids[i + 2 :]]
+    return list(ids)
+
+
+@merge.mistake
+def last_one_lost(ids, pair, new_id):
+    """Your walk ends before the last id, which has no right neighbour, and so loses it. It is no pair, but it stays."""
+    merged, i = [], 0
+    while i < len(ids) - 1:
+        if (ids[i], ids[i + 1]) == pair:
+            merged.append(new_id)
+            i += 2
+        else:
+            merged.append(ids[i])
+            i += 1
+    return merged
+
+
+@merge.mistake
+def either_order(ids, pair, new_id):
+    """You merge 6 5 as well as 5 6. A token stands for its bytes in their order; "on" is not "no"."""
+    merged, i = [], 0
+    while i < len(ids):
+        if tuple(ids[i : i + 2]) in (pair, pair[::-1]):
+            merged.append(new_id)
+            i += 2
+        else:
+            merged.append(ids[i])
+            i += 1
+    return merged
+
+
+@merge.mistake
+def from_the_right(ids, pair, new_id):
+    """You go from right to left, so that 5 5 5 becomes 5, new in place of new, 5. Where pairs overlap, training and encoding have to agree on an order: from left to right."""
+    merged, i = [], len(ids)
+    while i > 0:
+        if i > 1 and (ids[i - 2], ids[i - 1]) == pair:
+            merged.append(new_id)
+            i -= 2
+        else:
+            merged.append(ids[i - 1])
+            i -= 1
+    return merged[::-1]
+
+
+@merge.mistake
+def in_the_list_itself(ids, pair, new_id):
+    """You change the list that was given. Whoever gave it still needs it: training compares before and after to correct its counts."""
+    i = 0
+    while i < len(ids) - 1:
+        if (ids[i], ids[i + 1]) == pair:
+            ids[i : i + 2] = [new_id]
+        i += 1
+    return ids
+
+
+# ---------------------------------------------------------------- 1.2
+
+
+def encoded_by_tiktoken(piece, ranks):
+    """The library's own encoding with these ranks; its pattern cuts nothing."""
+    encoding = tiktoken.Encoding("exercise", pat_str=r"(?s).+", mergeable_ranks=ranks, special_tokens={})
+    return encoding.encode_ordinary(piece.decode())
+
+
+encode = Exercise(
+    id="1.2",
+    target="minitransformer.tokenizer:encode_piece",
+    title="Replay the merges",
+    minutes=20,
+    difficulty=2,
+    purpose="A tokenizer meets a word, perhaps for the first time. It spells it in bytes and repeats the merges in the order "
+    "in which they were learned, so that a text is always cut as it was in training.",
+    hints=(
+        "Keep a list of parts, at first the single bytes. In a loop: which neighbours form a token together, and which of these "
+        "was learned first? Join that one pair, then look again, for the join has made new neighbours.",
+        "ranks.get(left + right) says whether two neighbours are a token together. The lowest rank was learned first; among "
+        "equal ones the leftmost goes. Stop when no pair is known. And first of all: is the whole piece a token?",
+        "if piece in ranks: return [ranks[piece]]. parts = [piece[i : i + 1] for i in range(len(piece))]; while len(parts) > 1: "
+        "pair_ranks = [ranks.get(a + b, len(ranks)) for a, b in pairwise(parts)]; take i = pair_ranks.index(min(pair_ranks)), "
+        "stop if that rank is len(ranks), else parts[i : i + 2] = [parts[i] + parts[i + 1]]. At the end ranks[part] of each.",
+    ),
+    oracle=encoded_by_tiktoken,
+)
+
+
+def numbered(*tokens):
+    """Tokens as bytes, in the order in which they were learned → token → rank."""
+    return {token: rank for rank, token in enumerate(tokens)}
+
+
+@encode.case
+def one_byte():
+    """A single byte."""
+    return b"a", numbered(b"a", b"b")
+
+
+@encode.case
+def nothing_known():
+    """Two bytes that are no token together."""
+    return b"ab", numbered(b"a", b"b", b"ba")
+
+
+@encode.case
+def two_merges():
+    """Two merges, the second built on the first."""
+    return b"rain", numbered(b"a", b"i", b"n", b"r", b"ai", b"ain")
+
+
+@encode.case
+def later_one_first():
+    """The pair on the right was learned before the pair on the left."""
+    return b"abc", numbered(b"a", b"b", b"c", b"bc", b"ab")
+
+
+@encode.case
+def earlier_one_first():
+    """The pair on the left was learned before the pair on the right."""
+    return b"abcd", numbered(b"a", b"b", b"c", b"d", b"ab", b"bc")
+
+
+@encode.case
+def longest_is_wrong():
+    """A long token whose beginnings another merge has used up."""
+    return b"abcd", numbered(b"a", b"b", b"c", b"d", b"bc", b"ab", b"abc", b"cd")
+
+
+@encode.case
+def out_of_reach():
+    """A long token inside the piece, to which no merges lead."""
+    return b"abcd", numbered(b"a", b"b", b"c", b"d", b"abc")
+
+
+@encode.case
+def alike_ones():
+    """Three alike: the leftmost pair goes first."""
+    return b"aaa", numbered(b"a", b"aa")
+
+
+@encode.case
+def whole_piece():
+    """The piece is a token, to which no merges lead."""
+    return b"abc", numbered(b"a", b"b", b"c", b"abc")
+
+
+@encode.mistake
+def left_to_right(piece, ranks):
+    """You join the first pair from the left that is a token. The merges have an order: of all pairs the one that was learned first, with the lowest rank, wherever it stands."""
+    if piece in ranks:
+        return [ranks[piece]]
+    parts = [piece[i : i + 1] for i in range(len(piece))]
+    while True:
+        for i in range(len(parts) - 1):
+            if parts[i] + parts[i + 1] in ranks:
+                parts[i : i + 2] = [parts[i] + parts[i + 1]]
+                break
+        else:
+            return [ranks[part] for part in parts]
+
+
+@encode.mistake
+def longest_token_first(piece, ranks):
+    """You take the longest token that fits, from the left. That is another tokenizer: BPE replays its merges, and a long token is reached only if the merges lead there."""
+    ids, i = [], 0
+    while i < len(piece):
+        end = next(j for j in range(len(piece), i, -1) if piece[i:j] in ranks)
+        ids.append(ranks[piece[i:end]])
+        i = end
+    return ids
+
+
+def merged_by(piece, ranks, pick, whole=True, rounds=1000):
+    """The function as a learner would write it, with another pick among the pairs (position → rank)."""
+    if whole and piece in ranks:
+        return [ranks[piece]]
+    parts = [piece[i : i + 1] for i in range(len(piece))]
+    for _ in range(rounds):
+        known = {i: ranks[a + b] for i, (a, b) in enumerate(pairwise(parts)) if a + b in ranks}
+        if not known:
+            break
+        i = pick(known)
+        parts[i : i + 2] = [parts[i] + parts[i + 1]]
+    return [ranks[part] for part in parts]
+
+
+@encode.mistake
+def highest_rank_first(piece, ranks):
+    """You take the pair of the highest rank, the one that was learned last. The merges come in the order of learning: the lowest rank first."""
+    return merged_by(piece, ranks, lambda known: max(known, key=lambda i: known[i]))
+
+
+@encode.mistake
+def rightmost_of_equals(piece, ranks):
+    """Of equal pairs you take the rightmost, so that aaa becomes a, aa. Training merges from the left, and encoding has to do the same: min and index find the first."""
+    return merged_by(piece, ranks, lambda known: min(known, key=lambda i: (known[i], -i)))
+
+
+@encode.mistake
+def one_merge_only(piece, ranks):
+    """You merge once and stop. A join makes new neighbours, which may be a token again: repeat until no pair is known."""
+    return merged_by(piece, ranks, lambda known: min(known, key=lambda i: known[i]), rounds=1)
+
+
+@encode.mistake
+def whole_piece_not_looked_up(piece, ranks):
+    """You never ask whether the whole piece is a token. A vocabulary can hold a word to which no merges lead; tiktoken takes it at once, and so should this."""
+    return merged_by(piece, ranks, lambda known: min(known, key=lambda i: known[i]), whole=False)
+
+
+@encode.mistake
+def tokens_in_place_of_ids(piece, ranks):
+    """You return the tokens' bytes. The model counts with their numbers: ranks[part]."""
+    names = {rank: token for token, rank in ranks.items()}
+    ids = merged_by(piece, ranks, lambda known: min(known, key=lambda i: known[i]))
+    return [names[i] for i in ids]
+
+
+# ---------------------------------------------------------------- 1.3
+
+surprise = Exercise(
+    id="1.3",
+    target="minitransformer.bigram:cross_entropy",
+    title="The mean surprise",
+    minutes=10,
+    difficulty=2,
+    purpose="Cross-entropy says how much a model is surprised by a text: the mean of −log ŷ of what really came. Every model of "
+    "the course is judged by it and trained on it.",
+    hints=(
+        "Two steps: from logits to log ŷ, for all V tokens of each row; then from each row the one number that belongs to its "
+        "target. Then minus, and the mean.",
+        "log softmax(z)_i = z_i − log Σ_j exp(z_j). Spelled with exp it overflows at z = 89; logsumexp(dim=-1, keepdim=True) "
+        "does not. gather takes one number from each row; it wants the targets as (T, 1).",
+        "log_probs = logits - logits.logsumexp(dim=-1, keepdim=True); then -log_probs.gather(-1, targets[:, None]).mean().",
+    ),
+    oracle=F.cross_entropy,
+)
+
+
+@surprise.case
+def one_of_two():
+    """One prediction between two tokens."""
+    return tidy(1, 2), torch.tensor([1])
+
+
+@surprise.case
+def one_of_three():
+    """One prediction among three tokens."""
+    return tidy(1, 3), torch.tensor([0])
+
+
+@surprise.case
+def a_few():
+    """Four predictions among three tokens."""
+    return tidy(4, 3), torch.tensor([2, 0, 1, 1])
+
+
+@surprise.case
+def large_logits():
+    """Logits in the hundreds, of which e to the power is no float any more."""
+    return 100 * tidy(2, 3), torch.tensor([0, 2])
+
+
+@surprise.case(gradients=True)
+def its_gradient():
+    """The gradient, which is (ŷ − y) / T."""
+    return tidy(2, 4), torch.tensor([3, 1])
+
+
+@surprise.mistake
+def no_minus(logits, targets):
+    """Your loss is negative: log ŷ is below 0, since ŷ is below 1. Surprise is −log ŷ; without the minus, training would make the right token ever less likely."""
+    return logits.log_softmax(-1).gather(-1, targets[:, None]).mean()
+
+
+@surprise.mistake
+def sum_not_mean(logits, targets):
+    """You add the surprises up. Then a long text is always worse than a short one; the mean over the T predictions can be compared."""
+    return -logits.log_softmax(-1).gather(-1, targets[:, None]).sum()
+
+
+@surprise.mistake
+def no_softmax(logits, targets):
+    """You take the logits for log ŷ. They sum to anything; only after softmax do they stand for a distribution, and so have a cost for raising all at once."""
+    return -logits.gather(-1, targets[:, None]).mean()
+
+
+@surprise.mistake
+def softmax_over_the_text(logits, targets):
+    """Your softmax goes along the text (dim 0): it shares out each token's probability over the positions. Each position has a distribution over the vocabulary: dim=-1."""
+    return -logits.log_softmax(0).gather(-1, targets[:, None]).mean()
+
+
+@surprise.mistake
+def no_logarithm(logits, targets):
+    """You average the probabilities, without the logarithm. Then a token that was held for impossible costs hardly more than one that was unlikely; −log ŷ grows without end."""
+    return -logits.softmax(-1).gather(-1, targets[:, None]).mean()
+
+
+@surprise.mistake
+def divided_by_v_too(logits, targets):
+    """You average over all T · V entries of −y log ŷ. The sum over the V classes is a sum, only one of them is not 0; the mean goes over the T predictions."""
+    return -(F.one_hot(targets, logits.size(-1)) * logits.log_softmax(-1)).mean()
+
+
+@surprise.mistake
+def in_bits(logits, targets):
+    """You take the logarithm to base 2, and so count in bits. The course's losses are in nats, by the natural logarithm; a bit is 0.693 of a nat."""
+    return -logits.log_softmax(-1).gather(-1, targets[:, None]).mean() / math.log(2)
+
+
+@surprise.mistake
+def softmax_spelled_out(logits, targets):
+    """You compute e^z yourself, and e^89 is already more than a float32 can hold; far below, it is 0, and its logarithm −∞. logsumexp gives the logarithm of the sum without either."""
+    exponentials = logits.exp()
+    y_hat = exponentials / exponentials.sum(-1, keepdim=True)
+    return -y_hat.gather(-1, targets[:, None]).log().mean()
+
+
+@surprise.mistake
+def every_target_in_every_row(logits, targets):
+    """You index logits[:, targets], which takes every target from every row, T · T numbers. Row t has target t: gather, or [arange(T), targets]."""
+    return -logits.log_softmax(-1)[:, targets].mean()
+
+
+# ---------------------------------------------------------------- 1.4
+
+
+def counted_by_loop(model, keys):
+    """The formula with the n-grams counted out of the model's table, one key after the other."""
+    V, alpha, counts = model.vocab_size, model.alpha, dict(zip(*(part.tolist() for part in model._grams), strict=True))
+    probs = []
+    for key in keys.tolist():
+        same_context = sum(count for other, count in counts.items() if other // V == key // V)
+        below = same_context + alpha * V
+        probs.append((counts.get(key, 0) + alpha) / below if below else 0.0)
+    return torch.tensor(probs, dtype=torch.double)
+
+
+smoothing = Exercise(
+    id="1.4",
+    target="minitransformer.bigram:NGram._probs",
+    title="Count, and smooth",
+    minutes=15,
+    difficulty=2,
+    purpose="The whole of an n-gram model: how often a token followed its context, divided by how often anything did. A bit of "
+    "α for every token of the vocabulary keeps what was never seen from being impossible.",
+    hints=(
+        "Two counts for each key: of the whole run, and of its context. A key is context · V + w, like a number with digits: "
+        "how do you get rid of the last digit?",
+        "_look_up(self._grams, keys) counts the runs; keys // self.vocab_size are their contexts, and self._contexts has the "
+        "counts of those. α goes to each of the V tokens, so the context's count grows by V times as much.",
+        "together = _look_up(self._grams, keys) + self.alpha; context = _look_up(self._contexts, keys // self.vocab_size) + "
+        "self.alpha * self.vocab_size; return torch.where(context > 0, together / context, 0.0), for 0/0 is nan.",
+    ),
+    oracle=counted_by_loop,
+    tolerance=1e-9,
+)
+
+TEXT = (0, 1, 0, 2, 0, 1, 1, 3)  # of four tokens; nothing follows 3
+
+
+def counted(n=2, alpha=0.0, vocab_size=4):
+    """A model of the little text."""
+    return NGram(torch.tensor(TEXT), vocab_size, n, alpha)
+
+
+@smoothing.case
+def seen_pair():
+    """α = 0: the pair 0 1 (key 0 · 4 + 1), in the text 0 1 0 2 0 1 1 3."""
+    return counted(), torch.tensor([1])
+
+
+@smoothing.case
+def unseen_pair():
+    """α = 0: the pair 1 2, which does not occur."""
+    return counted(), torch.tensor([6])
+
+
+@smoothing.case
+def unseen_context():
+    """α = 0: the pair 3 0, after a token that nothing follows."""
+    return counted(), torch.tensor([12])
+
+
+@smoothing.case
+def smoothed_pair():
+    """α = 0.5, V = 4: the pair 0 1 again."""
+    return counted(alpha=0.5), torch.tensor([1])
+
+
+@smoothing.case
+def all_after_a_token():
+    """α = 0.5: each token after 0."""
+    return counted(alpha=0.5), torch.tensor([0, 1, 2, 3])
+
+
+@smoothing.case
+def all_after_nothing():
+    """α = 0.5: each token after 3, which nothing followed."""
+    return counted(alpha=0.5), torch.tensor([12, 13, 14, 15])
+
+
+@smoothing.case
+def single_tokens():
+    """n = 1: single tokens, whose context is empty."""
+    return counted(n=1, alpha=1.0), torch.tensor([0, 1, 2, 3])
+
+
+@smoothing.case
+def runs_of_three():
+    """n = 3, in a vocabulary of five: 0 1 0 and 0 1 1, and 2 2 2."""
+    return counted(n=3, alpha=0.1, vocab_size=5), torch.tensor([5, 6, 62])
+
+
+@smoothing.scene
+def they_sum_to_one(NGram):
+    """What can follow a token sums to 1."""
+    model = NGram(torch.tensor([0, 1, 0, 2, 0, 1, 1, 3]), 4, alpha=0.3)
+    return {f"after {a}": model.next_probs(torch.tensor([a])).sum() for a in range(4)}
+
+
+@smoothing.mistake
+def alpha_not_times_v(self, keys):
+    """You add α to the context's count only once. Each of the V tokens was given α, so the context got αV; as it is, a row sums to more than 1."""
+    together = _look_up(self._grams, keys) + self.alpha
+    context = _look_up(self._contexts, keys // self.vocab_size) + self.alpha
+    return torch.where(context > 0, together / context, 0.0)
+
+
+@smoothing.mistake
+def alpha_above_only(self, keys):
+    """You smooth the numerator only. What is given to the unseen has to be taken from the seen: the context's count grows by αV."""
+    together = _look_up(self._grams, keys) + self.alpha
+    context = _look_up(self._contexts, keys // self.vocab_size)
+    return torch.where(context > 0, together / context, 0.0)
+
+
+@smoothing.mistake
+def no_alpha(self, keys):
+    """You do not use α: what was never seen stays impossible, and one such pair makes the loss of a whole text infinite."""
+    together, context = _look_up(self._grams, keys), _look_up(self._contexts, keys // self.vocab_size)
+    return torch.where(context > 0, together / context, 0.0)
+
+
+@smoothing.mistake
+def nan_for_the_unseen(self, keys):
+    """With α = 0 and a context that never occurred you compute 0/0 = nan, which spreads into every sum. The docstring promises 0 there."""
+    together = _look_up(self._grams, keys) + self.alpha
+    return together / (_look_up(self._contexts, keys // self.vocab_size) + self.alpha * self.vocab_size)
+
+
+@smoothing.mistake
+def divided_by_all(self, keys):
+    """You divide by the number of all runs: that is P(context w), how often the two stand together. Wanted is P(w | context): divide by the count of this context."""
+    together = _look_up(self._grams, keys) + self.alpha
+    return together / (self._grams[1].sum() + self.alpha * self.vocab_size)
+
+
+@smoothing.mistake
+def last_token_for_context(self, keys):
+    """You take keys % V, the last token, for the context. It is the one that is predicted; what stands before it is keys // V."""
+    together = _look_up(self._grams, keys) + self.alpha
+    context = _look_up(self._contexts, keys % self.vocab_size) + self.alpha * self.vocab_size
+    return torch.where(context > 0, together / context, 0.0)
+
+
+@smoothing.mistake
+def seen_ones_for_v(self, keys):
+    """You multiply α by the number of different runs that were seen. Every token of the vocabulary gets an α after every context, seen or not: it is αV."""
+    together = _look_up(self._grams, keys) + self.alpha
+    context = _look_up(self._contexts, keys // self.vocab_size) + self.alpha * self.n_grams
+    return torch.where(context > 0, together / context, 0.0)
+
+
+# ---------------------------------------------------------------- 1.5
+
+choices = Exercise(
+    id="1.5",
+    target="minitransformer.bigram:perplexity",
+    title="A number of choices",
+    minutes=5,
+    difficulty=1,
+    purpose="A loss in nats is hard to picture. Perplexity turns it into a number of choices: a model in doubt among k equally "
+    "likely tokens has loss ln k, and perplexity k. A model that held something for impossible has infinitely many.",
+    hints=(
+        "ln k has to become k again. Which function undoes the natural logarithm? And what does it do with very large numbers?",
+        "math.exp(loss). From about 710 on the result is larger than any float, and math.exp raises OverflowError where "
+        "infinity is the sensible answer.",
+        "return math.exp(loss) if loss < 700 else math.inf",
+    ),
+    oracle=lambda loss: torch.tensor(loss, dtype=torch.double).exp().item(),
+)
+
+
+@choices.case
+def no_doubt():
+    """Loss 0: no doubt at all."""
+    return 0.0
+
+
+@choices.case
+def two_choices():
+    """Loss ln 2."""
+    return math.log(2)
+
+
+@choices.case
+def a_vocabulary():
+    """Loss ln 2048."""
+    return math.log(2048)
+
+
+@choices.case
+def beyond_floats():
+    """Loss 1000: more than a float can hold."""
+    return 1000.0
+
+
+@choices.case
+def impossible():
+    """An infinite loss."""
+    return math.inf
+
+
+@choices.mistake
+def to_base_two(loss):
+    """You raise 2 to the power. That belongs to a loss in bits; ours is in nats, by the natural logarithm, and is undone by e."""
+    return 2**loss if loss < 700 else math.inf
+
+
+@choices.mistake
+def of_minus_the_loss(loss):
+    """You take exp(−loss). That is the (geometric) mean probability of a token, 1/k; the number of choices is its inverse."""
+    return math.exp(-loss)
+
+
+@choices.mistake
+def turned_into_bits_first(loss):
+    """You divide by ln 2 first. Either stay in nats and take e, or turn into bits and take 2; the two mixed give neither."""
+    return math.exp(loss / math.log(2)) if loss < 400 else math.inf
+
+
+@choices.mistake
+def one_step_of_the_series(loss):
+    """You compute 1 + loss, which is near exp(loss) for tiny losses only."""
+    return 1 + loss
+
+
+@choices.mistake
+def overflows(loss):
+    """math.exp raises OverflowError from about 710 on, and a training that goes wrong gets there. The answer then is math.inf."""
+    return math.exp(loss)
+
+
+@choices.mistake
+def a_large_number_for_infinity(loss):
+    """You return a large number where the perplexity is infinite. Such numbers end up in tables and averages; math.inf says what it is."""
+    return math.exp(min(loss, 700.0))

@@ -1,0 +1,694 @@
+"""Exercises of lesson 4: three fates of a chosen word, pairs, the head over the words, and the losses."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from minitransformer.bert import Bert, BertConfig, MaskedWordHead
+from minitransformer.objectives import _masked_words, cross_entropy_sum
+from minitransformer.tokenizer import default_tokenizer
+from minitransformer.training import IGNORE
+from minitransformer.workbook import Exercise, tidy
+
+
+def lively(model, frozen=True):
+    """A model all of whose numbers are random, those of the norms too, so that no two of its parts are alike."""
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.7)
+    return model.eval().requires_grad_(not frozen)
+
+
+# ---------------------------------------------------------------- 4.1
+
+fates = Exercise(
+    id="4.1",
+    target="minitransformer.objectives:mask_tokens",
+    title="Three fates",
+    minutes=20,
+    difficulty=2,
+    purpose="Which words are to be guessed is decided: `chosen` (B, T) says so. Now 80 of 100 of them become [MASK], 10 another "
+    "word, 10 stay; and the labels keep what stood there. A model that saw [MASK] only would have nothing to say about texts "
+    "without one.",
+    hints=(
+        "Two tensors: labels, which are the ids where chosen and IGNORE elsewhere, and corrupted, what the model gets to read. "
+        "torch.where(condition, a, b) makes both, without a loop and without touching ids.",
+        "One draw decides the fate of each place: below 0.8 it becomes [MASK], from 0.8 to 0.9 another word, above that nothing "
+        "happens. Which word it is needs a draw of its own: words holds the ids that may be put in, draw() is from 0 to 1.",
+        "labels = torch.where(chosen, ids, IGNORE); fate = draw(); corrupted = torch.where(chosen & (fate < 0.8), mask_id, ids); "
+        "random_words = words[(draw() * len(words)).long()]; corrupted = torch.where(chosen & (fate >= 0.8) & (fate < 0.9), "
+        "random_words, corrupted).",
+    ),
+)
+
+
+def seeded(seed=0):
+    """A generator of its own."""
+    return torch.Generator().manual_seed(seed)
+
+
+def share_of(mask):
+    """How much of a boolean tensor is True."""
+    return round(mask.double().mean().item(), 3)
+
+
+@fates.scene
+def labels_of_a_row(mask_tokens):
+    """One row, four words of which are chosen; 0, 1 and 2 are special, 2 is [MASK]."""
+    ids = torch.tensor([[0, 5, 6, 7, 8, 9, 3, 4, 1]])
+    _, labels = mask_tokens(ids, 2, [0, 1, 2], 10, share=0.6, generator=seeded(37))
+    return {"labels": labels[0].tolist(), "of the type": str(labels.dtype)}
+
+
+@fates.scene
+def the_rest_is_left_alone(mask_tokens):
+    """Where nothing is to be guessed, the text is as it was; and the tensor that was given is, everywhere."""
+    ids = torch.arange(3, 403).view(4, 100)
+    corrupted, labels = mask_tokens(ids, 2, [0, 1, 2], 500, share=0.5, generator=seeded())
+    return {
+        "changed without being asked for": int(((corrupted != ids) & (labels == IGNORE)).sum()),
+        "the ids that were given are unchanged": torch.equal(ids, torch.arange(3, 403).view(4, 100)),
+    }
+
+
+@fates.scene(tolerance=0.02)
+def how_many_of_each(mask_tokens):
+    """The shares of the three fates among 24,000 chosen words."""
+    ids = torch.randint(3, 1000, (40, 600))
+    corrupted, _ = mask_tokens(ids, 2, [0, 1, 2], 1000, share=1.0, generator=seeded())
+    return {
+        "[MASK]": share_of(corrupted == 2),
+        "another word": share_of((corrupted != 2) & (corrupted != ids)),
+        "as it was": share_of(corrupted == ids),
+    }
+
+
+@fates.scene(tolerance=0.02)
+def all_three_count(mask_tokens):
+    """Of each fate, the share that is in the loss."""
+    ids = torch.randint(3, 1000, (40, 300))
+    corrupted, labels = mask_tokens(ids, 2, [0, 1, 2], 1000, share=1.0, generator=seeded())
+    asked = labels == ids  # (B, T)
+    return {
+        "[MASK]": share_of(asked[corrupted == 2]),
+        "another word": share_of(asked[(corrupted != 2) & (corrupted != ids)]),
+        "as it was": share_of(asked[corrupted == ids]),
+    }
+
+
+@fates.scene
+def which_are_put_in(mask_tokens):
+    """A text of 7s only: which other words appear in it, of a vocabulary of 12, of which 0, 1, 2 and 11 are special?"""
+    ids = torch.full((30, 200), 7)
+    corrupted, _ = mask_tokens(ids, 2, [0, 1, 2, 11], 12, share=1.0, generator=seeded())
+    return {"put in": sorted(set(corrupted.unique().tolist()) - {2, 7})}
+
+
+@fates.scene
+def the_same_again(mask_tokens):
+    """The same generator, the same masks."""
+    ids = torch.arange(3, 203).view(2, 100)
+    first, again = (mask_tokens(ids, 2, [0, 1, 2], 300, share=0.5, generator=seeded(3))[0] for _ in range(2))
+    return {"twice the same": torch.equal(first, again)}
+
+
+LABELS = "labels = torch.where(chosen, ids, IGNORE)  # (B, T)\n    fate = draw()"
+HIDDEN = "corrupted = torch.where(chosen & (fate < 0.8), mask_id, ids)"
+OTHERS = "corrupted = torch.where(chosen & (fate >= 0.8) & (fate < 0.9), random_words, corrupted)"
+DRAWN = "random_words = words[(draw() * len(words)).long().clamp(max=len(words) - 1)]"
+fates.slip(
+    "only [MASK] in the loss",
+    "Your labels ask for the [MASK]s alone. Then the model may copy every word in plain sight without a thought; the changed "
+    "and the kept ones are there to be guessed as well.",
+    (LABELS, "fate = draw()\n    labels = torch.where(chosen & (fate < 0.8), ids, IGNORE)"),
+)
+fates.slip(
+    "kept ones not in the loss",
+    "Your labels leave out the chosen words that stay as they are. They are the reason why a model cannot trust a word that it sees.",
+    (LABELS, "fate = draw()\n    labels = torch.where(chosen & (fate < 0.9), ids, IGNORE)"),
+)
+fates.slip(
+    "loss on every word",
+    "Your labels ask for every word. The 85 % that stand there unhidden are answered by copying, and drown the others: IGNORE where not chosen.",
+    (LABELS, "labels = ids.clone()\n    fate = draw()"),
+)
+fates.slip(
+    "0 where nothing is asked",
+    "Your labels are 0 where nothing is asked. 0 is a token; the loss would ask for it everywhere. IGNORE says that there is no question.",
+    (LABELS, "labels = torch.where(chosen, ids, 0)\n    fate = draw()"),
+)
+fates.slip(
+    "always [MASK]",
+    "Every chosen word becomes [MASK]. No text outside of training has one, so the model would have learned nothing about words that stand there.",
+    (HIDDEN, "corrupted = torch.where(chosen, mask_id, ids)"), (OTHERS, "pass"),
+)  # fmt: skip
+fates.slip(
+    "words that were not chosen",
+    "Your fates fall on all words, chosen or not: 80 % of the whole text become [MASK]. Every condition begins with chosen &.",
+    (HIDDEN, "corrupted = torch.where(fate < 0.8, mask_id, ids)"),
+    (OTHERS, "corrupted = torch.where((fate >= 0.8) & (fate < 0.9), random_words, corrupted)"),
+)
+fates.slip(
+    "nothing stays",
+    "Of your chosen words, 20 % become another one, and none stays as it is. From 0.8 to 0.9 another word, from 0.9 on nothing happens.",
+    (OTHERS, "corrupted = torch.where(chosen & (fate >= 0.8), random_words, corrupted)"),
+)
+fates.slip(
+    "nothing is exchanged",
+    "None of your chosen words becomes another one: what does not become [MASK] stays. The model may then trust every word that it sees.",
+    (OTHERS, "pass"),
+)
+fates.slip(
+    "two draws for one fate",
+    "You draw once for [MASK] and once more for another word, so that a second draw undoes the first: 72 % [MASK], 18 % kept. One draw decides among all three.",
+    (OTHERS, "corrupted = torch.where(chosen & (draw() < 0.1), random_words, corrupted)"),
+)
+fates.slip(
+    "word drawn by its fate",
+    "The number that decided the fate also picks the word. It lies between 0.8 and 0.9, so that only a tenth of the vocabulary ever appears; the word needs a draw of its own.",
+    (DRAWN, "random_words = words[(fate * len(words)).long()]"),
+)
+fates.slip(
+    "special tokens put in",
+    "You draw from all V ids, so that [CLS], [SEP] or padding turn up in the middle of a text. words holds those that may be put in.",
+    (DRAWN, "random_words = (draw() * vocab_size).long()"),
+)
+fates.slip(
+    "own generator not used",
+    "You draw with torch.rand, which knows nothing of the generator: the same batch would be masked differently each time, and a resumed training would be another. draw() uses it.",
+    ("fate = draw()", "fate = torch.rand(ids.shape)"),
+)
+fates.slip(
+    "the text itself is changed",
+    "You write into ids. Whoever gave it loses the text; and labels taken afterwards are [MASK]s. torch.where makes new tensors.",
+    (HIDDEN, "ids[chosen & (fate < 0.8)] = mask_id\n    corrupted = ids"),
+)
+fates.slip(
+    "labels of the hidden text",
+    "You take the labels after hiding: the answer to most questions is then [MASK]. The labels are what stood there before.",
+    (LABELS, "fate = draw()"), (OTHERS, OTHERS + "\n    labels = torch.where(chosen, corrupted, IGNORE)"),
+)  # fmt: skip
+
+# ---------------------------------------------------------------- 4.2
+
+
+def pair_by_spelling(tokenizer, a, b=None):
+    """The row written out as text, whose special tokens the tokenizer may read as such."""
+    text = f"[CLS] {a}[SEP]" + (f" {b}[SEP]" if b is not None else "")
+    ids, types, kind = tokenizer.encode(text, allow_special=True), [], 0
+    for i in ids:
+        types.append(kind)
+        if i == tokenizer.sep_id:
+            kind = 1
+    return ids, types
+
+
+pair = Exercise(
+    id="4.2",
+    target="minitransformer.batches.pairs:encode_pair",
+    title="Two sentences, one row",
+    minutes=10,
+    difficulty=1,
+    purpose="BERT reads two sentences as one row and judges whether the second follows the first. [CLS] is the place where the "
+    "judgement is read off, [SEP] ends a sentence, and the token types tell which sentence a token belongs to.",
+    hints=(
+        "Make two lists of ids: the first with [CLS] in front and [SEP] at the end, the second with [SEP] at the end, or "
+        "nothing if there is no B. The types follow from their lengths.",
+        "tokenizer.cls_id and tokenizer.sep_id are the ids. Each sentence is encoded with a space before it. The first [SEP] "
+        "still belongs to A.",
+        'first = [tokenizer.cls_id, *tokenizer.encode(" " + a), tokenizer.sep_id]; second = [] if b is None else '
+        '[*tokenizer.encode(" " + b), tokenizer.sep_id]; return first + second, [0] * len(first) + [1] * len(second).',
+    ),
+    oracle=pair_by_spelling,
+)
+
+
+@pair.case
+def a_word_alone():
+    """One sentence of one word."""
+    return default_tokenizer(), "Rain."
+
+
+@pair.case
+def two_words():
+    """Two sentences of different length."""
+    return default_tokenizer(), "Rain.", "It was cold."
+
+
+@pair.case
+def nothing_second():
+    """A second sentence that is empty is still a sentence."""
+    return default_tokenizer(), "Rain.", ""
+
+
+@pair.case
+def two_sentences():
+    """Two longer sentences."""
+    return default_tokenizer(), "Yesterday it was rainy in Bosewick.", "So they went to the lake."
+
+
+def wrong_pair(cls=True, space=" ", sep=True, last=True, types=None, without=()):
+    """The function as a learner would write it, with one thing in it replaced."""
+
+    def encode_pair(tokenizer, a, b=None):
+        first = [tokenizer.cls_id] * cls + tokenizer.encode(space + a) + [tokenizer.sep_id] * sep
+        second = list(without) if b is None else tokenizer.encode(space + b) + [tokenizer.sep_id] * last
+        return first + second, types(first, second) if types else [0] * len(first) + [1] * len(second)
+
+    return encode_pair
+
+
+@pair.mistake
+def no_cls(tokenizer, a, b=None):
+    """Your row does not begin with [CLS]. The pooler reads the vector at place 0, which would then be that of the first word."""
+    return wrong_pair(cls=False)(tokenizer, a, b)
+
+
+@pair.mistake
+def no_space(tokenizer, a, b=None):
+    """You encode the sentences without a space before them. "Rain" and " Rain" are different tokens, and the second is the one that the model knows from running text."""
+    return wrong_pair(space="")(tokenizer, a, b)
+
+
+@pair.mistake
+def no_sep_between(tokenizer, a, b=None):
+    """There is no [SEP] behind A. It ends every sentence; without it only the types tell where A stops."""
+    return wrong_pair(sep=False)(tokenizer, a, b)
+
+
+@pair.mistake
+def no_sep_at_the_end(tokenizer, a, b=None):
+    """There is no [SEP] behind B. It ends each of the two, it does not only stand between them."""
+    return wrong_pair(last=False)(tokenizer, a, b)
+
+
+@pair.mistake
+def sep_counted_to_b(tokenizer, a, b=None):
+    """Your first [SEP] has type 1. It ends A and belongs to it: type 0 up to the first [SEP], and 1 after it."""
+    return wrong_pair(types=lambda first, second: [0] * (len(first) - 1) + [1] * (len(second) + 1))(tokenizer, a, b)
+
+
+@pair.mistake
+def one_type_for_all(tokenizer, a, b=None):
+    """All of your types are 0, so that the model cannot tell which sentence a word belongs to. B has type 1."""
+    return wrong_pair(types=lambda first, second: [0] * len(first + second))(tokenizer, a, b)
+
+
+@pair.mistake
+def types_from_one(tokenizer, a, b=None):
+    """Your types are 1 and 2. They are rows of a table of two: 0 and 1."""
+    return wrong_pair(types=lambda first, second: [1] * len(first) + [2] * len(second))(tokenizer, a, b)
+
+
+@pair.mistake
+def empty_for_none(tokenizer, a, b=None):
+    """Without B you still put a second [SEP]. A text alone is [CLS] A [SEP]; that is how a classifier is asked later."""
+    return wrong_pair(without=[tokenizer.sep_id])(tokenizer, a, b)
+
+
+@pair.mistake
+def empty_taken_for_none(tokenizer, a, b=None):
+    """You ask `if b`, which an empty sentence fails like None. It is `b is None` that says that there is no second sentence."""
+    return wrong_pair()(tokenizer, a, b or None)
+
+
+@pair.mistake
+def spelled_as_text(tokenizer, a, b=None):
+    """You write "[CLS]" and "[SEP]" into the text. There they are ordinary characters, so that nobody can slip them in; their ids are tokenizer.cls_id and tokenizer.sep_id."""
+    first = tokenizer.encode(f"[CLS] {a}[SEP]")
+    second = [] if b is None else tokenizer.encode(f" {b}[SEP]")
+    return first + second, [0] * len(first) + [1] * len(second)
+
+
+# ---------------------------------------------------------------- 4.3
+
+
+def head_by_loop(head, x, embedding):
+    """One number after the other: dense, gelu by its definition, the norm, the product with each word."""
+    logits = torch.zeros(*x.shape[:-1], embedding.size(0))
+    for at in torch.cartesian_prod(*map(torch.arange, x.shape[:-1]), torch.arange(1)).tolist():
+        vector = x[tuple(at[:-1])].tolist()
+        dense = [
+            sum(w * n for w, n in zip(row, vector, strict=True)) + b
+            for row, b in zip(head.dense.weight.tolist(), head.dense.bias.tolist(), strict=True)
+        ]
+        bent = [z * 0.5 * (1 + math.erf(z / math.sqrt(2))) for z in dense]
+        mean = sum(bent) / len(bent)
+        spread = math.sqrt(sum((z - mean) ** 2 for z in bent) / len(bent) + head.norm.eps)
+        scale, shift = head.norm.weight.tolist(), head.norm.bias.tolist()
+        normed = [(z - mean) / spread * s + t for z, s, t in zip(bent, scale, shift, strict=True)]
+        for word, row in enumerate(embedding.tolist()):
+            logits[(*at[:-1], word)] = sum(w * n for w, n in zip(row, normed, strict=True)) + head.bias[word].item()
+    return logits
+
+
+head = Exercise(
+    id="4.3",
+    target="minitransformer.bert:MaskedWordHead.forward",
+    title="A score for each word",
+    minutes=10,
+    difficulty=2,
+    purpose="What stood behind the [MASK]? The head turns the position's vector into a score for each word of the vocabulary: a "
+    "layer of its own, then the product with the token table, so that a word is said by the vector by which it is read.",
+    hints=(
+        "Four steps: self.dense, gelu, self.norm, and the product with the embedding, to which the bias of each word is added.",
+        "The exact gelu, F.gelu(x), as everywhere in BERT; the norm comes after it. F.linear(x, W, b) is x Wᵀ + b: its W has "
+        "one row for each output, and the embedding has one for each word.",
+        "F.linear(self.norm(F.gelu(self.dense(x))), embedding, self.bias)",
+    ),
+    oracle=head_by_loop,
+)
+
+
+def a_head():
+    """For five words and vectors of three numbers."""
+    return lively(MaskedWordHead(5, 3))
+
+
+@head.case
+def one_position():
+    """One position, five words."""
+    return a_head(), tidy(1, 3), tidy(5, 3)
+
+
+@head.case
+def four_positions():
+    """Four positions."""
+    return a_head(), tidy(4, 3), tidy(5, 3)
+
+
+@head.case
+def whole_texts():
+    """Two texts of four positions."""
+    return a_head(), tidy(2, 4, 3), tidy(5, 3)
+
+
+@head.case(gradients=True, oracle=None)
+def both_learn():
+    """The gradients of the vectors and of the embedding."""
+    return a_head(), tidy(2, 3), tidy(5, 3)
+
+
+@head.mistake
+def bias_forgotten(self, x, embedding):
+    """You leave out the bias. It knows how frequent each word is, so that the vectors need not say so."""
+    return F.linear(self.norm(F.gelu(self.dense(x))), embedding)
+
+
+@head.mistake
+def no_gelu(self, x, embedding):
+    """There is no gelu between dense and norm. A linear map before a linear map is only one linear map; what bends is the gelu."""
+    return F.linear(self.norm(self.dense(x)), embedding, self.bias)
+
+
+@head.mistake
+def norm_before_gelu(self, x, embedding):
+    """You normalise before the gelu. In BERT's head it is dense, gelu, norm; published weights fit that order only."""
+    return F.linear(F.gelu(self.norm(self.dense(x))), embedding, self.bias)
+
+
+@head.mistake
+def no_norm(self, x, embedding):
+    """You leave out the norm, so that long vectors give large scores whatever they say."""
+    return F.linear(F.gelu(self.dense(x)), embedding, self.bias)
+
+
+@head.mistake
+def dense_left_out(self, x, embedding):
+    """You leave out the dense layer. What a vector says of its token and what stands behind a [MASK] are not the same; the layer translates."""
+    return F.linear(self.norm(F.gelu(x)), embedding, self.bias)
+
+
+@head.mistake
+def gpt_gelu(self, x, embedding):
+    """You use the tanh form of gelu, which is GPT-2's. BERT has the exact one; they differ by up to 0.0005, enough to spoil published weights a little."""
+    return F.linear(self.norm(F.gelu(self.dense(x), approximate="tanh")), embedding, self.bias)
+
+
+@head.mistake
+def relu_for_gelu(self, x, embedding):
+    """You use relu. BERT's activation is gelu, here as in its layers."""
+    return F.linear(self.norm(F.relu(self.dense(x))), embedding, self.bias)
+
+
+@head.mistake
+def softmaxed(self, x, embedding):
+    """You return probabilities. The loss wants scores and makes log softmax of them itself, which does not overflow."""
+    return F.linear(self.norm(F.gelu(self.dense(x))), embedding, self.bias).softmax(-1)
+
+
+@head.mistake
+def embedding_detached(self, x, embedding):
+    """The embedding enters without its gradient. The table is shared: it learns from being said as well as from being read."""
+    return F.linear(self.norm(F.gelu(self.dense(x))), embedding.detach(), self.bias)
+
+
+# ---------------------------------------------------------------- 4.4
+
+
+def a_bert():
+    """One layer, eleven words, vectors of four numbers."""
+    return lively(Bert(BertConfig(vocab_size=11, n_positions=8, n_layer=1, n_head=2, d_model=4, d_ff=6)))
+
+
+def words_by_torch(model, hidden, batch):
+    """All positions' scores, and PyTorch's own ignore_index."""
+    logits, labels = model.mlm_logits(hidden).flatten(0, 1), batch["labels"].flatten()
+    total = F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="sum")
+    return total, sum(label != IGNORE for label in labels.tolist())
+
+
+words = Exercise(
+    id="4.4",
+    target="minitransformer.objectives:_masked_words",
+    title="The loss on masked words",
+    minutes=15,
+    difficulty=2,
+    purpose="L_MLM is lesson 1's cross-entropy over the chosen positions only. As every loss of the course it comes as a sum and a "
+    "count, for sums of several batches can be added up, and means cannot.",
+    hints=(
+        "Where is something asked? labels != IGNORE, a boolean (B, T). Only there are scores needed, and only those labels.",
+        "model.mlm_logits(hidden, at) gives the scores at these places, in reading order; labels[at] gives the labels in the same "
+        "order. cross_entropy_sum makes both results of them. A question at padding has no answer: look for one first.",
+        "at = batch[\"labels\"] != IGNORE; if there is a keep and (at & ~keep).any(): raise UserError(…); return "
+        "cross_entropy_sum(model.mlm_logits(hidden, at), batch[\"labels\"][at]).",
+    ),
+    oracle=words_by_torch,
+)
+
+NO = IGNORE
+
+
+@words.case
+def one_question():
+    """Two tokens, of which the second is asked for."""
+    return a_bert(), tidy(1, 2, 4), {"labels": torch.tensor([[NO, 7]])}
+
+
+@words.case
+def three_questions():
+    """Two texts, three questions."""
+    return a_bert(), tidy(2, 3, 4), {"labels": torch.tensor([[NO, 7, NO], [3, NO, 5]])}
+
+
+@words.case
+def beside_padding():
+    """The second text ends in padding."""
+    keep = torch.tensor([[True, True, True], [True, True, False]])
+    return a_bert(), tidy(2, 3, 4), {"labels": torch.tensor([[NO, 7, 1], [3, NO, NO]]), "keep": keep}
+
+
+@words.case(gradients=True)
+def hidden_learns():
+    """The gradient of what was read."""
+    return a_bert(), tidy(1, 4, 4), {"labels": torch.tensor([[NO, 7, 2, NO]])}
+
+
+@words.case
+def asked_at_padding():
+    """A label at padding is refused."""
+    keep = torch.tensor([[True, True, False]])
+    return a_bert(), tidy(1, 3, 4), {"labels": torch.tensor([[NO, 7, 4]]), "keep": keep}
+
+
+@words.case
+def no_such_word():
+    """A label outside the vocabulary is refused."""
+    return a_bert(), tidy(1, 2, 4), {"labels": torch.tensor([[NO, 11]])}
+
+
+RETURNED = "return cross_entropy_sum(model.mlm_logits(hidden, at), labels[at])"
+words.slip(
+    "mean in place of sum",
+    "You return the mean. The loop adds up the losses of several batches and divides by all their labels; of means that would give a batch with few questions too much weight.",
+    (RETURNED, "total, count = cross_entropy_sum(model.mlm_logits(hidden, at), labels[at])\n    return total / count, count"),
+)
+words.slip(
+    "all positions counted",
+    "Your count is that of all positions. Only the chosen ones have a loss: 15 %, so that your mean would be about a seventh of L_MLM.",
+    (RETURNED, "return cross_entropy_sum(model.mlm_logits(hidden, at), labels[at])[0], labels.numel()"),
+)
+words.slip(
+    "loss at every position",
+    "You ask at every position, and take token 0 for the answer where nothing is asked. IGNORE means: no question here.",
+    (RETURNED, "return cross_entropy_sum(model.mlm_logits(hidden).flatten(0, 1), labels.clamp(min=0).flatten())"),
+)
+words.slip(
+    "labels not picked out",
+    "You pick out the scores and not the labels: at has to go into both, so that each score meets its own label.",
+    (RETURNED, "return cross_entropy_sum(model.mlm_logits(hidden, at), labels.flatten())"),
+)
+words.slip(
+    "what is asked turned round",
+    "You pick the positions where nothing is asked: at is labels != IGNORE.",
+    ("at = labels != IGNORE", "at = labels == IGNORE"),
+)
+words.slip(
+    "padding not looked at",
+    "You do not look whether a question stands at padding. Its vector means nothing, and neither would the answer: such a batch is put together wrongly, and has to be refused.",
+    ("if keep is not None and (outside := at & ~keep).any():", "if (outside := at & False).any():"),
+)
+words.slip(
+    "gradient cut",
+    "Your loss is detached from the model (item, detach, no_grad), so that nothing can be learned from it.",
+    ("model.mlm_logits(hidden, at)", "model.mlm_logits(hidden.detach(), at)"),
+)
+words.slip(
+    "no refusal of a strange label",
+    "A label outside the vocabulary reaches PyTorch, whose message speaks of targets and bounds (and on a GPU ends the process). cross_entropy_sum says which label it is.",
+    (RETURNED, 'return F.cross_entropy(model.mlm_logits(hidden, at), labels[at], reduction="sum"), int(at.sum())'),
+)
+
+# ---------------------------------------------------------------- 4.5
+
+
+def both_by_torch(model, batch):
+    """Two means by PyTorch's own function, from the scores at all positions."""
+    hidden = model(batch["ids"], batch.get("keep"), batch["types"])
+    labels = batch["labels"].flatten()
+    first = F.cross_entropy(model.mlm_logits(hidden).flatten(0, 1), labels, ignore_index=IGNORE)
+    n = sum(label != IGNORE for label in labels.tolist())
+    return n * (first + F.cross_entropy(model.nsp_logits(hidden), batch["next_label"])), n
+
+
+both = Exercise(
+    id="4.5",
+    target="minitransformer.objectives:bert_loss",
+    title="Two losses at once",
+    minutes=15,
+    difficulty=2,
+    purpose="BERT learns from both exercises in one step: masked words and pairs, the sum of the two means. The loop divides what a "
+    "loss gives by its count, so this sum has to come multiplied by the count of the words.",
+    hints=(
+        "Read the text once (_read), then make both losses of the same vectors: _masked_words, and cross_entropy_sum of the "
+        "scores for the pairs with next_label. Each gives a sum and a count.",
+        "Wanted after division by n_words: words / n_words + order / n_order. So what has to be returned before it?",
+        "hidden = _read(model, batch); words, n_words = _masked_words(model, hidden, batch); order, n_order = "
+        'cross_entropy_sum(model.nsp_logits(hidden), batch["next_label"]); return words + n_words * order / n_order, n_words.',
+    ),
+    oracle=both_by_torch,
+)
+
+
+def pairs_of(labels, next_label, keep=None):
+    """A batch of rows of four: ids, types, and what is asked."""
+    labels = torch.tensor(labels)  # (B, T)
+    batch = {
+        "ids": torch.arange(labels.numel()).view(labels.shape) % 11,
+        "types": torch.tensor([[0, 0, 1, 1]]).expand(labels.shape).clone(),
+        "labels": labels,
+        "next_label": torch.tensor(next_label),
+    }
+    return batch | ({} if keep is None else {"keep": torch.tensor(keep)})
+
+
+@both.case
+def one_pair():
+    """One pair, three words to guess."""
+    return a_bert(), pairs_of([[5, NO, 7, 2]], [1])
+
+
+@both.case
+def two_pairs():
+    """Two pairs, three words to guess."""
+    return a_bert(), pairs_of([[NO, 5, NO, 7], [NO, NO, 2, NO]], [0, 1])
+
+
+@both.case
+def three_with_padding():
+    """Three pairs, of which one ends in padding; two words to guess."""
+    keep = [[True] * 4, [True, True, True, False], [True] * 4]
+    return a_bert(), pairs_of([[NO, 5, NO, NO], [NO] * 4, [NO, NO, 2, NO]], [0, 0, 1], keep)
+
+
+@both.case
+def no_such_class():
+    """A next_label other than 0 and 1 is refused."""
+    return a_bert(), pairs_of([[NO, 5, NO, 7]], [2])
+
+
+@both.scene
+def its_gradient(bert_loss):
+    """The gradients that reach the two heads, by the length of each."""
+    model = a_bert().requires_grad_()
+    total, count = bert_loss(model, pairs_of([[NO, 5, NO, 7], [3, NO, 2, NO]], [0, 1]))
+    (total / count).backward()
+    return {"words": model.mlm.bias.grad.norm(), "pairs": model.nsp.bias.grad.norm(), "layers": model.pooler.weight.grad.norm()}
+
+
+SUM = "return words + n_words * order / n_order, n_words"
+both.slip(
+    "sums added",
+    "You add the two sums. After division by n_words the pairs weigh n_order / n_words, the less the more words are asked for; BERT adds the means.",
+    (SUM, "return words + order, n_words"),
+)
+both.slip(
+    "counts added",
+    "You add sums and counts. That is the mean over all questions of both kinds, in which the many words drown the few pairs; BERT adds two means.",
+    (SUM, "return words + order, n_words + n_order"),
+)
+both.slip(
+    "mean not multiplied",
+    "You add the pairs' mean to the words' sum. The loop divides all of it by n_words, and hardly anything is left of the pairs.",
+    (SUM, "return words + order / n_order, n_words"),
+)
+both.slip(
+    "means returned",
+    "You return the sum of the means itself. The loop divides by the count once more; what it wants is n_words times that.",
+    (SUM, "return words / n_words + order / n_order, n_words"),
+)
+both.slip(
+    "half of each",
+    "You take the mean of the two means. BERT adds them.",
+    (SUM, "return (words + n_words * order / n_order) / 2, n_words"),
+)
+both.slip(
+    "counted by pairs",
+    "You return the count of the pairs with a sum that is meant for the words'. Sum and count belong together: n_words both times.",
+    (SUM, "return words + n_words * order / n_order, n_order"),
+)
+both.slip(
+    "pairs left out",
+    "Your loss is that of the words alone: nothing is learned about pairs.",
+    (SUM, "return words, n_words"),
+)
+both.slip(
+    "words left out",
+    "Your loss is that of the pairs alone: nothing is learned about words.",
+    (SUM, "return n_words * order / n_order, n_words"),
+)
+both.slip(
+    "pairs judged without gradient",
+    "The pairs' loss enters as a number (item, detach): its value is right, and nothing is learned from it.",
+    (SUM, "return words + n_words * order.detach() / n_order, n_words"),
+)
+
+
+@both.mistake
+def types_and_padding_not_read(model, batch):
+    """You give the model the ids alone. Without types it cannot tell A from B, without keep it reads the padding: _read passes on what the batch has."""
+    hidden = model(batch["ids"])  # (B, T, C)
+    words, n_words = _masked_words(model, hidden, batch)
+    order, n_order = cross_entropy_sum(model.nsp_logits(hidden), batch["next_label"])
+    return words + n_words * order / n_order, n_words

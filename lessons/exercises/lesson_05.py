@@ -1,0 +1,816 @@
+"""Exercises of lesson 5: padding, the last token, a head for classes, early stopping, F1, tuning all parameters."""
+
+import torch
+from torch import nn
+from torch.nn.utils.rnn import pad_sequence
+
+from minitransformer.attention import Prefix
+from minitransformer.bert import Bert, BertConfig
+from minitransformer.classifier import Classifier, last_token
+from minitransformer.errors import UserError
+from minitransformer.gpt import GPT, GPTConfig
+from minitransformer.layers import drop
+from minitransformer.metrics import _check_pairs
+from minitransformer.training import TrainConfig
+from minitransformer.tuning import TopLayers
+from minitransformer.workbook import Exercise, tidy
+
+# ---------------------------------------------------------------- 5.1
+
+
+def padded_by_torch(rows, pad_id):
+    """PyTorch's own padding, once of the ids and once of a row of ones each."""
+    ids = pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=pad_id)  # (B, T)
+    real = pad_sequence([torch.ones(len(row), dtype=torch.bool) for row in rows], batch_first=True)  # (B, T)
+    return ids, real
+
+
+pad = Exercise(
+    id="5.1",
+    target="minitransformer.batches:pad_right",
+    title="A rectangle of texts",
+    minutes=15,
+    difficulty=2,
+    purpose="A batch is a rectangle, and texts differ in length: the shorter rows are filled up on the right, and a mask says which "
+    "tokens are real. Everything that reads the batch afterwards relies on that mask.",
+    hints=(
+        "The width is the length of the longest row. What is real follows from the lengths alone, whatever the ids are: place t of a "
+        "row is real if t is less than the row's length.",
+        "Refuse first (no row; an empty row). Then lengths = torch.tensor of the rows' lengths, keep = torch.arange(longest) < a column "
+        "of lengths; ids start as torch.full(keep.shape, pad_id).",
+        "keep = torch.arange(int(lengths.max())) < lengths[:, None]; ids = torch.full(keep.shape, pad_id); ids[keep] = "
+        "torch.tensor([i for row in rows for i in row]), since a boolean index goes row by row. Return ids, keep.",
+    ),
+    oracle=padded_by_torch,
+)
+
+
+@pad.case
+def one_row():
+    """One row, nothing to pad."""
+    return [[5, 6]], 0
+
+
+@pad.case
+def two_rows():
+    """Two rows of 3 and 1 tokens."""
+    return [[5, 6, 7], [8]], 0
+
+
+@pad.case
+def another_padding_id():
+    """Three rows, and 9 is the padding."""
+    return [[5], [6, 7, 8, 1], [2, 3]], 9
+
+
+@pad.case
+def padding_id_in_a_text():
+    """The padding id is a word of the texts too (a GPT's end token serves as both)."""
+    return [[9, 5, 9], [9, 9], [4]], 9
+
+
+@pad.case
+def no_row():
+    """No row is refused."""
+    return [], 0
+
+
+@pad.case
+def an_empty_row():
+    """A row without a token is refused."""
+    return [[5, 6], []], 0
+
+
+def wrong_padding(left=False, keep_by_id=False, turned=False, longest=max, numbers=False, value=None, checked=True):
+    """The function as a learner would write it, with one thing in it replaced."""
+
+    def pad_right(rows, pad_id):
+        if checked and (not rows or not all(len(row) for row in rows)):
+            raise UserError("There is no row, or one without a token.")
+        T = longest(len(row) for row in rows) if rows else 0
+        filler = pad_id if value is None else value
+        cut = [list(row)[:T] for row in rows]
+        filled = [[filler] * (T - len(row)) + row if left else row + [filler] * (T - len(row)) for row in cut]
+        real = [[False] * (T - len(row)) + [True] * len(row) if left else [True] * len(row) + [False] * (T - len(row)) for row in cut]
+        ids, keep = torch.tensor(filled), torch.tensor(real, dtype=torch.bool)
+        if keep_by_id:
+            keep = ids != pad_id
+        if turned:
+            keep = ~keep
+        return ids, keep.long() if numbers else keep
+
+    return pad_right
+
+
+@pad.mistake
+def padded_on_the_left(rows, pad_id):
+    """Your padding stands on the left. That is right for generation, where all rows have to end together; here the rows begin together, and the shorter ones are filled up on the right."""
+    return wrong_padding(left=True)(rows, pad_id)
+
+
+@pad.mistake
+def mask_read_off_the_ids(rows, pad_id):
+    """Your mask asks which ids are the padding id. A text may hold that id itself (a GPT's end token often pads as well), and its words would vanish. What is real follows from the lengths."""
+    return wrong_padding(keep_by_id=True)(rows, pad_id)
+
+
+@pad.mistake
+def mask_turned_round(rows, pad_id):
+    """Your mask is True at the padding. Here True means real, keep; PyTorch's key_padding_mask has it the other way round."""
+    return wrong_padding(turned=True)(rows, pad_id)
+
+
+@pad.mistake
+def cut_to_the_shortest(rows, pad_id):
+    """You cut every row to the shortest one, and the verdict at a review's end is lost. The rectangle is as wide as the longest row."""
+    return wrong_padding(longest=min)(rows, pad_id)
+
+
+@pad.mistake
+def mask_of_numbers(rows, pad_id):
+    """Your mask holds the numbers 0 and 1. It is to be boolean: ~ of a number is not its opposite (~1 is -2), and a number used as an index picks row 0 and row 1."""
+    return wrong_padding(numbers=True)(rows, pad_id)
+
+
+@pad.mistake
+def always_padded_with_zero(rows, pad_id):
+    """You fill up with 0 whatever pad_id says. Which id means padding is the tokenizer's affair; 0 may be a word."""
+    return wrong_padding(value=0)(rows, pad_id)
+
+
+@pad.mistake
+def nothing_refused(rows, pad_id):
+    """You let an empty row through. All of it would be padding: softmax over no key at all, and a classifier that sums up nothing. Refuse it with a UserError that says which row it is."""
+    return wrong_padding(checked=False)(rows, pad_id)
+
+
+# ---------------------------------------------------------------- 5.2
+
+
+def last_by_loop(ids, keep=None):
+    """Walk back from the end of each row to the first real token."""
+    at = torch.zeros(ids.shape, dtype=torch.bool)
+    for b in range(ids.size(0)):
+        t = ids.size(1) - 1
+        while keep is not None and not keep[b, t]:
+            t -= 1
+        at[b, t] = True
+    return at
+
+
+last = Exercise(
+    id="5.2",
+    target="minitransformer.classifier:last_token",
+    title="The last real token",
+    minutes=10,
+    difficulty=2,
+    purpose="A GPT's head reads the vector of the text's last token, the only one that has read everything. In a padded batch that is "
+    "not the last column: this function marks, in each row, where the last real token stands.",
+    hints=(
+        "Without padding it is column T - 1 in every row. With padding, look for the last True of each row of keep; padding may stand on "
+        "either side, so counting the Trues is not enough.",
+        "Turned round with keep.flip(1), the last True is the first, and argmax of numbers gives the first place of the largest. How "
+        "many places from the end is that? At last, compare torch.arange(T) with a column of places.",
+        "last = T - 1 for each row, less keep.flip(1).int().argmax(dim=1) if there is a mask; "
+        "return torch.arange(T) == last[:, None].",
+    ),
+    oracle=last_by_loop,
+)
+
+YES, NO = True, False
+
+
+@last.case
+def no_padding():
+    """One row of three tokens, no mask."""
+    return torch.tensor([[5, 6, 7]])
+
+
+@last.case
+def padded_right():
+    """Two rows; the second has two places of padding at its end."""
+    return torch.tensor([[5, 6, 7, 8], [5, 6, 0, 0]]), torch.tensor([[YES, YES, YES, YES], [YES, YES, NO, NO]])
+
+
+@last.case
+def padded_left():
+    """Two rows that are padded on the left, as for generation."""
+    return torch.tensor([[0, 5, 6, 7], [0, 0, 0, 8]]), torch.tensor([[NO, YES, YES, YES], [NO, NO, NO, YES]])
+
+
+@last.case
+def padded_on_both_sides():
+    """Three rows, one of them with padding on both sides."""
+    keep = torch.tensor([[NO, YES, YES, YES, NO], [YES, NO, NO, NO, NO], [YES, YES, YES, YES, YES]])  # (B, T)
+    return torch.where(keep, 7, 0), keep
+
+
+@last.mistake
+def always_the_last_column(ids, keep=None):
+    """You take the last column of every row. In a shorter text that is padding: the class would be read off a vector that belongs to no word."""
+    at = torch.zeros(ids.shape, dtype=torch.bool)
+    at[:, -1] = True
+    return at
+
+
+@last.mistake
+def counted_real_tokens(ids, keep=None):
+    """You count the real tokens and take that many places from the left. That holds only where the padding is on the right; with padding before the text the last token stands further on."""
+    n = torch.full((ids.size(0),), ids.size(1)) if keep is None else keep.sum(dim=1)
+    return torch.arange(ids.size(1)) == n[:, None] - 1
+
+
+@last.mistake
+def one_too_far(ids, keep=None):
+    """You are one place too far: a row of n tokens ends at place n - 1. What you mark is the first padding, or nothing at all."""
+    last = torch.full((ids.size(0),), ids.size(1))  # (B)
+    if keep is not None:
+        last -= keep.flip(1).int().argmax(dim=1)
+    return torch.arange(ids.size(1)) == last[:, None]
+
+
+@last.mistake
+def first_token(ids, keep=None):
+    """You mark the first real token. That is where a BERT's [CLS] stands, which sees the whole text; a GPT's first position has seen nothing but itself."""
+    first = torch.zeros(ids.size(0), dtype=torch.long) if keep is None else keep.int().argmax(dim=1)
+    return torch.arange(ids.size(1)) == first[:, None]
+
+
+@last.mistake
+def everything_up_to_it(ids, keep=None):
+    """You mark everything up to the last token. One place a row is wanted, or the head gets more vectors than there are texts."""
+    last = torch.full((ids.size(0),), ids.size(1) - 1)
+    if keep is not None:
+        last -= keep.flip(1).int().argmax(dim=1)
+    return torch.arange(ids.size(1)) <= last[:, None]
+
+
+@last.mistake
+def places_in_numbers(ids, keep=None):
+    """You return the places as numbers, one a row. What is wanted is a boolean table (B, T), True at those places, for the model's `at`."""
+    last = torch.full((ids.size(0),), ids.size(1) - 1)
+    return last if keep is None else last - keep.flip(1).int().argmax(dim=1)
+
+
+# ---------------------------------------------------------------- 5.3
+
+
+def one_text_at_a_time(self, ids, keep=None, **inputs):
+    """Every text alone, without its padding: the token at its edge is the last column, or the first."""
+    rows = []
+    for b in range(ids.size(0)):
+        real = slice(None) if keep is None else keep[b]
+        own = {name: value[b][real][None] if name == "types" else value for name, value in inputs.items()}
+        text = ids[b][real][None]
+        if isinstance(self.base, Bert):
+            summary = torch.tanh(self.base.pooler(self.base(text, **own)[:, 0]))
+        else:
+            summary = self.base(text, hidden=True, **own)[:, -1]
+        rows.append(summary @ self.head.weight.T + self.head.bias)
+    return torch.cat(rows)
+
+
+head = Exercise(
+    id="5.3",
+    target="minitransformer.classifier:Classifier.forward",
+    title="A head for the classes",
+    minutes=20,
+    difficulty=3,
+    purpose="Fine-tuning puts a new head on a pre-trained base: a vector s sums up the text, and W s + b gives a score for each class. A "
+    "BERT sums up at [CLS], a GPT at its last token.",
+    hints=(
+        "Two ways to the summary (B, C), one end: self.head on the summary. Which base it is, isinstance(self.base, Bert) says. Both "
+        "bases need the padding mask.",
+        "BERT: its vectors self.base(ids, keep=…) through self.base.pooled(…). GPT: it gives vectors in the place of logits with "
+        "hidden=True, and only those of certain places with at=last_token(ids, keep). Between summary and head stands dropout.",
+        "self.base.pooled(self.base(ids, keep=keep, **inputs)) or self.base(ids, keep=keep, at=last_token(ids, keep), hidden=True, "
+        "**inputs); then self.head(drop(summary, self.base.config.dropout, self.training)).",
+    ),
+    oracle=one_text_at_a_time,
+    tolerance=1e-4,
+)
+
+
+def lively(model):
+    """A model with larger weights than fresh ones, so that what differs shows."""
+    with torch.no_grad():
+        for p in model.parameters():
+            p.normal_(std=0.5)
+    return model.eval()
+
+
+def on_bert(n_classes=2, dropout=0.0):
+    """A tiny BERT with a head on it."""
+    return lively(Classifier(Bert(BertConfig(20, 8, 1, 2, 4, 6, dropout, mlm=False, nsp=False)), n_classes))
+
+
+def on_gpt(n_classes=2, dropout=0.0):
+    """A tiny GPT with a head on it."""
+    return lively(Classifier(GPT(GPTConfig(20, 8, 1, 2, 4, 6, dropout)), n_classes))
+
+
+PADDED = torch.tensor([[YES, YES, YES, YES], [YES, YES, NO, NO]])  # (B, T)
+TEXTS = torch.tensor([[5, 6, 7, 8], [9, 4, 0, 0]])  # (B, T)
+
+
+@head.case
+def a_bert():
+    """One text of three tokens, a BERT, two classes."""
+    return on_bert(), torch.tensor([[5, 6, 7]])
+
+
+@head.case
+def a_gpt():
+    """One text of three tokens, a GPT, two classes."""
+    return on_gpt(), torch.tensor([[5, 6, 7]])
+
+
+@head.case
+def padded_for_a_bert():
+    """Two texts of which one is padded, a BERT, three classes."""
+    return on_bert(3), TEXTS.clone(), PADDED.clone()
+
+
+@head.case
+def padded_for_a_gpt():
+    """Two texts of which one is padded, a GPT, three classes."""
+    return on_gpt(3), TEXTS.clone(), PADDED.clone()
+
+
+@head.case
+def padded_left_for_a_gpt():
+    """A GPT, and padding on the left."""
+    return on_gpt(), TEXTS.flip(1), PADDED.flip(1)
+
+
+@head.case(oracle=None)
+def dropout_while_training():
+    """A GPT while it trains, with a dropout of one half."""
+    return on_gpt(dropout=0.5).train(), TEXTS.clone(), PADDED.clone()
+
+
+@head.scene
+def other_inputs(Classifier):
+    """What else the base takes: types for a BERT, a prefix for a GPT."""
+    bert, gpt = on_bert(), on_gpt()
+    prefix = [Prefix(tidy(1, 2, 3, 2), tidy(1, 2, 3, 2))]
+    ids = torch.tensor([[5, 6, 7]])
+    with torch.no_grad():
+        return {"with types": bert(ids, types=torch.tensor([[0, 1, 1]])), "with a prefix": gpt(ids, prefix=prefix)}
+
+
+@head.mistake
+def mask_forgotten(self, ids, keep=None, **inputs):
+    """The base never gets your mask, so padding is read as if it were text: a review's scores then depend on the reviews beside it in the batch. Hand keep on."""
+    if isinstance(self.base, Bert):
+        summary = self.base.pooled(self.base(ids, **inputs))
+    else:
+        summary = self.base(ids, at=last_token(ids, keep), hidden=True, **inputs)
+    return self.head(drop(summary, self.base.config.dropout, self.training))
+
+
+@head.mistake
+def last_column_of_a_gpt(self, ids, keep=None, **inputs):
+    """For a GPT you read the last column. In a shorter text that is padding; the last real token stands where last_token says."""
+    if isinstance(self.base, Bert):
+        summary = self.base.pooled(self.base(ids, keep=keep, **inputs))
+    else:
+        summary = self.base(ids, keep=keep, hidden=True, **inputs)[:, -1]
+    return self.head(drop(summary, self.base.config.dropout, self.training))
+
+
+@head.mistake
+def first_token_of_a_gpt(self, ids, keep=None, **inputs):
+    """You read a GPT at its first position, as if [CLS] stood there. That position has seen nothing of the text; the last one has seen all."""
+    hidden = self.base(ids, keep=keep, **inputs) if isinstance(self.base, Bert) else self.base(ids, keep=keep, hidden=True, **inputs)
+    summary = self.base.pooled(hidden) if isinstance(self.base, Bert) else hidden[:, 0]
+    return self.head(drop(summary, self.base.config.dropout, self.training))
+
+
+@head.mistake
+def without_the_pooler(self, ids, keep=None, **inputs):
+    """You take a BERT's vector at [CLS] as it is. Its summary is what the pooler makes of it, tanh(W h + b): self.base.pooled(…)."""
+    if isinstance(self.base, Bert):
+        summary = self.base(ids, keep=keep, **inputs)[:, 0]
+    else:
+        summary = self.base(ids, keep=keep, at=last_token(ids, keep), hidden=True, **inputs)
+    return self.head(drop(summary, self.base.config.dropout, self.training))
+
+
+@head.mistake
+def mean_of_a_gpt(self, ids, keep=None, **inputs):
+    """You average a GPT's vectors over all positions, padding too. The summary is one vector, that of the last real token."""
+    if isinstance(self.base, Bert):
+        summary = self.base.pooled(self.base(ids, keep=keep, **inputs))
+    else:
+        summary = self.base(ids, keep=keep, hidden=True, **inputs).mean(dim=1)
+    return self.head(drop(summary, self.base.config.dropout, self.training))
+
+
+@head.mistake
+def probabilities_instead_of_logits(self, ids, keep=None, **inputs):
+    """You return probabilities. The loss takes the softmax itself (cross_entropy wants logits); taken twice it flattens the differences and learning slows down."""
+    if isinstance(self.base, Bert):
+        summary = self.base.pooled(self.base(ids, keep=keep, **inputs))
+    else:
+        summary = self.base(ids, keep=keep, at=last_token(ids, keep), hidden=True, **inputs)
+    return self.head(drop(summary, self.base.config.dropout, self.training)).softmax(dim=-1)
+
+
+@head.mistake
+def no_dropout(self, ids, keep=None, **inputs):
+    """Between summary and head your dropout is missing. With few labels it is part of what keeps the new head from learning the examples by heart: drop(summary, self.base.config.dropout, self.training)."""
+    if isinstance(self.base, Bert):
+        return self.head(self.base.pooled(self.base(ids, keep=keep, **inputs)))
+    return self.head(self.base(ids, keep=keep, at=last_token(ids, keep), hidden=True, **inputs))
+
+
+@head.mistake
+def other_inputs_dropped(self, ids, keep=None, **inputs):
+    """What else the base takes ends with you: a prefix, or a BERT's types, have no effect, and prefix tuning would train something that nobody reads. Hand **inputs on."""
+    if isinstance(self.base, Bert):
+        summary = self.base.pooled(self.base(ids, keep=keep))
+    else:
+        summary = self.base(ids, keep=keep, at=last_token(ids, keep), hidden=True)
+    return self.head(drop(summary, self.base.config.dropout, self.training))
+
+
+# ---------------------------------------------------------------- 5.4
+
+stop = Exercise(
+    id="5.4",
+    target="minitransformer.training:_Run.validated",
+    title="Early stopping",
+    minutes=20,
+    difficulty=3,
+    purpose="The model is kept as it was when its validation loss was lowest, and training ends when that has not improved for a while "
+    "(the patience). The training loop calls this after each evaluation.",
+    hints=(
+        "Four things in order: find the lowest loss before this one, append this evaluation to the log, keep the weights if it is lower, "
+        "and count the evaluations since the best.",
+        "Each row of self.log.valid is {\"step\": …, \"loss\": …}. The weights go on changing after you have kept them: what is kept must be a "
+        "copy. Evaluations since the best are those whose step is greater than self.log.best_step.",
+        "best_before = min((row[\"loss\"] for row in self.log.valid), default=math.inf); keep with {name: p.detach().clone() for name, p in "
+        "self.tuned.items()}; stopped_early = bool(self.config.patience) and since_best >= self.config.patience.",
+    ),
+)
+
+
+def validate(_Run, losses, patience=0, every=1):
+    """What a run has noted after evaluations with these losses; at step n all of its weights are n."""
+    model = nn.Linear(1, 2)
+    run = _Run(model, TrainConfig(steps=100, patience=patience), None)
+    stopped = []
+    for i, loss in enumerate(losses, 1):
+        run.step = i * every
+        with torch.no_grad():
+            for p in model.parameters():
+                p.fill_(run.step)
+        run.validated(loss)
+        stopped.append(run.log.stopped_early)
+    return {
+        "best step": run.log.best_step,
+        "weights kept": dict(run.best),
+        "log": [(row["step"], row["loss"]) for row in run.log.valid],
+        "stopped early after each": stopped,
+    }
+
+
+@stop.scene
+def one_evaluation(_Run):
+    """One evaluation: it is the best so far."""
+    return validate(_Run, [2.0])
+
+
+@stop.scene
+def better_and_better(_Run):
+    """Three losses, each lower than the one before, with a patience of one."""
+    return validate(_Run, [2.0, 1.5, 1.0], patience=1)
+
+
+@stop.scene
+def best_in_the_middle(_Run):
+    """The second of three is the best, and patience is endless."""
+    return validate(_Run, [2.0, 1.0, 1.5])
+
+
+@stop.scene
+def patience_spent(_Run):
+    """A patience of two evaluations; the best is the first."""
+    return validate(_Run, [1.0, 1.3, 1.2, 1.1], patience=2)
+
+
+@stop.scene
+def an_equal_one(_Run):
+    """The same loss again is no better, with a patience of one."""
+    return validate(_Run, [1.0, 1.0], patience=1)
+
+
+@stop.scene
+def every_third_step(_Run):
+    """An evaluation every third step, a patience of two evaluations."""
+    return validate(_Run, [1.0, 1.2, 0.9, 1.1, 1.3], patience=2, every=3)
+
+
+BEST = "best_before = min((row[\"loss\"] for row in self.log.valid), default=math.inf)\n"
+KEEPS = "{name: p.detach().clone() for name, p in self.tuned.items()}"
+stop.slip(
+    "kept without a copy",
+    "You keep the weights themselves, not a copy, and training goes on changing them: at the end the best weights are just the last "
+    "ones. p.detach().clone() copies.",
+    (KEEPS, "{name: p.detach() for name, p in self.tuned.items()}"),
+)
+stop.slip(
+    "compared with the one before",
+    "You compare with the last evaluation in place of the best. After a bad one every mediocre one looks like progress: the kept "
+    "weights are not the best, and patience never ends.",
+    (BEST, 'best_before = self.log.valid[-1]["loss"] if self.log.valid else math.inf\n'),
+)
+stop.slip(
+    "compared with itself",
+    "You note the loss before you look for the lowest, so it is compared with itself too and is never lower: no weights are ever kept.",
+    (BEST, 'best_before = min([value, *(row["loss"] for row in self.log.valid)])\n'),
+)
+stop.slip(
+    "the highest loss kept",
+    "You keep the weights where the loss is highest. A loss is better when it is lower (an accuracy would be the other way round).",
+    (BEST, 'best_before = max((row["loss"] for row in self.log.valid), default=-math.inf)\n'),
+    ("value < best_before", "value > best_before"),
+)
+stop.slip(
+    "one evaluation too patient",
+    "You wait one evaluation too long: a patience of 2 means that after two evaluations without a better one training ends, "
+    "since_best >= patience.",
+    ("since_best >= self.config.patience", "since_best > self.config.patience"),
+)
+stop.slip(
+    "no patience is endless patience",
+    "A patience of 0 stops your training at once. Here 0 means: never stop early, which is the default.",
+    ("bool(self.config.patience) and since_best", "since_best"),
+)
+stop.slip(
+    "patience counted in steps",
+    "You count steps since the best. Patience is counted in evaluations, and there may be many steps between two of them.",
+    ('sum(row["step"] > self.log.best_step for row in self.log.valid)', "self.step - self.log.best_step"),
+)
+stop.slip(
+    "an equal loss is better",
+    "An equal loss counts as better with you. A model that has stopped learning would then never stop training; it takes a lower one.",
+    ("value < best_before", "value <= best_before"),
+)
+stop.slip(
+    "best step not noted",
+    "You keep the weights but not the step that they are from: log.best_step stays 0, and patience is counted from the start.",
+    ("self.log.best_step = self.step\n", "pass\n"),
+)
+
+
+# ---------------------------------------------------------------- 5.5
+
+
+def f1_by_parts(predictions, truths, positive):
+    """Precision, recall, and their harmonic mean."""
+    called = [truth for prediction, truth in zip(predictions, truths, strict=True) if prediction == positive]
+    true = [prediction for prediction, truth in zip(predictions, truths, strict=True) if truth == positive]
+    precision = called.count(positive) / len(called) if called else 0.0
+    recall = true.count(positive) / len(true) if true else 0.0
+    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+
+
+f1 = Exercise(
+    id="5.5",
+    target="minitransformer.metrics:f1",
+    title="F1",
+    minutes=10,
+    difficulty=2,
+    purpose="Accuracy looks good for whoever says the frequent class every time. F1 asks of one class two things at once: are those that were "
+    "called positive so (precision), and were those that are positive found (recall)?",
+    hints=(
+        "Three counts are enough: TP (called positive and so), FP (called positive and not so), FN (so, but not called positive). Those that "
+        "neither are nor were called positive do not count at all.",
+        "2 TP + FP + FN is the number of times that positive was said plus the number of times that it is true. What if that is 0?",
+        "both = sum(p == t == positive for p, t in pairs); either = sum((p == positive) + (t == positive) for p, t in pairs); "
+        "2 * both / either if either else 0.0. _check_pairs(predictions, truths, \"truths\") refuses what is not in pairs.",
+    ),
+    oracle=f1_by_parts,
+)
+
+
+@f1.case
+def one_hit():
+    """One example, positive and called so."""
+    return ["+"], ["+"], "+"
+
+
+@f1.case
+def one_of_each():
+    """One each of TP, FP, FN and TN."""
+    return ["+", "+", "-", "-"], ["+", "-", "+", "-"], "+"
+
+
+@f1.case
+def bold():
+    """Says positive too often."""
+    return ["+", "+", "+", "+", "-"], ["+", "-", "-", "-", "-"], "+"
+
+
+@f1.case
+def shy():
+    """Says positive too seldom."""
+    return ["+", "-", "-", "-", "-", "-"], ["+", "+", "+", "+", "-", "-"], "+"
+
+
+@f1.case
+def never_said_never_true():
+    """The class is neither predicted nor true: 0."""
+    return ["-", "-"], ["-", "-"], "+"
+
+
+@f1.case
+def three_classes():
+    """The class b among three."""
+    return list("abcbbac"), list("abcabca"), "b"
+
+
+@f1.case
+def not_in_pairs():
+    """Two predictions and three truths are refused."""
+    return ["+", "-"], ["+", "-", "-"], "+"
+
+
+def with_counts(formula, checked=True):
+    """The function as a learner would write it, with this formula of TP, FP, FN and TN at its end."""
+
+    def f1(predictions, truths, positive):
+        if checked:
+            _check_pairs(predictions, truths, "truths")
+        pairs = list(zip(predictions, truths, strict=False))
+        TP = sum(p == positive and t == positive for p, t in pairs)
+        FP = sum(p == positive and t != positive for p, t in pairs)
+        FN = sum(p != positive and t == positive for p, t in pairs)
+        TN = len(pairs) - TP - FP - FN
+        return formula(TP, FP, FN, TN)
+
+    return f1
+
+
+def safe(above, below):
+    """A quotient, 0 where there is nothing to divide by."""
+    return above / below if below else 0.0
+
+
+@f1.mistake
+def arithmetic_mean(predictions, truths, positive):
+    """You take the plain mean of precision and recall. Whoever calls everything positive has a recall of 1 and so at least a half; the harmonic mean is near the smaller of the two."""
+    return with_counts(lambda TP, FP, FN, TN: (safe(TP, TP + FP) + safe(TP, TP + FN)) / 2)(predictions, truths, positive)
+
+
+@f1.mistake
+def twice_the_product_forgotten(predictions, truths, positive):
+    """Your 2 is missing: precision · recall / (precision + recall) is at most a half. With it, a perfect model has 1."""
+    return with_counts(lambda TP, FP, FN, TN: safe(TP, 2 * TP + FP + FN))(predictions, truths, positive)
+
+
+@f1.mistake
+def precision_alone(predictions, truths, positive):
+    """That is precision: of those called positive, how many are. It does not ask how many were missed."""
+    return with_counts(lambda TP, FP, FN, TN: safe(TP, TP + FP))(predictions, truths, positive)
+
+
+@f1.mistake
+def recall_alone(predictions, truths, positive):
+    """That is recall: of those that are positive, how many were found. Whoever calls everything positive has 1."""
+    return with_counts(lambda TP, FP, FN, TN: safe(TP, TP + FN))(predictions, truths, positive)
+
+
+@f1.mistake
+def accuracy_in_its_place(predictions, truths, positive):
+    """You count every right answer, also where neither the model nor the truth says positive. That is accuracy; F1 leaves the true negatives out."""
+    return with_counts(lambda TP, FP, FN, TN: safe(TP + TN, TP + FP + FN + TN))(predictions, truths, positive)
+
+
+@f1.mistake
+def divided_by_nothing(predictions, truths, positive):
+    """You divide by 0 where the class is neither predicted nor true. F1 is 0 there."""
+    return with_counts(lambda TP, FP, FN, TN: 2 * TP / (2 * TP + FP + FN))(predictions, truths, positive)
+
+
+@f1.mistake
+def pairs_not_checked(predictions, truths, positive):
+    """You let predictions and truths of different number through: zip stops at the shorter, and the rest is never judged. _check_pairs refuses them."""
+    return with_counts(lambda TP, FP, FN, TN: safe(2 * TP, 2 * TP + FP + FN), checked=False)(predictions, truths, positive)
+
+
+# ---------------------------------------------------------------- 5.6
+
+full = Exercise(
+    id="5.6",
+    target="minitransformer.tuning.full:FullFineTuning.install",
+    title="On and off again",
+    minutes=15,
+    difficulty=2,
+    purpose="Full fine-tuning changes every number of the base. To take it off again, and put it on once more, it has to keep two sets of them: the base's "
+    "own while it is attached, the tuned ones while it is not. This is what happens when it is attached.",
+    hints=(
+        "own = base_parameters(base) are the base's parameters by name; self.names(base) says which of them are trained. Do three things for each of those: keep, "
+        "put in, let it learn.",
+        "What is kept must be a copy, and it must be taken before anything is put in. What is put in (if self.tuned has it) goes into the parameter "
+        "that is there, for an optimizer or a tied table may hold that one.",
+        "self.before[name] = own[name].detach().clone(); if name in self.tuned: own[name].data.copy_(self.tuned[name]); "
+        "own[name].requires_grad_(True). At the end, return ().",
+    ),
+)
+
+
+def small_base(n_layer=1):
+    """A tiny GPT."""
+    return lively(GPT(GPTConfig(5, 4, n_layer, 1, 2, 2)))
+
+
+def trained(base):
+    """Add 1 to whatever may learn, in place of training."""
+    with torch.no_grad():
+        for p in base.parameters():
+            if p.requires_grad:
+                p += 1
+
+
+def bias(base):
+    """A copy of two numbers of the base."""
+    return base.norm.bias.detach().clone()
+
+
+@full.scene
+def attached_to_a_base(FullFineTuning):
+    """Attached: what learns, and what is kept."""
+    base, method = small_base(), FullFineTuning()
+    method.attach(base)
+    return {"frozen": [name for name, p in base.named_parameters() if not p.requires_grad], "kept": method.before["norm.bias"]}
+
+
+@full.scene
+def trained_and_taken_off(FullFineTuning):
+    """One parameter before, after training, and when the method is off again."""
+    base, method = small_base(), FullFineTuning()
+    seen = {"before": bias(base)}
+    method.attach(base)
+    trained(base)
+    seen["trained"] = bias(base)
+    method.detach()
+    return seen | {"off again": bias(base)}
+
+
+@full.scene
+def put_on_once_more(FullFineTuning):
+    """Trained, taken off, put on once more, and taken off."""
+    base, method = small_base(), FullFineTuning()
+    method.attach(base)
+    trained(base)
+    method.detach()
+    seen = {"off": bias(base)}
+    method.attach(base)
+    seen["on once more"] = bias(base)
+    method.detach()
+    return seen | {"off at last": bias(base)}
+
+
+@full.scene
+def one_who_trains_less(FullFineTuning):
+    """TopLayers, which inherits this: one layer of two."""
+    base, method = small_base(2), TopLayers(1)
+    method.attach(base)
+    return sorted(name for name, p in base.named_parameters() if p.requires_grad)
+
+
+KEPT = "self.before[name] = own[name].detach().clone()\n"
+LEARNS = "own[name].requires_grad_(True)\n"
+full.slip(
+    "kept without a copy",
+    "You keep the parameter's own memory, not a copy of it: training changes what you kept, and when the method is taken off the base stays as it was tuned.",
+    (KEPT, "self.before[name] = own[name].detach()\n"),
+)
+full.slip(
+    "still frozen",
+    "Nothing learns: attaching a method freezes the base first, and here its parameters have to require a gradient again.",
+    (LEARNS, "pass\n"),
+)
+full.slip(
+    "tuned numbers not put back",
+    "Put on once more, your method has forgotten what it learned: the numbers in self.tuned have to go into the base.",
+    ("own[name].data.copy_(self.tuned[name])\n", "pass\n"),
+)
+full.slip(
+    "kept too late",
+    "You keep the numbers after you have put the tuned ones in. What you take for the base's own are then the tuned ones, and the base is lost.",
+    (KEPT, "pass\n"), (LEARNS, "own[name].requires_grad_(True); self.before[name] = own[name].detach().clone()\n"),
+)  # fmt: skip
+full.slip(
+    "every parameter",
+    "You take every parameter of the base. Other methods inherit this one and train fewer (the top layers, the biases): self.names(base) says which.",
+    ("for name in self.names(base):", "for name in own:"),
+)
+full.slip(
+    "nothing kept",
+    "You do not keep the base's own numbers, so there is nothing to put back when the method is taken off.",
+    (KEPT, "pass\n"),
+)

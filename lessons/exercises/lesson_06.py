@@ -1,0 +1,740 @@
+"""Exercises of lesson 6: start and end tokens, cross-attention, one reading of the source, beam search."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from minitransformer.attention import KVCache, Prefix
+from minitransformer.batches import pad_right
+from minitransformer.batches.translation import check_pairs
+from minitransformer.seq2seq import DecoderBlock, DecoderCache, Seq2Seq, Seq2SeqConfig
+from minitransformer.training import IGNORE
+from minitransformer.workbook import Exercise, tidy
+
+YES, NO = True, False
+
+
+def sizes(**others):
+    """A tiny encoder–decoder's sizes: 0 pads, 1 starts, 2 ends."""
+    tiny = dict(vocab_size=12, n_positions=8, n_encoder_layer=1, n_decoder_layer=1, n_head=2, d_model=4, d_ff=6)
+    return Seq2SeqConfig(**(tiny | dict(pad_id=0, start_id=1, end_id=2) | others))
+
+
+def lively(model):
+    """A model with larger weights than fresh ones, so that what differs shows."""
+    with torch.no_grad():
+        for p in model.parameters():
+            p.normal_(std=0.5)
+    return model.eval()
+
+
+def random_prefix(length, batch=1):
+    """Keys and values for two heads of two numbers, (batch, H, P, D) each."""
+    return Prefix(tidy(batch, 2, length, 2), tidy(batch, 2, length, 2))
+
+
+# ---------------------------------------------------------------- 6.1
+
+
+def batch_by_loop(sources, targets, config):
+    """Place after place."""
+    B, S, T1 = len(sources), max(map(len, sources)), max(map(len, targets)) + 2
+    source, ids = torch.full((B, S), config.pad_id), torch.full((B, T1), config.pad_id)
+    source_keep, keep = torch.zeros(B, S, dtype=torch.bool), torch.zeros(B, T1, dtype=torch.bool)
+    labels = torch.full((B, T1), IGNORE)
+    for b, (x, y) in enumerate(zip(sources, targets, strict=True)):
+        for s, token in enumerate(x):
+            source[b, s], source_keep[b, s] = token, True
+        for t, token in enumerate([config.start_id, *y, config.end_id]):
+            ids[b, t], keep[b, t], labels[b, t] = token, True, token
+    return {"source": source, "source_keep": source_keep, "ids": ids, "keep": keep, "labels": labels}
+
+
+pairs = Exercise(
+    id="6.1",
+    target="minitransformer.batches.translation:translation_batch",
+    title="From start to end",
+    minutes=15,
+    difficulty=2,
+    purpose="A translator reads a source and writes a target that begins with a start token and ends with an end token: without the first it has "
+    "nothing to begin from, without the second it never learns to stop. Padding, on both sides, asks for no loss.",
+    hints=(
+        "Three steps: refuse with check_pairs, pad the sources as they are, pad the targets with a token more at each end. pad_right gives "
+        "ids and mask of both.",
+        "A target y is the row [config.start_id, *y, config.end_id]. The labels are that row as well (the loss does the shift by one), with "
+        "IGNORE where keep is False.",
+        "source, source_keep = pad_right(sources, config.pad_id); ids, keep = pad_right([[config.start_id, *y, config.end_id] for y in "
+        "targets], config.pad_id); labels = ids.masked_fill(~keep, IGNORE); all five by name in a dictionary.",
+    ),
+    oracle=batch_by_loop,
+)
+
+
+@pairs.case
+def one_pair():
+    """One pair: two tokens become three."""
+    return [[5, 6]], [[7, 8, 9]], sizes()
+
+
+@pairs.case
+def an_empty_target():
+    """A target without a token: start and end are left."""
+    return [[5]], [[]], sizes()
+
+
+@pairs.case
+def two_pairs():
+    """Two pairs, padded on both sides."""
+    return [[5, 6, 7], [8]], [[9], [10, 11, 3, 4]], sizes()
+
+
+@pairs.case
+def one_token_pads_and_ends():
+    """The end token is the padding too."""
+    return [[5, 6], [7]], [[8], [9, 10]], sizes(pad_id=2)
+
+
+@pairs.case
+def not_in_pairs():
+    """Two sources and one target are refused."""
+    return [[5], [6]], [[7]], sizes()
+
+
+def wrong_batch(start=True, end=True, ignore="keep", shift=False, around_source=False, checked=True):
+    """The function as a learner would write it, with one thing in it replaced."""
+
+    def translation_batch(sources, targets, config):
+        if checked:
+            check_pairs(sources, targets, config)
+        first, last = [config.start_id] * start, [config.end_id] * end
+        if around_source:
+            sources = [[config.start_id, *x, config.end_id] for x in sources]
+        source, source_keep = pad_right(sources, config.pad_id)
+        ids, keep = pad_right([[*first, *y, *last] or [config.pad_id] for y in targets], config.pad_id)
+        labels = ids.masked_fill(~keep if ignore == "keep" else ids == config.pad_id, IGNORE) if ignore else ids.clone()
+        if shift:
+            labels = F.pad(labels[:, 1:], (0, 1), value=IGNORE)
+        return {"source": source, "source_keep": source_keep, "ids": ids, "keep": keep, "labels": labels}
+
+    return translation_batch
+
+
+@pairs.mistake
+def no_start_token(sources, targets, config):
+    """Your targets have no start token. The first word is then never asked for, and at translation the decoder has nothing to begin from."""
+    return wrong_batch(start=False)(sources, targets, config)
+
+
+@pairs.mistake
+def no_end_token(sources, targets, config):
+    """Your targets have no end token. Nobody tells the model when it is done, and every translation runs on to the limit."""
+    return wrong_batch(end=False)(sources, targets, config)
+
+
+@pairs.mistake
+def loss_on_the_padding(sources, targets, config):
+    """Your labels ask for the padding. Short sentences then teach the model to say padding after padding, which is easy: the loss looks better than it is. There the label is IGNORE."""
+    return wrong_batch(ignore=None)(sources, targets, config)
+
+
+@pairs.mistake
+def ignored_by_id(sources, targets, config):
+    """You ignore whatever has the padding's id. Where the end token serves as padding, the true end is ignored too, and the model never learns to stop. keep says what is real."""
+    return wrong_batch(ignore="id")(sources, targets, config)
+
+
+@pairs.mistake
+def shifted_already(sources, targets, config):
+    """You shift the labels by one. The loss does that itself (place t is compared with the label at t + 1), so yours would ask for the token after the next. Labels stand where their tokens stand."""
+    return wrong_batch(shift=True)(sources, targets, config)
+
+
+@pairs.mistake
+def start_and_end_around_the_source(sources, targets, config):
+    """You put start and end around the sources as well. Nothing is written there, it is only read: a source stays as it is."""
+    return wrong_batch(around_source=True)(sources, targets, config)
+
+
+@pairs.mistake
+def pairs_not_checked(sources, targets, config):
+    """Sources and targets of different number go through. From the first missing one on, every source would stand beside another's target; check_pairs refuses that."""
+    return wrong_batch(checked=False)(sources, targets, config)
+
+
+# ---------------------------------------------------------------- 6.2
+
+
+def layer_by_torch(self, x, context, keep, context_keep, prefix, cross_prefix, cache):
+    """PyTorch's own decoder layer, with the same weights."""
+    C = x.size(-1)
+    layer = nn.TransformerDecoderLayer(C, self.attention.n_head, self.mlp.up.out_features, 0.0, F.gelu, batch_first=True)
+    with torch.no_grad():
+        for theirs, ours in ((layer.self_attn, self.attention), (layer.multihead_attn, self.cross)):
+            theirs.in_proj_weight.copy_(ours.qkv.weight)
+            theirs.in_proj_bias.copy_(ours.qkv.bias)
+            theirs.out_proj.load_state_dict(ours.out.state_dict())
+    layer.linear1, layer.linear2 = self.mlp.up, self.mlp.down
+    layer.norm1, layer.norm2, layer.norm3 = self.norm1, self.norm2, self.norm3
+    return layer(
+        x, context, tgt_mask=torch.ones(x.size(1), x.size(1), dtype=torch.bool).triu(1),
+        tgt_key_padding_mask=None if keep is None else ~keep,
+        memory_key_padding_mask=None if context_keep is None else ~context_keep,
+    )  # fmt: skip
+
+
+layer = Exercise(
+    id="6.2",
+    target="minitransformer.seq2seq:DecoderBlock.forward",
+    title="One more attention",
+    minutes=25,
+    difficulty=3,
+    purpose="A decoder layer is a GPT's with one more attention in the middle: first the target reads itself, then it reads the source "
+    "(queries from the target, keys and values from the source), then each position thinks for itself. An Add & Norm stands after each.",
+    hints=(
+        "Three times the same pattern, post-norm: y = sublayer(x), then x = norm(x + y), with dropout on y. Which inputs belong to "
+        "the target's own attention, and which to the cross-attention?",
+        "own, cross = cache or (None, None). The target's attention gets x, no context, keep, prefix, own. The cross-attention gets x, the "
+        "context, context_keep, cross_prefix, cross. The norms are norm1, norm2, norm3 in that order.",
+        "y = self.attention(x, None, keep, prefix, own); x = self.norm1(x + drop(y, self.dropout, self.training)); "
+        "y = self.cross(x, context, context_keep, cross_prefix, cross); norm2 likewise; y = self.mlp(x); norm3 likewise.",
+    ),
+    oracle=layer_by_torch,
+    tolerance=1e-4,
+)
+
+
+def block(dropout=0.0):
+    """A decoder layer of width 4 with two heads."""
+    return lively(DecoderBlock(sizes(dropout=dropout)))
+
+
+@layer.case
+def one_target_token():
+    """One target token, two source tokens."""
+    return block(), tidy(1, 1, 4), tidy(1, 2, 4), None, None, None, None, None
+
+
+@layer.case
+def three_target_tokens():
+    """Three target tokens, two source tokens."""
+    return block(), tidy(1, 3, 4), tidy(1, 2, 4), None, None, None, None, None
+
+
+@layer.case
+def padding_on_both_sides():
+    """Two pairs, of which the one has a shorter target and the other a shorter source."""
+    keep = torch.tensor([[YES, YES], [YES, NO]])  # (B, T)
+    context_keep = torch.tensor([[YES, NO, NO], [YES, YES, YES]])  # (B, S)
+    return block(), tidy(2, 2, 4), tidy(2, 3, 4), keep, context_keep, None, None, None
+
+
+@layer.case(oracle=None)
+def prefix_of_the_target():
+    """A prefix of one column before the target."""
+    return block(), tidy(1, 2, 4), tidy(1, 3, 4), None, None, random_prefix(1), None, None
+
+
+@layer.case(oracle=None)
+def prefix_beside_the_source():
+    """A prefix of two columns beside the source."""
+    return block(), tidy(1, 2, 4), tidy(1, 3, 4), None, None, None, random_prefix(2), None
+
+
+@layer.case(gradients=True, oracle=None)
+def gradients_of_both_texts():
+    """What target and source learn."""
+    return block(), tidy(1, 2, 4), tidy(1, 3, 4), None, None, random_prefix(1), random_prefix(2), None
+
+
+@layer.case(oracle=None)
+def while_training():
+    """While it trains, with a dropout of one half."""
+    return block(0.5).train(), tidy(1, 2, 4), tidy(1, 3, 4), None, None, None, None, None
+
+
+@layer.scene
+def word_by_word(DecoderBlock):
+    """Three target tokens, one by one with a cache, and both prefixes."""
+    one, x, context, cache = block(), torch.randn(1, 3, 4), torch.randn(1, 2, 4), DecoderCache(KVCache(3), KVCache(2))
+    own, beside = random_prefix(1), random_prefix(2)
+    with torch.no_grad():
+        pieces = [one(x[:, t : t + 1], context, None, None, own, beside, cache) for t in range(3)]
+    return {"columns of the target": cache.own.length, "of the source": cache.cross.length, "output": torch.cat(pieces, 1)}
+
+
+CROSS = "self.cross(x, context, context_keep, cross_prefix, cross)"
+AFTER_CROSS = "self.norm2(x + drop(y, self.dropout, self.training))"
+layer.slip(
+    "the target reads itself twice",
+    "Your cross-attention gets no context, so its keys and values come from the target: the decoder never sees the source, and "
+    "translates every sentence alike.",
+    (CROSS, "self.cross(x, None, keep, cross_prefix, cross)"),
+)
+layer.slip(
+    "queries from the source",
+    "You let the source ask and the target answer. The queries come from the one who writes: first x, then the context.",
+    (CROSS, "self.cross(context, x, keep, cross_prefix, cross)"),
+)
+layer.slip(
+    "nothing added",
+    "After the cross-attention you keep only its answer: what the target knew of itself is gone. Add & Norm: norm2(x + y).",
+    (AFTER_CROSS, "self.norm2(drop(y, self.dropout, self.training))"),
+)
+layer.slip(
+    "norm before the sum",
+    "You normalise the answer and then add it (or normalise before the sublayer, as a GPT does). This is BART's order, post-norm: the sum is "
+    "normalised, norm2(x + y).",
+    (AFTER_CROSS, "x + self.norm2(drop(y, self.dropout, self.training))"),
+)
+layer.slip(
+    "the source's padding is read",
+    "Your cross-attention gets no mask, so the padding of a short source is read as if it were words. It is context_keep that goes with the "
+    "context.",
+    (CROSS, "self.cross(x, context, None, cross_prefix, cross)"),
+)
+layer.slip(
+    "masks exchanged",
+    "Your two masks are exchanged. A mask says which keys may be read: keep belongs to the target's own attention, context_keep to "
+    "the cross-attention.",
+    ("self.attention(x, None, keep, prefix, own)", "self.attention(x, None, context_keep, prefix, own)"),
+    (CROSS, "self.cross(x, context, keep, cross_prefix, cross)"),
+)
+layer.slip(
+    "prefixes exchanged",
+    "You put the target's prefix beside the source and the other way round. prefix belongs to the target's own attention, cross_prefix to "
+    "the cross-attention.",
+    ("self.attention(x, None, keep, prefix, own)", "self.attention(x, None, keep, cross_prefix, own)"),
+    (CROSS, "self.cross(x, context, context_keep, prefix, cross)"),
+)
+layer.slip(
+    "no prefix beside the source",
+    "Your cross-attention gets no prefix. An encoder–decoder has three places for one; left out here, a third of what prefix tuning trains "
+    "has no effect.",
+    (CROSS, "self.cross(x, context, context_keep, None, cross)"),
+)
+layer.slip(
+    "no dropout",
+    "Your dropout on what the cross-attention adds is missing: drop(y, self.dropout, self.training).",
+    (AFTER_CROSS, "self.norm2(x + y)"),
+)
+layer.slip(
+    "one norm for two",
+    "You use norm1 twice. Each of the three has its own scale and shift; the second is norm2.",
+    (AFTER_CROSS, "self.norm1(x + drop(y, self.dropout, self.training))"),
+)
+layer.slip(
+    "the source is read first",
+    "You read the source before the target has read itself. The order is: own attention, cross-attention, feed-forward. So a token knows "
+    "what has been said when it asks what is to be said.",
+    ("self.attention(x, None, keep, prefix, own)", "self.cross(x, context, context_keep, cross_prefix, cross)#"),
+    ("y = " + CROSS + "  #", "y = self.attention(x, None, keep, prefix, own)  #"),
+)
+
+# ---------------------------------------------------------------- 6.3
+
+whole = Exercise(
+    id="6.3",
+    target="minitransformer.seq2seq:Seq2Seq.forward",
+    title="Read once, write often",
+    minutes=20,
+    difficulty=3,
+    purpose="The encoder reads the source; the decoder writes with what it made of it. While a text is generated the source does not change, so it "
+    "is read in the first call only: after that the cache of the cross-attention holds its keys and values.",
+    hints=(
+        "Two calls: self.encode and self.decode. The first only if it is not done yet, which the first layer's cache shows: is there a "
+        "cache, and has cache[0].cross any columns (length)?",
+        "If it is not done: without a source raise a UserError; else context = self.encode(…) with the source's mask, encoder_prefix "
+        "and vectors. If it is done, context is None. Of the prefixes and masks, each goes to one of the two, source_keep to both.",
+        "context = None; if not cache or not cache[0].cross.length: context = self.encode(source, source_keep, encoder_prefix, vectors); "
+        "return self.decode(ids, context, source_keep, keep, prefix, cross_prefix, cache, at).",
+    ),
+    tolerance=1e-4,
+)
+
+
+def tiny():
+    """An encoder–decoder of one layer each."""
+    return lively(Seq2Seq(sizes()))
+
+
+@whole.scene
+def two_tokens_of_a_target(Seq2Seq):
+    """A source of three tokens, a target of two."""
+    model = tiny()
+    with torch.no_grad():
+        return model(torch.tensor([[1, 5]]), source=torch.tensor([[6, 7, 8]]))
+
+
+@whole.scene
+def padded_source(Seq2Seq):
+    """Two sources, one of them padded; the same two alone."""
+    model, keep = tiny(), torch.tensor([[YES, YES, YES], [YES, NO, NO]])  # (B, S)
+    source, ids = torch.tensor([[6, 7, 8], [9, 0, 0]]), torch.tensor([[1, 5], [1, 4]])
+    with torch.no_grad():
+        together = model(ids, source=source, source_keep=keep)
+        return {"second, padded": together[1], "second, minus alone": together[1] - model(ids[1:], source=source[1:, :1])[0]}
+
+
+@whole.scene
+def three_prefixes(Seq2Seq):
+    """A prefix in each of the three places, one after the other."""
+    model, ids, source, prefix = tiny(), torch.tensor([[1, 5]]), torch.tensor([[6, 7, 8]]), [random_prefix(2)]
+    with torch.no_grad():
+        return {place: model(ids, source=source, **{place: prefix}) for place in ("encoder_prefix", "prefix", "cross_prefix")}
+
+
+@whole.scene
+def logits_at_one_place(Seq2Seq):
+    """Logits wanted at the last of three places only."""
+    model = tiny()
+    with torch.no_grad():
+        return model(torch.tensor([[1, 5, 6]]), at=torch.tensor([[NO, NO, YES]]), source=torch.tensor([[6, 7]]))
+
+
+@whole.scene
+def virtual_source_tokens(Seq2Seq):
+    """A virtual token in the source, with its vector."""
+    model = tiny()
+    with torch.no_grad():
+        return model(torch.tensor([[1, 5]]), source=torch.tensor([[-1, 7]]), vectors=torch.ones(1, 4))
+
+
+@whole.scene
+def target_padding(Seq2Seq):
+    """Two targets, the first padded on the left."""
+    model, keep = tiny(), torch.tensor([[NO, YES, YES], [YES, YES, YES]])  # (B, T)
+    with torch.no_grad():
+        return model(torch.tensor([[0, 1, 5], [1, 4, 3]]), keep=keep, source=torch.tensor([[6, 7], [8, 9]]))[:, -1]
+
+
+@whole.scene
+def writes_with_a_cache(Seq2Seq):
+    """Three target tokens with a cache; the source is given with the first only."""
+    model, cache, prefix = tiny(), tiny().new_cache(), [random_prefix(1)]
+    given = {"source": torch.tensor([[6, 7, 8]]), "cross_prefix": prefix}
+    with torch.no_grad():
+        pieces = [model(torch.tensor([[token]]), cache=cache, **given if t == 0 else {}) for t, token in enumerate((1, 5, 9))]
+    return {"columns of the source": cache[0].cross.length, "logits": torch.cat(pieces, dim=1)}
+
+
+@whole.scene
+def no_source(Seq2Seq):
+    """Without a source it is refused."""
+    return tiny()(torch.tensor([[1, 5]]))
+
+
+ENCODES = "self.encode(source, source_keep, encoder_prefix, vectors)"
+DECODES = "self.decode(ids, context, source_keep, keep, prefix, cross_prefix, cache, at)"
+whole.slip(
+    "the source is read for every token",
+    "You encode the source in every call. While a text is written, later calls bring no source, and need none: the cache of the "
+    "cross-attention holds its keys and values.",
+    ("if not cache or not cache[0].cross.length:", "if True:"),
+)
+whole.slip(
+    "the encoder does not know the padding",
+    "Your encoder gets no mask: real words of a short source read its padding, and a sentence is understood differently beside a longer one.",
+    (ENCODES, "self.encode(source, None, encoder_prefix, vectors)"),
+)
+whole.slip(
+    "the decoder does not know the source's padding",
+    "Your decoder gets no mask of the source. The encoder made a vector of each padding too, and cross-attention reads them. source_keep goes to "
+    "both.",
+    (DECODES, "self.decode(ids, context, None, keep, prefix, cross_prefix, cache, at)"),
+)
+whole.slip(
+    "masks exchanged",
+    "You give the decoder its two masks in the other order. context_keep is about the source, keep about the target.",
+    (DECODES, "self.decode(ids, context, keep, source_keep, prefix, cross_prefix, cache, at)"),
+)
+whole.slip(
+    "no prefix for the encoder",
+    "Your encoder gets no prefix. This is the trap of prefix tuning on encoder–decoders: one that feeds the decoder alone trains "
+    "numbers that nobody reads.",
+    (ENCODES, "self.encode(source, source_keep, None, vectors)"),
+)
+whole.slip(
+    "the decoder's prefix in the encoder",
+    "You give the encoder the decoder's prefix. It has one of its own: encoder_prefix.",
+    (ENCODES, "self.encode(source, source_keep, prefix, vectors)"),
+)
+whole.slip(
+    "no prefix beside the source",
+    "Your cross-attention gets no prefix: cross_prefix ends with you. There are three places, the encoder, the decoder, and between them.",
+    (DECODES, "self.decode(ids, context, source_keep, keep, prefix, None, cache, at)"),
+)
+whole.slip(
+    "logits everywhere",
+    "You leave out `at`: logits come for every place, though one was wanted. The product with the vocabulary is the dearest of all.",
+    (DECODES, "self.decode(ids, context, source_keep, keep, prefix, cross_prefix, cache)"),
+)
+whole.slip(
+    "virtual tokens without vectors",
+    "The vectors of virtual tokens in the source do not reach your encoder.",
+    (ENCODES, "self.encode(source, source_keep, encoder_prefix)"),
+)
+
+whole.slip(
+    "a missing source is not refused",
+    "Without a source your encoder gets None, and Python complains of an attribute that None has not. Say in a UserError what is missing.",
+    ("if source is None:", "if False:"),
+)
+
+# ---------------------------------------------------------------- 6.4
+
+
+def repeated_by_loop(value, n_row, times):
+    """Row after row."""
+    if isinstance(value, Prefix):
+        return Prefix(*(repeated_by_loop(part, n_row, times) for part in value))
+    if isinstance(value, list | tuple):
+        return [repeated_by_loop(part, n_row, times) for part in value]
+    if not isinstance(value, torch.Tensor) or value.size(0) != n_row:
+        return value
+    return torch.stack([row for row in value for _ in range(times)])
+
+
+widen = Exercise(
+    id="6.4",
+    target="minitransformer.beam:_repeat",
+    title="k rows for each prompt",
+    minutes=15,
+    difficulty=2,
+    purpose="A beam search lets k hypotheses of each prompt run side by side, as rows of one batch. So everything that has a row for each prompt (ids, "
+    "masks, the source, prefixes) needs k of them, and those of one prompt have to stand together.",
+    hints=(
+        "Four kinds of value: a tensor, a Prefix (a named tuple: it has `_make`), a list or tuple of such things, and anything else, which "
+        "stays as it is. For the middle two the function can call itself.",
+        "A tensor with a row for each prompt (size(0) == n_row) becomes n_row · times rows, in the order a a b b. One with another number of "
+        "rows, such as one prefix for all, stays. PyTorch has repeat and repeat_interleave: which gives a a b b?",
+        "value.repeat_interleave(times, dim=0); value._make(_repeat(part, n_row, times) for part in value) for the named tuple, asked for before "
+        "list | tuple, which a Prefix is too; [_repeat(part, n_row, times) for part in value]; else value.",
+    ),
+    oracle=repeated_by_loop,
+)
+
+
+@widen.case
+def two_prompts():
+    """The ids of two prompts, two hypotheses each."""
+    return torch.tensor([[5, 6, 7], [8, 9, 1]]), 2, 2
+
+
+@widen.case
+def one_row_for_all():
+    """One row for all of three prompts stays one row."""
+    return tidy(1, 2), 3, 2
+
+
+@widen.case
+def nothing_given():
+    """None stays None."""
+    return None, 2, 3
+
+
+@widen.case
+def a_prefix_each():
+    """A prefix for each of two prompts."""
+    return random_prefix(1, batch=2), 2, 2
+
+
+@widen.case
+def a_prefix_a_layer():
+    """For each of two layers one prefix, shared by both prompts in the second."""
+    return [random_prefix(1, batch=2), random_prefix(1)], 2, 3
+
+
+@widen.mistake
+def in_turns(value, n_row, times):
+    """Your rows come in turns, a b a b. The search takes row number i for prompt i // k, so hypotheses of one prompt would go on with another's source: it has to be a a b b, repeat_interleave."""
+    if isinstance(value, torch.Tensor):
+        return torch.cat([value] * times) if value.size(0) == n_row else value
+    if isinstance(value, Prefix):
+        return Prefix(*(in_turns(part, n_row, times) for part in value))
+    return [in_turns(part, n_row, times) for part in value] if isinstance(value, list | tuple) else value
+
+
+@widen.mistake
+def shared_ones_too(value, n_row, times):
+    """You repeat what is there once for all as well. One row serves every row as it is; k rows would fit neither one prompt nor all."""
+    if isinstance(value, torch.Tensor):
+        return value.repeat_interleave(times, dim=0)
+    if isinstance(value, Prefix):
+        return Prefix(*(shared_ones_too(part, n_row, times) for part in value))
+    return [shared_ones_too(part, n_row, times) for part in value] if isinstance(value, list | tuple) else value
+
+
+@widen.mistake
+def prefix_becomes_a_list(value, n_row, times):
+    """Your Prefix comes back as a plain list. A named tuple is a tuple too, so ask for it first and rebuild it with _make; attention reads prefix.k and prefix.v."""
+    if isinstance(value, torch.Tensor):
+        return value.repeat_interleave(times, dim=0) if value.size(0) == n_row else value
+    return [prefix_becomes_a_list(part, n_row, times) for part in value] if isinstance(value, list | tuple) else value
+
+
+@widen.mistake
+def tensors_only(value, n_row, times):
+    """You repeat tensors alone and leave what holds tensors: a prefix for each prompt keeps its two rows while everything else has 2 · k."""
+    return value.repeat_interleave(times, dim=0) if isinstance(value, torch.Tensor) and value.size(0) == n_row else value
+
+
+@widen.mistake
+def along_the_last_axis(value, n_row, times):
+    """You repeat along another axis: every token comes twice. The rows are the first axis, dim=0."""
+    if isinstance(value, torch.Tensor):
+        return value.repeat_interleave(times, dim=-1) if value.size(0) == n_row else value
+    if isinstance(value, Prefix):
+        return Prefix(*(along_the_last_axis(part, n_row, times) for part in value))
+    return [along_the_last_axis(part, n_row, times) for part in value] if isinstance(value, list | tuple) else value
+
+
+# ---------------------------------------------------------------- 6.5
+
+search = Exercise(
+    id="6.5",
+    target="minitransformer.beam:_Search.step",
+    title="Which texts go on",
+    minutes=30,
+    difficulty=3,
+    purpose="One step of a beam search for one prompt. From k running texts came 2k candidates, each with one token more; this method decides which of "
+    "them are finished, with which score, and which k go on. Lines before and after are given: texts are the candidates' tokens, and when "
+    "the search is done is decided at the end, from scores and going.",
+    hints=(
+        "Three names have to exist when you are done: scores of all candidates, which of them end, and going, the indices of the first k that do not. In "
+        "between, unless self.done, those of the first k that end become Hypothesis(tokens, score) in self.finished.",
+        "score = Σ log p / |y|^α: all candidates are equally long, len(texts[0]), the end token counted. A text that ends with stop_id is kept without "
+        "it; one that ends because at_end is kept whole. Then sort self.finished by score, best first, and cut it to n_beam.",
+        "scores = sums / len(texts[0]) ** self.length_penalty; ends = [at_end or token == stop_id for token in tokens]; for i in range(self.n_beam): if "
+        "ends[i]: append Hypothesis(texts[i][:-1] if tokens[i] == stop_id else texts[i], scores[i].item()); sort by -score, cut; "
+        "going = [i for i, end in enumerate(ends) if not end][:self.n_beam].",
+    ),
+)
+
+END = 2
+
+
+def searched(_Search, n_beam, alpha, steps, stop_id=END):
+    """What a search holds after these steps of (sums, beams, tokens, at_end)."""
+    one = _Search(n_beam, alpha)
+    going = [one.step(torch.tensor(sums), beams, tokens, stop_id, at_end) for sums, beams, tokens, at_end in steps]
+    return {"go on": going, "running": one.running, "finished": list(one.finished), "done": one.done}
+
+
+@search.scene
+def nothing_ends(_Search):
+    """A beam of one, a step in which nothing ends."""
+    return searched(_Search, 1, 1.0, [([-0.5, -1.0], [0, 0], [7, 8], False)])
+
+
+@search.scene
+def one_ends(_Search):
+    """A beam of two; in the second step the likeliest candidate ends."""
+    first = ([-0.5, -1.0, -1.5, -2.0], [0, 0, 0, 0], [7, 8, 9, 3], False)
+    return searched(_Search, 2, 1.0, [first, ([-0.8, -1.1, -1.4, -1.6], [0, 1, 0, 1], [END, 5, 6, 4], False)])
+
+
+@search.scene
+def an_unlikely_end(_Search):
+    """The end token is among the candidates, but not among the likeliest two."""
+    return searched(_Search, 2, 1.0, [([-0.5, -1.0, -1.5, -2.0], [0, 0, 0, 0], [7, 8, END, 9], False)])
+
+
+@search.scene
+def the_last_step(_Search):
+    """The second step is the last that may be: what has no end token ends there as it is."""
+    first = ([-0.5, -1.0, -1.5, -2.0], [0, 0, 0, 0], [7, 8, 9, 3], False)
+    return searched(_Search, 2, 2.0, [first, ([-0.9, -1.2, -1.4, -1.6], [1, 0, 0, 1], [5, END, 6, 4], True)])
+
+
+@search.scene
+def a_longer_and_better_one(_Search):
+    """Texts of one, two and three tokens end, of which two are kept; α = 1."""
+    return searched(_Search, 2, 1.0, [
+        ([-1.0, -1.1, -1.2, -1.3], [0, 0, 0, 0], [END, 7, 8, 9], False),
+        ([-1.4, -1.5, -1.6, -1.7], [0, 1, 0, 1], [5, END, 6, 4], False),
+        ([-1.5, -1.9, -2.0, -2.5], [0, 0, 1, 1], [END, 5, 4, 3], False),
+    ])  # fmt: skip
+
+
+@search.scene
+def no_penalty(_Search):
+    """The same with α = 0, where short texts win; then the search is done and goes on in vain."""
+    return searched(_Search, 2, 0.0, [
+        ([-1.0, -1.1, -1.2, -1.3], [0, 0, 0, 0], [END, 7, 8, 9], False),
+        ([-1.4, -1.5, -1.6, -1.7], [0, 1, 0, 1], [5, END, 6, 4], False),
+        ([-1.55, -1.9, -2.0, -2.5], [0, 0, 1, 1], [5, 6, 4, 3], False),
+        ([-1.56, -2.0, -2.1, -2.6], [0, 0, 1, 1], [END, 5, 4, 3], False),
+    ])  # fmt: skip
+
+
+@search.scene
+def done_before(_Search):
+    """A search that is done finishes nothing more, however good."""
+    one = _Search(1, 1.0)
+    one.done = True
+    return one.step(torch.tensor([-0.1, -0.2]), [0, 0], [END, 5], END, False), list(one.finished), one.running
+
+
+SCORES = "scores = sums / len(texts[0]) ** self.length_penalty"
+search.slip(
+    "no length penalty",
+    "Your score is the sum alone. Every token adds a negative number to it, so the shortest text wins: divide by |y|^α.",
+    (SCORES, "scores = sums"),
+)
+search.slip(
+    "multiplied by the length",
+    "You multiply the sum by the length. The sums are negative, so long texts are punished twice; dividing is what makes up for their length.",
+    (SCORES, "scores = sums * len(texts[0]) ** self.length_penalty"),
+)
+search.slip(
+    "length divided by α",
+    "You divide by α · |y|. It is a power, |y|^α: with α = 0 nothing is divided, with α = 1 means are compared.",
+    (SCORES, "scores = sums / max(1e-9, len(texts[0]) * self.length_penalty)"),
+)
+search.slip(
+    "end token not counted",
+    "Your |y| leaves out the newest token. The end token's log p is in the sum, so it counts in the length too.",
+    (SCORES, "scores = sums / max(1, len(texts[0]) - 1) ** self.length_penalty"),
+)
+search.slip(
+    "end token kept",
+    "Your finished texts still have their end token. Hypothesis.tokens leaves it out; a decoder of tokens would print it.",
+    ("texts[i][:-1] if tokens[i] == stop_id else texts[i]", "texts[i]"),
+)
+search.slip(
+    "last token cut off",
+    "At the last step you cut off a real word: only an end token is left out of a finished text, and there texts end without one.",
+    ("texts[i][:-1] if tokens[i] == stop_id else texts[i]", "texts[i][:-1]"),
+)
+search.slip(
+    "any candidate may finish",
+    "You let all 2k candidates finish. The second k are there only so that k can go on if the first k all end; an end as unlikely as those fills "
+    "the list of the finished with bad texts, and the search stops too soon.",
+    ("scores[: self.n_beam].tolist()", "scores.tolist()"),
+)
+search.slip(
+    "finished texts go on",
+    "Your finished texts go on as well: after its end token a text would be continued, and its place is lost to one that is not done.",
+    ("[i for i, end in enumerate(ends) if not end][: self.n_beam]", "list(range(self.n_beam)) if not at_end else []"),
+)
+search.slip(
+    "the limit does not end a text",
+    "At the last step you finish only texts with an end token. What has none there is finished too, as far as it came, or a search could end "
+    "empty-handed.",
+    ("at_end or token == stop_id for", "token == stop_id for"),
+)
+search.slip(
+    "worst first",
+    "Your finished texts stand worst first, and cutting to k throws away the best. Scores are negative, the greatest is the best: sort by -score.",
+    ("-hypothesis.score", "hypothesis.score"),
+)
+search.slip(
+    "finished texts pile up",
+    "You keep every finished text. The best k are wanted; what is counted here also decides when the search may stop.",
+    ("del self.finished[self.n_beam :]\n", "pass\n"),
+)
+search.slip(
+    "more after it is done",
+    "You finish texts although the search is done. Rows of a batch run on until all of them are done; this one must stay as it is.",
+    ("if not self.done:", "if True:"),
+)

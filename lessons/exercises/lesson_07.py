@@ -1,0 +1,714 @@
+"""Exercises of lesson 7: a template for a BERT, words for labels, words of several tokens, scores, nearest words."""
+
+import math
+from types import SimpleNamespace
+
+import torch
+
+from minitransformer.bert import Bert, BertConfig
+from minitransformer.errors import UserError
+from minitransformer.gpt import GPT, GPTConfig
+from minitransformer.tokenizer import default_tokenizer
+from minitransformer.tuning.hard import Template, by_hand
+from minitransformer.workbook import Exercise
+
+
+def lively(model):
+    """A model with larger weights than fresh ones, so that what differs shows."""
+    with torch.no_grad():
+        for p in model.parameters():
+            p.normal_(std=0.5)
+        model.token_embedding.weight *= 3
+    return model.eval()
+
+
+def tiny_bert(vocab_size=20):
+    """A BERT of one layer and width 4, with its mlm head."""
+    return lively(Bert(BertConfig(vocab_size, 24, 1, 2, 4, 6, pooler=False, nsp=False)))
+
+
+def tiny_gpt(vocab_size=20):
+    """A GPT of one layer and width 4."""
+    return lively(GPT(GPTConfig(vocab_size, 24, 1, 2, 4, 6)))
+
+
+# ---------------------------------------------------------------- 7.1
+
+
+def sentence_by_sentence(self, example, tokenizer, n_answer=1):
+    """What stands before the gap and what stands after it, each written out and then encoded."""
+    before, after = (side.format(**example) for side in self.text.split(" {mask}"))
+    ids = [tokenizer.cls_id, *(tokenizer.encode(" " + before) if before else [])]
+    ids += [tokenizer.mask_id] * n_answer + tokenizer.encode(after) + [tokenizer.sep_id]
+    return ids, [place for place, token in enumerate(ids) if token == tokenizer.mask_id]
+
+
+gap = Exercise(
+    id="7.1",
+    target="minitransformer.tuning.hard:Template.for_bert",
+    title="A text with a gap",
+    minutes=15,
+    difficulty=2,
+    purpose="A template makes of an example a text with a gap, which a BERT can fill: [CLS], what stands before the gap, a [MASK] for each token of "
+    "the answer, what stands after it, [SEP]. Where the [MASK]s stand is wanted too, for there the answer will be read.",
+    hints=(
+        "before, after = self._encode(example, tokenizer, \" \") are the ids on both sides of the gap. What remains is putting five pieces in a row and "
+        "counting.",
+        "The special ids are tokenizer.cls_id, mask_id and sep_id. The first [MASK] stands behind [CLS] and the ids before the gap: at which "
+        "place, counted from 0? There are n_answer of them, side by side.",
+        "ids = [cls_id, *before] + [mask_id] * n_answer + [*after, sep_id]; the places are list(range(1 + len(before), 1 + len(before) + n_answer)). Return "
+        "both.",
+    ),
+    oracle=sentence_by_sentence,
+)
+
+
+@gap.case
+def gap_at_the_end():
+    """The gap ends the text: {text} It was {mask}."""
+    return Template("{text} It was {mask}"), {"text": "A good film."}, default_tokenizer()
+
+
+@gap.case
+def words_behind_the_gap():
+    """Words behind the gap, too: {text} It was {mask} to me."""
+    return Template("{text} It was {mask} to me."), {"text": "A film."}, default_tokenizer()
+
+
+@gap.case
+def three_tokens():
+    """An answer of three tokens: {text} It was {mask}."""
+    return Template("{text} It was {mask}."), {"text": "A film."}, default_tokenizer(), 3
+
+
+@gap.case
+def two_fields():
+    """Two fields, one of them behind the gap: {one} is {mask} than {other}."""
+    return Template("{one} is {mask} than {other}."), {"one": "Velo", "other": "the town"}, default_tokenizer(), 2
+
+
+@gap.case
+def field_missing():
+    """An example without the field is refused."""
+    return Template("{text} It was {mask}."), {"review": "A film."}, default_tokenizer()
+
+
+@gap.mistake
+def no_cls(self, example, tokenizer, n_answer=1):
+    """Your text does not begin with [CLS]. Every text that this BERT was pre-trained on did."""
+    before, after = self._encode(example, tokenizer, " ")
+    return before + [tokenizer.mask_id] * n_answer + [*after, tokenizer.sep_id], list(range(len(before), len(before) + n_answer))
+
+
+@gap.mistake
+def places_without_cls(self, example, tokenizer, n_answer=1):
+    """Your places are one too small: [CLS] stands in front and counts. The answer would be read where the word before the gap stands."""
+    before, after = self._encode(example, tokenizer, " ")
+    ids = [tokenizer.cls_id, *before] + [tokenizer.mask_id] * n_answer + [*after, tokenizer.sep_id]
+    return ids, list(range(len(before), len(before) + n_answer))
+
+
+@gap.mistake
+def one_mask_only(self, example, tokenizer, n_answer=1):
+    """You put one [MASK] for an answer of several tokens. A BERT fills place by place: as many [MASK]s as tokens."""
+    before, after = self._encode(example, tokenizer, " ")
+    return [tokenizer.cls_id, *before, tokenizer.mask_id, *after, tokenizer.sep_id], [1 + len(before)]
+
+
+@gap.mistake
+def gap_at_the_end_always(self, example, tokenizer, n_answer=1):
+    """You put the gap behind everything. That is what a GPT needs; a BERT reads both sides of it, so the words after the gap stay after it."""
+    before, after = self._encode(example, tokenizer, " ")
+    before = [tokenizer.cls_id, *before, *after]
+    return [*before, *[tokenizer.mask_id] * n_answer, tokenizer.sep_id], list(range(len(before), len(before) + n_answer))
+
+
+@gap.mistake
+def no_space_in_front(self, example, tokenizer, n_answer=1):
+    """Your first word is encoded without a space before it. Here a word's space belongs to the word (" A"), and without one it is another token, which a BERT never met behind [CLS]: _encode(example, tokenizer, " ")."""
+    before, after = self._encode(example, tokenizer, "")
+    ids = [tokenizer.cls_id, *before] + [tokenizer.mask_id] * n_answer + [*after, tokenizer.sep_id]
+    return ids, list(range(1 + len(before), 1 + len(before) + n_answer))
+
+
+@gap.mistake
+def no_sep(self, example, tokenizer, n_answer=1):
+    """Your text does not end with [SEP]. Every text that this BERT was pre-trained on did."""
+    before, after = self._encode(example, tokenizer, " ")
+    ids = [tokenizer.cls_id, *before] + [tokenizer.mask_id] * n_answer + after
+    return ids, list(range(1 + len(before), 1 + len(before) + n_answer))
+
+
+# ---------------------------------------------------------------- 7.2
+
+
+def tokens_in_a_sentence(words, tokenizer):
+    """The tokens that each word has at the end of a sentence."""
+    n = len(tokenizer.encode("It was"))
+    lists = {label: [own] if isinstance(own, str) else own for label, own in words.items()}
+    return {label: {word.strip(): tokenizer.encode("It was " + word.strip())[n:] for word in own} for label, own in lists.items()}
+
+
+mapping = Exercise(
+    id="7.2",
+    target="minitransformer.tuning.hard:by_hand",
+    title="Words for labels",
+    minutes=20,
+    difficulty=2,
+    purpose="The answer mapping says which words in the gap stand for which label, and the model knows words only as token ids. A mapping that "
+    "cannot be read backwards (a word for two labels, a label without words) is refused before anything is measured.",
+    hints=(
+        "A dictionary of dictionaries: label → word → ids. A label's words may be one string or several. The space before the gap belongs to the "
+        "answer: what is encoded is \" good\", not \"good\".",
+        "Go through words.items(); make a list of a lone string; strip each word. Refuse a word that is already there (in any label), one that is empty or "
+        "has a special token in it; refuse fewer than two labels, and a label that got no word.",
+        "{*tokenizer.special_ids.values()} & {*tokenizer.encode(word, allow_special=True)} is not empty for a special token; "
+        "answers[label][word] = tokenizer.encode(\" \" + word). Each refusal is a raise UserError(a sentence).",
+    ),
+    oracle=tokens_in_a_sentence,
+)
+
+
+@mapping.case
+def one_word_each():
+    """Two labels, one word each."""
+    return {"yes": "good", "no": "dull"}, default_tokenizer()
+
+
+@mapping.case
+def several_words():
+    """Two words for a label, and words of several tokens."""
+    return {"yes": ["good", "great"], "no": ["terrible"]}, default_tokenizer()
+
+
+@mapping.case
+def spaces_around():
+    """Words that bring spaces of their own."""
+    return {"yes": " good ", "no": ["dull ", " bad"]}, default_tokenizer()
+
+
+@mapping.case
+def one_label():
+    """One label alone is refused."""
+    return {"yes": "good"}, default_tokenizer()
+
+
+@mapping.case
+def a_word_for_two_labels():
+    """A word for two labels is refused."""
+    return {"yes": ["good", "fine"], "no": ["dull", "fine"]}, default_tokenizer()
+
+
+@mapping.case
+def a_label_without_words():
+    """A label without words is refused."""
+    return {"yes": ["good"], "no": []}, default_tokenizer()
+
+
+@mapping.case
+def a_special_token():
+    """A special token is refused."""
+    return {"yes": "good", "no": "[MASK]"}, default_tokenizer()
+
+
+@mapping.case
+def an_empty_word():
+    """An empty word is refused."""
+    return {"yes": "good", "no": " "}, default_tokenizer()
+
+
+def wrong_mapping(space=" ", strip=True, letters=False, first=False, flat=False, refuse=("labels", "twice", "none", "special", "empty")):
+    """The function as a learner would write it, with one thing in it replaced."""
+
+    def mapping(words, tokenizer):
+        answers = {label: {} for label in words}
+        if "labels" in refuse and len(answers) < 2:
+            raise UserError("There have to be at least two labels.")
+        special = {*tokenizer.special_ids.values()}
+        for label, own in words.items():
+            for word in [own] if isinstance(own, str) and not letters else own:
+                word = word.strip() if strip else word
+                if "twice" in refuse and any(word in taken for taken in answers.values()):
+                    raise UserError(f"The word {word!r} stands there twice.")
+                if "empty" in refuse and not word.strip():
+                    raise UserError("A word is empty.")
+                if "special" in refuse and special & {*tokenizer.encode(word, allow_special=True)}:
+                    raise UserError(f"The word {word!r} is a special token.")
+                ids = tokenizer.encode(space + word)
+                answers[label][word] = ids[:1] if first else ids
+            if "none" in refuse and not answers[label]:
+                raise UserError(f"The label {label!r} has no words.")
+        return {label: [i for ids in own.values() for i in ids] for label, own in answers.items()} if flat else answers
+
+    return mapping
+
+
+def all_refusals_but(one):
+    """The others."""
+    return tuple({"labels", "twice", "none", "special", "empty"} - {one})
+
+
+@mapping.mistake
+def no_space_before_the_word(words, tokenizer):
+    """You encode "good" in place of " good". Inside a text a word's token has its space in it; without one it is another token, which no text has in that place, and every score would be far too low."""
+    return wrong_mapping(space="")(words, tokenizer)
+
+
+@mapping.mistake
+def spaces_not_taken_off(words, tokenizer):
+    """You keep the spaces that a word brings along: with yours in front there are two. strip() takes them off."""
+    return wrong_mapping(strip=False)(words, tokenizer)
+
+
+@mapping.mistake
+def a_string_taken_letter_by_letter(words, tokenizer):
+    """You go through a lone word as if it were a list: Python then gives its letters. Make [word] of a string first."""
+    return wrong_mapping(letters=True, refuse=all_refusals_but("twice"))(words, tokenizer)
+
+
+@mapping.mistake
+def first_token_only(words, tokenizer):
+    """You keep the first token of a word. "terrible" begins like many other words; all of its tokens are needed."""
+    return wrong_mapping(first=True)(words, tokenizer)
+
+
+@mapping.mistake
+def words_run_together(words, tokenizer):
+    """Your labels have one list of ids each. Which of them make up which word is then lost: label → word → ids."""
+    return wrong_mapping(flat=True)(words, tokenizer)
+
+
+@mapping.mistake
+def one_word_for_two(words, tokenizer):
+    """You let one word stand for two labels. When the model says it, which of them has it chosen? Refuse it."""
+    return wrong_mapping(refuse=all_refusals_but("twice"))(words, tokenizer)
+
+
+@mapping.mistake
+def one_label_is_enough(words, tokenizer):
+    """You accept a single label. Whatever the model says, that one wins, with 100 % accuracy: refuse fewer than two."""
+    return wrong_mapping(refuse=all_refusals_but("labels"))(words, tokenizer)
+
+
+@mapping.mistake
+def label_without_words(words, tokenizer):
+    """You accept a label without words. It can never be chosen (and its mean probability is 0/0): refuse it."""
+    return wrong_mapping(refuse=all_refusals_but("none"))(words, tokenizer)
+
+
+@mapping.mistake
+def special_tokens_accepted(words, tokenizer):
+    """You accept a special token such as [MASK] as an answer. Encoded as a word it is brackets and letters, which nobody would write in the gap: refuse it."""
+    return wrong_mapping(refuse=all_refusals_but("special"))(words, tokenizer)
+
+
+@mapping.mistake
+def empty_words_accepted(words, tokenizer):
+    """You accept an empty word. What is scored then is a lone space: refuse it."""
+    return wrong_mapping(refuse=all_refusals_but("empty"))(words, tokenizer)
+
+
+# ---------------------------------------------------------------- 7.3
+
+
+@torch.no_grad()
+def words_by_loop(model, tokenizer, gaps, words):
+    """Gap after gap, word after word, token after token, each read alone."""
+    sums = torch.zeros(len(gaps), len(words))
+    for b, (before, after) in enumerate(gaps):
+        for w, ids in enumerate(words):
+            for i, token in enumerate(ids):
+                if isinstance(model, Bert):
+                    text = torch.tensor([[*before, *[tokenizer.mask_id] * len(ids), *after]])
+                    logits = model.mlm_logits(model(text))[0, len(before) + i]
+                else:
+                    logits = model(torch.tensor([[*before, *ids[:i]]]))[0, -1]
+                sums[b, w] += math.log(float(logits.double().softmax(dim=-1)[token]))
+    return sums
+
+
+chain = Exercise(
+    id="7.3",
+    target="minitransformer.tuning.hard:_word_log_probs",
+    title="Words of several tokens",
+    minutes=30,
+    difficulty=3,
+    purpose="How likely is a word in the gap? A GPT says its tokens one after the other, each after those before it; a BERT fills n [MASK]s at once. At the "
+    "place to write, group are the numbers of the words for which the model reads the same filler in the gap, n their length in tokens; it is for you to "
+    "read ids (B, T), with keep (B, T), and to fill sums[:, w] for every w in group.",
+    hints=(
+        "Where is the first of the n tokens told? A BERT tells a token at its own [MASK], right behind `before`. A GPT's logits at place t are about place "
+        "t + 1. And before is of another length in each row.",
+        "at (B, T) is True at n places of each row, from len(before) on for a BERT, from len(before) - 1 on for a GPT. model.mlm_logits(model(ids, keep=keep), at) and "
+        "model(ids, at=at) give B · n rows of logits; log_softmax, then view(B, n, V).",
+        "first = a column of len(before), less int(not is_bert); at = (torch.arange(T) >= first) & (torch.arange(T) < first + n); log_probs = "
+        "logits.log_softmax(dim=-1).view(len(gaps), n, -1); for w in group: sums[:, w] = log_probs[:, range(n), words[w]].sum(dim=1).",
+    ),
+    oracle=words_by_loop,
+    tolerance=1e-4,
+)
+
+IDS = SimpleNamespace(mask_id=1, pad_id=0)
+
+
+@chain.case
+def one_token_on_a_gpt():
+    """A GPT, one gap, two words of one token."""
+    return tiny_gpt(), IDS, [([3, 4], [])], [[5], [6]]
+
+
+@chain.case
+def one_token_on_a_bert():
+    """A BERT, one gap with a token behind it, two words of one token."""
+    return tiny_bert(), IDS, [([2, 4], [3])], [[5], [6]]
+
+
+@chain.case
+def two_tokens_on_a_gpt():
+    """A GPT, words of one, two and three tokens, two of which begin alike."""
+    return tiny_gpt(), IDS, [([3, 4], [])], [[5], [6, 7], [6, 8], [9, 10, 11]]
+
+
+@chain.case
+def two_tokens_on_a_bert():
+    """A BERT, words of one, two and three tokens."""
+    return tiny_bert(), IDS, [([2, 4], [3])], [[5], [6, 7], [6, 8], [9, 10, 11]]
+
+
+@chain.case
+def gaps_of_a_gpt():
+    """A GPT, two gaps at different places."""
+    return tiny_gpt(), IDS, [([3, 4], []), ([3, 12, 13, 14], [])], [[5], [6, 7]]
+
+
+@chain.case
+def gaps_of_a_bert():
+    """A BERT, two texts of different lengths."""
+    return tiny_bert(), IDS, [([2, 4], [3]), ([2, 12, 13, 14], [15, 3])], [[5], [6, 7]]
+
+
+PLACE = "- int(not is_bert)  # (B, 1)"
+READ = "log_probs[:, range(n), words[w]].sum(dim=1)"
+chain.slip(
+    "a GPT read at the token's own place",
+    "You read a GPT where the token itself would stand. Its logits at place t are about place t + 1, so a token is told one place before it.",
+    (PLACE, "  # (B, 1)"),
+)
+chain.slip(
+    "a BERT read one place before",
+    "You read a BERT one place before the gap, like a GPT. A BERT fills a gap where it is: at its own [MASK].",
+    (PLACE, "- 1  # (B, 1)"),
+)
+chain.slip(
+    "first token only",
+    "You score a word by its first token alone. Words that begin alike are then the same; the chain rule multiplies all of them, "
+    "so the logarithms are added.",
+    (READ, "log_probs[:, 0, words[w][0]]"),
+)
+chain.slip(
+    "mean in place of sum",
+    "You take the mean over a word's tokens here. log P(w) is the sum; whether to divide by the length is decided later, by normalise.",
+    (READ, "log_probs[:, range(n), words[w]].mean(dim=1)"),
+)
+chain.slip(
+    "probabilities added",
+    "You add probabilities where logarithms are to be added. The probability of a word is a product: Σ log p.",
+    ("logits.log_softmax(dim=-1)", "logits.softmax(dim=-1)"),
+)
+chain.slip(
+    "logits in place of log p",
+    "You add logits. Only softmax makes probabilities of them, and logits of different places cannot be compared: log_softmax first.",
+    ("logits.log_softmax(dim=-1)", "logits"),
+)
+chain.slip(
+    "every word scored as the first of its group",
+    "All words of a group get the score of its first. They share what is read, not what is said: words[w] for each w.",
+    (READ, "log_probs[:, range(n), words[group[0]]].sum(dim=1)"),
+)
+chain.slip(
+    "padding read",
+    "Your BERT gets no mask, so a short text reads its padding and its scores depend on the texts beside it. (A GPT does not look back from "
+    "padding on the right.)",
+    ("model(ids, keep=keep)", "model(ids)"),
+)
+chain.slip(
+    "one place for all rows",
+    "You read every row at the place of the first. The texts before the gap differ in length: len(before) is to be taken for each row.",
+    ("[len(before) for before, _ in gaps]", "[len(gaps[0][0]) for _ in gaps]"),
+)
+
+# ---------------------------------------------------------------- 7.4
+
+
+def scores_by_loop(model, tokenizer, template, examples, answers):
+    """Label after label: the mean probability of its words, a word's log p being the mean over its tokens."""
+    rows = []
+    for example in examples:
+        if isinstance(model, Bert):
+            ids, (at,) = template.for_bert(example, tokenizer)
+            place = ids[:at], ids[at + 1 :]
+        else:
+            place = template.for_gpt(example, tokenizer), []
+        row = []
+        for own in answers.values():
+            p = [math.exp(words_by_loop(model, tokenizer, [place], [ids]).item() / len(ids)) for ids in own.values()]
+            row.append(math.log(sum(p) / len(p)))
+        rows.append(row)
+    return torch.tensor(rows)
+
+
+score = Exercise(
+    id="7.4",
+    target="minitransformer.tuning.hard:label_log_probs",
+    title="From words to labels",
+    minutes=20,
+    difficulty=3,
+    purpose="A label may have several words, and a word several tokens: what is compared in the end is one score a label. At the place to write, log_probs "
+    "(examples, words) holds Σ log p of every word of every label, in the order of answers, and words their token ids; scores is what you make of them.",
+    hints=(
+        "Three steps: with normalise, divide each word's sum by its number of tokens; bring the words of each label together; with calibrate, "
+        "subtract what the same template and words get on a text that says nothing.",
+        "Words of one label stand side by side: log_probs.split([number of words of each label], dim=1). The mean is of probabilities, "
+        "log((e^a + e^b) / 2), so not a mean of logarithms; logsumexp gives log(e^a + e^b) without overflow.",
+        "own.logsumexp(dim=1) - math.log(own.size(1)) for each label, torch.stack(…, dim=1); then scores - label_log_probs(model, tokenizer, template, "
+        "[calibrate], answers, normalise=normalise), which is one row for all.",
+    ),
+    oracle=scores_by_loop,
+    tolerance=1e-4,
+)
+
+TEXTS = [{"text": "A good film."}, {"text": "It was dull, I think."}]
+EASY = {"yes": "good", "no": "dull"}
+SEVERAL = {"yes": ["good", "great", "fine"], "no": ["terrible"]}
+
+
+def asked(kind, words, texts=TEXTS):
+    """The arguments for a GPT or a BERT."""
+    tokenizer = default_tokenizer()
+    model = (tiny_gpt if kind == "GPT" else tiny_bert)(tokenizer.n_vocab)
+    return model, tokenizer, Template("{text} It is {mask}" + "." * (kind == "BERT")), texts, by_hand(words, tokenizer)
+
+
+@score.case
+def one_token_each():
+    """A GPT, one text in the template {text} It is {mask}, two labels with a word of one token each."""
+    return asked("GPT", EASY, TEXTS[:1])
+
+
+@score.case
+def several_words_each():
+    """A GPT, two texts, a label with three words and one with a word of five tokens."""
+    return asked("GPT", SEVERAL)
+
+
+@score.case
+def on_a_bert():
+    """The same on a BERT."""
+    return asked("BERT", SEVERAL)
+
+
+@score.scene
+def by_the_sum(label_log_probs):
+    """By the sum over a word's tokens (normalise=False)."""
+    return label_log_probs(*asked("GPT", SEVERAL), normalise=False)
+
+
+@score.scene
+def calibrated(label_log_probs):
+    """Calibrated with a text that says nothing."""
+    return label_log_probs(*asked("GPT", SEVERAL), calibrate={"text": "N/A"})
+
+
+@score.scene
+def calibrated_by_the_sum(label_log_probs):
+    """Calibrated, and by the sum."""
+    return label_log_probs(*asked("GPT", SEVERAL), normalise=False, calibrate={"text": "N/A"})
+
+
+@score.scene
+def nothing_left(label_log_probs):
+    """The text without content itself, calibrated: every label has 0."""
+    return label_log_probs(*asked("BERT", SEVERAL, [{"text": "N/A"}]), calibrate={"text": "N/A"})
+
+
+LENGTHS = "[len(ids) if normalise else 1 for ids in words]"
+TOGETHER = "own.logsumexp(dim=1) - math.log(own.size(1))"
+AGAIN = "scores - label_log_probs(model, tokenizer, template, [calibrate], answers, normalise=normalise)"
+score.slip(
+    "long words punished",
+    "You never divide by a word's length. Every further token lowers the sum, so a word of five tokens loses for being long.",
+    (LENGTHS, "[1 for ids in words]"),
+)
+score.slip(
+    "always the mean",
+    "You divide by the length whether it is asked for or not. With normalise=False the sum itself is wanted.",
+    (LENGTHS, "[len(ids) for ids in words]"),
+)
+score.slip(
+    "normalise turned round",
+    "Your normalise is turned round: True takes the mean over tokens, False the sum.",
+    (LENGTHS, "[1 if normalise else len(ids) for ids in words]"),
+)
+score.slip(
+    "mean of logarithms",
+    "You average logarithms. One unlikely word among good ones then drags its label down (its log p is far below 0). The mean is of "
+    "probabilities: logsumexp, less log of how many.",
+    (TOGETHER, "own.mean(dim=1)"),
+)
+score.slip(
+    "sum of probabilities",
+    "You add up the words' probabilities. A label with more words then wins for having more: take their mean, that is subtract log(number of words).",
+    (TOGETHER, "own.logsumexp(dim=1)"),
+)
+score.slip(
+    "only the best word",
+    "You take a label's likeliest word alone. The others count too: the score is the log of the mean probability.",
+    (TOGETHER, "own.amax(dim=1)"),
+)
+score.slip(
+    "calibration added",
+    "You add what the empty text gets, and so double the favourites. It is subtracted: score(x) - score(\"N/A\").",
+    (AGAIN, AGAIN.replace("scores - ", "scores + ")),
+)
+score.slip(
+    "calibrated in another measure",
+    "You calibrate a sum with a mean: the scores of the empty text are normalised though these are not. Hand normalise on.",
+    (AGAIN, AGAIN.replace(", normalise=normalise", "")),
+)
+score.slip(
+    "calibration forgotten",
+    "Your scores are the same with calibrate as without. What the empty text gets has to be subtracted.",
+    ("if calibrate is not None:", "if False:"),
+)
+score.slip(
+    "shares among the labels",
+    "You make shares of the scores, so that each row sums to 1 in probability. The score is how likely a label's words are in the gap, whatever else "
+    "could stand there; the favourite is the same, but the number no longer says how much of the gap the words have.",
+    ("for own in each], dim=1)", "for own in each], dim=1).log_softmax(dim=1)"),
+)
+
+# ---------------------------------------------------------------- 7.5
+
+near = Exercise(
+    id="7.5",
+    target="minitransformer.tuning.hard:nearest",
+    title="Nearest words",
+    minutes=25,
+    difficulty=3,
+    purpose="One word for a label is arbitrary. Here each label gets also the K words whose embeddings are nearest to its own, so that any of them may "
+    "stand in the gap. What is near to two labels tells nothing and is left out.",
+    hints=(
+        "Begin and end with by_hand: it makes ids of the words and refuses what cannot be. In between: _label_vectors(model, answers) is a row (C) for each "
+        "label, and nearest_words(vectors, model, k=…) ranks tokens by cosine, as (token id, cosine).",
+        "Rank the whole vocabulary (k=model.config.vocab_size), for much falls away: tokens that are no word after a space, words that any label has "
+        "already, words that are not in among. Of the rest each label takes the first k; then drop the words that two labels took.",
+        "re.fullmatch(r\" [^\\W\\d_]{2,}\", tokenizer.decode([token])) finds words; near[i] = [word for word in ranked if word not in taken and "
+        "(among is None or word in among)][:k]; by_hand({label: [*own words, *those of near[i] that stand in no other]}, tokenizer).",
+    ),
+)
+
+WORDS = ("good", "fine", "dull", "town", "cafe", "film", "book", "shop")
+
+
+def placed(**places):
+    """A GPT in whose table these words stand at these places (x, y), everything else far from them on the other axes."""
+    tokenizer = default_tokenizer()
+    model = tiny_gpt(tokenizer.n_vocab)
+    with torch.no_grad():
+        table = model.token_embedding.weight
+        table[:, :2] *= 0.1
+        for word, place in places.items():
+            table[tokenizer.encode(" " + word)] = torch.tensor([*map(float, place), 0.0, 0.0])
+    return model
+
+
+@near.case
+def one_neighbour_each():
+    """Two labels on two axes, and a word beside each."""
+    model = placed(good=(1, 0), fine=(0.9, 0.1), dull=(0, 1), town=(0.1, 0.9))
+    return {"yes": "good", "no": "dull"}, model, default_tokenizer(), 1, {"good", "fine", "dull", "town"}
+
+
+@near.case
+def length_does_not_matter():
+    """A word in nearly the same direction with a small embedding, and one far off with a large one."""
+    model = placed(good=(1, 0), fine=(0.1, 0.01), film=(5, 4), dull=(0, 1), town=(0.01, 0.1), shop=(4, 5))
+    return {"yes": "good", "no": "dull"}, model, default_tokenizer(), 1, set(WORDS)
+
+
+@near.case
+def near_two_labels():
+    """Two neighbours each, of which one is near to both."""
+    model = placed(good=(1, 0.3), fine=(1, 0.2), film=(1, 1), dull=(0.3, 1), town=(0.2, 1), cafe=(-1, 0.5), shop=(0.5, -1))
+    return {"yes": "good", "no": "dull"}, model, default_tokenizer(), 2, set(WORDS)
+
+
+@near.case
+def two_words_for_a_label():
+    """A label with two words: neighbours are near to their mean."""
+    model = placed(good=(1, 0), fine=(0, 1), film=(1, 1), town=(1, 0.1), dull=(-1, -1), cafe=(-1, -0.9))
+    return {"yes": ["good", "fine"], "no": "dull"}, model, default_tokenizer(), 1, {"film", "town", "cafe"}
+
+
+@near.case
+def among_all_words():
+    """Among all words of the vocabulary, which include pieces of words, numbers and signs."""
+    tokenizer = default_tokenizer()
+    return {"yes": "good", "no": "dull"}, tiny_gpt(tokenizer.n_vocab), tokenizer, 3
+
+
+@near.case
+def no_neighbour():
+    """k = 0 is refused."""
+    return {"yes": "good", "no": "dull"}, placed(), default_tokenizer(), 0
+
+
+RANKS = "nearest_words(_label_vectors(model, answers), model, k=model.config.vocab_size)"
+TAKES = "[word for word in ranked if word not in taken and (among is None or word in among)][:k]"
+near.slip(
+    "dot product in place of cosine",
+    "You rank by the dot product. Words with a large embedding, the frequent ones, then are near to everything; the cosine compares directions.",
+    (RANKS, "[[(i, 0.0) for i in row] for row in (_label_vectors(model, answers) @ model.token_embedding.weight.T)"
+            ".argsort(dim=1, descending=True).tolist()]"),
+)  # fmt: skip
+near.slip(
+    "its own nearest word",
+    "Nothing is as near to a word as itself: you count the labels' own words among the neighbours. They are there already, and are left out of the "
+    "ranking.",
+    ("if word not in taken and (among", "if (among"),
+)
+near.slip(
+    "near two labels kept",
+    "You keep words that are near to two labels. When the model says one of them, nobody knows which label it means: both lose it.",
+    ("if word in other}", "if False}"),
+)
+near.slip(
+    "k of all tokens",
+    "You take the k nearest tokens and then throw out what is no word, or not in among: often nothing is left. Rank them all, filter, then take k.",
+    (RANKS, "nearest_words(_label_vectors(model, answers), model, k=k)"),
+)
+near.slip(
+    "the farthest",
+    "You take the other end of the ranking. nearest_words gives the most alike first: [:k].",
+    (TAKES, TAKES.replace("[:k]", "[-k:]")),
+)
+near.slip(
+    "the label's own word lost",
+    "Your labels have their neighbours, but no longer their own words. The neighbours come on top.",
+    ("[*own, *(w for w in new", "[*(w for w in new"),
+)
+near.slip(
+    "only the first word's place",
+    "You look around a label's first word. Where a label has several, the neighbours are those of their mean embedding.",
+    ("_label_vectors(model, answers), model", "_label_vectors(model, {label: dict([*own.items()][:1]) for label, own in answers.items()}), model"),
+)
+near.slip(
+    "all words allowed",
+    "Your neighbours come from the whole vocabulary, though among says which words are allowed.",
+    ("(among is None or word in among)", "True"),
+)
+near.slip(
+    "tokens that are no words",
+    "You take any token: numbers, signs, and pieces such as \" th\" cut off from what follows are no answers. A word is letters after a space.",
+    (r'[word[1:] for word in ranked if re.fullmatch(r" [^\W\d_]{2,}", word)]', "[word.strip() for word in ranked if word.strip()]"),
+)

@@ -1,0 +1,689 @@
+"""Exercises of lesson 8: virtual tokens, their vectors, prompt tuning, P-tuning's encoder, and the nearest words."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from minitransformer.bert import Bert, BertConfig
+from minitransformer.gpt import GPT, GPTConfig
+from minitransformer.layers import embed
+from minitransformer.seq2seq import Seq2Seq, Seq2SeqConfig
+from minitransformer.tuning import PTuning, attached
+from minitransformer.workbook import Exercise, tidy
+
+SIZES = {"vocab_size": 9, "n_positions": 12, "n_head": 2, "d_model": 4, "d_ff": 6, "init_std": 0.5}
+
+
+def small_gpt():
+    """A GPT of two layers."""
+    return GPT(GPTConfig(**SIZES, n_layer=2))
+
+
+def small_bert():
+    """A BERT of one layer."""
+    return Bert(BertConfig(**SIZES, n_layer=1))
+
+
+def small_seq2seq():
+    """An encoder–decoder of one layer each."""
+    config = Seq2SeqConfig(**SIZES, n_encoder_layer=1, n_decoder_layer=1, pad_id=0, start_id=1, end_id=2)
+    return Seq2Seq(config)
+
+
+# ---------------------------------------------------------------- 8.1
+
+numbers = Exercise(
+    id="8.1",
+    target="minitransformer.tuning.prefix:virtual_ids",
+    title="Ids that no word has",
+    minutes=5,
+    difficulty=1,
+    purpose="Virtual tokens stand in a text among the words, so they need ids; the ids from 0 on are the vocabulary's. This "
+    "function gives virtual token number 0 the id -1, number 1 the id -2, and so on.",
+    hints=(
+        "All ids of words are 0 or more. Which numbers are left over, and which of them is the first?",
+        "Token number i has the id -1 - i; the numbers run from 0 to length - 1.",
+        "[-1 - i for i in range(length)]",
+    ),
+    oracle=lambda length: list(range(-1, -length - 1, -1)),
+)
+
+
+@numbers.case
+def one():
+    """One virtual token."""
+    return 1
+
+
+@numbers.case
+def three():
+    """Three virtual tokens."""
+    return 3
+
+
+@numbers.mistake
+def from_zero_on(length):
+    """Your first virtual token has the id 0, and that is a word: the model would read it in place of your vector. Negative numbers begin at -1."""
+    return [-i for i in range(length)]
+
+
+@numbers.mistake
+def ids_of_words(length):
+    """Your ids are 0, 1, 2, …: the first words of the vocabulary. A virtual token has no row in the table of embeddings; its id is negative."""
+    return list(range(length))
+
+
+@numbers.mistake
+def positive(length):
+    """Your ids are positive, and so words of the vocabulary. Virtual token i has the id -1 - i."""
+    return [1 + i for i in range(length)]
+
+
+@numbers.mistake
+def last_one_first(length):
+    """Your ids run backwards: the first place of the text would get the last vector. Token number 0 has -1 and stands first."""
+    return list(range(-length, 0))
+
+
+@numbers.mistake
+def one_too_few(length):
+    """You stop one too early: there are `length` virtual tokens, the last of them -length."""
+    return [-i for i in range(1, length)]
+
+
+# ---------------------------------------------------------------- 8.2
+
+
+def look_up_by_loop(embedding, ids, virtual, vectors):
+    """Each token by itself."""
+    rows = []
+    for b, row in enumerate(ids.tolist()):
+        own = vectors[b] if vectors.dim() == 3 else vectors  # (P, C)
+        rows.append(torch.stack([own[-1 - i] if i < 0 else embedding.weight[i] for i in row]))
+    return torch.stack(rows)
+
+
+lookup = Exercise(
+    id="8.2",
+    target="minitransformer.layers:_embed_virtual",
+    title="Vectors among the words",
+    minutes=15,
+    difficulty=2,
+    purpose="A model reads words only as vectors, and a soft prompt is vectors that are no words': X = [P; E(input)]. This function "
+    "looks a text up in which both stand: words in the table E, virtual tokens in `vectors`. What does not fit is refused above; "
+    "at the place to write, number (B, T) is which vector each virtual token stands for (0 at words), and each says whether "
+    "every row has vectors of its own. The result is called x.",
+    hints=(
+        "Look up everything twice, once as if all were words and once as if all were virtual, and choose place by place. (A "
+        "negative id is no row of E: put some word, 0 say, in its place first.)",
+        "embed(embedding, …) gives the words (B, T, C). vectors[number] gives (B, T, C) where one table serves all rows. Where "
+        "each row has its own, (B, n_virtual, C), a second index tells the row: (B, 1), the numbers of the rows.",
+        "words = embed(embedding, ids.masked_fill(virtual, 0)); chosen = vectors[torch.arange(len(ids))[:, None], number] if each "
+        "else vectors[number]; x = torch.where(virtual[..., None], chosen, words).",
+    ),
+    oracle=look_up_by_loop,
+)
+
+
+def text(*rows):
+    """Ids, and where they are virtual."""
+    ids = torch.tensor(rows)
+    return ids, ids < 0
+
+
+@lookup.case
+def one_virtual_one_word():
+    """One virtual token before one word."""
+    return nn.Embedding(3, 2), *text([-1, 2]), tidy(1, 2)
+
+
+@lookup.case
+def two_before_words():
+    """Two virtual tokens before two words."""
+    return nn.Embedding(4, 3), *text([-1, -2, 3, 0]), tidy(2, 3)
+
+
+@lookup.case
+def inside_a_template():
+    """Virtual tokens among the words of two texts, in another order."""
+    return nn.Embedding(4, 3), *text([1, -2, 3, -1, 2], [-1, 2, -2, -3, 0]), tidy(3, 3)
+
+
+@lookup.case
+def more_vectors_than_needed():
+    """A text that leaves two of the vectors out."""
+    return nn.Embedding(4, 2), *text([-1, 3, -2]), tidy(4, 2)
+
+
+@lookup.case
+def vectors_of_their_own():
+    """Two texts, each with two vectors of its own."""
+    return nn.Embedding(4, 3), *text([-1, -2, 3], [1, -2, -1]), tidy(2, 2, 3)
+
+
+@lookup.case(gradients=True)
+def the_vectors_learn():
+    """The gradient of the vectors."""
+    return nn.Embedding(4, 3), *text([-1, -2, 3], [-1, -2, 2]), tidy(2, 3)
+
+
+def wrong_lookup(choose, join=lambda virtual, chosen, words: torch.where(virtual, chosen, words)):
+    """The function as a learner would write it, with one thing in it replaced."""
+
+    def embed_virtual(embedding, ids, virtual, vectors):
+        words = embed(embedding, ids.masked_fill(virtual, 0))  # (B, T, C)
+        rows = torch.arange(len(ids))[:, None] if vectors.dim() == 3 else None
+        return join(virtual[..., None], choose(vectors, ids, (-1 - ids).clamp(min=0), rows), words)
+
+    return embed_virtual
+
+
+def by_number(vectors, ids, number, rows):
+    """What is right."""
+    return vectors[number] if rows is None else vectors[rows, number]
+
+
+@lookup.mistake
+def negative_index(*arguments):
+    """You use the ids themselves as indices. In PyTorch -1 means the last row, so your vectors come in reverse order; virtual token -1 stands for vector number 0: -1 - id."""
+
+    def choose(vectors, ids, number, rows):
+        last = ids.clamp(max=-1)
+        return vectors[last] if rows is None else vectors[rows, last]
+
+    return wrong_lookup(choose)(*arguments)
+
+
+@lookup.mistake
+def in_order_of_the_text(*arguments):
+    """You hand the vectors out in the order in which virtual tokens stand in the text. The id says which one is meant, wherever it stands: number."""
+
+    def choose(vectors, ids, number, rows):
+        order = ((ids < 0).cumsum(1) - 1).clamp(min=0)
+        return by_number(vectors, ids, order, rows)
+
+    return wrong_lookup(choose)(*arguments)
+
+
+@lookup.mistake
+def first_row_for_all(*arguments):
+    """Where each row of the batch brings vectors of its own, you take those of the first row for all. vectors[rows, number] with rows (B, 1) lets each have its own."""
+
+    def choose(vectors, ids, number, rows):
+        return vectors[number] if rows is None else vectors[0][number]
+
+    return wrong_lookup(choose)(*arguments)
+
+
+@lookup.mistake
+def word_zero_in_their_place(*arguments):
+    """Word 0 is still in the place of your virtual tokens: it was only put there so that E can be asked at all. torch.where has to choose the vectors there."""
+    return wrong_lookup(by_number, lambda virtual, chosen, words: words)(*arguments)
+
+
+@lookup.mistake
+def added_to_a_word(*arguments):
+    """You add the vector to that of word 0. A virtual token stands for its vector alone, in place of a word's."""
+    return wrong_lookup(by_number, lambda virtual, chosen, words: words + virtual * chosen)(*arguments)
+
+
+@lookup.mistake
+def choice_turned_round(*arguments):
+    """You choose the other way round: words where virtual tokens stand, vectors where words do. torch.where(condition, if true, if false)."""
+    return wrong_lookup(by_number, lambda virtual, chosen, words: torch.where(virtual, words, chosen))(*arguments)
+
+
+@lookup.mistake
+def detached_vectors(*arguments):
+    """Your vectors enter without their gradient (detach, .data, torch.tensor), and they are all that prompt tuning trains: it could never change them."""
+    return wrong_lookup(by_number, lambda virtual, chosen, words: torch.where(virtual, chosen.detach(), words))(*arguments)
+
+
+# ---------------------------------------------------------------- 8.3
+
+prompt = Exercise(
+    id="8.3",
+    target="minitransformer.tuning.prompt:PromptTuning.install",
+    title="Prompt tuning",
+    minutes=30,
+    difficulty=3,
+    purpose="Prompt tuning puts P trained vectors before the embedded text, X = [P; E(input)], and cuts the outputs at them off "
+    "again. You write what happens before each call of the base: `inputs` are its arguments by name, and may be changed. "
+    "widen(inputs, name, value) puts P columns into the tensor of that name, and does nothing where it is not given. `cut` "
+    "tells `take` whether the call gives outputs at virtual tokens: where the base reads them in its `ids`, and is not asked for a few "
+    "places by `at`. Refuse what check_not_given and check_no_virtual refuse.",
+    hints=(
+        "Two kinds of calls: the first of a text (is_first_call), when the virtual tokens go in, and the later ones of a "
+        "cached generation, when the cache has them. Only the mask has to be as wide as all that is cached, at every call.",
+        "At the first call four tensors get P columns more: the text (with virtual_ids), the mask (ones: they may be seen), `types` "
+        "(zeros), and `at`, if the text is `ids` (zeros: nobody asks there). And inputs[\"vectors\"] says what the virtual tokens are. "
+        "`take` cuts P rows off, which is right if this is the first call, text == \"ids\", and `at` is not given.",
+        "first = is_first_call(inputs.get(\"cache\")); cut = first and text == \"ids\" and inputs.get(\"at\") is None; widen(inputs, mask, "
+        "torch.ones(P)); then, if first: the two checks (check_not_given(self, inputs, [\"vectors\"]), check_no_virtual(inputs.get(text))), "
+        "widen(inputs, text, torch.tensor(virtual_ids(P))), types and at with torch.zeros(P), inputs[\"vectors\"] = self.vectors().",
+    ),
+    tolerance=1e-4,
+)
+
+
+def call(base, *arguments, **inputs):
+    """What a base is given with all that is on it, and what comes out."""
+    given = {}
+
+    def note(module, args, inputs):
+        given.update({f"given: {name}": value.clone() for name, value in inputs.items() if isinstance(value, torch.Tensor)})
+
+    handle = base.register_forward_pre_hook(note, with_kwargs=True)
+    output = base(*arguments, **inputs)
+    handle.remove()
+    return {**given, "output": output}
+
+
+@prompt.scene
+def one_virtual_token(PromptTuning):
+    """A GPT, two words, one virtual token."""
+    base = small_gpt()
+    with attached(base, PromptTuning(1)):
+        return call(base, torch.tensor([[3, 5]]))
+
+
+@prompt.scene
+def a_batch(PromptTuning):
+    """Two texts of three words, two virtual tokens."""
+    base = small_gpt()
+    with attached(base, PromptTuning(2)):
+        return call(base, torch.tensor([[3, 5, 1], [2, 7, 4]]))
+
+
+@prompt.scene
+def beside_padding(PromptTuning):
+    """Two texts, one with padding at its left."""
+    base, keep = small_gpt(), torch.tensor([[True, True, True], [False, True, True]])
+    with attached(base, PromptTuning(2)):
+        return call(base, torch.tensor([[3, 5, 1], [0, 7, 4]]), keep)
+
+
+@prompt.scene
+def asked_at_the_last(PromptTuning):
+    """Logits at the last word alone, by `at`."""
+    base = small_gpt()
+    with attached(base, PromptTuning(2)):
+        return call(base, torch.tensor([[3, 5, 1]]), at=torch.tensor([[False, False, True]]))
+
+
+@prompt.scene
+def word_by_word(PromptTuning):
+    """Written with a cache: two words at first, then one, beside padding."""
+    base, keep = small_gpt(), torch.tensor([[False, True, True]])
+    cache = base.new_cache()
+    with attached(base, PromptTuning(2)):
+        first = base(torch.tensor([[3, 5]]), keep[:, :2], cache=cache)
+        then = base(torch.tensor([[1]]), keep, cache=cache)
+    return {"first": first, "then": then, "columns in the cache": cache[0].length}
+
+
+@prompt.scene
+def what_learns(PromptTuning):
+    """The gradient of the vectors, and the parts of the base that have one."""
+    base, method = small_gpt(), PromptTuning(2)
+    with attached(base, method):
+        base(torch.tensor([[3, 5, 1]])).square().sum().backward()
+        trained = [name for name, p in base.named_parameters() if p.grad is not None]
+    return {"trained": trained, "gradient": method.free.grad}
+
+
+@prompt.scene
+def in_a_bert(PromptTuning):
+    """A BERT: [CLS] stays in front, and types are lengthened."""
+    base = small_bert()
+    with attached(base, PromptTuning(2)):
+        return call(base, torch.tensor([[8, 5, 1]]), types=torch.tensor([[0, 1, 1]]))
+
+
+@prompt.scene
+def in_an_encoder(PromptTuning):
+    """An encoder–decoder: before the source, so that no output is at a virtual token."""
+    base = small_seq2seq()
+    with attached(base, PromptTuning(2)):
+        return call(base, torch.tensor([[1, 4]]), source=torch.tensor([[3, 5, 7]]))
+
+
+@prompt.scene
+def a_text_with_its_own(PromptTuning):
+    """A text that has virtual tokens already is refused."""
+    base = small_gpt()
+    with attached(base, PromptTuning(2)):
+        return base(torch.tensor([[-1, 3]]))
+
+
+@prompt.scene
+def vectors_beside(PromptTuning):
+    """Vectors given beside the prompt's are refused."""
+    base = small_gpt()
+    with attached(base, PromptTuning(2)):
+        return base(torch.tensor([[4, 3]]), vectors=torch.zeros(2, 4))
+
+
+CUT = 'cut = first and text == "ids" and inputs.get("at") is None'
+prompt.slip(
+    "outputs not cut off",
+    "The outputs of the virtual tokens come back too: P + T rows of scores for T labels. Whoever compares the first T of them with "
+    "the labels trains on rows that are shifted by P, and no error says so. `cut` has to be True at the first call.",
+    (CUT, "cut = False"),
+)
+prompt.slip(
+    "cut at every call",
+    "You cut P outputs off at later calls of a cached generation, too. They have no virtual tokens in them (the cache has), so that you "
+    "throw words away: cut only at the first call.",
+    (CUT, 'cut = text == "ids" and inputs.get("at") is None'),
+)
+prompt.slip(
+    "cut although at chose",
+    "With `at` the base gives the rows that were asked for, and none of a virtual token. `cut` is for calls without it.",
+    (CUT, 'cut = first and text == "ids"'),
+)
+prompt.slip(
+    "prompt masked out",
+    "Your virtual tokens have zeros in the mask, like padding: wherever texts are padded, nobody sees the prompt. They are ones.",
+    ("widen(inputs, mask, torch.ones(P))", "widen(inputs, mask, torch.zeros(P))"),
+)
+prompt.slip(
+    "mask of the text alone",
+    "You do not lengthen the mask. It has to mark every column, and with the prompt there are P more; ones, for they may be seen.",
+    ("widen(inputs, mask, torch.ones(P))", "pass"),
+)
+prompt.slip(
+    "mask lengthened only once",
+    "At later calls of a cached generation the mask still has a column for each token so far, and the virtual tokens are among them: lengthen it "
+    "at every call, not at the first alone.",
+    ("widen(inputs, mask, torch.ones(P))", "first and widen(inputs, mask, torch.ones(P))"),
+)
+prompt.slip(
+    "put in at every call",
+    "Every call puts the prompt in again. In a cached generation only the first does; the cache keeps the virtual tokens, as it keeps words.",
+    ("            if first:\n", "            if True:\n"),
+)
+prompt.slip(
+    "words in front",
+    "You put the ids 0, 1, … in front: words of the vocabulary. Then the base reads these, and your vectors not at all. virtual_ids(P).",
+    ("torch.tensor(virtual_ids(P))", "torch.arange(P)"),
+)
+prompt.slip(
+    "detached",
+    "Your vectors enter without their gradient (detach, .data, no_grad), and they are all there is to train.",
+    ('inputs["vectors"] = self.vectors()', 'inputs["vectors"] = self.vectors().detach()'),
+)
+prompt.slip(
+    "types forgotten",
+    "A BERT's `types` have one number for each token: where the text gets P columns more, they do, too (zeros).",
+    ('widen(inputs, "types", torch.zeros(P))', "pass"),
+)
+prompt.slip(
+    "nothing refused",
+    "A text that brings virtual tokens of its own, or vectors given beside yours, are not refused: they would be mixed up silently. "
+    "check_not_given and check_no_virtual say so in a sentence.",
+    ('check_not_given(self, inputs, ["vectors"])', "pass"), ("check_no_virtual(inputs.get(text))", "pass"),
+)  # fmt: skip
+
+# ---------------------------------------------------------------- 8.4
+
+
+def encoded_by_loop(self):
+    """LSTM and MLP step by step (their formulas are those of nn.LSTM's page)."""
+    if not self.encoder:
+        return self.free
+    x = (self.free - self.free.mean(1, keepdim=True)) / (self.free.var(1, unbiased=False, keepdim=True) + 1e-5).sqrt()
+    for layer in range(2):
+        ways = []
+        for way in ("", "_reverse"):
+            w, u, b, c = (getattr(self.lstm, f"{name}_l{layer}{way}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
+            h = cell = torch.zeros(u.size(1))
+            states = []
+            for row in x.flip(0) if way else x:
+                i, f, g, o = (w @ row + b + u @ h + c).chunk(4)
+                cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
+                h = o.sigmoid() * cell.tanh()
+                states.append(h)
+            ways.append(torch.stack(states[::-1] if way else states))
+        x = torch.cat(ways, dim=1)
+    return (x @ self.mlp[0].weight.T + self.mlp[0].bias).relu() @ self.mlp[2].weight.T + self.mlp[2].bias
+
+
+encoder = Exercise(
+    id="8.4",
+    target="minitransformer.tuning.prompt:PTuning.vectors",
+    title="P-tuning's encoder",
+    minutes=15,
+    difficulty=2,
+    purpose="P-tuning does not train what the virtual tokens stand for, but a table (`self.free`) and a small network that makes it: an LSTM "
+    "reads the P rows as one text, from both ends, so that each knows its neighbours, and an MLP turns each state (2·C) into a vector (C). "
+    "An LSTM reads numbers of size 1 and embeddings are smaller, so each row is normalised first (layer_norm without weights). With "
+    "self.encoder False there is no network: the table itself is the answer. self.lstm was made with batch_first=True.",
+    hints=(
+        "Four steps, in this order: normalise each row, LSTM, MLP; and before them the way out where there is no encoder.",
+        "F.layer_norm(x, x.shape[-1:]) normalises rows. The LSTM wants (batch, length, width): one text of P tokens is (1, P, C). It "
+        "returns its outputs at every token and, beside them, its last states; the outputs are wanted.",
+        "read = F.layer_norm(self.free, self.free.shape[-1:]); outputs, _ = self.lstm(read[None]); self.mlp(outputs[0]).",
+    ),
+    oracle=encoded_by_loop,
+)
+
+
+def p_tuning(length, **how):
+    """P-tuning with its parameters made."""
+    method = PTuning(length, **how)
+    with torch.no_grad():
+        method.build(small_gpt())
+    return method
+
+
+@encoder.case
+def without_encoder():
+    """No encoder: the table itself."""
+    return p_tuning(2, encoder=False)
+
+
+@encoder.case
+def one_token():
+    """One virtual token."""
+    return p_tuning(1)
+
+
+@encoder.case
+def three_tokens():
+    """Three virtual tokens, begun as words."""
+    return p_tuning(3, init=[4, 1, 6])
+
+
+@encoder.case
+def from_random():
+    """Five virtual tokens, begun at random."""
+    return p_tuning(5, init="random")
+
+
+@encoder.scene
+def which_parts_learn(PTuning):
+    """Which of its parts get a gradient, and the table's."""
+    method = p_tuning(3)
+    method.vectors().square().sum().backward()
+    return {"parts": sorted({name.split(".")[0] for name, p in method.named_parameters() if p.grad is not None}), "table": method.free.grad}
+
+
+def rows_normalised(table):
+    """What the LSTM reads."""
+    return F.layer_norm(table, table.shape[-1:])
+
+
+@encoder.mistake
+def not_normalised(self):
+    """Your LSTM reads the table as it is. Embeddings are small numbers, so that its gates hardly open and all virtual tokens become nearly alike; layer_norm makes their size 1."""
+    return self.mlp(self.lstm(self.free[None])[0][0]) if self.encoder else self.free
+
+
+@encoder.mistake
+def each_alone(self):
+    """You give the LSTM P texts of one token, (P, 1, C), so that no virtual token knows its neighbours. They are one text of P tokens: (1, P, C)."""
+    return self.mlp(self.lstm(rows_normalised(self.free)[:, None])[0][:, 0]) if self.encoder else self.free
+
+
+@encoder.mistake
+def without_mlp(self):
+    """You return the LSTM's states: from both ends, so 2·C numbers each. An embedding has C; the MLP brings them there."""
+    return self.lstm(rows_normalised(self.free)[None])[0][0] if self.encoder else self.free
+
+
+@encoder.mistake
+def without_lstm(self):
+    """Your vectors come from the LSTM's own input, put twice side by side: no virtual token knows its neighbours."""
+    return self.mlp(rows_normalised(self.free).repeat(1, 2)) if self.encoder else self.free
+
+
+@encoder.mistake
+def batch_axis_left(self):
+    """You return (1, P, C). The axis of the batch was for the LSTM alone; the vectors are (P, C)."""
+    return self.mlp(self.lstm(rows_normalised(self.free)[None])[0]) if self.encoder else self.free
+
+
+@encoder.mistake
+def encoder_in_any_case(self):
+    """You ask for the LSTM where there is none. Loaded from a file the encoder is gone (self.encoder is False), and the table itself holds the vectors."""
+    return self.mlp(self.lstm(rows_normalised(self.free)[None])[0][0])
+
+
+@encoder.mistake
+def table_added(self):
+    """You add the table to what the encoder makes of it. P-tuning's vectors are the encoder's output alone."""
+    return self.free + self.mlp(self.lstm(rows_normalised(self.free)[None])[0][0]) if self.encoder else self.free
+
+
+@encoder.mistake
+def table_detached(self):
+    """The gradient does not reach the table (detach, .data): the encoder would learn, and what it reads would stay as random as it began."""
+    return self.mlp(self.lstm(rows_normalised(self.free.detach())[None])[0][0]) if self.encoder else self.free
+
+
+# ---------------------------------------------------------------- 8.5
+
+
+def nearest_by_loop(vectors, base, k=5):
+    """Every vector beside every word."""
+    found = []
+    for vector in vectors:
+        cosines = [(F.cosine_similarity(vector, row, dim=0).item(), i) for i, row in enumerate(base.token_embedding.weight)]
+        found.append([(i, cosine) for cosine, i in sorted(cosines, reverse=True)[:k]])
+    return found
+
+
+nearest = Exercise(
+    id="8.5",
+    target="minitransformer.tuning.prompt:nearest_words",
+    title="What the vectors say",
+    minutes=15,
+    difficulty=2,
+    purpose="Can a soft prompt be read? This function looks for the words whose embeddings point most nearly where each vector points: the "
+    "largest cosines, cos(a, b) = a · b / (|a| |b|), over the whole vocabulary.",
+    hints=(
+        "The cosine is the dot product of vectors of length 1. So make all of length 1, on both sides, and one matrix product has "
+        "all the cosines.",
+        "F.normalize(x, dim=-1) makes each row's length 1. (P, C) @ (C, V) is (P, V), and topk(k) gives the k largest of each "
+        "row with their places, which are the token ids.",
+        "table = F.normalize(base.token_embedding.weight, dim=-1); cosines, ids = (F.normalize(vectors, dim=-1) @ table.T).topk(k); "
+        "of both .tolist(), then pairs (id, cosine) row by row with zip.",
+    ),
+    oracle=nearest_by_loop,
+)
+
+
+def lexicon(*rows):
+    """A base whose words have these vectors."""
+    base = GPT(GPTConfig(**{**SIZES, "vocab_size": len(rows), "d_model": len(rows[0]), "n_head": 1}, n_layer=1))
+    with torch.no_grad():
+        base.token_embedding.weight.copy_(torch.tensor(rows))
+    return base
+
+
+@nearest.case
+def one_long_word():
+    """One vector; word 1 points where it does, word 0 is long and points elsewhere."""
+    return torch.tensor([[1.0, 0.0]]), lexicon([5.0, 9.0], [0.5, 0.1], [-1.0, 0.2]), 1
+
+
+@nearest.case
+def long_vector():
+    """Two vectors, the second ten times as long as the word whose direction it has."""
+    return torch.tensor([[0.0, 0.3], [20.0, 10.0]]), lexicon([2.0, 1.0], [0.1, 2.0], [-1.0, 0.2], [3.0, 4.0]), 3
+
+
+@nearest.case
+def of_a_small_gpt():
+    """Three random vectors and a random table."""
+    return tidy(3, 4), small_gpt(), 4
+
+
+def wrong_nearest(left, right, largest=True):
+    """The function as a learner would write it, with one thing in it replaced."""
+
+    def nearest_words(vectors, base, k=5):
+        values, ids = (left(vectors) @ right(base.token_embedding.weight).T).topk(k, largest=largest)
+        return [list(zip(*row, strict=True)) for row in zip(ids.tolist(), values.tolist(), strict=True)]
+
+    return nearest_words
+
+
+def one_long(x):
+    """Every row of length 1."""
+    return F.normalize(x, dim=-1)
+
+
+def as_it_is(x):
+    """Nothing done."""
+    return x
+
+
+@nearest.mistake
+def dot_product(*arguments):
+    """You compare by dot products: a long vector is then near to everything, and the same few long words come first for any prompt. Divide by both lengths."""
+    return wrong_nearest(as_it_is, as_it_is)(*arguments)
+
+
+@nearest.mistake
+def words_not_normalised(*arguments):
+    """The vectors have length 1, the words do not: long words come first. The cosine divides by both lengths."""
+    return wrong_nearest(one_long, as_it_is)(*arguments)
+
+
+@nearest.mistake
+def vectors_not_normalised(*arguments):
+    """The words have length 1, the vectors do not. The order is right, but these numbers are no cosines: they can be larger than 1, and grow with the vector."""
+    return wrong_nearest(as_it_is, one_long)(*arguments)
+
+
+@nearest.mistake
+def normalised_along_the_vocabulary(*arguments):
+    """You normalise along the wrong axis: over all words, column by column. Each word's own vector has to have length 1: dim=-1."""
+    return wrong_nearest(one_long, lambda x: F.normalize(x, dim=0))(*arguments)
+
+
+@nearest.mistake
+def least_alike_first(*arguments):
+    """You return the words that are least alike: smallest cosines first. A cosine of 1 is the same direction, so the largest come first."""
+    return wrong_nearest(one_long, one_long, largest=False)(*arguments)
+
+
+@nearest.mistake
+def distance_in_place_of_cosine(vectors, base, k=5):
+    """You measure distances. They depend on lengths: a trained vector far from the origin is far from every word. The cosine compares directions only."""
+    distances, ids = torch.cdist(vectors, base.token_embedding.weight).topk(k, largest=False)
+    return [list(zip(*row, strict=True)) for row in zip(ids.tolist(), distances.tolist(), strict=True)]
+
+
+@nearest.mistake
+def cosine_before_id(*arguments):
+    """Your pairs stand the other way round: first the token id, then its cosine."""
+    return [[(cosine, i) for i, cosine in row] for row in wrong_nearest(one_long, one_long)(*arguments)]
+
+
+@nearest.mistake
+def best_alone(vectors, base, k=5):
+    """You give one word for each vector; k are asked for, the most alike first."""
+    return wrong_nearest(one_long, one_long)(vectors, base, 1)

@@ -1,0 +1,780 @@
+"""Exercises of lesson 9: what is asked, P_θ as keys and values, words as a prefix, the MLP, the prefix in the model, the infix."""
+
+import torch
+
+from minitransformer.attention import Prefix, watch_attention
+from minitransformer.batches import pad_right
+from minitransformer.errors import UserError
+from minitransformer.gpt import GPT, GPTConfig
+from minitransformer.seq2seq import Seq2Seq, Seq2SeqConfig
+from minitransformer.training import IGNORE
+from minitransformer.tuning import attached
+from minitransformer.tuning.method import before_each_call, check_not_given
+from minitransformer.tuning.prefix import is_first_call
+from minitransformer.workbook import Exercise, tidy
+
+SIZES = {"vocab_size": 9, "n_positions": 12, "n_head": 2, "d_model": 4, "d_ff": 6, "init_std": 0.5}
+
+
+def small_gpt():
+    """A GPT of two layers."""
+    return GPT(GPTConfig(**SIZES, n_layer=2))
+
+
+def small_seq2seq():
+    """An encoder–decoder of two layers and one."""
+    config = Seq2SeqConfig(**SIZES, n_encoder_layer=2, n_decoder_layer=1, pad_id=0, start_id=1, end_id=2)
+    return Seq2Seq(config)
+
+
+# ---------------------------------------------------------------- 9.1
+
+
+def batch_by_loop(prompts, targets, end_id, whole=None):
+    """Each place of both tensors by itself."""
+    ends = [1] * len(prompts) if whole is None else [int(one) for one in whole]
+    width = max(len(x) + len(y) + end for x, y, end in zip(prompts, targets, ends, strict=True))
+    ids, labels = torch.full((len(prompts), width), end_id), torch.full((len(prompts), width), IGNORE)
+    for b, (x, y, end) in enumerate(zip(prompts, targets, ends, strict=True)):
+        for i, token in enumerate([*x, *y] + [end_id] * end):
+            ids[b, i] = token
+            if i >= len(x):
+                labels[b, i] = token
+    return {"ids": ids, "labels": labels}
+
+
+asked = Exercise(
+    id="9.1",
+    target="minitransformer.batches.completion:completion_batch",
+    title="Only y is asked for",
+    minutes=20,
+    difficulty=2,
+    purpose="z = [x; y; end]: the model reads all of it, but the loss Σ log p(z_i | h_<i) runs over i ∈ Y_idx alone. A place where nothing is "
+    "asked has the label IGNORE, every other one its own token (the loss itself compares it with the scores one place earlier). Wrong "
+    "input is refused above; at the place to write, make ids and labels.",
+    hints=(
+        "First the rows [x; y; end] (without the end where y was cut), then one tensor of them, and then the labels: a copy of the ids in "
+        "which everything that is not asked for is IGNORE. Two parts are not asked for.",
+        "pad_right(rows, end_id) gives the ids and a boolean keep, True at real tokens. Asked is what is real and stands at the "
+        "place len(x) or later: compare torch.arange(ids.size(1)) with a column (B, 1) of the prompts' lengths.",
+        "rows = [[*x, *y, *[end_id] * ends] for x, y, ends in zip(prompts, targets, whole)] (whole: all True if None); ids, keep = "
+        "pad_right(rows, end_id); asked = keep & (torch.arange(ids.size(1)) >= torch.tensor([len(x) for x in prompts])[:, None]); "
+        "labels = ids.masked_fill(~asked, IGNORE).",
+    ),
+    oracle=batch_by_loop,
+)
+
+
+@asked.case
+def one_pair():
+    """x of two tokens, y of one."""
+    return [[5, 6]], [[7]], 0
+
+
+@asked.case
+def two_pairs():
+    """Two pairs, x and y of different lengths."""
+    return [[5, 6, 3], [4]], [[7], [8, 2]], 0
+
+
+@asked.case
+def padded():
+    """Two pairs of which the second is filled up."""
+    return [[5, 6], [4]], [[7, 3, 8], [2]], 0
+
+
+@asked.case
+def a_cut_target():
+    """Two pairs; the second y was cut, so it is not asked to end."""
+    return [[5], [4]], [[7, 3], [2, 6]], 0, [True, False]
+
+
+@asked.case
+def with_virtual_tokens():
+    """Virtual tokens in the prompt."""
+    return [[5, -1, -2]], [[7]], 0
+
+
+@asked.case
+def without_prompt():
+    """An empty x is refused."""
+    return [[]], [[7]], 0
+
+
+def wrong_batch(want=lambda i, n, keep, ids: keep & (i >= n), length=lambda n: n, ends=lambda end: end, filled=0):
+    """The function as a learner would write it, with one thing in it replaced."""
+
+    def completion_batch(prompts, targets, end_id, whole=None):
+        if not all(prompts):
+            raise UserError("A prompt is empty.")
+        whole = [True] * len(prompts) if whole is None else whole
+        rows = [[*x, *y, *[end_id] * ends(int(end))] for x, y, end in zip(prompts, targets, whole, strict=True)]
+        ids, keep = pad_right(rows, end_id)  # (B, T+1)
+        n_prompt = length(torch.tensor([len(x) for x in prompts])[:, None])  # (B, 1)
+        return {"ids": ids, "labels": ids.masked_fill(~want(torch.arange(ids.size(1)), n_prompt, keep, ids), IGNORE)}
+
+    return completion_batch
+
+
+@asked.mistake
+def x_is_asked_too(*arguments):
+    """You ask for x too: the loss then counts the instruction or the table, which nobody wants the model to write, and a long x drowns y. Labels at x are IGNORE."""
+    return wrong_batch(want=lambda i, n, keep, ids: keep)(*arguments)
+
+
+@asked.mistake
+def padding_is_asked(*arguments):
+    """You ask for the padding too: the model would be paid for writing end after end, most of all behind short texts. What is not real (keep) is IGNORE."""
+    return wrong_batch(want=lambda i, n, keep, ids: (i >= n).expand_as(keep))(*arguments)
+
+
+@asked.mistake
+def ending_not_asked(*arguments):
+    """Every end token is ignored, the real one, too, for padding has the same id. Then the model never learns to stop. Ask keep, not the id, what is padding."""
+    return wrong_batch(want=lambda i, n, keep, ids: keep & (i >= n) & (ids != 0))(*arguments)
+
+
+@asked.mistake
+def no_end(*arguments):
+    """There is no end token behind y, so that the model never learns to stop: the row is [x; y; end]."""
+    return wrong_batch(ends=lambda end: 0)(*arguments)
+
+
+@asked.mistake
+def a_cut_text_ends(*arguments):
+    """You put an end behind a y that was cut. It does not end there, and the model would learn to stop in the middle: `whole` says of each whether it ends."""
+    return wrong_batch(ends=lambda end: 1)(*arguments)
+
+
+@asked.mistake
+def first_token_missing(*arguments):
+    """The first token of y is not asked for: you begin one too late. It stands at the place len(x), and is what follows x."""
+    return wrong_batch(want=lambda i, n, keep, ids: keep & (i > n))(*arguments)
+
+
+@asked.mistake
+def last_of_x_asked(*arguments):
+    """You begin one too early, and ask for the last token of x, too. Labels are not shifted here (the loss does that): y begins at the place len(x)."""
+    return wrong_batch(want=lambda i, n, keep, ids: keep & (i >= n - 1))(*arguments)
+
+
+@asked.mistake
+def longest_prompt_for_all(*arguments):
+    """You ignore as many places in every row as the longest prompt has: the beginning of y is lost wherever x is shorter. Each row has its own length, (B, 1)."""
+    return wrong_batch(length=lambda n: n.max())(*arguments)
+
+
+@asked.mistake
+def shifted_twice(*arguments):
+    """Your labels are shifted by one place, as if label i were the token after i. The loss shifts them itself (scores at i − 1 are about z_i); twice, and the model is asked for the word after the next."""
+    batch = wrong_batch()(*arguments)
+    labels = torch.full_like(batch["labels"], IGNORE)
+    labels[:, :-1] = batch["labels"][:, 1:]
+    return {"ids": batch["ids"], "labels": labels}
+
+
+# ---------------------------------------------------------------- 9.2
+
+
+def prefixes_by_loop(flat, n_layer, n_head):
+    """Cut out piece by piece."""
+    prefixes = []
+    for layer in flat.chunk(n_layer, dim=1):
+        key, value = layer.chunk(2, dim=1)  # (P, C)
+        prefixes.append(Prefix(*(torch.stack(part.chunk(n_head, dim=1))[None] for part in (key, value))))
+    return prefixes
+
+
+unpack = Exercise(
+    id="9.2",
+    target="minitransformer.tuning.prefix:to_prefixes",
+    title="P_θ as keys and values",
+    minutes=15,
+    difficulty=2,
+    purpose="h_i = P_θ[i, :] for i ∈ P_idx: what others read of a virtual token is a key and a value in every layer, 2 · L · C numbers, "
+    "and those are its row of the table. This function unpacks the table into what attention takes: for each layer a Prefix of keys and "
+    "values, cut into heads, with a batch axis of 1, since one prefix serves all texts.",
+    hints=(
+        "The last axis holds layer after layer, in it key before value, in it head after head, in it D numbers. Give each of these an axis of "
+        "its own, and then bring the axes into the wanted order.",
+        "flat.view(P, n_layer, 2, n_head, -1) has the axes (P, layer, key or value, head, D). Wanted are layer and key or value outside, "
+        "and (head, P, D) inside: permute.",
+        "parts = flat.view(len(flat), n_layer, 2, n_head, -1).permute(1, 2, 3, 0, 4); [Prefix(k[None], v[None]) for k, v in parts]",
+    ),
+    oracle=prefixes_by_loop,
+)
+
+
+@unpack.case
+def one_token_one_layer():
+    """One virtual token, one layer, two heads of one number."""
+    return tidy(1, 4), 1, 2
+
+
+@unpack.case
+def two_tokens():
+    """Two virtual tokens, one layer, two heads of two numbers."""
+    return tidy(2, 8), 1, 2
+
+
+@unpack.case
+def two_layers():
+    """One virtual token, two layers, one head of two numbers."""
+    return tidy(1, 8), 2, 1
+
+
+@unpack.case(gradients=True)
+def all_sizes_differ():
+    """Five virtual tokens, three layers, two heads of four numbers."""
+    return tidy(5, 48), 3, 2
+
+
+@unpack.mistake
+def view_in_place_of_permute(flat, n_layer, n_head):
+    """You give the table its shape by view or reshape alone. That keeps the order in memory, in which virtual tokens come first, so that pieces of different tokens get mixed up; exchanging axes takes permute."""
+    parts = flat.reshape(n_layer, 2, n_head, len(flat), -1)
+    return [Prefix(k[None], v[None]) for k, v in parts]
+
+
+@unpack.mistake
+def values_before_keys(flat, n_layer, n_head):
+    """Your keys and values are exchanged. Keys decide how much a virtual token is read, values what is read; the key stands first."""
+    return [Prefix(v, k) for k, v in prefixes_by_loop(flat, n_layer, n_head)]
+
+
+@unpack.mistake
+def all_keys_first(flat, n_layer, n_head):
+    """You take the keys of all layers first and then all values, (P, 2, L, …). In a row a layer's key and value stand side by side: (P, L, 2, …)."""
+    parts = flat.view(len(flat), 2, n_layer, n_head, -1).permute(2, 1, 3, 0, 4)
+    return [Prefix(k[None], v[None]) for k, v in parts]
+
+
+@unpack.mistake
+def every_second_number(flat, n_layer, n_head):
+    """Your heads take every H-th number. A head is D neighbouring numbers: in the view, H stands before D."""
+    parts = flat.view(len(flat), n_layer, 2, -1, n_head).permute(1, 2, 4, 0, 3)
+    return [Prefix(k[None], v[None]) for k, v in parts]
+
+
+@unpack.mistake
+def no_batch_axis(flat, n_layer, n_head):
+    """Your keys and values are (H, P, D). Attention expands a prefix over the batch, for which it needs an axis of 1 in front: (1, H, P, D)."""
+    return [Prefix(k[0], v[0]) for k, v in prefixes_by_loop(flat, n_layer, n_head)]
+
+
+@unpack.mistake
+def tokens_before_heads(flat, n_layer, n_head):
+    """Your virtual tokens stand before the heads, (1, P, H, D): attention would put heads where it counts columns. Wanted is (1, H, P, D)."""
+    return [Prefix(k.transpose(1, 2), v.transpose(1, 2)) for k, v in prefixes_by_loop(flat, n_layer, n_head)]
+
+
+@unpack.mistake
+def one_layer_for_all(flat, n_layer, n_head):
+    """Every layer gets the keys and values of the first. Each has its own 2 · C numbers in a row; that is what a prefix has beyond a soft prompt."""
+    return prefixes_by_loop(flat, n_layer, n_head)[:1] * n_layer
+
+
+@unpack.mistake
+def detached_table(flat, n_layer, n_head):
+    """Your keys and values have lost the table's gradient (detach, .data, torch.tensor), and the table is all there is to train."""
+    return prefixes_by_loop(flat.detach(), n_layer, n_head)
+
+
+# ---------------------------------------------------------------- 9.3
+
+
+def from_the_cache(base, ids):
+    """What a generation's cache holds after it has read the text."""
+    cache = base.new_cache()
+    was_training = base.training
+    with torch.no_grad():
+        base.eval()(ids, cache=cache)
+    base.train(was_training)
+    return {"prefix": [Prefix(*(part.clone() for part in one.columns())) for one in cache]}
+
+
+words = Exercise(
+    id="9.3",
+    target="minitransformer.tuning.prefix:activations",
+    title="Words as a prefix",
+    minutes=20,
+    difficulty=2,
+    purpose="A prefix that begins as real words begins as their activations: not as their embeddings, but as the keys and values that they "
+    "have in every layer. Set to them, it is those words. A hook calls keep_them just before a layer of attention runs; args are "
+    "what the layer is called with, first x (1, P, C), then the context (1, S, C), which is None in self-attention. You write what it "
+    "notes: found[slot] gets one Prefix more.",
+    hints=(
+        "A layer makes queries, keys and values of what it reads by one stacked map, layer.qkv, and split_heads cuts them into heads. Whose "
+        "keys and values does cross-attention read?",
+        "Read is args[0], the text itself, unless args[1] is a context. layer.qkv(read) is (1, P, 3·C): queries, keys, values side by side; "
+        "split_heads(…, 3, layer.n_head) gives the three, (1, H, P, D) each.",
+        "read = args[0] if args[1] is None else args[1]; _, k, v = split_heads(layer.qkv(read), 3, layer.n_head); "
+        "found[slot].append(Prefix(k, v))",
+    ),
+)
+
+
+@words.case(oracle=from_the_cache)
+def one_word():
+    """One word, a GPT of two layers."""
+    return small_gpt(), torch.tensor([[5]])
+
+
+@words.case(oracle=from_the_cache)
+def three_words():
+    """Three words."""
+    return small_gpt(), torch.tensor([[5, 1, 7]])
+
+
+@words.case
+def in_three_places():
+    """An encoder–decoder: three slots, one of which reads across."""
+    return small_seq2seq(), torch.tensor([[5, 1]])
+
+
+@words.scene(tolerance=1e-4)
+def set_to_real_words(activations):
+    """A text behind a prefix that is set to three words: as behind the words themselves."""
+    base, instruction, text = small_gpt().eval(), torch.tensor([[5, 1, 7]]), torch.tensor([[3, 8]])
+    return base(text, prefix=activations(base, instruction)["prefix"])
+
+
+SPLIT = "_, k, v = split_heads(layer.qkv(read), 3, layer.n_head)"
+words.slip(
+    "keys and values exchanged",
+    "You have exchanged keys and values: of the three parts the second are the keys, the third the values.",
+    (SPLIT, "_, v, k = split_heads(layer.qkv(read), 3, layer.n_head)"),
+)
+words.slip(
+    "queries as keys",
+    "You keep the queries in place of the keys. A query is what a position asks; what others read of it are its key and its value, the second and "
+    "third of the parts.",
+    (SPLIT, "k, _, v = split_heads(layer.qkv(read), 3, layer.n_head)"),
+)
+words.slip(
+    "embeddings in place of activations",
+    "You keep the vectors that the layer reads, not the keys and values that it makes of them. A prefix stands where keys and values stand: "
+    "layer.qkv comes first.",
+    (SPLIT, "k, v = split_heads(torch.cat([read, read], dim=-1), 2, layer.n_head)"),
+)
+words.slip(
+    "target in place of the source",
+    "In cross-attention you read x. Its keys and values come from the context, args[1]; x gives only the queries.",
+    ("read = args[0] if args[1] is None else args[1]", "read = args[0]"),
+)
+words.slip(
+    "not cut into heads",
+    "Your keys and values are (1, P, C), all heads side by side; a Prefix has them in heads, (1, H, P, D).",
+    (SPLIT, "_, k, v = layer.qkv(read).chunk(3, dim=-1)"),
+)
+words.slip(
+    "only the last word",
+    "You keep the last position alone. In a prefix every word is a virtual token with a key and a value of its own: P columns.",
+    ("found[slot].append(Prefix(k, v))", "found[slot].append(Prefix(k[:, :, -1:], v[:, :, -1:]))"),
+)
+
+# ---------------------------------------------------------------- 9.4
+
+table = Exercise(
+    id="9.4",
+    target="minitransformer.tuning.prefix:Table.__init__",
+    title="Reparametrisation",
+    minutes=15,
+    difficulty=2,
+    purpose="P_θ is hard to train by itself; while it is trained, an MLP makes it from a smaller table, P_θ[i, :] = MLP_θ(P'_θ[i, :]), and all rows and "
+    "layers move together. You make what is trained: `start` (P, width) is what P_θ should begin as, `hidden` the width inside the MLP, or "
+    "None for free numbers, d_small the width of P'_θ, which begins as normally distributed random numbers. `fit` says whether `start` matters: "
+    "then self.fit(start) brings MLP and P'_θ there (it is written already, and so is forward).",
+    hints=(
+        "Two kinds of table in one class: with `hidden` None it is one parameter, a copy of `start`. Otherwise two things are trained, P'_θ and the "
+        "MLP, and `start` matters only to the fit. What an optimizer is to find has to be an nn.Parameter or an nn.Module.",
+        "super().__init__() comes first. Free: self.free = nn.Parameter(start.clone()), and no more. Otherwise self.free = None, self.small with P rows "
+        "of d_small numbers, and self.mlp from d_small over hidden to width, with Tanh between.",
+        "self.small = nn.Parameter(torch.randn(P, d_small)); self.mlp = nn.Sequential(nn.Linear(d_small, hidden), nn.Tanh(), nn.Linear(hidden, "
+        "width)); if fit: self.to(start).fit(start)",
+    ),
+)
+
+
+def numbered(module):
+    """A module with known numbers in place of random ones."""
+    with torch.no_grad():
+        for _, p in sorted(module.named_parameters()):
+            p.copy_(torch.linspace(-1, 1.5, p.numel()).view(p.shape))
+    return module
+
+
+@table.scene
+def free_numbers(Table):
+    """Free numbers for two virtual tokens; then they are changed."""
+    start = tidy(2, 3)
+    made = Table(start, None, 0, False)
+    before = made().detach().clone()
+    with torch.no_grad():
+        for p in made.parameters():
+            p.add_(1)
+    return {"P_θ": before, "after training": made().detach(), "what it started as": start}
+
+
+@table.scene
+def what_is_trained(Table):
+    """What training changes, with an MLP of width 5 and P'_θ of width 3."""
+    made = Table(tidy(2, 4), 5, 3, False)
+    return {name: tuple(p.shape) for name, p in sorted(made.named_parameters())}
+
+
+@table.scene
+def by_the_formula(Table):
+    """P_θ of known numbers; again after they were changed; and the gradients."""
+    made = numbered(Table(tidy(2, 4), 5, 3, False))
+    first = made().detach().clone()
+    with torch.no_grad():
+        for _, p in sorted(made.named_parameters()):
+            p.mul_(0.5)
+    then = made()
+    then.square().sum().backward()
+    return {"P_θ": first, "later": then.detach(), "gradients": {name: p.grad for name, p in sorted(made.named_parameters())}}
+
+
+@table.scene
+def fitted_to_words(Table):
+    """Fitted to numbers, made while gradients are switched off: is the mean square error below 0.01?"""
+    start = 2 * tidy(3, 4)
+    with torch.no_grad():
+        made = Table(start, 16, 4, True)
+    return {"below 0.01": bool((made() - start).square().mean() < 0.01)}
+
+
+@table.scene
+def nothing_to_fit(Table):
+    """With fit=False: is it far from `start`, as it fell out?"""
+    start = 5 + tidy(3, 4)
+    return {"mean square error above 1": bool((Table(start, 16, 4, False)() - start).square().mean() > 1)}
+
+
+table.slip(
+    "start not copied",
+    "Your free table is the tensor `start` itself, not a copy: training changes what it was started from. start.clone().",
+    ("start.clone()", "start"),
+)
+table.slip(
+    "small table not trained",
+    "P'_θ is a plain tensor: no optimizer finds it, it is not saved, and it does not move with .to(device). nn.Parameter makes it a part of the module.",
+    ("nn.Parameter(torch.randn(P, d_small))", "torch.randn(P, d_small)"),
+)
+table.slip(
+    "no bend between the maps",
+    "Two linear maps after one another are one linear map. Between them stands Tanh.",
+    ("nn.Tanh()", "nn.Identity()"),
+)
+table.slip(
+    "another bend",
+    "Between the two maps stands another function than Tanh. ReLU would leave half of the numbers without a gradient; 003's authors take Tanh.",
+    ("nn.Tanh()", "nn.ReLU()"),
+)
+table.slip(
+    "not fitted",
+    "With fit=True your table is as random as it fell out. A prefix that is to begin as words would begin as noise: fit MLP and P'_θ to `start` first.",
+    ("self.to(start).fit(start)", "self.to(start)"),
+)
+table.slip(
+    "fitted in any case",
+    "You fit the MLP to `start` also where fit is False: there `start` is noise, and an MLP that was fitted to noise is a worse beginning than a fresh one.",
+    ("        if fit:", "        if True:"),
+)
+table.slip(
+    "free in any case",
+    "Your table is free numbers also where `hidden` asks for an MLP: nothing is reparametrised.",
+    ("        if hidden is None:", "        if True:"),
+)
+
+# ---------------------------------------------------------------- 9.5
+
+give = Exercise(
+    id="9.5",
+    target="minitransformer.tuning.prefix:PrefixTuning.install",
+    title="The prefix goes in",
+    minutes=20,
+    difficulty=3,
+    purpose="The base knows nothing of tuning: a hook hands it the prefix, as arguments that it takes anyway. self.prefixes() gives them (slot → a Prefix for "
+    "each layer), before_each_call(base, change) makes a hook of a function from inputs to inputs, and what is returned here, a list of the "
+    "hooks' handles, lets detach() take them out. What is given beside the prefix is refused: check_not_given(self, inputs, self.tables).",
+    hints=(
+        "Write a function inside: it gets the call's inputs by name, and returns them with the prefix among them. When must it leave them as they are? "
+        "And when has the prefix to be computed: once, or at every call?",
+        "is_first_call(inputs.get(\"cache\")) is True without a cache, and at the first call with one; at later calls the cache has the prefix "
+        "already. The table changes with every training step, so self.prefixes() belongs inside the function.",
+        "def give(inputs): if not is_first_call(inputs.get(\"cache\")): return inputs; check_not_given(self, inputs, self.tables); return {**inputs, "
+        "**self.prefixes()}. Then return [before_each_call(base, give)].",
+    ),
+    tolerance=1e-4,
+)
+
+
+def given_to(base, *arguments, **inputs):
+    """What a base is given with all that is on it, but for the cache, and what comes out."""
+    given = {}
+
+    def note(module, args, inputs):
+        given.update({f"given: {name}": value for name, value in inputs.items() if name != "cache"})
+
+    handle = base.register_forward_pre_hook(note, with_kwargs=True)
+    try:
+        output = base(*arguments, **inputs)
+    finally:
+        handle.remove()
+    return {**given, "output": output}
+
+
+@give.scene
+def one_text(PrefixTuning):
+    """Two words behind a prefix of one virtual token."""
+    base = small_gpt()
+    with attached(base, PrefixTuning(1)):
+        return given_to(base, torch.tensor([[3, 5]]))
+
+
+@give.scene
+def share_of_attention(PrefixTuning):
+    """λ, the share of its attention that each query gives to the prefix, by head, in each layer."""
+    base = small_gpt()
+    with attached(base, PrefixTuning(2)), watch_attention(base) as maps:
+        base(torch.tensor([[3, 5, 1]]))
+    return {name: calls[0][0, :, :, :-3].sum(-1) for name, calls in maps.items()}
+
+
+@give.scene
+def with_a_cache(PrefixTuning):
+    """Written with a cache: two words, then one."""
+    base = small_gpt()
+    cache = base.new_cache()
+    with attached(base, PrefixTuning(2)):
+        first, then = (given_to(base, torch.tensor([ids]), cache=cache) for ids in ([3, 5], [1]))
+    return {"first": first, "then": then, "columns in the cache": cache[0].length, "of the prefix": cache[0].n_prefix}
+
+
+@give.scene
+def after_a_change(PrefixTuning):
+    """P'_θ gets other numbers after the prefix was attached, as in training."""
+    base, method = small_gpt(), PrefixTuning(2, reparametrise=3)
+    with attached(base, method):
+        method.tables["prefix"].small.data.mul_(-1)
+        return base(torch.tensor([[3, 5]]))
+
+
+@give.scene
+def two_training_steps(PrefixTuning):
+    """Two steps of training."""
+    base, method = small_gpt(), PrefixTuning(2)
+    losses = []
+    with attached(base, method):
+        optimizer = torch.optim.SGD(method.trainable(), lr=0.1)
+        for _ in range(2):
+            optimizer.zero_grad()
+            loss = base(torch.tensor([[3, 5, 1]])).square().mean()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+    return {"losses": losses, "P_θ": method.tables["prefix"]().detach()}
+
+
+@give.scene
+def in_an_encoder_decoder(PrefixTuning):
+    """An encoder–decoder: source and target."""
+    base = small_seq2seq()
+    with attached(base, PrefixTuning(2)):
+        return base(torch.tensor([[1, 4]]), source=torch.tensor([[3, 5, 7]]))
+
+
+@give.scene
+def a_second_prefix(PrefixTuning):
+    """A prefix given beside this one is refused."""
+    base = small_gpt()
+    other = [Prefix(tidy(1, 2, 1, 2), tidy(1, 2, 1, 2)) for _ in range(2)]
+    with attached(base, PrefixTuning(2)):
+        return base(torch.tensor([[3, 5]]), prefix=other)
+
+
+@give.scene
+def detached_again(PrefixTuning):
+    """After detach() the base is what it was."""
+    base = small_gpt()
+    PrefixTuning(2).attach(base).detach()
+    return base(torch.tensor([[3, 5]]))
+
+
+def wrong_install(self, base, first=True, check=True, change=lambda inputs, prefixes: {**inputs, **prefixes}, keep=True, when=is_first_call):
+    """The method as a learner would write it, with one thing in it replaced."""
+
+    def give(inputs):
+        if first and not when(inputs.get("cache")):
+            return inputs
+        if check:
+            check_not_given(self, inputs, self.tables)
+        return change(inputs, self.prefixes())
+
+    handle = before_each_call(base, give)
+    return [handle] if keep else []
+
+
+@give.mistake
+def given_at_every_call(self, base):
+    """You hand the prefix over at later calls of a cached generation, too. There the cache has its keys and values already: give it at the first call alone, or it is computed (and in other libraries read) twice."""
+    return wrong_install(self, base, first=False)
+
+
+@give.mistake
+def computed_once(self, base):
+    """You compute the prefix once, when it is attached. After one training step it is stale, and its gradient's graph is used up: self.prefixes() belongs inside the hook."""
+    made = self.prefixes()
+    return wrong_install(self, base, change=lambda inputs, prefixes: {**inputs, **made})
+
+
+@give.mistake
+def without_gradient(self, base):
+    """Your prefix enters without its gradient (no_grad, detach, .data): it would never learn."""
+
+    def cut_off(inputs, prefixes):
+        return {**inputs, **{slot: [Prefix(k.detach(), v.detach()) for k, v in layers] for slot, layers in prefixes.items()}}
+
+    return wrong_install(self, base, change=cut_off)
+
+
+@give.mistake
+def other_inputs_lost(self, base):
+    """You return the prefix alone, and the base is then called without its ids. The inputs stay, and the prefix comes on top: {**inputs, **self.prefixes()}."""
+    return wrong_install(self, base, change=lambda inputs, prefixes: dict(prefixes))
+
+
+@give.mistake
+def only_with_a_cache(self, base):
+    """A call without any cache, as in training, gets no prefix: it has to have one every time. is_first_call(None) is True."""
+    return wrong_install(self, base, when=lambda cache: cache is not None and is_first_call(cache))
+
+
+@give.mistake
+def another_prefix_overwritten(self, base):
+    """If somebody gives the base a prefix beside this one, yours silently takes its place. check_not_given refuses that, with a sentence."""
+    return wrong_install(self, base, check=False)
+
+
+@give.mistake
+def no_handle(self, base):
+    """You do not return the hook's handle: detach() cannot take the hook out, and the base stays tuned for ever."""
+    return wrong_install(self, base, keep=False)
+
+
+# ---------------------------------------------------------------- 9.6
+
+infix = Exercise(
+    id="9.6",
+    target="minitransformer.tuning.prefix:Infix.install",
+    title="Between x and y",
+    minutes=20,
+    difficulty=3,
+    purpose="An infix is z = [x; INFIX; y]: its virtual tokens stand in the text, and where attention makes keys and values of them, those of P_θ are put instead. "
+    "`put` is called with layer i's stacked projections, qkv (B, T, 3·C): queries, keys, values. where[\"at\"] (B, T) is True at virtual tokens, "
+    "where[\"number\"] says in reading order which of the P each is, where[\"table\"] is P_θ (P, L·2·C), a layer's key and value side by side. You write "
+    "what comes out: the same qkv with other keys and values at the virtual tokens.",
+    hints=(
+        "Three steps: this layer's columns of the table, a row of them for each virtual token in the text, and those put into the last 2·C columns of qkv, "
+        "where `at` says.",
+        "Layer i has the columns 2·C·i to 2·C·(i + 1); indexing with where[\"number\"] gives one row for each virtual token, in reading order. "
+        "tensor.masked_scatter(mask, source) fills the True places in that order, and needs the mask with an axis for the columns: [..., None].",
+        "C = base.config.d_model; kv = where[\"table\"][:, 2 * C * i : 2 * C * (i + 1)][where[\"number\"]]; return torch.cat([qkv[..., :C], "
+        "qkv[..., C:].masked_scatter(where[\"at\"][..., None], kv)], dim=-1)",
+    ),
+    tolerance=1e-4,
+)
+
+
+def behind(Infix, rows, length):
+    """Logits of texts with an infix."""
+    base = small_gpt()
+    with attached(base, Infix(length)):
+        return base(torch.tensor(rows))
+
+
+@infix.scene
+def one_between_two(Infix):
+    """One virtual token between two words."""
+    return behind(Infix, [[3, -1, 5]], 1)
+
+
+@infix.scene
+def two_texts(Infix):
+    """Two texts, the infix at different places."""
+    return behind(Infix, [[3, 4, -1, -2, 5], [6, -1, -2, 7, 1]], 2)
+
+
+@infix.scene
+def in_another_order(Infix):
+    """Virtual tokens that stand in another order."""
+    return behind(Infix, [[3, -2, -1, 5]], 2)
+
+
+@infix.scene
+def x_cannot_see_it(Infix):
+    """How far the infix moves the scores at x, which stands before it."""
+    base = small_gpt()
+    plain = base(torch.tensor([[3, 4]]))
+    with attached(base, Infix(2)):
+        return base(torch.tensor([[3, 4, -1, -2]]))[:, :2] - plain
+
+
+@infix.scene
+def word_by_word(Infix):
+    """x and the infix first, then y with a cache."""
+    base = small_gpt()
+    cache = base.new_cache()
+    with attached(base, Infix(2)):
+        return {"first": base(torch.tensor([[3, -1, -2]]), cache=cache), "then": base(torch.tensor([[5]]), cache=cache)}
+
+
+@infix.scene
+def the_table_learns(Infix):
+    """The table's gradient."""
+    base, method = small_gpt(), Infix(2)
+    with attached(base, method):
+        base(torch.tensor([[3, -1, -2, 5]])).square().mean().backward()
+    return method.table.free.grad
+
+
+KV = 'kv = where["table"][:, 2 * C * i : 2 * C * (i + 1)][where["number"]]'
+SCATTER = 'qkv[..., C:].masked_scatter(where["at"][..., None], kv)'
+infix.slip(
+    "one layer for all",
+    "Every layer gets the first layer's keys and values. Layer i has the columns from 2·C·i on.",
+    (KV, 'kv = where["table"][:, : 2 * C][where["number"]]'),
+)
+infix.slip(
+    "layers overlap",
+    "Your layers overlap: you step by C columns. A layer has a key and a value, 2·C columns, so that layer i begins at 2·C·i.",
+    (KV, 'kv = where["table"][:, C * i : C * (i + 2)][where["number"]]'),
+)
+infix.slip(
+    "values before keys",
+    "You put the value where the key belongs, and the reverse. In qkv and in the table the key stands first.",
+    (SCATTER, 'qkv[..., C:].masked_scatter(where["at"][..., None], kv.roll(C, dims=1))'),
+)
+infix.slip(
+    "in the order of the text",
+    "You hand the table's rows out in the order in which the virtual tokens stand. Which row one takes is said by its id: where[\"number\"].",
+    (KV, 'kv = where["table"][:, 2 * C * i : 2 * C * (i + 1)][torch.arange(len(where["number"])) % len(where["table"])]'),
+)
+infix.slip(
+    "added to what they read",
+    "You add the table to the keys and values that the virtual tokens have by themselves (as the authors' own code does). In 003's formula h_i is P_θ[i, :] "
+    "and nothing else: they are replaced.",
+    (SCATTER, 'qkv[..., C:] + torch.zeros_like(qkv[..., C:]).masked_scatter(where["at"][..., None], kv)'),
+)
+infix.slip(
+    "in front of x",
+    "You replace the first P positions of the text. That is where a prefix would stand; an infix stands where the text says: where[\"at\"].",
+    (SCATTER, 'qkv[..., C:].masked_scatter((torch.arange(qkv.size(1)) < len(where["table"])).expand(len(qkv), -1)[..., None], kv)'),
+)
+infix.slip(
+    "detached",
+    "The table's gradient is lost on the way (detach, .data), and the table is all there is to train.",
+    (KV, 'kv = where["table"].detach()[:, 2 * C * i : 2 * C * (i + 1)][where["number"]]'),
+)

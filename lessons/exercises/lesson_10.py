@@ -1,0 +1,646 @@
+"""Exercises of lesson 10: the three places, a table for each, positions behind a prefix, a prefix in a BERT, its summary."""
+
+import torch
+from torch import nn
+
+from minitransformer.attention import Attention, Prefix
+from minitransformer.bert import Bert, BertConfig
+from minitransformer.gpt import GPT, GPTConfig
+from minitransformer.seq2seq import Seq2Seq, Seq2SeqConfig
+from minitransformer.tuning import PrefixTuning
+from minitransformer.tuning.prefix import to_prefixes
+from minitransformer.workbook import Exercise, tidy
+
+SIZES = {"vocab_size": 9, "n_positions": 12, "n_head": 2, "d_model": 4, "d_ff": 6, "init_std": 0.5}
+
+
+def small_gpt():
+    """A GPT of three layers."""
+    return GPT(GPTConfig(**SIZES, n_layer=3))
+
+
+def small_bert(n_layer=2):
+    """A BERT."""
+    return Bert(BertConfig(**SIZES, n_layer=n_layer))
+
+
+def small_seq2seq(n_encoder_layer=2, n_decoder_layer=1):
+    """An encoder–decoder."""
+    config = Seq2SeqConfig(
+        **SIZES, n_encoder_layer=n_encoder_layer, n_decoder_layer=n_decoder_layer, pad_id=0, start_id=1, end_id=2
+    )
+    return Seq2Seq(config)
+
+
+# ---------------------------------------------------------------- 10.1
+
+
+def slots_by_name(base):
+    """By the modules' names."""
+    layers = {name: module for name, module in base.named_modules() if isinstance(module, Attention)}
+    ends = {"encoder_prefix": ("encoder.", ".attention"), "prefix": ("decoder.", ".attention"), "cross_prefix": ("decoder.", ".cross")}
+    if not isinstance(base, Seq2Seq):
+        ends = {"prefix": ("blocks.", ".attention")}
+    return {
+        slot: [module for name, module in layers.items() if name.startswith(first) and name.endswith(last)]
+        for slot, (first, last) in ends.items()
+    }
+
+
+places = Exercise(
+    id="10.1",
+    target="minitransformer.tuning.prefix:prefix_slots",
+    title="Where prefixes go",
+    minutes=10,
+    difficulty=1,
+    purpose="A GPT and a BERT have one stack, and in each of its layers one attention that a prefix can stand before. An encoder–decoder has three: "
+    "the encoder's self-attention, which reads x (encoder_prefix), the decoder's, which reads y (prefix), and its cross-attention, which reads "
+    "what the encoder made of x (cross_prefix). This function names them, with the attention of each layer, in order.",
+    hints=(
+        "Which attributes hold the layers of the three models, and which attribute of a layer is its attention? (A decoder's layer has two.)",
+        "A GPT and a BERT have `blocks`, a Seq2Seq has `encoder` and `decoder`. A layer's self-attention is `attention`, a decoder's other one `cross`.",
+        "For a Seq2Seq {\"encoder_prefix\": [block.attention for block in base.encoder], \"prefix\": the same of base.decoder, \"cross_prefix\": "
+        "[block.cross for block in base.decoder]}; otherwise {\"prefix\": [block.attention for block in base.blocks]}.",
+    ),
+    oracle=slots_by_name,
+)
+
+
+@places.case
+def a_bert():
+    """A BERT of two layers."""
+    return (small_bert(),)
+
+
+@places.case
+def a_gpt():
+    """A GPT of three layers."""
+    return (small_gpt(),)
+
+
+@places.case
+def one_layer_each():
+    """An encoder–decoder of one layer and one."""
+    return (small_seq2seq(1, 1),)
+
+
+@places.case
+def two_and_three_layers():
+    """An encoder–decoder of two layers and three."""
+    return (small_seq2seq(2, 3),)
+
+
+def wrong_slots(encoder=lambda base: base.encoder, own=lambda base: base.decoder, cross=lambda base: base.decoder, one="attention", other="cross"):
+    """The function as a learner would write it, with one thing in it replaced."""
+
+    def prefix_slots(base):
+        if not isinstance(base, Seq2Seq):
+            return {"prefix": [block.attention for block in base.blocks]}
+        return {
+            "encoder_prefix": [block.attention for block in encoder(base)],
+            "prefix": [getattr(block, one) for block in own(base)],
+            "cross_prefix": [getattr(block, other) for block in cross(base)],
+        }
+
+    return prefix_slots
+
+
+@places.mistake
+def decoder_alone(base):
+    """You leave the encoder out, as some libraries do: x is then read without any prefix. An encoder–decoder has three places."""
+    slots = wrong_slots()(base)
+    slots.pop("encoder_prefix", None)
+    return slots
+
+
+@places.mistake
+def no_cross_attention(base):
+    """You leave cross-attention out. There the decoder reads what the encoder made of x, and a prefix can stand beside it."""
+    slots = wrong_slots()(base)
+    slots.pop("cross_prefix", None)
+    return slots
+
+
+@places.mistake
+def own_and_cross_exchanged(base):
+    """Self- and cross-attention of the decoder are exchanged: `attention` reads y and takes `prefix`, `cross` reads x and takes `cross_prefix`."""
+    return wrong_slots(one="cross", other="attention")(base)
+
+
+@places.mistake
+def decoder_in_place_of_encoder(base):
+    """Your encoder_prefix goes to the decoder's layers: what it trains would never touch the reading of x."""
+    return wrong_slots(encoder=lambda base: base.decoder)(base)
+
+
+@places.mistake
+def self_attention_twice(base):
+    """You give cross_prefix the decoder's self-attention once more. A decoder's layer has a second attention: `cross`."""
+    return wrong_slots(other="attention")(base)
+
+
+@places.mistake
+def blocks_themselves(base):
+    """You return whole layers. What takes a prefix is the attention inside: block.attention, or block.cross."""
+    if not isinstance(base, Seq2Seq):
+        return {"prefix": list(base.blocks)}
+    return {"encoder_prefix": list(base.encoder), "prefix": list(base.decoder), "cross_prefix": list(base.decoder)}
+
+
+@places.mistake
+def first_layer_alone(base):
+    """You name only the first layer of each stack. A prefix stands in every layer; in the first alone it would be little more than a soft prompt."""
+    return {slot: layers[:1] for slot, layers in wrong_slots()(base).items()}
+
+
+# ---------------------------------------------------------------- 10.2
+
+
+def prefixes_by_loop(self):
+    """Column by column of each table."""
+    found = {}
+    for slot, table in self.tables.items():
+        numbers, n_layer = table(), self._layers[slot]  # (P, n_layer*2*C)
+        n_top = self.layers or n_layer
+        C = numbers.size(1) // (2 * n_top)
+        D, found[slot] = C // self._n_head, []
+        for layer in range(n_layer):
+            kv = []
+            for part in (0, 1):
+                first = ((layer - n_layer + n_top) * 2 + part) * C
+                heads = [numbers[:, first + h * D : first + (h + 1) * D] for h in range(self._n_head)]
+                kv.append(torch.stack(heads)[None] if layer >= n_layer - n_top else torch.zeros(1, self._n_head, 0, D))
+            found[slot].append(Prefix(*kv))
+    return found
+
+
+carried = Exercise(
+    id="10.2",
+    target="minitransformer.tuning.prefix:PrefixTuning.prefixes",
+    title="A table for each place",
+    minutes=20,
+    difficulty=3,
+    purpose="This makes of P_θ what the base is called with: for each slot a Prefix for every layer. self.tables has a table for each slot that is "
+    "filled, table() is its P_θ; self._layers[slot] says how many layers the base has there, self._n_head is H. With self.layers = n only the top n "
+    "layers have a prefix (the table has numbers for those alone), and all below get one of length 0, which changes nothing.",
+    hints=(
+        "One slot after the other: unpack its table with to_prefixes, for as many layers as it has numbers for, and put empty prefixes in front for those below.",
+        "n_top = self.layers or self._layers[slot] layers have numbers. An empty prefix is keys and values (1, H, 0, D): a slice of length 0 of a real "
+        "one, part[:, :, :0]. self._layers[slot] - n_top of them are needed.",
+        "for slot, table in self.tables.items(): top = to_prefixes(table(), n_top, self._n_head); none = Prefix(*(part[:, :, :0] for part in top[0])); "
+        "prefixes[slot] = [none] * (self._layers[slot] - n_top) + top",
+    ),
+    oracle=prefixes_by_loop,
+)
+
+
+def built(base, **how):
+    """Prefix tuning with its parameters made; their numbers have one decimal."""
+    method = PrefixTuning(**how)
+    with torch.no_grad():
+        method.build(base)
+        for table in method.tables.values():
+            if table.free is not None:
+                table.free.copy_(tidy(*table.free.shape))
+    return method
+
+
+@carried.case
+def one_virtual_token():
+    """A BERT of one layer, one virtual token."""
+    return (built(small_bert(1), length=1),)
+
+
+@carried.case
+def top_layer():
+    """A BERT of two layers; only the top one has a prefix, of two virtual tokens."""
+    return (built(small_bert(), length=2, layers=1),)
+
+
+@carried.case
+def top_two_of_three():
+    """A GPT of three layers, the top two with a prefix."""
+    return (built(small_gpt(), length=1, layers=2),)
+
+
+@carried.case
+def three_places():
+    """An encoder–decoder of two layers and two: three slots."""
+    return (built(small_seq2seq(2, 2), length=3),)
+
+
+@carried.case
+def stacks_of_different_height():
+    """An encoder–decoder of two layers and one; only the encoder and cross-attention have a prefix."""
+    return (built(small_seq2seq(), length=2, slots=["encoder_prefix", "cross_prefix"]),)
+
+
+@carried.scene
+def asked_twice(PrefixTuning):
+    """Asked for, then trained a step, then asked for again."""
+    method = built(small_bert(1), length=2, reparametrise=3)
+    first = method.prefixes()["prefix"][0]
+    with torch.no_grad():
+        for p in method.parameters():
+            p.mul_(0.5)
+    return {"first": Prefix(*(part.detach().clone() for part in first)), "then": method.prefixes()["prefix"][0]}
+
+
+@carried.scene
+def every_place_learns(PrefixTuning):
+    """The gradient of each slot's table."""
+    method = built(small_seq2seq(), length=1)
+    sum(((i + 2) * (k + 2 * v)).sum() for i, layers in enumerate(method.prefixes().values()) for k, v in layers).backward()
+    return {slot: table.free.grad for slot, table in method.tables.items()}
+
+
+def wrong_prefixes(self, table_of=None, join=lambda empty, top: empty + top, empty_length=0, change=lambda flat: flat, slots=None):
+    """The method as a learner would write it, with one thing in it replaced."""
+    prefixes = {}
+    for slot in slots or self.tables:
+        n_top = self.layers or self._layers[slot]
+        table = self.tables[table_of or slot]
+        top = to_prefixes(change(table()), n_top, self._n_head)
+        none = Prefix(*(part[:, :, :empty_length] * 0 for part in top[0]))
+        prefixes[slot] = join([none] * (self._layers[slot] - n_top), top)
+    return prefixes
+
+
+@carried.mistake
+def one_table_for_all(self):
+    """All places read the same table. Each of the three has its own: what helps to read x is not what helps to write y."""
+    return wrong_prefixes(self, table_of=next(iter(self.tables)))
+
+
+@carried.mistake
+def bottom_layers(self):
+    """Your numbers go to the lowest layers, and the top ones stay empty. layers=n means the top n: the empty prefixes come first."""
+    return wrong_prefixes(self, join=lambda empty, top: top + empty)
+
+
+@carried.mistake
+def empty_ones_missing(self):
+    """You give prefixes only for the layers that have numbers, so that the list is too short for the base, and each would land in another layer. Those below get empty ones."""
+    return wrong_prefixes(self, join=lambda empty, top: top)
+
+
+@carried.mistake
+def zeros_in_place_of_nothing(self):
+    """The lower layers get prefixes of zeros. A key of zeros still scores e⁰ = 1 and takes its share of the attention: no prefix is one of length 0."""
+    return wrong_prefixes(self, empty_length=None)
+
+
+@carried.mistake
+def kept_from_the_first_time(self):
+    """You keep what you computed the first time. After a training step it is stale, and its gradient's graph is used up: compute it at every call."""
+    if not hasattr(self, "_kept"):
+        self._kept = wrong_prefixes(self)
+    return self._kept
+
+
+@carried.mistake
+def cut_off_from_the_table(self):
+    """Your prefixes have lost the gradient of their tables (detach, no_grad), and the tables are all there is to train."""
+    return wrong_prefixes(self, change=lambda flat: flat.detach())
+
+
+@carried.mistake
+def every_slot_of_the_base(self):
+    """You go through all slots that the base has. Only those in self.tables are filled; the others have no table."""
+    return wrong_prefixes(self, slots=list(self._layers))
+
+
+# ---------------------------------------------------------------- 10.3
+
+position = Exercise(
+    id="10.3",
+    target="minitransformer.layers:embed_positions",
+    title="The text begins at P",
+    minutes=15,
+    difficulty=2,
+    purpose="A prefix takes the positions 0 … P-1, in every model and at every place, so that a text begins at P. Padding takes none: a text has the same "
+    "positions wherever its padding stands. What has no padding is done above; at the place to write, keep (B, S) marks the real ones of all "
+    "tokens so far, and those of this call are the last T. Make `vectors` (B, T, C). (What padding itself gets does not matter.)",
+    hints=(
+        "A token's position is P and the number of real tokens before it. Which function counts along a row what is True so far?",
+        "keep.cumsum(dim=1) counts the token itself, too, so 1 has to go. Only the last T columns belong to this call; padding at the left "
+        "comes to -1 without a prefix, which is no row of the table: clamp(min=0).",
+        "order = n_prefix + keep.cumsum(dim=1) - 1; vectors = embedding(order[:, -T:].clamp(min=0))",
+    ),
+)
+
+
+def positions(embed_positions, keep, T, P):
+    """The position of each real token of a call: the vectors are the numbers 0, 1, 2, … themselves."""
+    table = nn.Embedding.from_pretrained(torch.arange(16.0)[:, None])
+    keep = torch.tensor(keep).bool()  # (B, S)
+    B, S = keep.shape
+    vectors = embed_positions(table, torch.ones(B, T, dtype=torch.int64), keep, P + S - T, P)  # (B, T, 1)
+    return {"shape": tuple(vectors.shape), "positions": [row[kept].flatten().tolist() for row, kept in zip(vectors, keep[:, -T:], strict=True)]}
+
+
+@position.scene
+def nothing_special(embed_positions):
+    """Three real tokens, no prefix."""
+    return positions(embed_positions, [[1, 1, 1]], T=3, P=0)
+
+
+@position.scene
+def behind_a_prefix(embed_positions):
+    """Two texts, padding at the right, behind a prefix of two."""
+    return positions(embed_positions, [[1, 1, 1], [1, 1, 0]], T=3, P=2)
+
+
+@position.scene
+def padding_in_front(embed_positions):
+    """Padding at the left, no prefix."""
+    return positions(embed_positions, [[0, 0, 1, 1], [1, 1, 1, 1]], T=4, P=0)
+
+
+@position.scene
+def padding_and_prefix(embed_positions):
+    """Padding at the left behind a prefix of three."""
+    return positions(embed_positions, [[0, 1, 1], [1, 1, 1]], T=3, P=3)
+
+
+@position.scene
+def with_a_cache(embed_positions):
+    """Two new tokens behind three that a cache holds, padding, and a prefix of two."""
+    return positions(embed_positions, [[0, 1, 1, 1, 1], [1, 1, 1, 1, 1]], T=2, P=2)
+
+
+ORDER, LOOK = "order = n_prefix + keep.cumsum(dim=1) - 1", "vectors = embedding(order[:, -T:].clamp(min=0))"
+position.slip(
+    "prefix takes none",
+    "Your text begins at position 0 also behind a prefix. Then the same prefix gives other logits than where it was trained, with the text at P: n_prefix has to "
+    "be added.",
+    (ORDER, "order = keep.cumsum(dim=1) - 1"),
+)
+position.slip(
+    "one too far",
+    "All your positions are one too high. cumsum counts a token itself, and the first has position P.",
+    (ORDER, "order = n_prefix + keep.cumsum(dim=1)"),
+)
+position.slip(
+    "padding counted",
+    "Padding takes positions: with padding at the left the same text is read at other positions than alone. Count the real tokens: keep.cumsum(dim=1).",
+    (ORDER, "order = n_prefix + torch.ones_like(keep).cumsum(dim=1) - 1"),
+)
+position.slip(
+    "first T in place of the last",
+    "With a cache you give the new tokens the positions of the first. keep covers all tokens so far; those of this call are its last T columns.",
+    (LOOK, "vectors = embedding(order[:, :T].clamp(min=0))"),
+)
+position.slip(
+    "cached tokens counted twice",
+    "You begin at n_before, and count the cached tokens once more: keep covers them already. Only the prefix is not in it.",
+    (ORDER, "order = n_before + keep.cumsum(dim=1) - 1"),
+)
+position.slip(
+    "position -1",
+    "Padding in front of a text comes to position -1, which is no row of the table, and the look-up fails. Any row will do for padding: clamp(min=0).",
+    (LOOK, "vectors = embedding(order[:, -T:])"),
+)
+position.slip(
+    "counted down the batch",
+    "You count along the wrong axis, from text to text. Positions are counted within a row: dim=1.",
+    (ORDER, "order = n_prefix + keep.cumsum(dim=0) - 1"),
+)
+
+# ---------------------------------------------------------------- 10.4
+
+
+def by_torch(self, ids, keep=None, types=None, prefix=None, vectors=None):
+    """A BERT on PyTorch's own encoder layers; without prefix."""
+    C, T = self.config.d_model, ids.size(1)
+    words = [[vectors[-1 - i] if i < 0 else self.token_embedding.weight[i] for i in row] for row in ids.tolist()]
+    types = torch.zeros_like(ids) if types is None else types
+    x = torch.stack([torch.stack(row) for row in words]) + self.position_embedding(torch.arange(T)) + self.type_embedding(types)
+    x = nn.functional.layer_norm(x, (C,), self.norm.weight, self.norm.bias, 1e-12)
+    for block in self.blocks:
+        layer = nn.TransformerEncoderLayer(C, self.config.n_head, self.config.d_ff, 0.0, "gelu", 1e-12, batch_first=True)
+        attention = layer.self_attn
+        pairs = [
+            (attention.in_proj_weight, block.attention.qkv.weight), (attention.in_proj_bias, block.attention.qkv.bias),
+            (attention.out_proj.weight, block.attention.out.weight), (attention.out_proj.bias, block.attention.out.bias),
+            (layer.linear1.weight, block.mlp.up.weight), (layer.linear1.bias, block.mlp.up.bias),
+            (layer.linear2.weight, block.mlp.down.weight), (layer.linear2.bias, block.mlp.down.bias),
+            (layer.norm1.weight, block.norm1.weight), (layer.norm1.bias, block.norm1.bias),
+            (layer.norm2.weight, block.norm2.weight), (layer.norm2.bias, block.norm2.bias),
+        ]  # fmt: skip
+        for its, ours in pairs:
+            its.data.copy_(ours.data)
+        x = layer(x)
+    return x
+
+
+reading = Exercise(
+    id="10.4",
+    target="minitransformer.bert:Bert.forward",
+    title="A prefix in a BERT",
+    minutes=20,
+    difficulty=3,
+    purpose="A BERT as a whole: words, positions and sentence types are added and normalised, and layers read in both directions, each with its own keys "
+    "and values in front. Keys and values have no column of their own in what the layers pass on, so that [CLS] stays at index 0. "
+    "columns_before(prefix, None, n_layer) gives the two numbers of columns that embed_positions wants after keep; self._types(ids, types) are the "
+    "types' vectors; check_text(keep) refuses a row of padding alone; a layer is called as block(x, keep, its prefix or None).",
+    hints=(
+        "Three sums, one norm, a loop over the layers. Each layer has a prefix of its own, or None if there is none.",
+        "x = embed(self.token_embedding, ids, vectors), plus embed_positions(self.position_embedding, ids, keep, *before), plus self._types(ids, types); "
+        "then check_text(keep), self.norm, drop(…, self.config.dropout, self.training), and the layers.",
+        "before = columns_before(prefix, None, self.config.n_layer); after sums and norm: for i, block in enumerate(self.blocks): x = block(x, keep, "
+        "prefix[i] if prefix else None)",
+    ),
+    tolerance=1e-4,
+)
+
+
+def random_prefix(length, n_layer=2, batch=1):
+    """Keys and values for each layer, (batch, H, P, D)."""
+    return [Prefix(tidy(batch, 2, length, 2), tidy(batch, 2, length, 2)) for _ in range(n_layer)]
+
+
+@reading.case(oracle=by_torch)
+def one_layer():
+    """One layer, two tokens, no prefix."""
+    return small_bert(1), torch.tensor([[8, 3]])
+
+
+@reading.case(oracle=by_torch)
+def two_sentences():
+    """Two layers, two texts with types."""
+    return small_bert(), torch.tensor([[8, 3, 5], [8, 1, 2]]), None, torch.tensor([[0, 0, 1], [0, 1, 1]])
+
+
+@reading.case(oracle=by_torch)
+def with_a_soft_prompt():
+    """Virtual tokens behind [CLS], and their vectors."""
+    return small_bert(), torch.tensor([[8, -1, -2, 5]]), None, None, None, tidy(2, 4)
+
+
+@reading.case
+def behind_one_virtual_token():
+    """One layer, two tokens, a prefix of one virtual token."""
+    return small_bert(1), torch.tensor([[8, 3]]), None, None, random_prefix(1, n_layer=1)
+
+
+@reading.case
+def a_prefix_in_each_layer():
+    """Two layers, two texts, a prefix of three virtual tokens in each layer."""
+    return small_bert(), torch.tensor([[8, 3, 5], [8, 1, 2]]), None, None, random_prefix(3)
+
+
+@reading.scene(tolerance=1e-4)
+def beside_padding(Bert):
+    """Two texts, one padded, and a prefix; the real tokens' vectors."""
+    base, keep = small_bert(), torch.tensor([[True, True, True], [True, True, False]])
+    return base(torch.tensor([[8, 3, 5], [8, 1, 0]]), keep, prefix=random_prefix(2))[keep]
+
+
+@reading.scene
+def padding_alone(Bert):
+    """A text that is nothing but padding is refused."""
+    return small_bert()(torch.tensor([[8, 3], [0, 0]]), torch.tensor([[True, True], [False, False]]))
+
+
+BLOCK = "block(x, keep, prefix[i] if prefix else None)"
+reading.slip(
+    "the first layer's for all",
+    "Every layer gets the first layer's prefix. Each has keys and values of its own, since what a layer reads is in its own language: prefix[i].",
+    (BLOCK, "block(x, keep, prefix[0] if prefix else None)"),
+)
+reading.slip(
+    "only in the first layer",
+    "Only the first layer gets its prefix. In prefix tuning every layer has one; at the input alone it would be little more than prompt tuning.",
+    (BLOCK, "block(x, keep, prefix[i] if prefix and i == 0 else None)"),
+)
+reading.slip(
+    "prefix ignored",
+    "The prefix never reaches the layers: the output is the same with it as without (but for the positions).",
+    (BLOCK, "block(x, keep, None)"),
+)
+reading.slip(
+    "text begins at 0",
+    "Your text begins at position 0 also behind a prefix, which takes the positions 0 … P-1: `before` comes from columns_before(prefix, …).",
+    ("columns_before(prefix, None, self.config.n_layer)", "columns_before(None, None, self.config.n_layer)"),
+)
+reading.slip(
+    "padding seen",
+    "Your layers do not get keep, so that all tokens read the padding as if it were words.",
+    (BLOCK, "block(x, None, prefix[i] if prefix else None)"),
+)
+reading.slip(
+    "not normalised",
+    "The sum of the three embeddings is not normalised. In a post-norm model the first norm comes before the first layer: self.norm(x).",
+    ("drop(self.norm(x), ", "drop(x, "),
+)
+reading.slip(
+    "types left out",
+    "The sentences' types are missing from the sum. Even where none are given, type 0 has a vector, and the model was trained with it.",
+    (" + self._types(ids, types)", ""),
+)
+reading.slip(
+    "vectors not used",
+    "Virtual tokens get no vectors: embed takes them as its third argument.",
+    ("embed(self.token_embedding, ids, vectors)", "embed(self.token_embedding, ids)"),
+)
+reading.slip(
+    "padding alone not refused",
+    "A row that is padding alone has nothing to be read, and gives numbers all the same. check_text(keep) says so.",
+    ("check_text(keep)", "pass"),
+)
+
+# ---------------------------------------------------------------- 10.5
+
+
+def summary_by_loop(self, hidden):
+    """Number by number."""
+    W, b = self.pooler.weight, self.pooler.bias
+    rows = [[((W[c] * text[0]).sum() + b[c]).tanh() for c in range(len(W))] for text in hidden]
+    return torch.stack([torch.stack(row) for row in rows])
+
+
+summary = Exercise(
+    id="10.5",
+    target="minitransformer.bert:Bert.pooled",
+    title="What the pooler reads",
+    minutes=5,
+    difficulty=1,
+    purpose="A classifier on a BERT sees the text in one vector, tanh(W h_[CLS] + b), and [CLS] stands at index 0. That is why a prefix of keys and values, "
+    "or a prompt behind [CLS], suits it, and vectors in front of everything do not. self._head(\"pooler\") is the map W, b; it refuses where there is none.",
+    hints=(
+        "hidden is (B, T, C). Which index of which axis is [CLS], and what remains of the shape?",
+        "hidden[:, 0] is (B, C). The map comes next, and then tanh.",
+        "torch.tanh(self._head(\"pooler\")(hidden[:, 0]))",
+    ),
+    oracle=summary_by_loop,
+)
+
+
+def with_bias():
+    """A BERT of one layer whose pooler has a bias."""
+    bert = small_bert(1)
+    with torch.no_grad():
+        bert.pooler.bias.copy_(tidy(4))
+    return bert
+
+
+@summary.case
+def one_token():
+    """One text that is [CLS] alone."""
+    return with_bias(), tidy(1, 1, 4)
+
+
+@summary.case(gradients=True)
+def two_texts():
+    """Two texts of three tokens."""
+    return with_bias(), tidy(2, 3, 4)
+
+
+@summary.case
+def no_pooler():
+    """A BERT without a pooler refuses."""
+    return Bert(BertConfig(**SIZES, n_layer=1, pooler=False, nsp=False)), tidy(1, 2, 4)
+
+
+@summary.mistake
+def mean_of_all(self, hidden):
+    """You take the mean over all tokens, padding included. BERT's pooler was trained on [CLS] alone, index 0."""
+    return torch.tanh(self._head("pooler")(hidden.mean(dim=1)))
+
+
+@summary.mistake
+def last_token(self, hidden):
+    """You read the last token, as one does with a GPT, whose last token has seen all others. In a BERT it is [CLS], index 0, that sums up; the last may be padding."""
+    return torch.tanh(self._head("pooler")(hidden[:, -1]))
+
+
+@summary.mistake
+def without_tanh(self, hidden):
+    """The tanh is missing: the heads above were trained on numbers between -1 and 1."""
+    return self._head("pooler")(hidden[:, 0])
+
+
+@summary.mistake
+def without_the_map(self, hidden):
+    """You return [CLS]'s own vector, bent by tanh. Between them stands the pooler's map, W h + b."""
+    self._head("pooler")
+    return torch.tanh(hidden[:, 0])
+
+
+@summary.mistake
+def every_token(self, hidden):
+    """You pool every token, (B, T, C). A text is summed up by one of them: hidden[:, 0], (B, C)."""
+    return torch.tanh(self._head("pooler")(hidden))
+
+
+@summary.mistake
+def first_text(self, hidden):
+    """You take index 0 of the batch, the first text's tokens, in place of index 0 of each text: hidden[:, 0], not hidden[0]."""
+    return torch.tanh(self._head("pooler")(hidden[0]))
+
+
+@summary.mistake
+def missing_pooler_not_refused(self, hidden):
+    """Where there is no pooler, your code fails with Python's own error. self._head("pooler") says in a sentence what is missing."""
+    return torch.tanh(self.pooler(hidden[:, 0]))

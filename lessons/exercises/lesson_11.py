@@ -1,0 +1,543 @@
+"""Exercises of lesson 11: the bottleneck, where it stands, its hook, and how many numbers it costs."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from minitransformer.attention import Attention
+from minitransformer.classifier import Classifier
+from minitransformer.gpt import GPT, GPTConfig
+from minitransformer.layers import FeedForward
+from minitransformer.seq2seq import Seq2Seq, Seq2SeqConfig
+from minitransformer.tuning import Adapter, FullFineTuning, PrefixTuning, attached
+from minitransformer.tuning.adapter import Bottleneck
+from minitransformer.tuning.method import Report, base_parameters
+from minitransformer.workbook import Exercise, tidy
+
+
+def small_gpt():
+    """Two layers, six numbers a token."""
+    return GPT(GPTConfig(vocab_size=7, n_positions=9, n_layer=2, n_head=2, d_model=6, d_ff=10)).eval()
+
+
+def small_seq2seq():
+    """One layer each, six numbers a token."""
+    sizes = dict(vocab_size=8, n_positions=9, n_encoder_layer=1, n_decoder_layer=1, n_head=2, d_model=6, d_ff=10)
+    return Seq2Seq(Seq2SeqConfig(**sizes, pad_id=5, start_id=6, end_id=7)).eval()
+
+
+# ---------------------------------------------------------------- 11.1
+
+formula = Exercise(
+    id="11.1",
+    target="minitransformer.tuning.adapter:Bottleneck.forward",
+    title="Down, and up again",
+    minutes=5,
+    difficulty=1,
+    purpose="This is what an adapter adds, f(h) = W_up σ(W_down h): the token's d numbers are pressed into r, a ReLU makes the "
+    "negative ones 0, and the r are spread over d again. Nothing else in the whole method is trained.",
+    hints=(
+        "Three steps, in the order in which the formula is read from the right: down, σ, up. The stream h is added "
+        "elsewhere.",
+        "self.down and self.up are nn.Linear: called, they multiply by the matrix and add the bias. σ is F.relu.",
+        "The bottleneck is F.relu(self.down(x)), (B, T, r); self.up brings it back to (B, T, C).",
+    ),
+    oracle=lambda self, x: (
+        torch.einsum("btc,rc->btr", x, self.down.weight) + self.down.bias
+    ).clamp(min=0) @ self.up.weight.T + self.up.bias,
+)  # fmt: skip
+
+
+def random_bottleneck(d_model, width):
+    """All its numbers random, the biases too."""
+    bottleneck = Bottleneck(d_model, width, "xavier")
+    for p in bottleneck.parameters():
+        p.data = tidy(*p.shape)
+    return bottleneck
+
+
+@formula.case
+def one_token():
+    """One token of three numbers, a bottleneck of two."""
+    return random_bottleneck(3, 2), tidy(1, 1, 3)
+
+
+@formula.case
+def a_batch():
+    """Two texts of three tokens."""
+    return random_bottleneck(5, 2), tidy(2, 3, 5)
+
+
+@formula.case
+def wider_than_the_stream():
+    """A bottleneck that is wider than what it reads."""
+    return random_bottleneck(2, 4), tidy(2, 3, 2)
+
+
+@formula.case(gradients=True, oracle=None)
+def it_learns():
+    """The gradients of the input and of both matrices."""
+    return random_bottleneck(4, 3), tidy(1, 3, 4)
+
+
+@formula.mistake
+def no_activation(self, x):
+    """Nothing stands between your two matrices, so they are one matrix of rank r: that is LoRA's idea, not the adapter's. A ReLU belongs between down and up."""
+    return self.up(self.down(x))
+
+
+@formula.mistake
+def activation_at_the_end(self, x):
+    """Your ReLU stands behind W_up: the adapter could then only ever add, never take away. It belongs in the bottleneck, between the two matrices."""
+    return F.relu(self.up(self.down(x)))
+
+
+@formula.mistake
+def activation_before_down(self, x):
+    """Your ReLU cuts the input: the negative half of what the frozen layer says is lost before anything reads it. First down, then the ReLU."""
+    return self.up(self.down(F.relu(x)))
+
+
+@formula.mistake
+def two_activations(self, x):
+    """You apply σ twice, in the bottleneck and behind W_up. The second makes what is added never negative; the formula has one σ, between the matrices."""
+    return F.relu(self.up(F.relu(self.down(x))))
+
+
+@formula.mistake
+def the_stream_added_here(self, x):
+    """You add h here already. Where the adapter is hooked in, it is added once more: the frozen layer's answer would count twice. Here f(h) alone is wanted."""
+    return x + self.up(F.relu(self.down(x)))
+
+
+@formula.mistake
+def gelu_in_place_of_relu(self, x):
+    """You take a GELU, as the base's own feed-forward layers do. In the adapter σ is a ReLU: negative numbers become exactly 0."""
+    return self.up(F.gelu(self.down(x)))
+
+
+@formula.mistake
+def without_biases(self, x):
+    """You use the matrices without their biases. Houlsby et al. give both maps one; calling self.down and self.up adds it."""
+    return F.relu(x @ self.down.weight.T) @ self.up.weight.T
+
+
+@formula.mistake
+def shapes_as_printed(self, x):
+    """You multiply by the matrices as 001 §3.1.2 prints their shapes, (d, r) and (r, d). nn.Linear keeps the transposed ones, W_down (r, d) and W_up (d, r): self.down(x) does it right."""
+    return F.relu(x @ self.down.weight + self.down.bias) @ self.up.weight + self.up.bias
+
+
+# ---------------------------------------------------------------- 11.2
+
+placed = Exercise(
+    id="11.2",
+    target="minitransformer.tuning.adapter:Adapter.build",
+    title="A bottleneck for each sublayer",
+    minutes=20,
+    difficulty=2,
+    purpose="Which layers get an adapter is the difference between Houlsby's, Pfeiffer's and the parallel ones, and half of what "
+    "they cost. This method looks through the base and makes a bottleneck for each place.",
+    hints=(
+        "base.named_modules() gives every module with its name, at every depth. isinstance tells which kind it is; it takes "
+        "a tuple of classes, too.",
+        "self.bottlenecks is an nn.ModuleDict, whose keys may hold no dot: name.replace('.', '/'). A new Bottleneck for each, "
+        "from base.config.d_model, self.width and self.init. self.factors is an nn.ParameterDict.",
+        "Houlsby: isinstance(module, (Attention, FeedForward)), else isinstance(module, FeedForward). With self.norms, an "
+        "nn.LayerNorm whose name.startswith(('blocks.', 'encoder.', 'decoder.')) gets nn.Parameter(torch.stack([one, 0 * one])), "
+        "one = torch.ones(C): factors 1, shifts 0.",
+    ),
+)
+
+
+def what_was_built(method, base):
+    """The bottlenecks and factors by name, and whether numbers are shared."""
+    method.build(base)
+    numbers = [p for bottleneck in method.bottlenecks.values() for p in bottleneck.parameters()]
+    return {
+        "width of each bottleneck": {name: bottleneck.down.out_features for name, bottleneck in method.bottlenecks.items()},
+        "numbers in different places": len({id(p) for p in numbers}),
+        "factors": dict(method.factors),
+    }
+
+
+@placed.scene
+def pfeiffer(Adapter):
+    """Pfeiffer's placement on a GPT of two layers."""
+    return what_was_built(Adapter(3, placement="pfeiffer"), small_gpt())
+
+
+@placed.scene
+def houlsby(Adapter):
+    """Houlsby's placement on the same."""
+    return what_was_built(Adapter(3), small_gpt())
+
+
+@placed.scene
+def parallel(Adapter):
+    """The parallel placement."""
+    return what_was_built(Adapter(2, placement="parallel"), small_gpt())
+
+
+@placed.scene
+def beginning(Adapter):
+    """Whether W_up begins at 0, for each way to begin."""
+    starts = {}
+    for init in ("zero", "normal", "xavier"):
+        method = Adapter(3, "pfeiffer", init)
+        method.build(small_gpt())
+        starts[init] = [bool((bottleneck.up.weight == 0).all()) for bottleneck in method.bottlenecks.values()]
+    return starts
+
+
+@placed.scene
+def an_encoder_and_a_decoder(Adapter):
+    """Houlsby's placement on an encoder–decoder, whose decoder has a cross-attention too."""
+    return what_was_built(Adapter(3), small_seq2seq())
+
+
+@placed.scene
+def with_norms(Adapter):
+    """With the norms of the layers."""
+    return what_was_built(Adapter(3, placement="pfeiffer", norms=True), small_gpt())
+
+
+@placed.mistake
+def houlsby_without_attention(self, base):
+    """You give only the feed-forward layers a bottleneck, whatever the placement. Houlsby's has two in a layer (001 §3.2.1): one after the attention, too."""
+    for name, module in base.named_modules():
+        key = name.replace(".", "/")
+        if isinstance(module, FeedForward):
+            self.bottlenecks[key] = Bottleneck(base.config.d_model, self.width, self.init)
+        if self.norms and name.startswith(("blocks.", "encoder.", "decoder.")) and isinstance(module, nn.LayerNorm):
+            one = torch.ones(base.config.d_model)
+            self.factors[key] = nn.Parameter(torch.stack([one, 0 * one]))
+
+
+@placed.mistake
+def found_by_name(self, base):
+    """You look for modules that are called "attention" or "mlp". A decoder's cross-attention has another name, and gets nothing; isinstance(module, Attention) finds every one."""
+    for name, module in base.named_modules():
+        key = name.replace(".", "/")
+        if name.endswith(".mlp") or (self.placement == "houlsby" and name.endswith(".attention")):
+            self.bottlenecks[key] = Bottleneck(base.config.d_model, self.width, self.init)
+        if self.norms and name.startswith(("blocks.", "encoder.", "decoder.")) and isinstance(module, nn.LayerNorm):
+            one = torch.ones(base.config.d_model)
+            self.factors[key] = nn.Parameter(torch.stack([one, 0 * one]))
+
+
+@placed.mistake
+def one_for_all(self, base):
+    """You make one bottleneck and put it everywhere: all layers then share its numbers. Each place gets a new one; the constructor's call belongs inside the loop."""
+    sublayers = (Attention, FeedForward) if self.placement == "houlsby" else FeedForward
+    bottleneck = Bottleneck(base.config.d_model, self.width, self.init)
+    for name, module in base.named_modules():
+        key = name.replace(".", "/")
+        if isinstance(module, sublayers):
+            self.bottlenecks[key] = bottleneck
+        if self.norms and name.startswith(("blocks.", "encoder.", "decoder.")) and isinstance(module, nn.LayerNorm):
+            one = torch.ones(base.config.d_model)
+            self.factors[key] = nn.Parameter(torch.stack([one, 0 * one]))
+
+
+CHOICE = 'sublayers = (Attention, FeedForward) if self.placement == "houlsby" else FeedForward'
+placed.slip(
+    "parallel like Houlsby's",
+    "Your parallel placement adapts the attention as well. Both Pfeiffer's and the parallel one stand at the feed-forward layer alone; "
+    "only Houlsby's has two a layer.",
+    ('self.placement == "houlsby"', 'self.placement != "pfeiffer"'),
+)
+placed.slip(
+    "every linear map",
+    "You give every nn.Linear a bottleneck: W_Q, W_up and all. An adapter stands behind a whole sublayer, an Attention or a "
+    "FeedForward; what goes beside single matrices is LoRA (lesson 12).",
+    (CHOICE, "sublayers = nn.Linear"),
+)
+placed.slip(
+    "dots in the key",
+    "Your keys have dots. A ModuleDict makes an attribute of each key, and a dotted one would be a path; write / for each dot.",
+    ('name.replace(".", "/")', "name"),
+)
+placed.slip(
+    "always from zero",
+    "Your bottlenecks begin at W_up = 0 whatever was asked for. The user's choice is self.init; hand it on.",
+    ("self.width, self.init)", 'self.width, "zero")'),
+)
+placed.slip(
+    "width not handed on",
+    "Your bottlenecks are all as wide as the stream, which is no bottleneck: r is self.width, far below C.",
+    ("Bottleneck(base.config.d_model, self.width,", "Bottleneck(base.config.d_model, base.config.d_model,"),
+)
+placed.slip(
+    "the last norm too",
+    "You also train the norm behind all layers. Houlsby et al. train those inside the layers; the last one stands in none, its name "
+    "begins with no blocks., encoder. or decoder.",
+    ("self.norms and in_layer and", "self.norms and"),
+)
+placed.slip(
+    "a factor of zero",
+    "Your factors begin at 0: every norm then gives nothing but the shift, and the base is silenced before it has learned "
+    "anything. Factors begin at 1, shifts at 0.",
+    ("torch.stack([one, 0 * one])", "torch.stack([0 * one, 0 * one])"),
+)
+
+# ---------------------------------------------------------------- 11.3
+
+hook = Exercise(
+    id="11.3",
+    target="minitransformer.tuning.adapter:Adapter.install",
+    title="Into the frozen layer",
+    minutes=15,
+    difficulty=2,
+    purpose="A frozen base knows nothing of adapters. Each sublayer gets a hook that lets the bottleneck add to its answer: "
+    "A(h) = h + s · f(h) after a sublayer, and, beside it, h + s · f(x) with what the sublayer reads.",
+    hints=(
+        "add takes one bottleneck and returns a function, which PyTorch then calls every time the sublayer has run. Two "
+        "functions, one inside the other.",
+        "def hook(sublayer, args, output): … What the sublayer read is args[0], what it gave is output. self.placement says which of "
+        "the two the bottleneck reads.",
+        "read = args[0] if self.placement == 'parallel' else output; the hook returns output + self.scale * bottleneck(read); add "
+        "returns the hook.",
+    ),
+)
+
+
+def around_the_feed_forward_layer(method, base):
+    """The first layer's FeedForward, alone and with the adapter."""
+    layer, x = base.blocks[0].mlp, tidy(1, 2, 6)
+    h = layer(x)
+    with attached(base, method):
+        f = method.bottlenecks["blocks/0/mlp"]
+        return {"h": h, "f(h)": f(h), "f(x)": f(x), "with the adapter": layer(x)}
+
+
+@hook.scene
+def behind(Adapter):
+    """Behind a feed-forward layer."""
+    return around_the_feed_forward_layer(Adapter(3, "pfeiffer", "xavier"), small_gpt())
+
+
+@hook.scene
+def with_a_scale(Adapter):
+    """The same with a scale of 4."""
+    return around_the_feed_forward_layer(Adapter(3, "houlsby", "xavier", scale=4.0), small_gpt())
+
+
+@hook.scene
+def beside(Adapter):
+    """Beside a feed-forward layer: the parallel placement."""
+    return around_the_feed_forward_layer(Adapter(3, "parallel", "xavier", scale=2.0), small_gpt())
+
+
+@hook.scene
+def another_scale(Adapter):
+    """The scale is changed while the adapters are on."""
+    base, ids, logits = small_gpt(), torch.tensor([[1, 4, 2]]), {}
+    method = Adapter(3, "houlsby", "xavier")
+    with attached(base, method):
+        for scale in (1.0, 0.0, 2.0):
+            method.scale = scale
+            logits[scale] = base(ids)
+    return logits
+
+
+@hook.scene
+def nothing_at_first(Adapter):
+    """With W_up = 0 the base is at first what it was: by how much its scores change."""
+    base, ids = small_gpt(), torch.tensor([[1, 4, 2], [3, 3, 0]])
+    plain = base(ids)
+    with attached(base, Adapter(3)):
+        return base(ids) - plain
+
+
+@hook.scene(tolerance=1e-4)
+def it_learns_behind_frozen_layers(Adapter):
+    """The gradients of every bottleneck's W_up."""
+    base, method = small_gpt(), Adapter(3, "houlsby", "xavier")
+    with attached(base, method):
+        base(torch.tensor([[1, 4, 2]])).square().sum().backward()
+        return {name: bottleneck.up.weight.grad for name, bottleneck in method.bottlenecks.items()}
+
+
+READ, ADDED = "args[0] if self.placement == \"parallel\" else output", "return output + self.scale * bottleneck(read)"
+hook.slip(
+    "without h",
+    "Your hook returns f(h) alone, and what it returns takes the sublayer's place: the frozen layer's own answer is lost, and with W_up = 0 "
+    "it says nothing at all. o = W_up z + h: output is added.",
+    (ADDED, "return self.scale * bottleneck(read)"),
+)
+hook.slip(
+    "no scale",
+    "You add f(·) without the scale. He et al. take 4 for parallel adapters: self.scale * bottleneck(read).",
+    (ADDED, "return output + bottleneck(read)"),
+)
+hook.slip(
+    "scale on h too",
+    "Your scale multiplies the frozen layer's answer as well, so that a scale of 4 breaks the base before anything is learned. Only "
+    "what is added is scaled: h + s · f(·).",
+    (ADDED, "return self.scale * (output + bottleneck(read))"),
+)
+hook.slip(
+    "parallel reads the output",
+    "Your bottleneck reads h in every placement. The parallel one stands beside the sublayer and reads what it reads, args[0].",
+    (READ, "output"),
+)
+hook.slip(
+    "always reads the input",
+    "Your bottleneck reads the sublayer's input in every placement. Behind a sublayer it reads what that gives, the output; only "
+    "the parallel one reads args[0].",
+    (READ, "args[0]"),
+)
+hook.slip(
+    "the input added",
+    "You add f(·) to what it read. That is the same behind a sublayer, where it reads the output; beside it, the sublayer's answer is lost. "
+    "It is the output that goes on.",
+    (ADDED, "return read + self.scale * bottleneck(read)"),
+)
+hook.slip(
+    "nothing returned",
+    "Your hook computes and returns nothing. PyTorch takes None for: leave the output as it is. Then the adapter does nothing and gets no "
+    "gradient.",
+    (ADDED, "output + self.scale * bottleneck(read)"),
+)
+hook.slip(
+    "detached",
+    "Your bottleneck reads a detached tensor (detach, .data, no_grad). Its own gradients survive, but those of the adapters below it lose "
+    "the way through it.",
+    (READ, "(args[0] if self.placement == \"parallel\" else output).detach()"),
+)  # fmt: skip
+
+# ---------------------------------------------------------------- 11.4
+
+count = Exercise(
+    id="11.4",
+    target="minitransformer.tuning.method:Method.report",
+    title="How many numbers?",
+    minutes=15,
+    difficulty=2,
+    purpose="2L(2dr + r + d) for Houlsby's adapters, 2LPd for a prefix: formulas count one method each. This counts any: what is "
+    "trained, what has to be kept for a task, and beside it the base.",
+    hints=(
+        "Four sums of numel(), each over other tensors: of self.trainable(), of what self.stored() gives, of the head, of the base. What "
+        "is kept need not be what is trained: a prefix's MLP is dropped.",
+        "self._need_base('report') gives the base, or refuses. self.stored() is a pair, settings and tensors by name. base.parameters() "
+        "would also give what methods brought; base_parameters(base) does not.",
+        "Report(type(self).__name__, trained=sum(p.numel() for p in self.trainable()), stored=sum(t.numel() for t in "
+        "self.stored()[1].values()), head=… of self.head.parameters() if self.head else 0, base=… of base_parameters(base).values()).",
+    ),
+)
+
+
+@count.scene
+def pfeiffer_adapters(Method):
+    """Two adapters of width 3: 2 · (2 · 6 · 3 + 3 + 6) numbers."""
+    base = small_gpt()
+    with attached(base, method := Adapter(3, placement="pfeiffer")):
+        return method.report()
+
+
+@count.scene
+def a_prefix_with_its_mlp(Method):
+    """A prefix of three virtual tokens, made by an MLP that is dropped afterwards."""
+    base = small_gpt()
+    with attached(base, method := PrefixTuning(3, reparametrise=4)):
+        return method.report()
+
+
+@count.scene
+def with_a_classifier(Method):
+    """Adapters below a classifier of three classes."""
+    model = Classifier(small_gpt(), 3)
+    with attached(model, method := Adapter(2)):
+        return method.report()
+
+
+@count.scene
+def everything(Method):
+    """Full fine-tuning, which brings nothing and trains the base."""
+    base = small_gpt()
+    with attached(base, method := FullFineTuning()):
+        return method.report()
+
+
+@count.scene
+def beside_another(Method):
+    """Adapters beside a prefix on the same base."""
+    base = small_gpt()
+    with attached(base, PrefixTuning(2), method := Adapter(2)):
+        return method.report()
+
+
+@count.case
+def on_no_base():
+    """Adapters that are on no base are refused."""
+    return (Adapter(2),)
+
+
+def wrong_report(**other):
+    """The method as a learner would write it, with one count in it replaced."""
+
+    def report(self):
+        base = self._need_base("report")
+        counts = {
+            "trained": lambda self, base: sum(p.numel() for p in self.trainable()),
+            "stored": lambda self, base: sum(t.numel() for t in self.stored()[1].values()),
+            "head": lambda self, base: sum(p.numel() for p in self.head.parameters()) if self.head else 0,
+            "base": lambda self, base: sum(p.numel() for p in base_parameters(base).values()),
+        } | other
+        return Report(type(self).__name__, **{name: counted(self, base) for name, counted in counts.items()})
+
+    return report
+
+
+@count.mistake
+def tensors_in_place_of_numbers(self):
+    """You count tensors. A matrix of 6 × 3 is one tensor and 18 numbers: p.numel()."""
+    return wrong_report(trained=lambda self, base: len(self.trainable()), stored=lambda self, base: len(self.stored()[1]))(self)
+
+
+@count.mistake
+def methods_counted_as_base(self):
+    """Your base is base.parameters(), in which the methods that are on it stand too (as base.tuning). The shares would shrink with what is trained; base_parameters(base) gives the base's own."""
+    return wrong_report(base=lambda self, base: sum(p.numel() for p in base.parameters()))(self)
+
+
+@count.mistake
+def stored_is_trained(self):
+    """You take what is trained for what is kept. A prefix's MLP is trained and then dropped: what is saved is P_θ alone, as self.stored() gives it."""
+    return wrong_report(stored=lambda self, base: sum(p.numel() for p in self.trainable()))(self)
+
+
+@count.mistake
+def trained_is_stored(self):
+    """You take what is kept for what is trained. While it learns, a prefix has an MLP too, often more numbers than the prefix itself: self.trainable()."""
+    return wrong_report(trained=lambda self, base: sum(t.numel() for t in self.stored()[1].values()))(self)
+
+
+@count.mistake
+def head_among_the_trained(self):
+    """You count self.parameters(), where a classifier's head stands too. Every method trains the same head, so it is counted apart; self.trainable() leaves it out (and knows that full fine-tuning trains the base)."""
+    return wrong_report(trained=lambda self, base: sum(p.numel() for p in self.parameters()))(self)
+
+
+@count.mistake
+def no_head(self):
+    """You leave the head at 0. Where the method is below a classifier, self.head is that classifier's linear layer, with weight and bias."""
+    return wrong_report(head=lambda self, base: 0)(self)
+
+
+@count.mistake
+def head_without_its_bias(self):
+    """You count the head's weight alone; its bias, a number for each class, is trained and saved as well."""
+    return wrong_report(head=lambda self, base: self.head.weight.numel() if self.head else 0)(self)
+
+
+@count.mistake
+def no_refusal(self):
+    """On no base you report zeros. There is nothing to count beside: self._need_base("report") says so in a sentence."""
+    return report_without_base(self) if self.base is None else wrong_report()(self)
+
+
+def report_without_base(self):
+    """Zeros."""
+    return Report(type(self).__name__, 0, 0, 0, 1)

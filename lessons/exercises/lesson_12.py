@@ -1,0 +1,738 @@
+"""Exercises of lesson 12: two thin matrices, their hook and scale, which maps they go to, merging and unmerging."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from minitransformer.attention import Stacked
+from minitransformer.classifier import Classifier
+from minitransformer.gpt import GPT, GPTConfig
+from minitransformer.seq2seq import Seq2Seq, Seq2SeqConfig
+from minitransformer.tuning import LoRA, attached
+from minitransformer.workbook import Exercise, tidy
+
+
+def small_gpt():
+    """Two layers, six numbers a token."""
+    return GPT(GPTConfig(vocab_size=7, n_positions=9, n_layer=2, n_head=2, d_model=6, d_ff=10)).eval()
+
+
+def small_seq2seq():
+    """One layer each, six numbers a token."""
+    sizes = dict(vocab_size=8, n_positions=9, n_encoder_layer=1, n_decoder_layer=1, n_head=2, d_model=6, d_ff=10)
+    return Seq2Seq(Seq2SeqConfig(**sizes, pad_id=5, start_id=6, end_id=7)).eval()
+
+
+def learned(method):
+    """Numbers for B that are not zero, as if it had been trained."""
+    for low in method.changes.values():
+        low.b.data = tidy(*low.b.shape)
+    return method
+
+
+# ---------------------------------------------------------------- 12.1
+
+thin = Exercise(
+    id="12.1",
+    target="minitransformer.tuning.lora:LowRank.__init__",
+    title="Two thin matrices",
+    minutes=15,
+    difficulty=2,
+    purpose="For each tuned map W (d_out, d_in) an A (r, d_in) and a B (d_out, r), whose product B A is the change. How they begin "
+    "decides whether the base is at first what it was, and whether they ever learn.",
+    hints=(
+        "d_in is what the module reads, linear.in_features. linear.out_features belongs to the whole stack of self.n_part maps; one "
+        "map gives its share of them.",
+        "At first B A has to be 0, and one of the two still has to get a gradient, which for B is what A makes of x. So A is random "
+        "and B is zero. Each of the len(parts) maps has an A of its own.",
+        "bound = 1 / math.sqrt(d_in); self.a = nn.Parameter(torch.empty(len(parts), rank, d_in).uniform_(-bound, bound)); self.b = "
+        "nn.Parameter(torch.zeros(len(parts), d_out, rank)), with d_out = linear.out_features // self.n_part.",
+    ),
+)
+
+
+@thin.scene
+def one_matrix(LowRank):
+    """A and B of rank 2 for a single map of 3 to 5 numbers: their shapes, as parameters."""
+    return {name: tuple(p.shape) for name, p in LowRank(nn.Linear(3, 5), [0], 2).named_parameters()}
+
+
+@thin.scene
+def two_of_three(LowRank):
+    """The first and the last of three stacked maps of 4 to 6 numbers."""
+    return {name: tuple(p.shape) for name, p in LowRank(Stacked(4, 6, 3), [0, 2], 2).named_parameters()}
+
+
+@thin.scene
+def beginning(LowRank):
+    """What it changes at first, and which of the two gets a gradient."""
+    low = LowRank(nn.Linear(3, 5), [0], 2)
+    change = low.b[0] @ low.a[0]
+    F.linear(tidy(2, 3), change).sum().backward()
+    return {"B A": change, "A gets a gradient": bool(low.a.grad.any()), "B gets a gradient": bool(low.b.grad.any())}
+
+
+@thin.scene(tolerance=0.05)
+def spread_of_a(LowRank):
+    """How large A's numbers are, in units of 1/√d_in: the largest, and the root of the mean square."""
+    a = LowRank(nn.Linear(64, 5), [0], 32).a.detach() * math.sqrt(64)
+    return {"largest": a.abs().max().item(), "root of the mean square": a.square().mean().sqrt().item()}
+
+
+A = "self.a = nn.Parameter(torch.empty(len(parts), rank, d_in).uniform_(-bound, bound))"
+B = "self.b = nn.Parameter(torch.zeros(len(parts), d_out, rank))"
+thin.slip(
+    "both zero",
+    "Both matrices are zero. B A is 0 as it should be, but B's gradient is made with A and A's with B: neither ever moves.",
+    (A, "self.a = nn.Parameter(torch.zeros(len(parts), rank, d_in))"),
+)
+thin.slip(
+    "both random",
+    "Both matrices are random, so the base is changed at random before it has learned anything. B begins at zero.",
+    (B, "self.b = nn.Parameter(torch.empty(len(parts), d_out, rank).uniform_(-bound, bound))"),
+)
+thin.slip(
+    "the other one zero",
+    "A is zero and B random. It would learn, too, but another way: the paper, and every saved LoRA, has A random and B zero.",
+    (A, "self.a = nn.Parameter(torch.zeros(len(parts), rank, d_in))"),
+    (B, "self.b = nn.Parameter(torch.empty(len(parts), d_out, rank).uniform_(-bound, bound))"),
+)
+thin.slip(
+    "one A for all",
+    "Your maps share one A. Then ΔW_q and ΔW_v read the same r directions of x, which is another, smaller family of changes than the "
+    "paper's: len(parts) of them.",
+    ("torch.empty(len(parts), rank, d_in)", "torch.empty(1, rank, d_in)"),
+)
+thin.slip(
+    "as high as the stack",
+    "Your B has the rows of the whole stack. Each B belongs to one map, which gives linear.out_features // self.n_part numbers.",
+    ("linear.out_features // self.n_part", "linear.out_features"),
+)
+thin.slip(
+    "every map of the stack",
+    "You make an A and a B for every map of the stack. Tuned are those in parts alone: len(parts).",
+    ("torch.empty(len(parts), ", "torch.empty(self.n_part, "), ("torch.zeros(len(parts), ", "torch.zeros(self.n_part, "),
+)  # fmt: skip
+thin.slip(
+    "shapes as printed",
+    "Your shapes are those of 001 §3.1.3, A (d, r) and B (r, d), which are for W + A B and row vectors. Here it is W + B A: A (r, d_in) "
+    "reads, B (d_out, r) writes.",
+    ("torch.empty(len(parts), rank, d_in)", "torch.empty(len(parts), d_in, rank)"),
+    ("torch.zeros(len(parts), d_out, rank)", "torch.zeros(len(parts), rank, d_out)"),
+)
+thin.slip(
+    "bound of the rank",
+    "Your A lies between ±1/√r. It sums over d_in numbers of x, so that the bound is 1/√d_in; with 1/√r what comes out grows with the "
+    "model's width.",
+    ("math.sqrt(d_in)", "math.sqrt(rank)"),
+)
+thin.slip(
+    "normally distributed",
+    "Your A is normally distributed with variance 1: after it x is √d_in times as large as it was. It should be uniform between "
+    "±1/√d_in.",
+    ("torch.empty(len(parts), rank, d_in).uniform_(-bound, bound)", "torch.randn(len(parts), rank, d_in)"),
+)
+thin.slip(
+    "no parameters",
+    "Your matrices are plain tensors: no optimizer finds them, and nothing is saved. nn.Parameter makes them the module's own.",
+    (A, "self.a = torch.empty(len(parts), rank, d_in).uniform_(-bound, bound).requires_grad_()"),
+    (B, "self.b = torch.zeros(len(parts), d_out, rank).requires_grad_()"),
+)
+
+# ---------------------------------------------------------------- 12.2
+
+hook = Exercise(
+    id="12.2",
+    target="minitransformer.tuning.lora:LoRA.hooks",
+    title="Beside the frozen matrix",
+    minutes=20,
+    difficulty=3,
+    purpose="h = W x + (α/r) B A x. The frozen map gives W x; a hook adds the rest, from the same x. B A is never written down: x goes "
+    "down to r numbers and up again.",
+    hints=(
+        "Two functions, one inside the other: hook takes the LowRank and returns what PyTorch calls with (linear, args, output). There, "
+        "low.matrices() gives A and B, as all maps of the stack need them.",
+        "x, *part = args. If part is not empty, only some maps of the stack were asked for, and output has only their rows: "
+        "linear.rows(*part) is the slice of B that belongs to it. F.linear(x, a) is A x for every token.",
+        "a, b = low.matrices(); b = b[linear.rows(*part)] if part else b; return output + self.scale * "
+        "F.linear(F.linear(drop(x, self.dropout, self.training), a), b).",
+    ),
+)
+
+
+def around_the_stack(method, base, *part):
+    """The first layer's stack of W^Q, W^K and W^V, alone and with LoRA."""
+    stack, x = base.blocks[0].attention.qkv, tidy(1, 2, 6)
+    alone = stack(x, *part)
+    with attached(base, method):
+        learned(method)
+        return {"W x": alone, "B A": method.changes["blocks/0/attention/qkv"].change(), "with LoRA": stack(x, *part)}
+
+
+@hook.scene
+def queries(LoRA):
+    """Rank 1 and α = 1 for the queries."""
+    return around_the_stack(LoRA(1, 1.0, ["q"]), small_gpt())
+
+
+@hook.scene
+def scaled(LoRA):
+    """Rank 2 and α = 6 for queries and values."""
+    return around_the_stack(LoRA(2, 6.0), small_gpt())
+
+
+@hook.scene
+def keys_and_values_alone(LoRA):
+    """Only keys and values are asked for, as cross-attention does."""
+    return around_the_stack(LoRA(2, 6.0), small_gpt(), 1, 3)
+
+
+@hook.scene
+def one_that_is_no_stack(LoRA):
+    """The inside of a feed-forward layer, a single map."""
+    base, x = small_gpt(), tidy(2, 3, 6)
+    with attached(base, method := LoRA(3, 6.0, ["up"])):
+        learned(method)
+        return base.blocks[1].mlp.up(x)
+
+
+@hook.scene(tolerance=1e-4)
+def while_it_learns(LoRA):
+    """Gradients of all A and B, after numbers have changed."""
+    base, ids = small_gpt(), torch.tensor([[1, 4, 2]])
+    with attached(base, method := LoRA(2, 4.0, ["q", "down"])):
+        base(ids)
+        learned(method)
+        base(ids).square().sum().backward()
+        return {name: p.grad for name, p in method.named_parameters()}
+
+
+@hook.scene
+def dropout_while_training(LoRA):
+    """Half of x is dropped on the way to A, while training."""
+    base, x = small_gpt(), torch.ones(1, 1, 6)
+    with attached(base, method := LoRA(2, 4.0, ["up"], dropout=0.5)):
+        learned(method)
+        quiet = base.blocks[0].mlp.up(x)
+        method.train()
+        return {"not training": quiet, "training": base.blocks[0].mlp.up(x)}
+
+
+@hook.scene
+def cross_attention(LoRA):
+    """A whole encoder–decoder, in which queries and values are tuned."""
+    base = small_seq2seq()
+    with attached(base, method := LoRA(2, 4.0)):
+        learned(method)
+        return base(torch.tensor([[1, 4, 2]]), torch.tensor([[6, 3]]))
+
+
+SUM = "return output + self.scale * F.linear(F.linear(drop(x, self.dropout, self.training), a), b)"
+hook.slip(
+    "α in place of α/r",
+    "You scale by α, not by α/r. With rank r the change is r times as large as meant, and every rank needs another learning rate: "
+    "self.scale.",
+    ("self.scale *", "self.alpha *"),
+)
+hook.slip(
+    "no scale",
+    "You add B A x without its scale α/r.",
+    ("self.scale * F", "F"),
+)
+hook.slip(
+    "W x lost",
+    "You return the change alone, and that takes the output's place: the frozen matrix says nothing any more. output + …",
+    ("return output + self.scale", "return self.scale"),
+)
+hook.slip(
+    "scale on W too",
+    "Your scale multiplies W x as well. Only the change is scaled: W x + (α/r) B A x.",
+    (SUM, "return self.scale * (output + F.linear(F.linear(drop(x, self.dropout, self.training), a), b))"),
+)
+hook.slip(
+    "all rows of the stack",
+    "You use all of B, also where only some maps of the stack are called: cross-attention asks for keys and values alone, and the output "
+    "has only their rows. b[linear.rows(*part)].",
+    ("b = b[linear.rows(*part)]", "pass"),
+)
+hook.slip(
+    "the first rows",
+    "Where some maps are asked for you take the first rows of B, the queries'. Which rows they are says linear.rows(*part).",
+    ("b[linear.rows(*part)]", "b[: output.size(-1)]"),
+)
+hook.slip(
+    "made only once",
+    "You compute A and B when the hook is made. After the first step of training they are stale, and no gradient reaches the "
+    "parameters anew: low.matrices() belongs into the inner function.",
+    ("def add(linear", "a0, b0 = low.matrices()\n\n            def add(linear"), ("a, b = low.matrices()", "a, b = a0, b0"),
+)  # fmt: skip
+hook.slip(
+    "no dropout",
+    "You leave out the dropout, which falls on x on the way to A, while training.",
+    ("drop(x, self.dropout, self.training)", "x"),
+)
+hook.slip(
+    "dropout also at rest",
+    "You drop numbers when nothing is trained, too: the same text would get other answers each time. drop takes self.training as its "
+    "last argument.",
+    ("drop(x, self.dropout, self.training)", "drop(x, self.dropout, True)"),
+)
+hook.slip(
+    "dropout behind A",
+    "You drop what A gives, r numbers of which each is a whole direction. The dropout falls on x, before A.",
+    ("F.linear(drop(x, self.dropout, self.training), a)", "drop(F.linear(x, a), self.dropout, self.training)"),
+)
+hook.slip(
+    "an activation between",
+    "You put a ReLU between A and B, as an adapter has. LoRA has none: only so are the two one matrix, which can be added to W.",
+    ("F.linear(drop(x, self.dropout, self.training), a)", "F.relu(F.linear(drop(x, self.dropout, self.training), a))"),
+)
+
+# ---------------------------------------------------------------- 12.3
+
+scale = Exercise(
+    id="12.3",
+    target="minitransformer.tuning.lora:LoRA.scale",
+    title="The scale",
+    minutes=2,
+    difficulty=1,
+    purpose="A change of rank r is a sum of r terms. This number in front of it makes up for their number, so that the learning rate "
+    "found at one rank serves for another.",
+    hints=(
+        "The docstring is the formula. Which two of the method's numbers are its letters?",
+        "α is what the user sets, self.alpha; r is the rank, self.rank. One division.",
+        "return self.alpha / self.rank, with / and not //.",
+    ),
+    oracle=lambda self: float(self.settings["alpha"]) * float(self.settings["rank"]) ** -1,
+)
+
+
+@scale.case
+def twice():
+    """Rank 4, α = 8."""
+    return (LoRA(4, 8.0),)
+
+
+@scale.case
+def below_one():
+    """Rank 16, α = 8."""
+    return (LoRA(16, 8.0),)
+
+
+@scale.case
+def no_whole_number():
+    """Rank 3, α = 8."""
+    return (LoRA(3, 8.0),)
+
+
+@scale.scene
+def changed_later(LoRA):
+    """α is set to 2 afterwards, rank 4."""
+    method = LoRA(4, 8.0)
+    method.alpha = 2.0
+    return method.scale
+
+
+@scale.mistake
+def α_alone(self):
+    """Your scale is α. That leaves r out, and the change grows with the rank: α/r."""
+    return self.alpha
+
+
+@scale.mistake
+def upside_down(self):
+    """You divide r by α. A higher rank would then be scaled up, where it should be scaled down: α/r."""
+    return self.rank / self.alpha
+
+
+@scale.mistake
+def by_the_root(self):
+    """You divide by √r. So Kalajdzievski (2023) proposes, with good reasons; Hu et al. and this course have α/r."""
+    return self.alpha / math.sqrt(self.rank)
+
+
+@scale.mistake
+def whole_numbers_only(self):
+    """You divide with //, which rounds down: at rank 16 and α = 8 the scale is 0, and LoRA does nothing."""
+    return self.alpha // self.rank
+
+
+@scale.mistake
+def times_r(self):
+    """You multiply by r: the change grows with its square. α/r."""
+    return self.alpha * self.rank
+
+
+@scale.mistake
+def always_two(self):
+    """You take α = 2r for granted, a habit of many, which makes the scale 2. The user decides both."""
+    return 2.0
+
+
+# ---------------------------------------------------------------- 12.4
+
+targets = Exercise(
+    id="12.4",
+    target="minitransformer.tuning.lora:LoRA.build",
+    title="Which matrices?",
+    minutes=15,
+    difficulty=2,
+    purpose='"q" means the queries\' matrix of every attention, "blocks.0.mlp.up" one matrix in one layer. Here names become maps; '
+    "a name that means none is refused, above all the matrix before the vocabulary, which is tied to the embedding. The lines "
+    "around are given: you stand in a loop over the targets.",
+    hints=(
+        "maps goes from the full name of a map, such as blocks.0.attention.q, to a pair: the module that holds it, and its number in "
+        "the stack there. Find the names first.",
+        "A name fits if it is the target or ends in a dot and the target. A dot in front of both makes that one question: "
+        'f".{name}".endswith(f".{target}"). If none fits: raise UserError(self._unknown(target, maps)).',
+        "For each name found: linear, part = maps[name]; if part not in chosen.setdefault(linear, []): "
+        "chosen[linear].append(part).",
+    ),
+)
+
+
+def what_was_built(method, base):
+    """For each module: which of its maps are tuned, and A's shape."""
+    method.build(base)
+    return {name: (low.parts, tuple(low.a.shape)) for name, low in method.changes.items()}
+
+
+@targets.scene
+def one_matrix_in_one_layer(LoRA):
+    """One matrix by its full name."""
+    return what_was_built(LoRA(2, targets=["blocks.1.mlp.up"]), small_gpt())
+
+
+@targets.scene
+def the_papers_choice(LoRA):
+    """Queries and values."""
+    return what_was_built(LoRA(2), small_gpt())
+
+
+@targets.scene
+def named_twice(LoRA):
+    """Queries, named in two ways."""
+    return what_was_built(LoRA(2, targets=["q", "attention.q"]), small_gpt())
+
+
+@targets.scene
+def in_cross_attention_alone(LoRA):
+    """The values of the cross-attention of an encoder–decoder, and what every feed-forward layer gives."""
+    return what_was_built(LoRA(2, targets=["cross.v", "down"]), small_seq2seq())
+
+
+@targets.case
+def tied_head():
+    """The matrix before the vocabulary is refused."""
+    return LoRA(2, targets=["q", "head"]), small_gpt()
+
+
+@targets.case
+def no_whole_name():
+    """The end of a word is no name ("n" of down)."""
+    return LoRA(2, targets=["n"]), small_gpt()
+
+
+@targets.case
+def no_map():
+    """A module that is no linear map."""
+    return LoRA(2, targets=["attention"]), small_gpt()
+
+
+FOUND = 'if f".{name}".endswith(f".{target}")'
+targets.slip(
+    "full names only",
+    'Your target has to be the whole name. "q" should mean blocks.0.attention.q and all its like: a name that ends in it, after a dot.',
+    (FOUND, "if name == target"),
+)
+targets.slip(
+    "any end",
+    'Your name may end in the middle of a word: "n" finds every down. The target has to begin after a dot: put one in front of both.',
+    (FOUND, "if name.endswith(target)"),
+)
+targets.slip(
+    "anywhere in the name",
+    'You find the target anywhere in a name: "attention" would mean four matrices in every layer without anyone having said so. It has '
+    "to be the name's end.",
+    (FOUND, "if target in name"),
+)
+targets.slip(
+    "silently skipped",
+    "You skip a target that names nothing. Whoever asks to tune the head would believe that it is tuned; a merged change there would "
+    "alter what every token means when it is read (the matrix is tied to the embedding). Raise the UserError.",
+    ("raise UserError(self._unknown(target, maps))", "continue"),
+)
+targets.slip(
+    "the whole stack",
+    "You tune every map of the stack that the target stands in: keys too, where queries were asked for. maps[name][1] says which one "
+    "is meant.",
+    ("chosen[linear].append(part)", 'chosen[linear].extend(range(getattr(linear, "n_part", 1)))'),
+)
+targets.slip(
+    "only the first",
+    "You take the first name that fits and leave the other layers as they are. A target means all of them.",
+    ("for name in found:", "for name in found[:1]:"),
+)
+targets.slip(
+    "the same one twice",
+    "A map that two targets name gets two A and B, which then write into the same rows. Look whether its number is there already.",
+    ("if part not in chosen.setdefault(linear, []):", "chosen.setdefault(linear, [])\n                if True:"),
+)
+targets.slip(
+    "the last one wins",
+    "Each target overwrites what an earlier one put down for the same stack: of q and v only v is left. Append to the list.",
+    ("chosen[linear].append(part)", "chosen[linear] = [part]"),
+)
+
+# ---------------------------------------------------------------- 12.5
+
+merge = Exercise(
+    id="12.5",
+    target="minitransformer.tuning.merge:Mergeable.merge",
+    title="Into the weights",
+    minutes=20,
+    difficulty=3,
+    purpose="B A has the size of W, so it can be added to it: then tuning costs nothing at all when the model is used. What has to hold: "
+    "the same function as before, no hook left, and a way back.",
+    hints=(
+        "Four things: refuse or return early, keep the base's numbers, write the new ones over them, and take the hooks out. What is "
+        "merged cannot be trained.",
+        "self.new_weights(base).items() gives pairs (parameter, value). self.own[weight] = … needs a copy, for weight itself is "
+        "written over: clone(). weight.copy_(value) writes into the parameter that the model holds.",
+        "if self.merged: return. In the loop: self.own[weight] = weight.detach().clone(); weight.copy_(value). Then handle.remove() "
+        "for each of self._handles, self._handles.clear(), and p.requires_grad_(False) for p in self.trainable(), which leaves out "
+        "a classifier's head.",
+    ),
+)
+
+IDS = torch.tensor([[1, 4, 2], [3, 3, 0]])
+
+
+def on_a_gpt():
+    """A LoRA that has learned, on a GPT."""
+    base = small_gpt()
+    return base, learned(LoRA(2, 3.0, ["q", "v", "up"]).attach(base))
+
+
+@merge.scene
+def the_same_scores(Mergeable):
+    """The scores, hooked in and merged."""
+    base, method = on_a_gpt()
+    hooked = base(IDS)
+    method.merge()
+    return {"hooked in": hooked, "merged": base(IDS), "hooks left": sum(len(m._forward_hooks) for m in base.modules())}
+
+
+@merge.scene
+def a_second_time(Mergeable):
+    """Merged twice, the weights are those of merging once."""
+    base, method = on_a_gpt()
+    method.merge()
+    once = base(IDS)
+    method.merge()
+    return {"merged": method.merged, "scores moved by": (base(IDS) - once).abs().max().item()}
+
+
+@merge.scene
+def the_way_back(Mergeable):
+    """The weights before, and after unmerge()."""
+    base, method = on_a_gpt()
+    before = base.blocks[0].mlp.up.weight.detach().clone()
+    method.merge()
+    method.unmerge()
+    return {"before": before, "after": base.blocks[0].mlp.up.weight.detach().clone()}
+
+
+@merge.scene
+def below_a_classifier(Mergeable):
+    """What can be trained while merged, below a classifier."""
+    model = Classifier(small_gpt(), 3)
+    method = learned(LoRA(2, 3.0).attach(model))
+    method.merge()
+    return {name: p.requires_grad for name, p in method.named_parameters()}
+
+
+@merge.case
+def on_no_base():
+    """A LoRA that is on no base is refused."""
+    return (LoRA(2),)
+
+
+merge.slip(
+    "hooks left in",
+    "Your hooks are still there, and the change counts twice: once in the weights, once beside them. Remove every handle.",
+    ("handle.remove()", "pass"),
+)
+merge.slip(
+    "no copy kept",
+    "You keep the parameter itself, not a copy: weight.copy_ writes over the same memory, and there is no way back. "
+    "weight.detach().clone().",
+    ("weight.detach().clone()", "weight.detach()"),
+)
+merge.slip(
+    "merged again",
+    "A second merge adds the change a second time, and keeps the merged numbers as if they were the base's own. If self.merged, there is "
+    "nothing to do.",
+    ("if self.merged:", "if False:"),
+)
+merge.slip(
+    "W twice",
+    "You add the new weights to the old ones. new_weights gives W + (α/r) B A, W included: copy_.",
+    ("weight.copy_(value)", "weight.add_(value)"),
+)
+merge.slip(
+    "still trainable",
+    "A and B still ask for gradients, though nothing reads them any more: training would run, and change nothing. "
+    "requires_grad_(False).",
+    ("p.requires_grad_(False)", "pass"),
+)
+merge.slip(
+    "head frozen too",
+    "You also freeze the classifier's head, which is no part of what was merged and goes on learning: self.trainable() leaves it "
+    "out, self.parameters() does not.",
+    ("self.trainable()", "self.parameters()"),
+)
+merge.slip(
+    "not refused",
+    "On no base your code fails somewhere, with a message about NoneType. self._need_base(\"merge\") gives the base, or says what is "
+    "missing.",
+    ('self._need_base("merge")', "self.base"),
+)
+merge.slip(
+    "nothing noted",
+    "You write the new weights and note nothing in self.own: nobody knows that something is merged, and the base is spoilt for good.",
+    ("self.own[weight] = weight.detach().clone()", "pass"),
+)
+
+# ---------------------------------------------------------------- 12.6
+
+unmerge = Exercise(
+    id="12.6",
+    target="minitransformer.tuning.merge:Mergeable.unmerge",
+    title="And out again",
+    minutes=10,
+    difficulty=2,
+    purpose="For another task the change has to come out again, without a trace: in numbers of finite precision (W + Δ) − Δ is not W, so "
+    "what merge kept aside is put back.",
+    hints=(
+        "Undo merge in every respect: the weights, the hooks, and what can be trained. If nothing is merged, there is nothing to "
+        "undo.",
+        "self._put_back() copies self.own into the weights and empties it. self.hooks(base) hooks in and gives the handles, which "
+        "detach() will need: self._handles = list(…).",
+        'base = self._need_base("unmerge"); if self.merged: self._put_back(), then self._handles = list(self.hooks(base)), then '
+        "self.requires_grad_(True).",
+    ),
+)
+
+
+@unmerge.scene
+def scores_as_before(Mergeable):
+    """The scores, hooked in, and again after merge() and unmerge()."""
+    base, method = on_a_gpt()
+    hooked = base(IDS)
+    method.merge()
+    method.unmerge()
+    return {"hooked in": hooked, "unmerged": base(IDS), "still merged": method.merged}
+
+
+@unmerge.scene
+def bit_for_bit(Mergeable):
+    """Whether every weight is bit for bit what it was."""
+    base, method = on_a_gpt()
+    own = {name: p.detach().clone() for name, p in base.named_parameters() if not name.startswith("tuning.")}
+    method.merge()
+    method.unmerge()
+    return all(torch.equal(own[name], p) for name, p in base.named_parameters() if name in own)
+
+
+@unmerge.scene
+def never_merged(Mergeable):
+    """Without a merge before: the scores, and the hooks."""
+    base, method = on_a_gpt()
+    method.unmerge()
+    return {"scores": base(IDS), "hooks": sum(len(m._forward_hooks) for m in base.modules())}
+
+
+@unmerge.scene
+def it_can_learn_again(Mergeable):
+    """What can be trained after unmerging."""
+    base, method = on_a_gpt()
+    method.merge()
+    method.unmerge()
+    return {name: p.requires_grad for name, p in method.named_parameters()}
+
+
+@unmerge.scene
+def and_leave(Mergeable):
+    """After detach(), the hooks that are left, and the scores."""
+    base, method = on_a_gpt()
+    method.merge()
+    method.unmerge()
+    method.detach()
+    return {"hooks": sum(len(m._forward_hooks) for m in base.modules()), "scores": base(IDS)}
+
+
+@unmerge.case
+def unmerge_on_no_base():
+    """A LoRA that is on no base is refused."""
+    return (LoRA(2),)
+
+
+@unmerge.mistake
+@torch.no_grad()
+def subtracted(self):
+    """You subtract what was added. (W + Δ) − Δ is not W: a rounding error stays, in bf16 a large one, and the base's fingerprint is lost. Put back what self.own has kept."""
+    base = self._need_base("unmerge")
+    if self.merged:
+        for weight, value in self.new_weights(base).items():
+            weight.copy_(weight - (value - weight))  # value is the merged weight with the change once more
+        self.own.clear()
+        self._handles = list(self.hooks(base))
+        self.requires_grad_(True)
+
+
+@unmerge.mistake
+@torch.no_grad()
+def copies_not_emptied(self):
+    """You copy the weights back and leave self.own full: the method still counts as merged, so that it refuses other methods, and will not merge again. _put_back also empties it."""
+    base = self._need_base("unmerge")
+    if self.merged:
+        for weight, value in self.own.items():
+            weight.copy_(value)
+        self._handles = list(self.hooks(base))
+        self.requires_grad_(True)
+
+
+unmerge.slip(
+    "not hooked in again",
+    "The weights are back, but the hooks are not: the method is on the base and does nothing. merge took them out, so hook in again.",
+    ("self._handles = list(self.hooks(base))", "pass"),
+)
+unmerge.slip(
+    "handles lost",
+    "You hook in and do not keep the handles. detach() then cannot take the hooks out, and the base stays changed for ever: "
+    "self._handles.",
+    ("self._handles = list(self.hooks(base))", "list(self.hooks(base))"),
+)
+unmerge.slip(
+    "hooked in twice",
+    "You hook in even where nothing was merged, so the hooks are there a second time and the change counts twice. Only if self.merged.",
+    ("if self.merged:", "if True:"),
+)
+unmerge.slip(
+    "frozen for ever",
+    "A and B stay frozen, as merge left them: further training would change nothing. self.requires_grad_(True).",
+    ("self.requires_grad_(True)", "pass"),
+)
+unmerge.slip(
+    "merged weights left",
+    "You hook in and leave the merged weights where they are: the change counts twice. self._put_back() comes first.",
+    ("self._put_back()", "self.own.clear()"),
+)
+unmerge.slip(
+    "not refused",
+    "On no base your code does nothing, silently: a typing error in somebody's script goes by. self._need_base(\"unmerge\") refuses.",
+    ('self._need_base("unmerge")', "self.base"),
+)

@@ -1,0 +1,679 @@
+"""Exercises of lesson 13: the words of a dialogue, cutting, accumulated gradients, a task for each row, padded left."""
+
+import torch
+from torch import nn
+
+from minitransformer.batches.completion import Fitted
+from minitransformer.errors import UserError
+from minitransformer.gpt import GPT, GPTConfig
+from minitransformer.seq2seq import Seq2Seq, Seq2SeqConfig
+from minitransformer.training import TrainConfig, _Run
+from minitransformer.tuning import PrefixTuning, attached
+from minitransformer.workbook import Exercise, tidy
+
+# ---------------------------------------------------------------- 13.1
+
+human = Exercise(
+    id="13.1",
+    target="minitransformer.tasks:as_human",
+    title="Human, Assistant",
+    minutes=5,
+    difficulty=1,
+    purpose="A prefix for dialogue learns what follows these exact words. Every text that it is trained on, and every line that "
+    "somebody types, goes through this function, so one character more or less would be another question.",
+    hints=(
+        "Four parts: the first speaker, what they say (on one or two lines), an empty line, the second speaker up to the colon.",
+        'An empty line is two line breaks, "\\n\\n". The second line of what is said is there only if more is. After "Assistant:" '
+        "nothing follows: the answer's first word brings its own space.",
+        'said = instruction, and below it "\\n" + more if more is not empty; return f"Human: {said}\\n\\nAssistant:".',
+    ),
+    oracle=lambda instruction, more="": "".join(["Human: ", instruction, *["\n", more] * bool(more), "\n\n", "Assistant:"]),
+)
+
+
+@human.case
+def a_question():
+    """A question alone."""
+    return ("Who is Mira?",)
+
+
+@human.case
+def with_an_input():
+    """An instruction and a text that it is about."""
+    return "Say this like a pirate.", "The boat is small."
+
+
+@human.case
+def an_empty_input():
+    """An instruction and an empty text."""
+    return "Tell me a story.", ""
+
+
+@human.mistake
+def a_space_at_the_end(instruction, more=""):
+    """Your text ends in a space, as 002's does. The tokenizer learned words with the space in front of them: here it would stand alone, where no text has one, and the answer's first word would lose its own."""
+    return f"Human: {instruction}" + (f"\n{more}" if more else "") + "\n\nAssistant: "
+
+
+@human.mistake
+def no_empty_line(instruction, more=""):
+    """The speakers stand on neighbouring lines. Between them is an empty line, that is two line breaks; with one, the assistant could be part of what the human says."""
+    return f"Human: {instruction}" + (f"\n{more}" if more else "") + "\nAssistant:"
+
+
+@human.mistake
+def a_line_for_nothing(instruction, more=""):
+    """You begin a second line even if nothing stands on it. Without an input there would be three line breaks, which is another text than the model is trained on."""
+    return f"Human: {instruction}\n{more}\n\nAssistant:"
+
+
+@human.mistake
+def in_one_line(instruction, more=""):
+    """You put the input behind the instruction on the same line. It has a line of its own, so that one can see where what is asked ends."""
+    return f"Human: {instruction}" + (f" {more}" if more else "") + "\n\nAssistant:"
+
+
+@human.mistake
+def the_input_left_out(instruction, more=""):
+    """You leave out what the instruction is about: "Say this like a pirate." without this."""
+    return f"Human: {instruction}\n\nAssistant:"
+
+
+@human.mistake
+def no_colon(instruction, more=""):
+    """Your text ends in "Assistant" without the colon, so the colon would have to be the first thing that the assistant says."""
+    return f"Human: {instruction}" + (f"\n{more}" if more else "") + "\n\nAssistant"
+
+
+@human.mistake
+def nobody_speaks(instruction, more=""):
+    """The first speaker has no name. Two speakers share the text, and the model tells them apart by "Human: " and "Assistant:"."""
+    return instruction + (f"\n{more}" if more else "") + "\n\nAssistant:"
+
+
+# ---------------------------------------------------------------- 13.2
+
+
+def fit_by_loop(prompt, target, n_positions):
+    """One token less at a time, until it fits."""
+    x, y = list(prompt), list(target)
+    while len(x) + len(y) > n_positions:
+        if len(x) > n_positions - n_positions // 2:
+            x.pop(len(x) // 2)
+        else:
+            y.pop()
+    return Fitted(x, y, len(y) == len(target))
+
+
+cut = Exercise(
+    id="13.2",
+    target="minitransformer.batches.completion:fit",
+    title="Cut, without losing the answer",
+    minutes=20,
+    difficulty=2,
+    purpose="A pair that is too long has to be cut. Cut at its end, as 002 does it, y goes first, and an example without a label teaches "
+    "nothing (or, divided by 0 labels, destroys the prefix). Here something of y is always left.",
+    hints=(
+        "Two numbers decide: how many tokens of y stay, and how many of x. y is sure of half of the positions, and of whatever "
+        "x leaves free.",
+        "n_target = min(len(target), max(n_positions // 2, n_positions - len(prompt))); x gets what is left, or all of itself if that "
+        "is less. If x is cut, it keeps its beginning and its end.",
+        "n_prompt = min(len(prompt), n_positions - n_target); n_end = n_prompt // 2 if x is cut, else 0; x becomes "
+        "[*prompt[: n_prompt - n_end], *prompt[len(prompt) - n_end :]], and the pair is whole if n_target == len(target). Give "
+        "fitted = Fitted(…).",
+    ),
+    oracle=fit_by_loop,
+)
+
+
+@cut.case
+def it_fits():
+    """A pair that fits."""
+    return [1, 2, 3], [4, 5], 5
+
+
+@cut.case
+def x_too_long():
+    """A long x, a y of two."""
+    return [1, 2, 3, 4, 5, 6, 7, 8], [11, 12], 6
+
+
+@cut.case
+def y_too_long():
+    """A long y, an x of two."""
+    return [1, 2], [11, 12, 13, 14, 15, 16, 17], 6
+
+
+@cut.case
+def both_too_long():
+    """Both are longer than half of eight positions."""
+    return [1, 2, 3, 4, 5, 6, 7], [11, 12, 13, 14, 15, 16], 8
+
+
+@cut.case
+def odd_numbers():
+    """Both too long, and seven positions."""
+    return [1, 2, 3, 4, 5, 6, 7], [11, 12, 13, 14, 15], 7
+
+
+@cut.case
+def x_fills_everything():
+    """x alone has as many tokens as there are positions."""
+    return list(range(1, 11)), [11, 12, 13], 10
+
+
+@cut.case
+def an_empty_y():
+    """A long x and no y."""
+    return [1, 2, 3, 4, 5], [], 4
+
+
+@cut.case
+def one_position():
+    """A single position is refused."""
+    return [1], [2], 1
+
+
+def lengths(prompt, target, n_positions):
+    """How many tokens of x and of y stay."""
+    n_target = min(len(target), max(n_positions // 2, n_positions - len(prompt)))
+    return min(len(prompt), n_positions - n_target), n_target
+
+
+FITTED = "[*prompt[: n_prompt - n_end], *prompt[len(prompt) - n_end :]]"
+N_TARGET = "n_target = min(len(target), max(n_positions // 2, n_positions - len(prompt)))"
+N_PROMPT = "n_prompt = min(len(prompt), n_positions - n_target)"
+cut.slip(
+    "cut at the end",
+    "You cut [x; y] at its end, as 002 does. y goes first, and all of it where x is long: an example with no label, whose mean loss is "
+    "0/0. x gives way first, down to half of the positions.",
+    (N_TARGET, "n_target = min(len(target), max(0, n_positions - len(prompt)))"),
+    ("n_end = n_prompt // 2 if n_prompt < len(prompt) else 0", "n_end = 0"),
+)
+cut.slip(
+    "the end of x lost",
+    "Your x loses its end. There the question often stands, and behind it y has to begin (“Assistant:”); x loses its middle.",
+    (FITTED, "list(prompt[:n_prompt])"),
+)
+cut.slip(
+    "the beginning of x lost",
+    "Your x loses its beginning, which says what is asked. It loses its middle, and keeps both.",
+    (FITTED, "list(prompt[len(prompt) - n_prompt :])"),
+)
+cut.slip(
+    "y gives way first",
+    "You cut y before x. What is learned is y: x gives way first, down to half of the positions.",
+    (N_TARGET, "n_target = min(len(target), max(n_positions - len(prompt), n_positions - (n_positions - n_positions // 2)), 1)"),
+)
+cut.slip(
+    "always half",
+    "You give y half of the positions at most, even if x leaves more room. What x does not need belongs to y: max(n_positions // 2, "
+    "n_positions - len(prompt)).",
+    (N_TARGET, "n_target = min(len(target), n_positions // 2)"),
+)
+cut.slip(
+    "x always at half",
+    "You cut x to half of the positions even if y leaves more room. x has all that y does not take: n_positions - n_target.",
+    (N_PROMPT, "n_prompt = min(len(prompt), n_positions - n_positions // 2)"),
+)
+cut.slip(
+    "minus nothing",
+    "prompt[-n_end:] with n_end = 0 is prompt[0:], all of it: an x that fits stands there twice. prompt[len(prompt) - n_end :] is "
+    "empty, as it should be.",
+    (FITTED, "[*prompt[: n_prompt - n_end], *prompt[-n_end:]]"),
+)
+cut.slip(
+    "the beginning of y lost",
+    "Your y loses its beginning, so the model would learn to answer from the middle of a sentence. It loses its end.",
+    ("list(target[:n_target])", "list(target[len(target) - n_target :])"),
+)
+cut.slip(
+    "always whole",
+    "You call every y whole. One that was cut would be asked to end in the middle: whole is whether all of it is left.",
+    ("n_target == len(target),", "True,"),
+)
+cut.slip(
+    "the smaller half in front",
+    "Where an odd number of x is left, your end gets one more than your beginning; it is the other way round.",
+    ("n_end = n_prompt // 2 if", "n_end = (n_prompt + 1) // 2 if"),
+)
+
+# ---------------------------------------------------------------- 13.3
+
+step = Exercise(
+    id="13.3",
+    target="minitransformer.training:_update",
+    title="Eight times one is once eight",
+    minutes=25,
+    difficulty=3,
+    purpose="One step of training from several batches, of which only one has to fit into memory (gradient accumulation). The result is "
+    "that of one large batch: every label weighs the same, however the labels are distributed. The lines behind are given.",
+    hints=(
+        "backward() adds to the gradients that are there already; nothing has to be done for the sum. A sum of losses gives a sum of "
+        "gradients. When is the one moment to divide, and by what?",
+        "For i in range(config.accumulate): the batch is batches(run.step * config.accumulate + i). If it has labels: "
+        "batch_loss.backward(), and total and count grow by batch_loss.item() and n. No label at all is a UserError.",
+        "After the loop: tuned = [p for p in run.model.parameters() if p.grad is not None], and for each of them "
+        "p.grad.div_(count). Once, by all labels of the step.",
+    ),
+)
+
+
+def weighed_texts(*sizes):
+    """Batches of so many labels; the targets differ from row to row."""
+    return [{"x": tidy(n, 2), "y": tidy(n, 1)} for n in sizes]
+
+
+def squares(model, batch):
+    """The sum of squared errors, and how many there are."""
+    return (model(batch["x"]) - batch["y"]).square().sum(), len(batch["y"])
+
+
+def steps(_update, batches, accumulate, times=1, clip=0.0):
+    """What the log says of some steps, the weights afterwards, and which batches were asked for."""
+    asked = []
+
+    def give(i):
+        asked.append(i)
+        return batches[i % len(batches)]
+
+    run = _Run(nn.Linear(2, 1), TrainConfig(steps=9, lr=0.1, accumulate=accumulate, clip=clip), None)
+    rows = [_update(run, give, squares) for _ in range(times)]
+    return {"log": rows, "batches": asked, "weights": run.model.weight.detach().clone()}
+
+
+@step.scene
+def one_batch(_update):
+    """One batch of three labels."""
+    return steps(_update, weighed_texts(3), 1)
+
+
+@step.scene
+def two_of_a_size(_update):
+    """Two batches of two labels each."""
+    return steps(_update, weighed_texts(2, 2), 2)
+
+
+@step.scene
+def a_short_and_a_long_one(_update):
+    """Two batches, of one label and of four."""
+    return steps(_update, weighed_texts(1, 4), 2)
+
+
+@step.scene
+def two_steps(_update):
+    """Two steps of two batches."""
+    return steps(_update, weighed_texts(2, 1, 3, 2), 2, times=2)
+
+
+@step.scene
+def one_without_labels(_update):
+    """Three batches, of which the second has no label."""
+    return steps(_update, weighed_texts(2, 0, 1), 3)
+
+
+@step.scene
+def as_one_large_batch(_update):
+    """Three small batches beside one with all their rows: how far the weights are apart."""
+    parts = weighed_texts(1, 2, 4)
+    whole = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+    made = []
+    for batches, accumulate in ((parts, 3), ([whole], 1)):
+        torch.manual_seed(1)
+        made.append(steps(_update, batches, accumulate, times=2)["weights"])
+    return made[0] - made[1]
+
+
+@step.scene
+def no_label_at_all(_update):
+    """A step without a label is refused."""
+    return steps(_update, weighed_texts(0, 0), 2)
+
+
+DIVIDED = "torch._foreach_div_([p.grad for p in tuned], count)"
+step.slip(
+    "means averaged",
+    "You average the batches' means. A label of a short answer then weighs more than one of a long answer; it is no longer the step of one "
+    "large batch. Sum first, and divide once, by all labels.",
+    ("batch_loss.backward()", "(batch_loss / n / config.accumulate).backward()"), (DIVIDED, "pass"),
+)  # fmt: skip
+step.slip(
+    "means added up",
+    "You take each batch's mean and add them up: with eight batches the gradient is eight times as long. Sum the losses, and divide once, "
+    "by all labels.",
+    ("batch_loss.backward()", "(batch_loss / n).backward()"), (DIVIDED, "pass"),
+)  # fmt: skip
+step.slip(
+    "not divided",
+    "Your gradients are sums: a step with more labels has a longer gradient, and the clipping cuts it. The loss in the log is a mean, so the "
+    "gradient has to be one: divide by count.",
+    (DIVIDED, "pass"),
+)
+step.slip(
+    "divided by the number of batches",
+    "You divide by accumulate. loss gives sums over labels, not means, so that it is the labels that count: divide by count.",
+    (DIVIDED, "torch._foreach_div_([p.grad for p in tuned], config.accumulate)"),
+)
+step.slip(
+    "divided by the last batch's labels",
+    "You divide by n, the labels of the last batch alone. The gradients are sums over all batches: count.",
+    (DIVIDED, "torch._foreach_div_([p.grad for p in tuned], max(n, 1))"),
+)
+step.slip(
+    "gradients emptied in between",
+    "You empty the gradients before each batch, so that only the last one counts. They are emptied after the update (the given lines do it); "
+    "until then backward() adds up.",
+    ("batch_loss.backward()", "run.optimizer.zero_grad()\n        batch_loss.backward()"),
+)
+step.slip(
+    "an update for each batch",
+    "You update the weights after each batch. Then these are small steps with small batches, which is what accumulation avoids; the update "
+    "comes once, in the given lines.",
+    ("batch_loss.backward()", "batch_loss.backward()\n        run.optimizer.step()"),
+)
+step.slip(
+    "the same batch again",
+    "You take the same batch accumulate times. Batch i of the step is number run.step * config.accumulate + i.",
+    ("run.step * config.accumulate + i", "run.step * config.accumulate"),
+)
+step.slip(
+    "always the first batches",
+    "You begin at batch 0 in every step, and never see the rest of the data. Step s begins at s · accumulate.",
+    ("run.step * config.accumulate + i", "i"),
+)
+step.slip(
+    "steps that overlap",
+    "Your steps begin one batch apart, so that each batch is used several times. Step s begins at s · accumulate.",
+    ("run.step * config.accumulate + i", "run.step + i"),
+)
+step.slip(
+    "the graph kept",
+    "You add up tensors: total holds on to the graph of every batch, and so to their activations; the memory that accumulation saves is "
+    "spent again. batch_loss.item() is a number.",
+    ("total + batch_loss.item()", "total + batch_loss"),
+)
+
+# ---------------------------------------------------------------- 13.4
+
+mixed = Exercise(
+    id="13.4",
+    target="minitransformer.tuning.prefix:for_each_row",
+    title="A task for each row",
+    minutes=15,
+    difficulty=2,
+    purpose="One frozen base answers a question, says a sentence like a pirate and sums up an article, in one batch: each row has "
+    "the prefix of its own task. Full fine-tuning would need three models for that. The refusals are given.",
+    hints=(
+        "Each method's prefixes() gives slot → one Prefix for each layer, of keys and values (1, H, P, D). Wanted is the same with B in "
+        "place of 1, row after row in the order of the methods.",
+        "For every slot and every layer, put the keys of all methods one below another, and their values: torch.cat along the first axis, the "
+        "batch. zip(*…) turns a list of rows of layers into a list of layers of rows.",
+        "each = [method.prefixes() for method in methods]; for a slot and a layer l: Prefix(torch.cat([p[slot][l].k for p in each]), "
+        "torch.cat([p[slot][l].v for p in each])). mixed = {slot: [… for each layer] for slot in each[0]}.",
+    ),
+)
+
+
+def small_gpt():
+    """Two layers, six numbers a token."""
+    return GPT(GPTConfig(vocab_size=7, n_positions=9, n_layer=2, n_head=2, d_model=6, d_ff=10)).eval()
+
+
+def small_seq2seq():
+    """One layer each, six numbers a token."""
+    sizes = dict(vocab_size=8, n_positions=9, n_encoder_layer=1, n_decoder_layer=1, n_head=2, d_model=6, d_ff=10)
+    return Seq2Seq(Seq2SeqConfig(**sizes, pad_id=5, start_id=6, end_id=7)).eval()
+
+
+def prefixes_for(base, n, length, **settings):
+    """So many prefixes that were once on this base."""
+    methods = [PrefixTuning(length, reparametrise=None, **settings) for _ in range(n)]
+    for method in methods:
+        with attached(base, method):
+            pass
+        for table in method.tables.values():
+            table.free.data = tidy(*table.free.shape)
+    return methods
+
+
+@mixed.case
+def two_tasks():
+    """Two rows, two prefixes of one virtual token."""
+    return (prefixes_for(small_gpt(), 2, 1),)
+
+
+@mixed.case
+def a_task_twice():
+    """Three rows, of which the first and the last have the same task."""
+    one, other = prefixes_for(small_gpt(), 2, 3)
+    return ([one, other, one],)
+
+
+@mixed.case
+def the_top_layer_alone():
+    """Prefixes in the top layer only."""
+    return (prefixes_for(small_gpt(), 2, 3, layers=1),)
+
+
+@mixed.case
+def three_slots():
+    """An encoder–decoder, which takes prefixes in three places."""
+    return (prefixes_for(small_seq2seq(), 2, 3),)
+
+
+@mixed.case
+def no_row():
+    """No row at all is refused."""
+    return ([],)
+
+
+@mixed.case(gradients=True)
+def all_learn():
+    """The gradients of both prefixes."""
+    return (prefixes_for(small_gpt(), 2, 2),)
+
+
+@mixed.scene(tolerance=1e-4)
+def as_if_alone(for_each_row):
+    """Three texts in one batch beside each text alone under its prefix: how far their scores are apart."""
+    base, ids = small_gpt(), torch.tensor([[1, 2, 3], [4, 5, 6], [3, 3, 0]])
+    methods = prefixes_for(base, 3, 2)
+    together = base(ids, **for_each_row(methods))
+    for row, method in enumerate(methods):
+        with attached(base, method):
+            together[row] -= base(ids[row : row + 1])[0]
+    return together.detach()
+
+
+CAT = "torch.cat(parts)"
+mixed.slip(
+    "one behind another",
+    "You join the prefixes along the columns: one long prefix of all tasks at once, for a batch of one. Each row is to see its own alone: the "
+    "first axis, the batch.",
+    (CAT, "torch.cat(parts, dim=2)"),
+)
+mixed.slip(
+    "stacked",
+    "You stack: that makes a new axis in front, (B, 1, H, P, D). The batch's axis is there already, of length 1; torch.cat makes it B.",
+    (CAT, "torch.stack(parts)"),
+)
+mixed.slip(
+    "mean of all tasks",
+    "You average the prefixes, so that every row gets the same mixture of all tasks. Each row has its own.",
+    (CAT, "torch.cat(parts).mean(0, keepdim=True)"),
+)
+mixed.slip(
+    "the first task for all",
+    "You take the first method's prefix for every row.",
+    (CAT, "torch.cat([parts[0]] * len(parts))"),
+)
+mixed.slip(
+    "values where keys belong",
+    "You exchange keys and values. Keys decide how much a prefix is read, values what is read: Prefix(keys, values).",
+    ("for parts in zip(*layer, strict=True)", "for parts in list(zip(*layer, strict=True))[::-1]"),
+)
+mixed.slip(
+    "each task once",
+    "You make one row for each task, not for each row of the batch: a task that two rows have comes up only once. methods is one for each "
+    "row, the same one several times if need be.",
+    ("each = [method.prefixes() for method in methods]", "each = [method.prefixes() for method in dict.fromkeys(methods)]"),
+)
+mixed.slip(
+    "rows in another order",
+    "Your rows stand in another order than the methods, so that every text is read under another one's task.",
+    ("each = [method.prefixes() for method in methods]", "each = [method.prefixes() for method in reversed(methods)]"),
+)
+mixed.slip(
+    "one slot of three",
+    "You fill the slot “prefix” alone. An encoder–decoder has three, and the encoder and the cross-attention would go without: every "
+    "slot that the methods have.",
+    ("for slot in each[0]", 'for slot in ["prefix"]'),
+)
+mixed.slip(
+    "detached",
+    "You cut the gradient (detach, .data, no_grad). Then prefixes cannot be trained together in one batch.",
+    (CAT, "torch.cat(parts).detach()"),
+)
+
+# ---------------------------------------------------------------- 13.5
+
+
+def pad_by_loop(prompts, pad_id=0):
+    """Row by row."""
+    longest = max(len(prompt) for prompt in prompts)
+    rows = [[pad_id] * (longest - len(prompt)) + list(prompt) for prompt in prompts]
+    keep = [[False] * (longest - len(prompt)) + [True] * len(prompt) for prompt in prompts]
+    same = all(len(prompt) == longest for prompt in prompts)
+    return torch.tensor(rows), None if same else torch.tensor(keep)
+
+
+left = Exercise(
+    id="13.5",
+    target="minitransformer.sampling:left_pad",
+    title="All end together",
+    minutes=15,
+    difficulty=2,
+    purpose="Ten tasks in one batch are ten prompts of ten lengths. Generation goes on at the last column of all rows at once, so the "
+    "prompts have to end together: what fills them up stands in front, and a mask says where it is.",
+    hints=(
+        "Two tensors of one shape, (B, T), T the longest prompt's length: one full of pad_id, one full of False. Then each prompt "
+        "goes into its row. First refuse what the docstring refuses.",
+        "Prompt `row` begins at the column longest - len(prompt) and goes up to the end. (A slice [-len(prompt):] is the same here, since "
+        "no prompt is empty.)",
+        "ids[row, longest - len(prompt) :] = torch.as_tensor(prompt), and keep there = True; return ids, None if keep.all() else keep. "
+        "torch.zeros(…, dtype=torch.bool) is False everywhere.",
+    ),
+    oracle=pad_by_loop,
+)
+
+
+@left.case
+def one_prompt():
+    """One prompt: nothing to fill up."""
+    return ([[4, 2]],)
+
+
+@left.case
+def two_prompts():
+    """Two prompts, of three tokens and of one."""
+    return ([[4, 2, 5], [3]],)
+
+
+@left.case
+def of_one_length():
+    """Two prompts of the same length."""
+    return ([[4, 2], [3, 5]],)
+
+
+@left.case
+def the_padding_is_a_word():
+    """Three prompts; the padding's token, 9, begins each of them."""
+    return [[9, 1], [9, 2, 3, 4], [9, 5, 6]], 9
+
+
+@left.case
+def no_prompt():
+    """No prompt at all is refused."""
+    return ([],)
+
+
+@left.case
+def an_empty_prompt():
+    """An empty prompt is refused."""
+    return ([[1, 2], []],)
+
+
+def wrong_pad(prompts, pad_id=0, start=lambda longest, n: longest - n, keep_all=False, refused=True):
+    """The function as a learner would write it, with one thing in it replaced."""
+    if refused and not (prompts and all(len(prompt) for prompt in prompts)):
+        raise UserError("There is nothing to continue.")
+    longest = max(map(len, prompts), default=0)
+    ids = torch.full((len(prompts), longest), pad_id)
+    keep = torch.zeros(len(prompts), longest, dtype=torch.bool)
+    for row, prompt in enumerate(prompts):
+        first = start(longest, len(prompt))
+        ids[row, first : first + len(prompt)] = torch.tensor(prompt, dtype=torch.long)
+        keep[row, first : first + len(prompt)] = True
+    return ids, None if keep.all() and not keep_all else keep
+
+
+@left.mistake
+def padded_on_the_right(prompts, pad_id=0):
+    """Your padding stands behind the prompts, as in training. Generation reads the last column: the shorter texts would be continued behind padding that the model never saw there. It belongs in front."""
+    return wrong_pad(prompts, pad_id, start=lambda longest, n: 0)
+
+
+@left.mistake
+def mask_turned_round(prompts, pad_id=0):
+    """Your mask is True at the padding. keep says what to keep: True at the prompt's own tokens."""
+    ids, keep = wrong_pad(prompts, pad_id)
+    return ids, None if keep is None else ~keep
+
+
+@left.mistake
+def padding_told_by_its_token(prompts, pad_id=0):
+    """You call padding whatever has the padding's token. A prompt may hold that token too (each of the course's begins with the end token), and would lose it. Tell the padding by its place."""
+    ids, _ = wrong_pad(prompts, pad_id)
+    keep = ids != pad_id
+    return ids, None if keep.all() else keep
+
+
+@left.mistake
+def a_mask_without_need(prompts, pad_id=0):
+    """You give a mask of nothing but True where all prompts have one length. None is promised there, and lets the model take its shorter way."""
+    return wrong_pad(prompts, pad_id, keep_all=True)
+
+
+@left.mistake
+def never_a_mask(prompts, pad_id=0):
+    """You give no mask at all. The model would read the padding as words, and count positions from it: every shorter row would get other scores than alone."""
+    return wrong_pad(prompts, pad_id)[0], None
+
+
+@left.mistake
+def always_zeros(prompts, pad_id=0):
+    """You fill up with 0 whatever the caller asked for: pad_id."""
+    return wrong_pad(prompts, 0)
+
+
+@left.mistake
+def prompts_cut_to_the_shortest(prompts, pad_id=0):
+    """You cut all prompts to the shortest one's length, so that nothing needs padding. What is asked is lost with it: T is the longest one's length."""
+    if not (prompts and all(len(prompt) for prompt in prompts)):
+        raise UserError("There is nothing to continue.")
+    n = min(map(len, prompts))
+    return torch.tensor([prompt[-n:] for prompt in prompts]), None
+
+
+@left.mistake
+def reversed_order(prompts, pad_id=0):
+    """You turn the prompts round, pad them, and forget to turn them back: they are read from their end. Only the padding changes sides."""
+    if not (prompts and all(len(prompt) for prompt in prompts)):
+        raise UserError("There is nothing to continue.")
+    return wrong_pad([prompt[::-1] for prompt in prompts], pad_id)
+
+
+@left.mistake
+def nothing_refused(prompts, pad_id=0):
+    """You take empty prompts. A model needs a token to continue from; an empty row would be all padding, and a query that may look nowhere. Raise the UserError."""
+    return wrong_pad(prompts, pad_id, refused=False)
