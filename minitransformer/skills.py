@@ -85,7 +85,7 @@ def gpt_skills(model: GPT, tokenizer: Tokenizer, n: int = 200) -> dict[str, floa
     right = []
     for style in STYLES:
         texts = [styled(Names("test", dice), dice, style)["text"] for dice in
-                 (Dice("skills", style, i) for i in range(n // len(STYLES)))]  # fmt: skip
+                 (Dice("skills", style, i) for i in range(max(1, n // len(STYLES))))]  # fmt: skip
         halves = [" ".join(text.split(" ")[: len(text.split(" ")) // 2]) for text in texts]
         endings = go_on(halves, 50)
         right += [style_of(a + b) == style for a, b in zip(halves, endings, strict=True)]
