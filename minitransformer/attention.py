@@ -209,7 +209,13 @@ class KVCache:
 
     def select(self, rows: Tensor) -> None:
         """Keep these rows of the batch, in this order (a beam search drops and doubles its hypotheses)."""
-        self.k, self.v = self.k[rows], self.v[rows]
+        if len(rows) != len(self.k):
+            self.k, self.v = self.k[rows], self.v[rows]
+            return
+        # Most rows stay where they are, and most columns are still empty: to copy all took longer than the model did.
+        moved = (rows != torch.arange(len(rows), device=rows.device)).nonzero()[:, 0]
+        for part in self.columns():
+            part[moved] = part[rows[moved]]
 
 
 # -------------------------------------------------------------------------------------- the module

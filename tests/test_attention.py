@@ -312,12 +312,13 @@ def test_cross_attention_reads_its_context_once():
     close(torch.cat([first, rest], 1), whole, "the second call has to take context and prefix from the cache", 1e-5)
 
 
-def test_cache_selects_rows():
-    layer, x, cache = module(causal=True), torch.randn(B, T, C), KVCache(T)
+@pytest.mark.parametrize("rows", [[2, 0, 0], [1, 2, 0], [0, 1, 2], [0, 0, 1, 1, 2, 2], [1]])
+def test_cache_selects_rows(rows):
+    layer, x, cache = module(causal=True), torch.randn(3, T, C), KVCache(T)
     layer(x[:, :3], cache=cache)
-    rows = torch.tensor([2, 0, 0])
+    rows = torch.tensor(rows)
     cache.select(rows)
-    close(layer(x[rows, 3:], cache=cache), layer(x[rows])[:, 3:], "after select, rows 2, 0, 0 have to go on", 1e-5)
+    close(layer(x[rows, 3:], cache=cache), layer(x[rows])[:, 3:], f"after select, rows {rows.tolist()} go on", 1e-5)
 
 
 def test_a_watched_layer_gives_the_same_output_and_is_released():
