@@ -23,39 +23,25 @@ import torch
 from minitransformer import metrics
 from minitransformer.bases import load_base
 from minitransformer.datasets import DATA, read_jsonl
-from minitransformer.sampling import generate
+from minitransformer.sampling import generate_texts
 from minitransformer.show import QUICK, ROOT, bar, figure, say, table
-from minitransformer.tinyworld import slot_values
+from minitransformer.tasks import task_ids, task_rows
 from minitransformer.tokenizer import default_tokenizer
 
 tokenizer = default_tokenizer()
 base = load_base("gpt")
-tables = {split: read_jsonl(DATA / "tasks" / "table_to_text" / f"{split}.jsonl", ["source", "target"]) for split in ("train", "valid", "test_seen")}
-for split in ("valid", "test_seen"):
-    tables[split] = tables[split][: 4 if QUICK else 64]  # writing takes time
-x = {split: [[tokenizer.eot_id, *tokenizer.encode(row["source"] + "\n")] for row in rows] for split, rows in tables.items()}
-y = {split: [tokenizer.encode(row["target"]) for row in rows] for split, rows in tables.items()}
+tables, x, y = {}, {}, {}
+for split in ("train", "valid", "test_seen"):
+    most = None if split == "train" else 4 if QUICK else 64  # writing takes time
+    tables[split] = task_rows("table_to_text", split)[:most]
+    x[split], y[split] = (ids[:most] for ids in task_ids("table_to_text", split, tokenizer))
 MOST = 24 if QUICK else max(map(len, y["train"]))  # tokens to write
-
-
-def write(split: str) -> list[str]:
-    """What the GPT writes after each table, with whatever is attached to it."""
-    return [tokenizer.decode(ids) for ids in generate(base, x[split], MOST, stop_id=tokenizer.eot_id)]
-
-
-def judge(texts: list[str], split: str) -> tuple[float, float, float, float]:
-    """BLEU, slots, whole, a table again."""
-    again = sum(" | " in text for text in texts) / len(texts)
-    bleu = metrics.bleu(texts, [row["references"] for row in tables[split]])
-    return bleu, *metrics.slot_accuracy(texts, [slot_values(row["table"]) for row in tables[split]]), again
-
-
 MEASURES, FORMATS = ["BLEU", "slots", "whole", "a table again"], [".1f", ".1%", ".1%", ".0%"]
-untouched = write("valid")
+untouched = generate_texts(base, tokenizer, x["valid"], MOST)
 for row, text in list(zip(tables["valid"], untouched, strict=True))[:2]:
     say(f"**{row['source']}**\n\n> {text}")
     print()
-table([("untouched", *judge(untouched, "valid"))], ["GPT", *MEASURES], [None, *FORMATS])
+table([("untouched", *metrics.table_scores(untouched, tables["valid"]))], ["GPT", *MEASURES], [None, *FORMATS])
 
 # %% Vectors in front
 #
@@ -176,8 +162,8 @@ assert fingerprint(base) == before and (QUICK or max(ends.values()) < loss_untou
 texts = {"untouched": untouched}
 for init, prompt in prompts.items():
     with attached(base, prompt):
-        texts[f"{init}, trained"] = write("valid")
-scores = {name: judge(written, "valid") for name, written in texts.items()}
+        texts[f"{init}, trained"] = generate_texts(base, tokenizer, x["valid"], MOST)
+scores = {name: metrics.table_scores(written, tables["valid"]) for name, written in texts.items()}
 table([(name, *score) for name, score in scores.items()], ["GPT", *MEASURES], [None, *FORMATS])
 print()
 for row, text in list(zip(tables["valid"], texts[f"{better}, trained"], strict=True))[:2]:
@@ -531,11 +517,10 @@ assert behind < 1e-5 < 1e-2 < front
 # nothing was chosen on.
 #
 # **Predict before you run:** will the numbers be near those of validation?
-untouched_test = write("test_seen")
+tests = {"untouched": generate_texts(base, tokenizer, x["test_seen"], MOST)}
 with attached(base, prompts[better]):
-    prompted_test = write("test_seen")
-table([("untouched", *judge(untouched_test, "test_seen")), (f"prompt tuning ({better})", *judge(prompted_test, "test_seen"))],
-      ["tables, test", *MEASURES], [None, *FORMATS])  # fmt: skip
+    tests[f"prompt tuning ({better})"] = generate_texts(base, tokenizer, x["test_seen"], MOST)
+table([(name, *metrics.table_scores(written, tables["test_seen"])) for name, written in tests.items()], ["tables, test", *MEASURES], [None, *FORMATS])
 print()
 rows = []
 for task in answers:

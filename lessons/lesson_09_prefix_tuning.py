@@ -20,10 +20,10 @@ import math
 import torch
 
 from minitransformer import metrics
-from minitransformer.bases import load_base
-from minitransformer.datasets import DATA, read_jsonl
-from minitransformer.sampling import generate
+from minitransformer.bases import load_base, prefix_path
+from minitransformer.sampling import generate_texts
 from minitransformer.show import QUICK, bar, figure, say, table
+from minitransformer.tasks import task_ids, task_rows
 from minitransformer.tinyworld import slot_values
 from minitransformer.tokenizer import default_tokenizer
 
@@ -31,25 +31,11 @@ tokenizer, base = default_tokenizer(), load_base("gpt")
 eot, L, C = tokenizer.eot_id, base.config.n_layer, base.config.d_model
 rows, xs, ys = {}, {}, {}
 for split, most in (("train", None), ("valid", 8 if QUICK else 100)):
-    rows[split] = read_jsonl(DATA / "tasks" / "table_to_text" / f"{split}.jsonl")[:most]
-    xs[split] = [[eot, *tokenizer.encode(row["source"] + "\n")] for row in rows[split]]
-    ys[split] = [tokenizer.encode(row["target"]) for row in rows[split]]
-
-
-def write(split: str) -> list[str]:
-    """What the base, with whatever is on it, writes after the tables of a split: greedy, until it ends the text."""
-    new = generate(base, xs[split], 16 if QUICK else 90, stop_id=eot)
-    return [tokenizer.decode(ids) for ids in new]
-
-
-def judge(texts: list[str], split: str) -> tuple[float, float, float, float]:
-    """BLEU, slots, whole, a table again."""
-    bleu, again = metrics.bleu(texts, [row["references"] for row in rows[split]]), sum(" | " in text for text in texts) / len(texts)
-    return bleu, *metrics.slot_accuracy(texts, [slot_values(row["table"]) for row in rows[split]]), again
-
-
-texts = {"untouched base": write("valid")}
-scores = {"untouched base": judge(texts["untouched base"], "valid")}
+    rows[split] = task_rows("table_to_text", split)[:most]
+    xs[split], ys[split] = (ids[:most] for ids in task_ids("table_to_text", split, tokenizer))
+MOST = 16 if QUICK else 90  # tokens to write
+texts = {"untouched base": generate_texts(base, tokenizer, xs["valid"], MOST)}
+scores = {"untouched base": metrics.table_scores(texts["untouched base"], rows["valid"])}
 row, text = rows["valid"][0], texts["untouched base"][0]
 say(f"> x: {row['source']}\n\n> y: {row['target']}\n\n> the base: {' '.join(text.split())[:200]}")
 print()
@@ -324,8 +310,8 @@ logs, kept = {}, {}
 for name, method in methods.items():
     logs[name] = tune(method, rates[name], MANY, valid=valid)
     kept[name] = method.report()
-    texts[name] = write("valid")
-    scores[name] = judge(texts[name], "valid")
+    texts[name] = generate_texts(base, tokenizer, xs["valid"], MOST)
+    scores[name] = metrics.table_scores(texts[name], rows["valid"])
     method.detach()
 with figure("loss", "Validation loss of table-to-text while a prefix of ten, or the whole base, is trained.") as axes:
     for (name, log), style in zip(logs.items(), ("o-", "s--"), strict=True):
@@ -371,15 +357,15 @@ for i in (0, 1, 2):
 # **Predict before you run:** which grows more with longer training, BLEU or *whole*?
 from minitransformer.errors import UserError
 
-path = DATA / "tuned" / "table_to_text.prefix.safetensors"
+path = prefix_path("table_to_text")
 try:
     methods["prefix, longer"] = load(path, base)
 except UserError as problem:
     say(f"This step is left out. {problem}")
 else:
     longer = methods["prefix, longer"]
-    texts["prefix, longer"] = write("valid")
-    scores["prefix, longer"] = judge(texts["prefix, longer"], "valid")
+    texts["prefix, longer"] = generate_texts(base, tokenizer, xs["valid"], MOST)
+    scores["prefix, longer"] = metrics.table_scores(texts["prefix, longer"], rows["valid"])
     table([(name, *score) for name, score in scores.items()], ["on validation", *SCORES], [None, *FORMS])
     for i in (0, 1):
         print()
@@ -565,13 +551,13 @@ assert changed["infix"] < 1e-4 < changed["prefix"]
 # **Predict before you run:** which method loses more from seen to unseen?
 final, told = {}, {}  # the scores; for each table the share of its values that is told
 for split in ("test_seen", "test_unseen"):
-    rows[split] = read_jsonl(DATA / "tasks" / "table_to_text" / f"{split}.jsonl")[: 8 if QUICK else 200]
-    xs[split] = [[eot, *tokenizer.encode(row["source"] + "\n")] for row in rows[split]]
+    most = 8 if QUICK else 200
+    rows[split], xs[split] = task_rows("table_to_text", split)[:most], task_ids("table_to_text", split, tokenizer)[0][:most]
 for name, method in methods.items():
     method.attach(base)
     for split in ("test_seen", "test_unseen"):
-        written = write(split)
-        final[name, split] = judge(written, split)
+        written = generate_texts(base, tokenizer, xs[split], MOST)
+        final[name, split] = metrics.table_scores(written, rows[split])
         told[name, split] = torch.tensor([metrics.slot_accuracy([text], [slot_values(row["table"])])[0]
                                           for text, row in zip(written, rows[split], strict=True)])  # fmt: skip
     method.detach()

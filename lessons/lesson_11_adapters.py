@@ -60,17 +60,17 @@ assert outcome["W_down h"].startswith("stops") and outcome["W_up z"].startswith(
 
 # %% The task
 #
-# Lesson 9's, so that the two can be compared: a table x is to become sentences y, by the frozen GPT base. The package now has what that
-# lesson wrote out: `task_ids` gives x and y, `table_scores` the four measures (BLEU; *slots*, the values that are told; *whole*, the
-# tables told with all of them; *a table again*, the texts that are no sentences). Beside them stands the loss on plain text of the tiny world, which
-# the base has learned to read: what an adapter does to *that* will matter.
+# Lesson 9's, so that the two can be compared: a table x is to become sentences y, by the frozen GPT base, under the same four measures
+# (BLEU; *slots*, the values that are told; *whole*, the tables told with all of them; *a table again*, the texts that are no
+# sentences). Beside them stands the loss on plain text of the tiny world, which the base has learned to read: what an adapter does to
+# *that* will matter.
 #
 # **Predict before you run:** which of the losses is lower, that of a description below its table, or that of any text?
 from minitransformer import metrics
 from minitransformer.bases import load_base
 from minitransformer.batches.completion import Completions, eval_completions
 from minitransformer.datasets import DATA, eval_windows, read_documents, token_stream
-from minitransformer.sampling import generate
+from minitransformer.sampling import generate_texts
 from minitransformer.show import QUICK, bar, figure, say
 from minitransformer.tasks import task_ids, task_rows
 from minitransformer.tinyworld import slot_values
@@ -88,15 +88,9 @@ for split, most in (("train", 64 if QUICK else None), ("valid", 60), ("test_seen
     rows[split] = task_rows("table_to_text", split)[:most]
 valid = eval_completions(xs["valid"], ys["valid"], eot, batch_size=30)
 plain_text = eval_windows(token_stream(read_documents(DATA / "text" / "valid.txt")[:200], tokenizer), 128, 16, most=2 if QUICK else 32)
-
-
-def write(split: str) -> list[str]:
-    """What the base, with whatever is on it, writes after the tables of a split; greedy, until it ends the text."""
-    return [tokenizer.decode(ids) for ids in generate(base, xs[split], 16 if QUICK else 90, stop_id=eot)]
-
-
+MOST = 16 if QUICK else 90  # tokens to write
 SCORES, FORMS = ["BLEU", "slots", "whole", "a table again"], [".1f", ".1%", ".1%", ".0%"]
-texts = {"untouched base": write("valid")}
+texts = {"untouched base": generate_texts(base, tokenizer, xs["valid"], MOST)}
 scores = {"untouched base": metrics.table_scores(texts["untouched base"], rows["valid"])}
 loss_before, plain_before = evaluate(base, valid), evaluate(base, plain_text)
 say(f"> x: {rows['valid'][0]['source']}\n\n> y: {rows['valid'][0]['target']}\n\n> the base: {' '.join(texts['untouched base'][0].split())[:200]}")
@@ -445,7 +439,7 @@ for name in ("prefix", "full"):
     end[name] = min(row["loss"] for row in logs[name].valid)
 for name, key in NAMES.items():
     with attached(base, methods[key]):
-        texts[name] = write("valid")
+        texts[name] = generate_texts(base, tokenizer, xs["valid"], MOST)
     scores[name] = metrics.table_scores(texts[name], rows["valid"])
 with figure("loss", "Validation loss while adapters, a prefix of as many numbers, or the whole base are trained.") as axes:
     for (name, key), style in zip(NAMES.items(), ("o-", "^:", "s--"), strict=True):
@@ -519,7 +513,7 @@ final, told = {}, {}  # the scores; for each table the share of its values that 
 for name, key in NAMES.items():
     with attached(base, methods[key]):
         for split in ("test_seen", "test_unseen"):
-            written = write(split)
+            written = generate_texts(base, tokenizer, xs[split], MOST)
             final[name, split] = metrics.table_scores(written, rows[split])
             told[name, split] = torch.tensor([metrics.slot_accuracy([text], [slot_values(row["table"])])[0] for text, row in zip(written, rows[split], strict=True)])
 table([(name, split.removeprefix("test_"), *score) for (name, split), score in final.items()], ["on the test", "kinds", *SCORES], [None, None, *FORMS])

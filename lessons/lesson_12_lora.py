@@ -26,7 +26,7 @@ from minitransformer.attention import Stacked
 from minitransformer.bases import load_base
 from minitransformer.batches.completion import Completions, eval_completions
 from minitransformer.metrics import table_scores
-from minitransformer.sampling import generate
+from minitransformer.sampling import generate, generate_texts
 from minitransformer.show import QUICK, bar, figure, say, table
 from minitransformer.tasks import task_ids, task_rows
 from minitransformer.tokenizer import default_tokenizer
@@ -44,6 +44,7 @@ for split, most in (("train", 2000), ("valid", 64), ("test_seen", 100), ("test_u
     rows[split] = task_rows("table_to_text", split)[:most]
 valid = eval_completions(xs["valid"], ys["valid"], eot, batch_size=32)
 STEPS = 2 if QUICK else 32
+MOST = 16 if QUICK else 90  # tokens to write
 LR = {"full": 2.5e-4, "LoRA": 3e-3}  # of those tried on validation, the best for each
 
 
@@ -57,11 +58,6 @@ def tune(method, lr: float, steps: int = STEPS) -> float:
     return evaluate(base, valid)
 
 
-def write(split: str) -> list[str]:
-    """What the base, with whatever is on it, writes after the tables of a split; greedy, until it ends the text."""
-    return [tokenizer.decode(ids) for ids in generate(base, xs[split], 16 if QUICK else 90, stop_id=eot)]
-
-
 def matrices() -> dict[str, torch.Tensor]:
     """The base's own matrices by name, to be read and written. (q, k and v lie in one stack, below one another.)"""
     return {
@@ -72,9 +68,9 @@ def matrices() -> dict[str, torch.Tensor]:
 
 W, full = {name: own.clone() for name, own in matrices().items()}, FullFineTuning()
 loss = {"untouched base": evaluate(base, valid)}
-scores = {"untouched base": table_scores(write("valid"), rows["valid"])}
+scores = {"untouched base": table_scores(generate_texts(base, tokenizer, xs["valid"], MOST), rows["valid"])}
 loss["full fine-tuning"] = tune(full, LR["full"])
-scores["full fine-tuning"] = table_scores(write("valid"), rows["valid"])
+scores["full fine-tuning"] = table_scores(generate_texts(base, tokenizer, xs["valid"], MOST), rows["valid"])
 dW = {name: tuned - W[name] for name, tuned in matrices().items()}
 n_full = full.report().trained
 full.detach()
@@ -176,7 +172,7 @@ terms = {name: torch.linalg.svd(change, full_matrices=False) for name, change in
 cut, cut_slots = {}, {}
 for r in (*RANKS, C):
     put({name: W[name] + (U[:, :r] * sigma[:r]) @ Vt[:r] for name, (U, sigma, Vt) in terms.items()})
-    cut[r], cut_slots[r] = evaluate(base, valid), table_scores(write("valid"), rows["valid"]).slots
+    cut[r], cut_slots[r] = evaluate(base, valid), table_scores(generate_texts(base, tokenizer, xs["valid"], MOST), rows["valid"]).slots
 put(W)
 gain = loss["untouched base"] - cut[C]
 per_r = sum(sum(change.shape) for change in dW.values())  # numbers that one term of every matrix takes
@@ -694,7 +690,7 @@ final, told = {}, {}
 for name, method in {"untouched base": None, "full fine-tuning": full, f"LoRA on {best}": lora}.items():
     for split in ("test_seen", "test_unseen"):
         with attached(base, *([method] if method else [])):
-            texts = write(split)
+            texts = generate_texts(base, tokenizer, xs[split], MOST)
         final[name, split] = table_scores(texts, rows[split])
         told[name, split] = torch.tensor([slot_accuracy([text], [slot_values(row["table"])])[0] for text, row in zip(texts, rows[split], strict=True)])
 table([(name, split.removeprefix("test_"), *score) for (name, split), score in final.items()], ["on the test", "kinds", *SCORES], [None, None, *FORMS])

@@ -22,8 +22,8 @@ import re
 import torch
 
 from minitransformer import metrics
-from minitransformer.bases import load_base
-from minitransformer.sampling import generate
+from minitransformer.bases import load_base, prefix_path
+from minitransformer.sampling import generate_texts
 from minitransformer.show import QUICK, figure, say, table
 from minitransformer.tasks import TASKS, as_human, prompt_ids, task_ids, task_rows
 from minitransformer.tokenizer import default_tokenizer
@@ -41,8 +41,8 @@ CLOSED = {"opposites": "opposite", "larger or smaller": "larger|smaller", "sorti
 
 def write(prompts: list, most: int = 64, **inputs) -> list[str]:
     """What the base, with whatever is on it, goes on with, until it ends the text."""
-    new = generate(base, prompts, min(most, 12) if QUICK else most, stop_id=eot, **inputs)
-    return [tokenizer.decode(ids).strip() for ids in new]
+    new = generate_texts(base, tokenizer, prompts, min(most, 12) if QUICK else most, **inputs)
+    return [text.strip() for text in new]
 
 
 def kind_of(row: dict) -> str | None:
@@ -297,10 +297,9 @@ assert fingerprint(base) == before and (QUICK or max(losses[name] for name in me
 # The course keeps a prefix for dialogue that was trained for longer (`data/tuned/`, by `make pretrain`). It stands beside the others.
 #
 # **Predict before you run:** which kinds of question are the last to be answered: those about the world, or those that take counting and sorting?
-from minitransformer.datasets import DATA
 from minitransformer.tuning import load
 
-path = DATA / "tuned" / "dialogue.prefix.safetensors"
+path = prefix_path("dialogue")
 longer = load(path, base)
 texts["prefix, longer"] = write(xs["valid"])
 scores["prefix, longer"] = judge(texts["prefix, longer"], rows["valid"])
@@ -344,7 +343,7 @@ from minitransformer.tuning import for_each_row
 
 tuned = {}
 for task in TASKS:
-    tuned[task] = load(DATA / "tuned" / f"{task}.prefix.safetensors", base)
+    tuned[task] = load(prefix_path(task), base)
     tuned[task].detach()
 STYLED = [task for task in TASKS if TASKS[task].folder == "styles"]
 plain = [row["plain"] for row in task_rows(STYLED[0], "valid")][: 3 if QUICK else 30]
@@ -441,6 +440,7 @@ assert apart_by < 1e-3
 #
 # **Predict before you run:** with a hundred tasks, how many times heavier is full fine-tuning than the prefixes, base included? Why less than
 # one file against one file?
+from minitransformer.datasets import DATA
 from minitransformer.show import ROOT
 from minitransformer.tuning import IA3, Adapter, BitFit, LoRA
 

@@ -1,4 +1,7 @@
-"""The pretrained bases that the tuning lessons load: one GPT, one BERT, one encoder–decoder, in data/bases/."""
+"""The pretrained bases that the tuning lessons load: one GPT, one BERT, one encoder–decoder, in data/bases/.
+
+The prefixes that were tuned on the GPT, one for each task, stand in data/tuned/.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from minitransformer.gpt import GPT, GPTConfig
 from minitransformer.seq2seq import Seq2Seq, Seq2SeqConfig
 
 FOLDER = DATA / "bases"
+TUNED = DATA / "tuned"
 
 KINDS = {"gpt": (GPT, GPTConfig), "bert": (Bert, BertConfig), "seq2seq": (Seq2Seq, Seq2SeqConfig)}
 
@@ -37,6 +41,11 @@ def about_base(kind: str) -> dict:
         UserError: as `load_base`.
     """
     return load_tensors(_path(kind))[1]
+
+
+def prefix_path(task: str, folder: Path = TUNED) -> Path:
+    """The file of a task's prefix, whether it is there or not; `tuning.load` reads it."""
+    return folder / f"{task}.prefix.safetensors"
 
 
 def _path(kind: str) -> Path:

@@ -13,10 +13,9 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from minitransformer.bases import load_base
+from minitransformer.bases import TUNED, load_base, prefix_path
 from minitransformer.errors import UserError
 from minitransformer.gpt import GPT
-from minitransformer.pretrain import TUNED
 from minitransformer.sampling import generate
 from minitransformer.show import say
 from minitransformer.tasks import TASKS, find_task, prompt_ids, task_rows
@@ -47,7 +46,7 @@ class Conversation:
         task: whose prefix to begin with.
         temperature: of the answers; 0 says the likeliest.
         base: the GPT; the committed one by default.
-        folder: where the prefixes are, as `<task>.prefix.safetensors`.
+        folder: where the prefixes are, by the names that `prefix_path` gives.
 
     Raises:
         UserError: no such task, a prefix that is missing or belongs to another base, a temperature without meaning.
@@ -71,7 +70,7 @@ class Conversation:
         """
         find_task(task)
         if task not in self.prefixes:
-            path = self.folder / f"{task}.prefix.safetensors"
+            path = prefix_path(task, self.folder)
             if not path.is_file():
                 raise UserError(
                     f"The prefix {path} is missing. It belongs to the course; "

@@ -6,9 +6,7 @@ A safetensors file holds tensors and a little text, never code: loading one runs
 from __future__ import annotations
 
 import dataclasses
-import errno
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,33 +15,9 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from minitransformer.errors import UserError
+from minitransformer.files import write_aside
 
 FORMAT = "minitransformer"
-
-
-def write_aside(path: str | Path, data: bytes) -> None:
-    """Write a file so that, whatever happens, either the old one or the whole new one is there.
-
-    Raises:
-        UserError: no room on the disk, or no permission to write.
-    """
-    path = Path(path)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(aside, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-    except OSError as error:
-        aside.unlink(missing_ok=True)
-        if error.errno == errno.ENOSPC:
-            raise UserError(
-                f"The disk is full: {path} ({len(data) / 1e6:.1f} MB) was not written, and what stood there before "
-                "still does. Free some room and run this again."
-            ) from error
-        raise UserError(f"{path} cannot be written: {error.strerror}.") from error
 
 
 def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], about: Mapping[str, object]) -> None:
@@ -93,7 +67,16 @@ def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict]:
 
 
 def save_model(path: str | Path, model: nn.Module, about: Mapping[str, object] | None = None) -> None:
-    """Save a model's weights with its architecture and sizes, so that `load_model` can build it again."""
+    """Save a model's weights with its architecture and sizes, so that `load_model` can build it again.
+
+    Raises:
+        UserError: as `save_tensors`; a tuning method is on the model, with numbers that are no part of it.
+    """
+    if names := [type(method).__name__ for method in getattr(model, "tuning", ()) if method.state_dict()]:
+        raise UserError(
+            f"A {', '.join(names)} is on this {type(model).__name__}, and what it learned is no part of the model: "
+            "detach() it first. Its own save() keeps what it learned."
+        )
     about = {"model": type(model).__name__, "config": dataclasses.asdict(model.config), **(about or {})}
     save_tensors(path, model.state_dict(), about)
 

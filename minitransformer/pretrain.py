@@ -19,15 +19,16 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from minitransformer.bases import FOLDER, KINDS, about_base, load_base
+from minitransformer.bases import FOLDER, KINDS, TUNED, about_base, load_base, prefix_path
 from minitransformer.batches.completion import Completions
 from minitransformer.batches.denoising import Denoising
 from minitransformer.batches.packed import pack, packed_batches
 from minitransformer.batches.pairs import SentencePairs, split_sentences
 from minitransformer.bert import BertConfig
-from minitransformer.checkpoint import load_tensors, save_model, write_aside
+from minitransformer.checkpoint import load_tensors, save_model
 from minitransformer.datasets import DATA, Windows, eval_windows, token_stream
 from minitransformer.errors import UserError
+from minitransformer.files import write_aside
 from minitransformer.gpt import GPTConfig
 from minitransformer.objectives import bert_loss, seq2seq_loss
 from minitransformer.seq2seq import Seq2SeqConfig
@@ -208,7 +209,6 @@ def build(kind: str, folder: Path = FOLDER, shrink: int = 1) -> dict:
     return about
 
 
-TUNED = DATA / "tuned"
 # One prefix for each task on the committed GPT, and for how many steps of 16 examples each was trained.
 PREFIXES = {
     "table_to_text": 1000, "dialogue": 1000, "news_summary": 400, "sport_summary": 400, "qa": 1000,
@@ -234,7 +234,7 @@ def tune_prefix(task: str, folder: Path = TUNED, shrink: int = 1) -> None:
     method = PrefixTuning(20, reparametrise=256).attach(base)
     config = TrainConfig(max(PREFIXES[task] // shrink, 2), lr=4e-3, warmup=20, final_lr=0.02, weight_decay=0.0)
     log = train(base, batches, config, progress=False)
-    method.save(folder / f"{task}.prefix.safetensors")
+    method.save(prefix_path(task, folder))
     print(f"{task}: a prefix, {config.steps:,} steps, training loss {log.train[-1]['loss']:.3f}, {log.seconds:.0f} s",
           flush=True)  # fmt: skip
 

@@ -7,11 +7,13 @@ A language model gives a distribution over the next token; to write is to choose
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from minitransformer.errors import UserError
+from minitransformer.tokenizer import Tokenizer
 
 
 def apply_temperature(logits: Tensor, temperature: float) -> Tensor:
@@ -163,3 +165,18 @@ def generate(
     finally:
         model.train(was_training)
     return rows
+
+
+def generate_texts(
+    model: nn.Module, tokenizer: Tokenizer, prompts: Sequence[Sequence[int]], max_new_tokens: int, **settings: Any
+) -> list[str]:
+    """What a GPT goes on with after each prompt, as text, up to where it ends the text.
+
+    Args, where `generate` does not say it:
+        settings: what else `generate` takes.
+
+    Raises:
+        UserError: as `generate`.
+    """
+    new = generate(model, prompts, max_new_tokens, stop_id=tokenizer.eot_id, **settings)
+    return [tokenizer.decode(ids) for ids in new]

@@ -17,8 +17,9 @@ from minitransformer.batches.denoising import infill
 from minitransformer.batches.pairs import SentencePairs, encode_pair
 from minitransformer.bert import Bert
 from minitransformer.gpt import GPT
-from minitransformer.sampling import generate
+from minitransformer.sampling import generate, generate_texts
 from minitransformer.seq2seq import Seq2Seq
+from minitransformer.tasks import prompt_ids
 from minitransformer.tinyworld import KINDS, STYLES, Dice, examples, parse_table, slot_values, style_of
 from minitransformer.tinyworld.names import Names
 from minitransformer.tinyworld.styles import styled
@@ -77,9 +78,9 @@ def gpt_skills(model: GPT, tokenizer: Tokenizer, n: int = 200) -> dict[str, floa
     def go_on(texts: Sequence[str], most: int = 100) -> list[str]:
         new = []
         for start in range(0, len(texts), 50):
-            prompts = [[tokenizer.eot_id, *tokenizer.encode(text)] for text in texts[start : start + 50]]
-            new += generate(model, prompts, most, stop_id=tokenizer.eot_id)
-        return [tokenizer.decode(ids) for ids in new]
+            prompts = [prompt_ids(text, tokenizer) for text in texts[start : start + 50]]
+            new += generate_texts(model, tokenizer, prompts, most)
+        return new
 
     skills = twice_told(lambda texts: go_on([text + "\n" for text in texts]), n)
     right = []

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from minitransformer import pretrain, skills
-from minitransformer.bases import FOLDER, KINDS, about_base, load_base
+from minitransformer.bases import FOLDER, KINDS, TUNED, about_base, load_base, prefix_path
 from minitransformer.checkpoint import load_tensors
 from minitransformer.errors import UserError
 from minitransformer.tokenizer import default_tokenizer
@@ -72,13 +72,12 @@ def test_pretraining_runs_and_repeats(kind, tmp_path, monkeypatch):
 @pytest.mark.parametrize("task", pretrain.PREFIXES)
 def test_the_tuned_prefixes_belong_to_the_gpt(task):
     """All of one length, so that a batch may mix them."""
-    method = load(pretrain.TUNED / f"{task}.prefix.safetensors", load_base("gpt"))
+    method = load(prefix_path(task), load_base("gpt"))
     assert isinstance(method, PrefixTuning) and method.length == 20
 
 
 def test_there_is_a_prefix_file_for_each_task_and_no_other():
-    files = {path.name for path in pretrain.TUNED.glob("*.safetensors")}
-    assert files == {f"{task}.prefix.safetensors" for task in pretrain.PREFIXES}
+    assert set(TUNED.glob("*.safetensors")) == {prefix_path(task) for task in pretrain.PREFIXES}
 
 
 @pytest.mark.slow
@@ -86,7 +85,7 @@ def test_there_is_a_prefix_file_for_each_task_and_no_other():
 def test_tuning_a_prefix_repeats(task, tmp_path):
     for name in ("a", "b"):
         pretrain.tune_prefix(task, tmp_path / name, shrink=10_000)
-    a, b = (load_tensors(tmp_path / name / f"{task}.prefix.safetensors")[0] for name in ("a", "b"))
+    a, b = (load_tensors(prefix_path(task, tmp_path / name))[0] for name in ("a", "b"))
     assert a.keys() == b.keys() and all(a[name].equal(b[name]) for name in a)
 
 
@@ -122,7 +121,7 @@ def test_what_make_pretrain_trains_and_where(asked, quick, bases, prefixes, monk
     monkeypatch.setattr(pretrain, "tune_prefix", lambda task, folder, shrink: tuned.append((task, folder, shrink)))
     pretrain.main(asked)
     assert trained == bases
-    folder, shrink = (pretrain.TUNED / "trial", 200) if quick else (pretrain.TUNED, 1)
+    folder, shrink = (TUNED / "trial", 200) if quick else (TUNED, 1)
     assert tuned == [(task, folder, shrink) for task in pretrain.PREFIXES if prefixes]
 
 

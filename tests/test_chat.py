@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from minitransformer import chat, tasks
+from minitransformer.bases import prefix_path
 from minitransformer.chat import Conversation
 from minitransformer.errors import UserError
 from minitransformer.gpt import GPTConfig
@@ -38,7 +39,7 @@ def folder(base, tmp_path_factory):
     for seed, task in enumerate(tasks.TASKS):
         torch.manual_seed(seed)
         method = PrefixTuning(4).attach(base)
-        method.save(where / f"{task}.prefix.safetensors")
+        method.save(prefix_path(task, where))
         method.detach()
     return where
 

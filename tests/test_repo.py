@@ -28,6 +28,7 @@ LAYERS = [
     {"attention", "layers"},
     {"tasks"},
     {"tokenizer", "datasets", "tinyworld"},
+    {"files"},
     {"errors"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -3,8 +3,11 @@
 import pytest
 import torch
 
+from minitransformer.bases import load_base
 from minitransformer.errors import UserError
-from minitransformer.sampling import choose, generate, keep_top_k, keep_top_p, left_pad
+from minitransformer.sampling import choose, generate, generate_texts, keep_top_k, keep_top_p, left_pad
+from minitransformer.tasks import prompt_ids
+from minitransformer.tokenizer import default_tokenizer
 from tests.test_gpt import CONFIG, random_prefix, tiny
 
 PROMPTS = [[3, 1, 4, 1, 5], [9], [2, 6, 5]]
@@ -99,6 +102,18 @@ def test_a_seed_repeats_and_no_seed_varies():
     assert first == again
     model = tiny()
     assert len({str(generate(model, PROMPTS, 12, temperature=1.0)) for _ in range(3)}) > 1
+
+
+def test_texts_are_what_comes_before_the_end_of_the_text():
+    model, tokenizer = load_base("gpt"), default_tokenizer()
+    prompts = [prompt_ids(text, tokenizer) for text in ("type: town | name: Ostra\n", "The wind is cold.\n")]
+    with torch.no_grad():
+        rows = [greedy_by_hand(model, prompt, 60) for prompt in prompts]
+    assert all(tokenizer.eot_id in row for row in rows), "the test needs prompts after which the base comes to an end"
+    expected = [tokenizer.decode(row[: row.index(tokenizer.eot_id)]) for row in rows]
+    assert generate_texts(model, tokenizer, prompts, 60) == expected
+    assert generate_texts(model, tokenizer, prompts, 3) == [tokenizer.decode(row[:3]) for row in rows]
+    assert generate_texts(model, tokenizer, prompts, 60, temperature=1.0, seed=0) != expected, "a setting got lost"
 
 
 def test_generation_leaves_the_model_as_it_was():

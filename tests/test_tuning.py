@@ -11,7 +11,7 @@ from torch import nn
 
 from minitransformer.attention import watch_attention
 from minitransformer.beam import beam_search
-from minitransformer.checkpoint import load_tensors, save_model, save_tensors
+from minitransformer.checkpoint import load_model, load_tensors, save_model, save_tensors
 from minitransformer.classifier import Classifier
 from minitransformer.errors import UserError
 from minitransformer.gpt import GPT, GPTConfig
@@ -474,6 +474,24 @@ def test_files_that_are_refused(tmp_path):
     assert_no_trace(base, before, "after every refusal")
 
 
+@every_pair
+def test_a_model_is_saved_without_what_is_on_it_or_not_at_all(base, method, tmp_path):
+    """A file with a method's tensors in it is one that `load_model` refuses; what tunes the base's own has none."""
+    path = tmp_path / "model.safetensors"
+    base, method = make(base, method)
+    method.attach(base)
+    if list(method.parameters()):
+        with pytest.raises(UserError, match=rf"A {type(method).__name__} is on this {type(base).__name__}, .* detach"):
+            save_model(path, base)
+        assert not path.exists(), "what was refused stands on the disk"
+        method.detach()
+    else:
+        train_steps(base, batch_for(base))
+    save_model(path, base)
+    again = load_model(path, type(base), type(base.config))
+    assert torch.equal(outputs(again, batch_for(again)), outputs(base, batch_for(base)))
+
+
 def test_full_fine_tuning_refuses_the_tensors_of_another(tmp_path):
     base, path = tiny_gpt(), tmp_path / "f.safetensors"
     with attached(base, method := TopLayers(1)):
@@ -593,6 +611,7 @@ def test_what_is_attached_is_seen_by_those_who_watch():
         ),
         (lambda m: (PrefixTuning(P).attach(m), TopLayers(1).attach(m)), "TopLayers and PrefixTuning cannot be on one"),
         (lambda m: TopLayers(0), "n_layer = 0: at least one layer"),
+        (lambda m: TopLayers(1.5), "n_layer = 1.5: it has to be a whole number"),
         (lambda m: TopLayers(4).attach(m), "The top 4 layers are to be tuned; this base has 3"),
     ],
 )

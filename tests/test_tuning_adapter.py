@@ -271,6 +271,8 @@ def test_an_adapter_and_a_prefix_together(base, adapter_first):
     [
         ({"width": 0}, "width = 0: a bottleneck has at least one number"),
         ({"width": -2}, "width = -2"),
+        ({"width": 2.5}, "width = 2.5: it has to be a whole number"),
+        ({"width": None}, "width = None: it has to be a whole number"),
         ({"placement": "before"}, "placement = 'before': it has to be one of houlsby, pfeiffer, parallel"),
         ({"init": "ones"}, "init = 'ones': it has to be one of zero, normal, xavier"),
         ({"init": None}, "init = None"),

@@ -621,6 +621,12 @@ def test_the_tied_head_is_refused_and_why(base, target):
     [
         ({"rank": 0}, "rank = 0: a change of rank 0 is none"),
         ({"rank": -1}, "rank = -1"),
+        ({"rank": 2.5}, "rank = 2.5: it has to be a whole number"),
+        ({"rank": "2"}, "rank = '2': it has to be a whole number"),
+        ({"alpha": 0}, "alpha = 0: what is learned is multiplied by alpha / rank, .* a number other than 0"),
+        ({"alpha": float("nan")}, "alpha = nan"),
+        ({"alpha": float("inf")}, "alpha = inf"),
+        ({"alpha": "8"}, "alpha = '8'"),
         ({"targets": "qv"}, r"targets = 'qv': give a list of names, such as \[\"q\", \"v\"\]"),
         ({"targets": ""}, "targets = '': give a list"),
         ({"targets": []}, r"targets = \[\]: give a list"),
@@ -645,6 +651,15 @@ def test_what_cannot_be_is_said(settings, says):
         LoRA(**settings).attach(base)
     assert_no_trace(base, before, "a refused LoRA")
     LoRA(8, targets=["q", "up", "down"]).attach(base)  # as high as can be
+
+
+@pytest.mark.parametrize("alpha", [0.0, float("nan")])
+def test_alpha_cannot_become_later_what_it_cannot_be_at_first(alpha):
+    """Otherwise `save` would write a file that `load` refuses."""
+    method = LoRA(2, alpha=3.0)
+    with pytest.raises(UserError, match=f"alpha = {alpha}"):
+        method.alpha = alpha
+    assert method.alpha == 3.0
 
 
 @pytest.mark.parametrize("what", ["merge", "unmerge", "merge_for_good"])

@@ -440,6 +440,9 @@ def on(make_base, method, call):
 REFUSALS = {
     "no length": (lambda: PrefixTuning(0), "length = 0: a method without virtual tokens"),
     "no length of an infix": (lambda: Infix(-1), "length = -1"),
+    "half a token": (lambda: PrefixTuning(2.5), "length = 2.5: it has to be a whole number"),
+    "an MLP of half a number": (lambda: PrefixTuning(P, 1.5), "reparametrise = 1.5: it has to be a whole number"),
+    "an MLP of no number": (lambda: Infix(P, reparametrise=0), "reparametrise = 0: an MLP has at least one number"),
     "an unknown init": (lambda: PrefixTuning(P, init="words"), "init = 'words': it has to be \"random\""),
     "an init of no word": (lambda: Infix(P, init=[]), r"init = \[\]: it has to be"),
     "a word outside the vocabulary": (

@@ -251,6 +251,7 @@ def plain(base):
 
 REFUSALS = {
     "no length": (lambda: PromptTuning(0), "length = 0: a method without virtual tokens would tune nothing"),
+    "half a token": (lambda: PTuning(2.5), "length = 2.5: it has to be a whole number"),
     "an unknown init": (lambda: PTuning(P, init="zeros"), "init = 'zeros': it has to be \"random\""),
     "no word": (lambda: PromptTuning(P, init=[]), r"init = \[\]: it has to be"),
     "a word that there is not": (lambda: PromptTuning(P, [4, 40]).attach(tiny_gpt()), "Token id 40 in row 0 at pos"),

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
+from minitransformer.files import write_aside
 from minitransformer.tinyworld.datasheet import datasheet
 from minitransformer.tinyworld.styles import STYLES
 from minitransformer.tinyworld.tasks import TASKS, Example, example
@@ -46,7 +46,7 @@ def write(folder: str | Path) -> list[Path]:
     files = {name: (len(data := text.encode()), hashlib.sha256(data).hexdigest()) for name, text in made.items()}
     made["DATASHEET.md"] = datasheet(files, SIZES)
     for name, text in made.items():
-        _write_aside(folder / name, text)
+        write_aside(folder / name, text.encode())
     return [folder / name for name in made]
 
 
@@ -76,10 +76,3 @@ def _distinct(task: str, split: str, size: int) -> Iterator[Example]:
                 seen.add(key)
                 yield made
                 break
-
-
-def _write_aside(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ".part")
-    aside.write_bytes(text.encode())
-    os.replace(aside, path)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from minitransformer.attention import Attention
 from minitransformer.errors import UserError
 from minitransformer.layers import FeedForward
-from minitransformer.tuning.method import Base, Method, setting
+from minitransformer.tuning.method import Base, Method, check_count, setting
 
 PLACEMENTS = ("houlsby", "pfeiffer", "parallel")
 INITS = ("zero", "normal", "xavier")
@@ -64,7 +64,7 @@ class Adapter(Method):
         norms: train a factor and a shift for each number that a layer's norms give, too, as Houlsby et al. do.
 
     Raises:
-        UserError: a width below 1, a placement or an init that there is not.
+        UserError: a width that is no whole number from 1 on, a placement or an init that there is not.
     """
 
     place = "sublayers"
@@ -74,8 +74,7 @@ class Adapter(Method):
         self, width: int = 8, placement: str = "houlsby", init: str = "zero", scale: float = 1.0, norms: bool = False
     ) -> None:
         super().__init__(width=width, placement=placement, init=init, scale=scale, norms=norms)
-        if width < 1:
-            raise UserError(f"width = {width}: a bottleneck has at least one number.")
+        check_count("width", width, "a bottleneck has at least one number")
         for name, value, known in (("placement", placement, PLACEMENTS), ("init", init, INITS)):
             if value not in known:
                 raise UserError(f"{name} = {value!r}: it has to be one of {', '.join(known)}.")

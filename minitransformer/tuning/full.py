@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from minitransformer.errors import UserError
 from minitransformer.gpt import GPT
 from minitransformer.seq2seq import Seq2Seq
-from minitransformer.tuning.method import Base, Method, base_parameters
+from minitransformer.tuning.method import Base, Method, base_parameters, check_count
 
 
 class FullFineTuning(Method):
@@ -96,13 +96,12 @@ class TopLayers(FullFineTuning):
         n_layer: how many layers, from the top; of an encoder–decoder, of its decoder.
 
     Raises:
-        UserError: fewer than one. At `attach`: more than the base has.
+        UserError: fewer than one, or no whole number. At `attach`: more than the base has.
     """
 
     def __init__(self, n_layer: int = 1) -> None:
         super().__init__()
-        if n_layer < 1:
-            raise UserError(f"n_layer = {n_layer}: at least one layer has to be tuned.")
+        check_count("n_layer", n_layer, "at least one layer has to be tuned")
         self.settings, self.n_layer = {"n_layer": n_layer}, n_layer
 
     def names(self, base: Base) -> list[str]:

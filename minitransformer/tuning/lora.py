@@ -21,7 +21,7 @@ from minitransformer.attention import Stacked
 from minitransformer.errors import UserError
 from minitransformer.layers import drop
 from minitransformer.tuning.merge import Mergeable, linear_maps
-from minitransformer.tuning.method import Base, setting
+from minitransformer.tuning.method import Base, check_count, setting
 
 TIED = ("head", "lm_head", "embedding", "token_embedding")  # what people call the matrix before the vocabulary
 
@@ -40,7 +40,7 @@ class LowRank(nn.Module):
     def __init__(self, linear: nn.Linear, parts: Sequence[int], rank: int) -> None:
         """Make `a` (n, r, d_in), uniform between ±1/√d_in, and `b` (n, d_out, r), zero; n maps are tuned."""
         super().__init__()
-        self.n_part = linear.n_part if isinstance(linear, Stacked) else 1
+        self.n_part = n_parts(linear)
         # ⟨answer⟩
         d_in, d_out = linear.in_features, linear.out_features // self.n_part
         bound = 1 / math.sqrt(d_in)  # as fresh linear layers have it, and the paper's own code
@@ -62,6 +62,24 @@ class LowRank(nn.Module):
         return b @ a
 
 
+def n_parts(linear: nn.Linear) -> int:
+    """How many maps a module stacks; a plain one is a single map."""
+    return linear.n_part if isinstance(linear, Stacked) else 1
+
+
+def check_alpha(alpha: float) -> None:
+    """Refuse an α with which nothing could be learned.
+
+    Raises:
+        UserError: it is 0, infinite, or no number.
+    """
+    if not isinstance(alpha, int | float) or not math.isfinite(alpha) or alpha == 0:
+        raise UserError(
+            f"alpha = {alpha!r}: what is learned is multiplied by alpha / rank, so that it has to be a number other "
+            "than 0."
+        )
+
+
 class LoRA(Mergeable):
     """Train a change of low rank for some of the base's linear maps, and nothing else.
 
@@ -74,19 +92,20 @@ class LoRA(Mergeable):
         dropout: share of x that is dropped on the way to A, while training.
 
     Raises:
-        UserError: a rank below 1, no target, a dropout that is no share. At `attach`: a target that the base does not
-            have; the matrix before the vocabulary, which is the token embedding too; a rank that is not low.
+        UserError: a rank that is no whole number from 1 on, an α that is 0 or no number (also if it is set later), no
+            target, a dropout that is no share. At `attach`: a target that the base does not have; the matrix before
+            the vocabulary, which is the token embedding too; a rank that is not low.
     """
 
-    alpha = setting("alpha", "α; what is changed while merged shows after `unmerge`.")
+    alpha = setting("alpha", "α; what is changed while merged shows after `unmerge`.", check_alpha)
 
     def __init__(
         self, rank: int = 4, alpha: float = 8.0, targets: Sequence[str] = ("q", "v"), dropout: float = 0.0
     ) -> None:
         names = [] if isinstance(targets, str) else list(targets or ())
         super().__init__(rank=rank, alpha=alpha, targets=names, dropout=dropout)
-        if rank < 1:
-            raise UserError(f"rank = {rank}: a change of rank 0 is none.")
+        check_count("rank", rank, "a change of rank 0 is none")
+        check_alpha(alpha)
         if not names:
             raise UserError(f'targets = {targets!r}: give a list of names, such as ["q", "v"].')
         if not 0 <= dropout < 1:
@@ -123,8 +142,7 @@ class LoRA(Mergeable):
         self.changes.clear()  # what was made for a base that was then refused
         names = {module: name for name, module in base.named_modules()}
         for linear, parts in chosen.items():
-            n_part = linear.n_part if isinstance(linear, Stacked) else 1
-            full = min(linear.in_features, linear.out_features // n_part)
+            full = min(linear.in_features, linear.out_features // n_parts(linear))
             if self.rank > full:
                 raise UserError(
                     f"rank = {self.rank}: {names[linear]} has matrices of rank {full} at most, and a change of rank "

@@ -63,10 +63,14 @@ class Report(NamedTuple):
         )
 
 
-def setting(name: str, says: str) -> property:
-    """A setting that may be changed later, and is saved as it is then: it stands in `Method.settings` alone."""
+def setting(name: str, says: str, check: Callable[[Any], None] = lambda value: None) -> property:
+    """A setting that may be changed later, and is saved as it is then: it stands in `Method.settings` alone.
+
+    What the constructor refuses, `check` refuses later too, for `load` calls the constructor.
+    """
 
     def change(method: Method, value: object) -> None:
+        check(value)
         method.settings[name] = value
 
     return property(lambda method: method.settings[name], change, doc=says)
@@ -102,6 +106,7 @@ class Method(nn.Module):
     place: ClassVar[str]  # what of the base it occupies; two methods cannot share a place
     kinds: ClassVar[dict[str, type[Method]]] = {}  # every method by its class name, for `load`
     when_loaded: ClassVar[dict[str, object]] = {}  # settings that say how to begin, where a file has the numbers
+    merged = False  # whether its effect stands in the base's weights now; only that of a `Mergeable` can
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Make a saved file find its class by name; another class of that name, made later, does not take its place."""
@@ -358,7 +363,7 @@ def check_place(new: Method, base: Base) -> None:
         UserError: naming both.
     """
     for old in attached_to(base):
-        if getattr(old, "merged", False):
+        if old.merged:
             raise UserError(
                 f"A {type(old).__name__} is merged into this base: a {type(new).__name__} would learn on weights that "
                 f"are not the base's own. unmerge() the {type(old).__name__} first."
@@ -374,6 +379,18 @@ def check_place(new: Method, base: Base) -> None:
                 f"{names} cannot be on one base: both take the place '{new.place}'. detach() the "
                 f"{type(old).__name__} first."
             )
+
+
+def check_count(name: str, n: int, why: str) -> None:
+    """Refuse a size that is no whole number, or one below 1.
+
+    Raises:
+        UserError: naming it; `why` says what is wrong with 0.
+    """
+    if not isinstance(n, int):
+        raise UserError(f"{name} = {n!r}: it has to be a whole number.")
+    if n < 1:
+        raise UserError(f"{name} = {n}: {why}.")
 
 
 def before_each_call(base: Base, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:

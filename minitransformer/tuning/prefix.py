@@ -22,7 +22,7 @@ from minitransformer.attention import Attention, KVCache, Prefix, split_heads
 from minitransformer.errors import UserError
 from minitransformer.gpt import GPT
 from minitransformer.seq2seq import Seq2Seq
-from minitransformer.tuning.method import Base, Method, before_each_call, check_not_given
+from minitransformer.tuning.method import Base, Method, before_each_call, check_count, check_not_given
 
 RANDOM_STD = 0.5  # of random keys and values; real ones of the course's bases have a standard deviation of 0.5 to 2
 
@@ -153,8 +153,9 @@ class PrefixTuning(Method):
             start at 0: it is the lowest layer's prefix that takes positions.)
 
     Raises:
-        UserError: a length below 1, or an init that is none. At `attach`: slots or layers that the base does not have,
-            or a length that its positions do not allow. When the base is called: a prefix given beside this one.
+        UserError: a length or a width that is no whole number from 1 on, or an init that is none. At `attach`: slots or
+            layers that the base does not have, or a length that its positions do not allow. When the base is called: a
+            prefix given beside this one.
     """
 
     place = "context"
@@ -170,7 +171,7 @@ class PrefixTuning(Method):
     ) -> None:
         init, slots = checked_init(init), None if slots is None else list(slots)
         super().__init__(length=length, reparametrise=reparametrise, init=init, slots=slots, layers=layers)
-        check_length(length)
+        check_length(length, reparametrise)
         self.length, self.reparametrise, self.init, self.slots, self.layers = length, reparametrise, init, slots, layers
         self.tables = nn.ModuleDict()  # slot → P_θ
         self._layers: dict[str, int] = {}  # slot → how many layers the base has there
@@ -264,7 +265,7 @@ class Infix(Method):
     ) -> None:
         init = checked_init(init)
         super().__init__(length=length, reparametrise=reparametrise, init=init)
-        check_length(length)
+        check_length(length, reparametrise)
         self.length, self.reparametrise, self.init = length, reparametrise, init
         self.table: Table | None = None
 
@@ -380,10 +381,11 @@ def for_each_row(methods: Sequence[PrefixTuning]) -> dict[str, list[Prefix]]:
     return mixed
 
 
-def check_length(length: int) -> None:
-    """Refuse a method of no virtual token."""
-    if length < 1:
-        raise UserError(f"length = {length}: a method without virtual tokens would tune nothing.")
+def check_length(length: int, reparametrise: int | None = None) -> None:
+    """Refuse a method of no virtual token, and an MLP that is no number wide."""
+    check_count("length", length, "a method without virtual tokens would tune nothing")
+    if reparametrise is not None:
+        check_count("reparametrise", reparametrise, "an MLP has at least one number inside")
 
 
 def checked_init(init: str | Sequence[int]) -> str | list[int]:

@@ -76,8 +76,9 @@ class PromptTuning(VirtualTokens):
             starts as (repeated, or cut, to P).
 
     Raises:
-        UserError: a length below 1, an init that is none; at `attach`, a length that the positions do not allow; when
-            the base is called, `vectors` given beside these, or a text with virtual tokens of its own.
+        UserError: a length that is no whole number from 1 on, an init that is none; at `attach`, a length that the
+            positions do not allow; when the base is called, `vectors` given beside these, or a text with virtual tokens
+            of its own.
     """
 
     def __init__(self, length: int = 10, init: str | Sequence[int] = "vocabulary") -> None:

@@ -19,8 +19,8 @@ from types import ModuleType
 from typing import Any
 
 from minitransformer import course, show
-from minitransformer.checkpoint import write_aside
 from minitransformer.errors import UserError
+from minitransformer.files import write_aside
 from minitransformer.workbook.cut import COMMENT, header, place, resolve
 from minitransformer.workbook.exercise import Exercise, exercises
 

@@ -17,6 +17,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from types import FunctionType
 from typing import Any
 
@@ -78,13 +79,13 @@ def gather() -> Mine:
                 state = answer.results.get(one.id, {}).get("state")
                 mine.missing.append((one, WHY_NOT.get(state, "could not be checked")))
         if passed:
-            add(mine, [one for one in some if one.id in passed], some, lesson)
+            add(mine, [one for one in some if one.id in passed], some, path)
     return mine
 
 
-def add(mine: Mine, passing: list[Exercise], some: list[Exercise], lesson: int) -> None:
-    """Load a workbook and take from it what passes."""
-    workbook = book.load(book.workbook_path(lesson), some)
+def add(mine: Mine, passing: list[Exercise], some: list[Exercise], path: Path) -> None:
+    """Load the workbook of `some` exercises and take from it what passes."""
+    workbook = book.load(path, some)
     workbook.link({one.id for one in passing})
     mine.used += passing
     mine.replacements |= {one.target: workbook.candidates[one.id] for one in passing}

@@ -145,9 +145,7 @@ def verify_mine() -> list[str]:
         for lesson in files():
             some, path = exercises(lesson), Path(folder) / f"lesson_{lesson:02}.py"
             path.write_text(book.new_text(lesson, some, {one.id for one in some}), encoding="utf-8")
-            workbook = book.load(path, some)
-            workbook.link({one.id for one in some})
-            taken.replacements |= {one.target: workbook.candidates[one.id] for one in some}
+            mine.add(taken, some, some, path)
         losses = []
         for replacements in (taken.replacements, {}):
             seeded()
