@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from minitransformer.errors import UserError
@@ -25,7 +26,8 @@ def write_aside(path: str | Path, data: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(aside, path)
     except OSError as error:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):  # not there, or a file stands where its folder should be
+            aside.unlink()
         if error.errno == errno.ENOSPC:
             raise UserError(
                 f"The disk is full: {path} ({len(data) / 1e6:.1f} MB) was not written, and what stood there before "

@@ -15,7 +15,7 @@ import time
 import tokenize
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -28,20 +28,26 @@ from minitransformer.batches.classification import LabelledTexts, encode_for_ber
 from minitransformer.batches.completion import Completions, eval_completions
 from minitransformer.beam import beam_search
 from minitransformer.classifier import Classifier
-from minitransformer.datasets import DATA, read_jsonl
+from minitransformer.datasets import DATA, eval_windows, read_documents, read_jsonl, token_stream
 from minitransformer.errors import UserError
 from minitransformer.gpt import GPT
+from minitransformer.lab.cost import METHODS, QUANTITIES, costs
 from minitransformer.objectives import CountedClassification
 from minitransformer.sampling import generate
+from minitransformer.skills import gpt_skills
 from minitransformer.tasks import task_ids, task_rows
 from minitransformer.tokenizer import default_tokenizer
 from minitransformer.training import Batch, Loss, TrainConfig, evaluate, language_model_loss, train
 from minitransformer.tuning import Method, fingerprint
+from minitransformer.tuning.prefix import virtual_ids
 
 Row = dict[str, Any]
 
 NO_METHOD = "none"  # of a classifier, the head alone is trained
 BEAMS = 5  # in table-to-text (Li & Liang 2021, §5)
+ABILITIES = "abilities"  # of the base, in the place of a split
+N_SKILL = 20  # examples of each skill
+SHORT = 80  # tokens of an example that stands before a task
 LONGEST = 90  # tokens that are written about a table; the longest right answer has 82
 
 
@@ -59,6 +65,8 @@ class Cell:
     n_train: int | None = None  # examples to learn from, drawn by the seed; None for all
     split: str = "valid"  # what is scored
     n_scored: int | None = None  # the first so many examples of it; None for all
+    also: Sequence[str] = ()  # what is scored besides: "test_unseen", another task's "sport_summary/test", or ABILITIES
+    write: bool = True  # whether texts are written and judged; without, only the loss is measured
 
     @property
     def key(self) -> str:
@@ -78,8 +86,7 @@ class Setup:
     model: nn.Module  # the base, or a classifier on it
     batches: Callable[[int], Batch]
     loss: Loss
-    scored: Sequence[Batch]
-    scores: Callable[[], dict[str, float]]  # of the model as it is then; measured after `scored` gave its loss
+    measure: Callable[[str], tuple[float, dict[str, float]]]  # of a split, the model as it is then: loss and scores
 
 
 @dataclass(frozen=True)
@@ -103,33 +110,77 @@ def drawn(rows: Sequence, cell: Cell) -> list:
     return [rows[i] for i in order[: cell.n_train]]
 
 
-def table_to_text(cell: Cell, base: nn.Module) -> Setup:
-    """Tables to sentences on a GPT (003 §4.1): the measures of lesson 9, after a beam search as Li & Liang's.
+Judge = Callable[[Sequence[str], Sequence[Mapping[str, Any]]], dict[str, float]]  # texts, and the rows they are about
+
+
+def judged_tables(texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """The measures of lesson 9; but a text that is the table again tells none of its values."""
+    told = metrics.table_scores([text if " | " not in text else "" for text in texts], rows)
+    return {**told._asdict(), "again": metrics.table_scores(texts, rows).again}
+
+
+def judged_summaries(texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """ROUGE (Li & Liang 2021, §5)."""
+    return metrics.rouge(texts, [[row["summary"]] for row in rows])
+
+
+def around(cell: Cell, pairs: Sequence[tuple[list[int], list[int]]]) -> tuple[list[int], list[int]]:
+    """What stands before and after each x: the virtual tokens of P-tuning and of an infix; the examples of few shots.
+
+    Few shots, `{"shots": k}` of no method, are the first k of the pairs that are short enough to leave room for a task.
+    """
+    if cell.method == NO_METHOD and cell.settings.get("shots"):
+        short = [x + y for x, y in pairs if len(x + y) <= SHORT]
+        return [i for example in short[: cell.settings["shots"]] for i in example], []
+    virtual = virtual_ids(cell.settings["length"]) if cell.method in ("Infix", "PTuning") else []
+    return (virtual, []) if cell.method == "PTuning" else ([], virtual)
+
+
+def texts(judge: Judge, also_greedy: str | None, cell: Cell, base: nn.Module) -> Setup:
+    """A task whose answers a GPT writes (003 §4.1), after a beam search as Li & Liang's.
 
     The likeliest next word often opens a sentence that asks for a field that the table does not have ("printed in …"),
-    and then there is no honest way on; a beam search looks ahead. Greedy decoding is scored beside it.
+    and then there is no honest way on; a beam search looks ahead.
+
+    Args:
+        judge: scores texts.
+        also_greedy: which of its scores is told for greedy decoding, too.
+        cell: to be set up.
+        base: a GPT.
     """
     tokenizer = default_tokenizer()
-    pairs = drawn(list(zip(*task_ids("table_to_text", "train", tokenizer), strict=True)), cell)
+    pairs = drawn(list(zip(*task_ids(cell.task, "train", tokenizer), strict=True)), cell)
     xs, ys = ([pair[side] for pair in pairs] for side in (0, 1))
-    new_xs, new_ys = (side[: cell.n_scored] for side in task_ids("table_to_text", cell.split, tokenizer))
-    rows = task_rows("table_to_text", cell.split)[: cell.n_scored]
+    before, after = around(cell, pairs)
 
-    def written(write: Callable[[list[list[int]]], list[list[int]]]) -> metrics.TableScores:
-        texts = []
-        for start in range(0, len(new_xs), 25):
-            texts += [tokenizer.decode(ids) for ids in write(new_xs[start : start + 25])]
-        return metrics.table_scores(texts, rows)
+    def placed(xs: Sequence[list[int]]) -> list[list[int]]:
+        return [[*before, *x, *after] for x in xs]
 
-    def scores() -> dict[str, float]:
+    def measure(split: str) -> tuple[float, dict[str, float]]:
+        *other, split = split.split("/")
+        task = other[0] if other else cell.task
+        xs, ys = (side[: cell.n_scored] for side in task_ids(task, split, tokenizer))
+        xs, rows = placed(xs), task_rows(task, split)[: cell.n_scored]
+        loss = evaluate(base, eval_completions(xs, ys, tokenizer.eot_id, 50), language_model_loss)
+        by_length = sorted(range(len(xs)), key=lambda i: len(xs[i]))  # like lengths together end together
+
+        def written(write: Callable[[list[list[int]]], list[list[int]]]) -> dict[str, float]:
+            found: dict[int, list[int]] = {}
+            for start in range(0, len(xs), 25):
+                part = by_length[start : start + 25]
+                found |= zip(part, write([xs[i] for i in part]), strict=True)
+            return judge([tokenizer.decode(found[i]) for i in range(len(xs))], rows)
+
+        if not cell.write:
+            return loss, {}
         end = {"stop_id": tokenizer.eot_id, "max_new_tokens": LONGEST}
-        found = written(lambda xs: [best.tokens for best, *_ in beam_search(base, xs, n_beam=BEAMS, **end)])
-        return {**found._asdict(), "greedy": written(lambda xs: generate(base, xs, **end)).slots}
+        scores = written(lambda xs: [best.tokens for best, *_ in beam_search(base, xs, n_beam=BEAMS, **end)])
+        if also_greedy:
+            scores["greedy"] = written(lambda xs: generate(base, xs, **end))[also_greedy]
+        return loss, scores
 
-    return Setup(
-        base, Completions(xs, ys, tokenizer.eot_id, cell.batch, base.config.n_positions, cell.seed),
-        language_model_loss, eval_completions(new_xs, new_ys, tokenizer.eot_id, 50), scores,
-    )  # fmt: skip
+    batches = Completions(placed(xs), ys, tokenizer.eot_id, cell.batch, base.config.n_positions, cell.seed)
+    return Setup(base, batches, language_model_loss, measure)
 
 
 CLASSES = ("negative", "positive")
@@ -152,25 +203,47 @@ def reviews(cell: Cell, base: nn.Module) -> Setup:
             encode(texts, tokenizer), labels, CLASSES, batch_size, tokenizer.pad_id, n_positions, cell.seed
         )
 
-    def scores() -> dict[str, float]:
-        counted.on_eval(cell.steps, 0.0)
-        return {"accuracy": counted.accuracies[-1]}
+    model = Classifier(base, len(CLASSES))
 
-    return Setup(
-        Classifier(base, len(CLASSES)), labelled("train", cell.batch), counted.loss,
-        labelled(cell.split, 25).in_order(), scores,
-    )  # fmt: skip
+    def measure(split: str) -> tuple[float, dict[str, float]]:
+        loss = evaluate(model, labelled(split, 25).in_order(), counted.loss)
+        counted.on_eval(cell.steps, loss)
+        return loss, {"accuracy": counted.accuracies[-1]}
+
+    return Setup(model, labelled("train", cell.batch), counted.loss, measure)
+
+
+def cost(cell: Cell, base: nn.Module) -> Setup:
+    """What methods cost, in turn on the same batches of tables, which the seed orders; the loss is the base's own."""
+    tokenizer = default_tokenizer()
+    xs, ys = task_ids("table_to_text", "train", tokenizer)
+    batches = Completions(xs, ys, tokenizer.eot_id, cell.batch, base.config.n_positions, cell.seed)
+
+    def measure(split: str) -> tuple[float, dict[str, float]]:
+        prompts, targets = (side[: cell.n_scored] for side in task_ids("table_to_text", split, tokenizer))
+        loss = evaluate(base, eval_completions(prompts, targets, tokenizer.eot_id, 50), language_model_loss)
+        return loss, costs(base, batches, prompts)
+
+    return Setup(base, batches, language_model_loss, measure)
 
 
 RIGHT = {"accuracy": "share of reviews judged right"}
 TASKS = {
     "table_to_text": Task(
-        "gpt", "table_to_text", table_to_text, "slots",
+        "gpt", "table_to_text", partial(texts, judged_tables, "slots"), "slots",
         {"slots": "share of a table's values that are told", "whole": "share of tables told with all their values",
          "bleu": "BLEU, 0 to 100", "greedy": "slots with greedy decoding in the place of the beam search"},
     ),
+    "news_summary": Task(
+        "gpt", "news_summary", partial(texts, judged_summaries, None), "rougeL",
+        {"rouge1": "ROUGE-1, 0 to 100", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L"},
+    ),
     "reviews_gpt": Task("gpt", "reviews", reviews, "accuracy", RIGHT),
     "reviews_bert": Task("bert", "reviews", reviews, "accuracy", RIGHT),
+    "cost": Task(
+        "gpt", "table_to_text", cost, "prefix step",
+        {f"{name} {quantity}": f"{name}: {text}" for name in METHODS for quantity, text in QUANTITIES.items()},
+    ),
 }  # fmt: skip
 
 
@@ -191,7 +264,7 @@ def run_cell(cell: Cell) -> Row:
     torch.set_num_threads(1)  # the sums of floating-point numbers depend on how they are shared out
     began = time.perf_counter()
     task, base = TASKS[cell.task], load_base(TASKS[cell.task].base)
-    made_from = provenance(cell.task)
+    made_from = provenance(cell.task, base)
     torch.manual_seed(cell.seed)
     setup = task.set_up(cell, base)
     n_base = sum(p.numel() for p in base.parameters())
@@ -203,16 +276,27 @@ def run_cell(cell: Cell) -> Row:
         method = Method.kinds[cell.method](**cell.settings).attach(setup.model)
         report = method.report()
         trained, stored = report.trained, report.stored
-    config = TrainConfig(cell.steps, cell.lr, warmup=cell.steps // 10, final_lr=0.02, weight_decay=0.0)
-    log = train(setup.model, setup.batches, config, loss=setup.loss, progress=False)
-    last = log.train[-max(1, cell.steps // 10) :]
-    loss = evaluate(setup.model, setup.scored, setup.loss)
+    train_loss = None
+    if cell.steps:
+        config = TrainConfig(cell.steps, cell.lr, warmup=cell.steps // 10, final_lr=0.02, weight_decay=0.0)
+        log = train(setup.model, setup.batches, config, loss=setup.loss, progress=False)
+        last = log.train[-max(1, cell.steps // 10) :]
+        train_loss = sum(row["loss"] * row["tokens"] for row in last) / sum(row["tokens"] for row in last)
+    loss, scores = setup.measure(cell.split)
+    also = {}
+    for split in cell.also:
+        if split == ABILITIES:
+            also[split] = abilities(base)
+        else:
+            other, more = setup.measure(split)
+            also[split] = {"loss": other, **more}
     return {
-        "cell": asdict(cell),
+        "cell": json.loads(json.dumps(asdict(cell))),  # a row is what JSON can say
         "made_from": made_from,
-        "scores": setup.scores(),
+        "scores": scores,
         "loss": loss,
-        "train_loss": sum(row["loss"] * row["tokens"] for row in last) / sum(row["tokens"] for row in last),
+        "also": also,
+        "train_loss": train_loss,
         "trained": trained,
         "stored": stored,
         "share": stored / n_base,
@@ -223,22 +307,37 @@ def run_cell(cell: Cell) -> Row:
     }
 
 
+def abilities(base: nn.Module) -> dict[str, float]:
+    """What a GPT can do of what it was pretrained for, as it is now.
+
+    Returns:
+        "prose", nats a token of the tiny world's validation text; "skills", the mean of `skills.py`'s shares.
+    """
+    tokenizer = default_tokenizer()
+    stream = token_stream(read_documents(DATA / "text" / "valid.txt")[:60], tokenizer)
+    skills = gpt_skills(base, tokenizer, N_SKILL)
+    return {
+        "prose": evaluate(base, eval_windows(stream, 128, 16, most=32)),
+        "skills": sum(skills.values()) / len(skills),
+    }
+
+
 # ----------------------------------------------------------------------------- what a row was made from
 
 PACKAGE = Path(__file__).resolve().parent.parent
 CODE = (  # whatever can change a row; folders stand for all modules in them
-    "lab/cells.py", "tuning", "training.py", "objectives.py", "sampling.py", "beam.py", "metrics.py", "batches",
-    "tasks.py", "datasets.py", "tokenizer.py", "classifier.py", "gpt.py", "bert.py", "seq2seq.py",
-    "attention.py", "layers.py", "tinyworld/tables.py",
+    "lab/cells.py", "lab/cost.py", "tuning", "training.py", "objectives.py", "sampling.py", "beam.py", "metrics.py",
+    "skills.py", "batches", "tasks.py", "datasets.py", "tokenizer.py", "classifier.py", "gpt.py", "bert.py",
+    "seq2seq.py", "attention.py", "layers.py", "tinyworld",
 )  # fmt: skip
 
 
-def provenance(task: str) -> dict[str, str]:
-    """Fingerprints of the code, of a task's data with the tokenizer, and of the base: a row holds for these alone."""
+def provenance(task: str, base: nn.Module | None = None) -> dict[str, str]:
+    """Fingerprints of the code, of a task's data with the tokenizer, and of the base, which is loaded if not given."""
     return {
         "code": code_hash(),
         "data": data_hash(TASKS[task].folder),
-        "base": fingerprint(load_base(TASKS[task].base)),
+        "base": fingerprint(base or load_base(TASKS[task].base)),
     }
 
 

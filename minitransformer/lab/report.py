@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from math import nan
 
 from minitransformer.lab.cells import Row
+from minitransformer.lab.experiment import Search
 from minitransformer.lab.intervals import Interval, t_interval
+from minitransformer.lab.store import Store
 
 
 def interval(values: Sequence[float]) -> Interval:
@@ -14,10 +16,22 @@ def interval(values: Sequence[float]) -> Interval:
     return t_interval(values) if len(values) > 1 else Interval(values[0], nan, 1)
 
 
-def shown(value: Interval, decimals: int = 3) -> str:
-    """`0.803 ± 0.012`, or the mean alone if there is one seed."""
+def shown(value: Interval, decimals: int = 3, sign: bool = False) -> str:
+    """`0.803 ± 0.012`, or the mean alone if there is one seed; `sign` is for differences, `+0.012 ± 0.007`."""
     half = "" if value.n == 1 else f" ± {value.half:.{decimals}f}"
-    return f"{value.mean:.{decimals}f}{half}"
+    return f"{value.mean:{'+' if sign else ''}.{decimals}f}{half}"
+
+
+def search_line(search: Search, store: Store) -> list[str]:
+    """The losses of a search's learning rates."""
+    texts, chosen = [], search.chosen(store)
+    for place, cell in enumerate(search.cells()):
+        row = store.row(cell)
+        text = f"{cell.lr:g}: " + (f"{row['loss']:.3f}" if row else "–")
+        if row and cell.lr == chosen:
+            text = f"**{text}**" + " ⚠" * (place != 1)
+        texts.append(text)
+    return texts
 
 
 def made_from(rows: Sequence[Row]) -> str:

@@ -1,31 +1,34 @@
-"""The rows of an experiment on disk: one line of JSON for each finished cell, in data/lab/."""
+"""The rows on disk, one line of JSON for each finished cell: of all experiments, so that none measures it again."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-from minitransformer.checkpoint import write_aside
 from minitransformer.datasets import read_jsonl
 from minitransformer.errors import UserError
+from minitransformer.files import write_aside
 from minitransformer.lab.cells import Cell, Row, provenance
 
 
 class Store:
-    """The finished cells of one experiment.
+    """The finished cells of the laboratory.
 
-    A cell has one row, the newest. A row holds for the code, the data and the base that it was made from: with others,
-    its cell is not finished, but the row stays, and can be read, until the new one takes its place.
+    A cell has one row, the newest. A row holds for the data and the base that it was made from: with others, its cell
+    is not finished, but the row stays, and can be read, until the new one takes its place. The row names the code, too;
+    but that changes with any edit, most of them without consequence. So a test measures some cells again, and whoever
+    changes what cells do can have all of them measured anew.
 
     Args:
         path: a .jsonl file; there need not be one yet.
+        same_code: whether a row counts only if it was made by the code as it is now.
 
     Raises:
         UserError: a damaged line; the sentence names it.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, same_code: bool = False) -> None:
+        self.path, self.same_code = path, same_code
         self._rows = self._read()
         self._now: dict[str, dict[str, str]] = {}  # task → what a row would be made from
 
@@ -58,11 +61,13 @@ class Store:
         return self._rows.get(cell.key)
 
     def is_finished(self, cell: Cell) -> bool:
-        """Whether a cell has a row that was made from the code, data and base that there are now."""
+        """Whether a cell has a row that was made from today's data and base, and by today's code if that was asked."""
         if cell.task not in self._now:
             self._now[cell.task] = provenance(cell.task)
-        row = self.row(cell)
-        return row is not None and row["made_from"] == self._now[cell.task]
+        row, now = self.row(cell), self._now[cell.task]
+        return row is not None and all(
+            row["made_from"][name] == now[name] for name in now if self.same_code or name != "code"
+        )
 
     def add(self, row: Row) -> None:
         """Keep a row, in the place of an older one of its cell; the file is written anew, aside, and renamed.

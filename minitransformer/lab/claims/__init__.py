@@ -1,0 +1,11 @@
+"""The documents' claims, each as an experiment, in the order in which they are told."""
+
+from minitransformer.lab.claim import Claim
+from minitransformer.lab.claims import data, methods, prefixes, price
+
+CLAIMS: tuple[Claim, ...] = (
+    *(data.FIRST_CLAIM, data.LOW_DATA, data.UNSEEN_KINDS, data.SPORT),
+    *(prefixes.LENGTH, prefixes.LAYERS, prefixes.INFIX, prefixes.INIT, prefixes.REPARAMETRISATION),
+    *(methods.SHARES, methods.COMPARED, methods.ADAPTER_TRAINING),
+    *(price.ABILITIES_KEPT, price.COST),
+)
