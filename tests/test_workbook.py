@@ -6,7 +6,9 @@ import math
 import re
 import sys
 import threading
+import time
 import types
+from copy import copy
 from pathlib import Path
 
 import pytest
@@ -15,10 +17,10 @@ import torch
 from minitransformer import attention, course, show, training
 from minitransformer.attention import Attention
 from minitransformer.errors import UserError
-from minitransformer.workbook import book, commands, cut, draw, exercise, mine, report, sandbox, verify
+from minitransformer.workbook import book, call, commands, cut, draw, exercise, mine, report, sandbox, verify
 from minitransformer.workbook.check import check
 from minitransformer.workbook.diagnose import diagnose, numbers_alike, shapes_alike
-from minitransformer.workbook.examine import Examination, compare
+from minitransformer.workbook.examine import Examination, compare, seeded
 from minitransformer.workbook.shortcuts import attend, plain_paths
 from minitransformer.workbook.switch import switched
 from tests.conftest import ROOT
@@ -348,6 +350,80 @@ def test_a_class_keeps_its_signatures():
     compile(one.stub, "stub", "exec")
 
 
+CLASS = '''
+
+class Pair:
+    """Two numbers.
+
+    Made by `Pair(a, b)`.
+    """
+
+    a: int
+    """The first of them."""
+    names = ("what the learner", "has to find")
+
+    def __init__(self, a: int, b: int) -> None:
+        self.a, self.b = a, b
+
+    def total(self, times: int = 1) -> int:
+        """Both added, so many times."""
+        return self._weighted(times, times)
+
+    def _weighted(self, one: int, other: int) -> int:
+        return one * self.a + other * self.b
+'''
+
+PAIR = '''"""Exercises of lesson 1."""
+
+from minitransformer.workbook import Exercise
+
+pair = Exercise(
+    "1.1", "toys:Pair", title="A pair", minutes=5, difficulty=3, purpose="It is two.", hints=("a", "b", "c"),
+)
+
+
+@pair.case
+def made():
+    """One and two."""
+    return 1, 2
+
+
+@pair.scene
+def added(Pair):
+    """Added, and added thrice."""
+    pair = Pair(3, 4)
+    return {"once": pair.total(), "thrice": pair.total(3), "a": pair.a}
+
+
+pair.slip("first twice", "You take a twice.", ("other * self.b", "other * self.a"))
+pair.slip("times left out", "You forget times.", ("self._weighted(times, times)", "self._weighted(1, 1)"))
+pair.slip("minus", "You subtract.", ("self.a + other", "self.a - other"))
+pair.slip("turned round", "You exchange them.", ("self.a, self.b = a, b", "self.b, self.a = a, b"))
+'''
+
+
+def test_a_whole_class_can_be_an_exercise(toys):
+    """Signatures, docstrings and fields stay in the stub, so they are no answer that leaks."""
+    Path(toys.__file__).write_text(TOYS + CLASS, encoding="utf-8")
+    sys.modules.pop("toys")
+    exercise.files()[1].write_text(PAIR, encoding="utf-8")
+    one = the("1.1").cut
+    assert '"""The first of them."""' in one.stub and "def total(self, times: int = 1) -> int:" in one.stub
+    for secret in ("_weighted", "has to find", "self.b"):
+        assert secret not in one.stub
+    assert verify.verify_lesson(1) == []
+    said = write_workbook(solved=("1.1",), edits=[("other * self.b", "other * self.b + 1")]) and check_here()["1.1"]
+    assert said["state"] == "failed" and "Once is not as it should be. expected 7" in " ".join(said["text"].split())
+
+
+def test_what_leaks_from_a_class_is_found(toys):
+    leaking = CLASS.replace("Both added, so many times.", "return self._weighted(times, times), in other words.")
+    Path(toys.__file__).write_text(TOYS + leaking, encoding="utf-8")
+    sys.modules.pop("toys")
+    exercise.files()[1].write_text(PAIR[: PAIR.index("pair.slip")], encoding="utf-8")
+    assert any("shows a line of the answer: return self._weighted(times" in text for text in verify.verify_lesson(1))
+
+
 def test_imports_do_not_give_the_answer_away():
     text = book.new_text(1, exercise.exercises(1))
     assert "import torch\n" in text and "from torch import Tensor\n" in text
@@ -414,6 +490,32 @@ def test_markers_that_no_exercise_uses_are_found(toys):
     folder = Path(toys.__file__).parent
     assert cut.unused_markers(["toys:mean"], folder) == []
     assert len(cut.unused_markers(["toys:running_sum"], folder)) == 2
+
+
+@pytest.mark.parametrize(
+    "text, target",
+    [
+        ("def f(x):\n    '''Doc.'''\n    y = 2 * x\n    # ⟨answer⟩\n    return y\n    # ⟨/answer⟩\n", "toys:f"),
+        ("def f(x):\n    '''Doc.'''\n    y = 2 * x\n    # ⟨answer⟩\n    return y\n\n    # ⟨/answer⟩\n\n\nX = 1\n",
+         "toys:f"),
+        ("class A:\n    '''Doc.'''\n\n    def f(self, x):\n        '''Doc.'''\n        y = 2 * x\n        # ⟨answer⟩\n"
+         "        return y\n        # ⟨/answer⟩\n\n    def g(self):\n        return 1\n", "toys:A.f"),
+    ],
+)  # fmt: skip
+def test_a_marker_may_be_the_last_line(toys, text, target):
+    Path(toys.__file__).write_text(text, encoding="utf-8")
+    one = cut.cut(target, "exercise 9.9")
+    assert one.answer == "return y"
+    assert "y = 2 * x" in one.stub and "return y" not in one.stub and one.stub.endswith(cut.PLACE)
+    assert one.solution.endswith("    return y") and "⟨" not in one.solution
+    assert cut.unused_markers([target], Path(toys.__file__).parent) == []
+
+
+def test_a_marker_behind_a_function_is_not_its_last_line(toys):
+    text = "def f(x):\n    '''Doc.'''\n    # ⟨answer⟩\n    return x\n\n\n# ⟨/answer⟩\ndef g(x):\n    return x\n"
+    Path(toys.__file__).write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match="never closed"):
+        cut.cut("toys:f", "exercise 9.9")
 
 
 def test_a_marker_in_a_string_is_none(toys):
@@ -485,6 +587,10 @@ ADD = "        self.n += self.step * x.numel()\n        return self.n"
         ("1.1", SUM, "    return torch.stack(sums) @ torch.ones(3)", "Two shapes do not fit"),
         ("1.1", "def running_sum(x: Tensor)", "def running_sum(x: Tensor, y)", "called as running_sum(x: Tensor)"),
         ("1.1", SUM, "    raise MemoryError", "more memory than a check may use"),
+        ("1.1", SUM, "    raise KeyboardInterrupt", "Your code stopped the check itself: line"),
+        ("1.1", SUM, "    return sums.append(sums) or sums", "does something contain itself?"),
+        ("1.1", SUM, "    sums = {}\n    sums[0] = sums\n    return sums", "does something contain itself?"),
+        ("1.1", SUM, "    raise type('E', (Exception,), {'__str__': lambda self: 1 / 0})", "cannot be shown: ZeroDiv"),
         ("1.2", "return value, count", "return value", "is a tensor of shape (); it should be a tuple of length 2"),
         ("1.2", "return value, count", "return value, float(count)", "is a float (3.0); it should be an int (3)"),
         ("1.2", "    if x.dim() != 1:\n        raise UserError(\"x has to be a vector.\")\n", "", "refuses this"),
@@ -536,6 +642,124 @@ def test_a_scene_shows_its_source():
     write_workbook(edits=[(ADD, ADD.replace("return self.n", "return self.n + 1"))])
     text = check_here("1.3")["1.3"]["text"]
     assert "    counter = Counter(step=2)\n" in text and "Three numbers" not in text
+
+
+class Plain:
+    """Without a text of its own."""
+
+    def __init__(self, n, x=None):
+        self.n, self.x = n, x
+
+
+class Unshowable:
+    def __repr__(self):
+        raise ValueError("never")
+
+
+@pytest.mark.parametrize(
+    "value, text",
+    [
+        (Plain(3), "Plain(n=3, x=None)"),
+        (Plain("a", torch.zeros(2, 3)), "Plain(n='a', x=a tensor of shape (2, 3))"),
+        ([Plain(3)], "[<Plain>]"),
+        ({"f": math.sqrt, "g": copy}, "{'f': <built-in function sqrt>, 'g': <function copy>}"),
+        (Unshowable(), "<Unshowable that cannot be shown: ValueError>"),
+    ],
+)
+def test_objects_are_shown_by_what_is_in_them(value, text):
+    assert report.shown(value) == text
+
+
+def test_no_address_in_memory_is_shown(toys):
+    one = exercise.Exercise(
+        "1.9", "toys:running_sum", "Sums", 1, 1, "Sums.", ("a", "b", "c"), oracle=lambda x: [Plain(1), 2]
+    )
+    one.case(lambda: Plain(torch.float32))
+    for wrong in (lambda x: [Plain(1), 3], lambda x: [copy, 2], lambda x: copy, lambda x: {Plain: x}):
+        verdict = Examination(one).examine(wrong)
+        text = report.failure(verdict, diagnose(Examination(one), verdict), Path("-"), 88)
+        assert "0x" not in text, text
+
+
+def test_names_keep_their_capitals(toys):
+    one = exercise.Exercise("1.9", "toys:running_sum", "Sums", 1, 1, "Sums.", ("a", "b", "c"))
+
+    @one.mistake("no [EOS] for BERT")
+    def no_eos(x):
+        """You forgot it."""
+        return x
+
+    for label, said in (("TopLayers, of two", "TopLayers, of two"), ("A BERT", "a BERT"), ("P_θ alone", "P_θ alone"),
+                        ("T ones", "T ones"), ("Five numbers", "five numbers")):  # fmt: skip
+        one.cases.clear()
+        one.case(lambda: torch.ones(2))
+        one.cases[0] = exercise.Case(label, one.cases[0].make)
+        verdict = Examination(one).examine(lambda x: x)
+        text = report.failure(verdict, diagnose(Examination(one), verdict), Path("-"), 88)
+        assert f"smallest input: {said}." in text and "Diagnosis: no [EOS] for BERT. You forgot it." in text
+
+
+def test_calls_take_keyword_arguments(toys):
+    text = "\n\ndef scaled(x, *, by=1.0, plus=None):\n    '''x times by, plus.'''\n    return x * by + (plus or 0)\n"
+    Path(toys.__file__).write_text(TOYS + text, encoding="utf-8")
+    sys.modules.pop("toys")
+    one = exercise.Exercise("1.9", "toys:scaled", "Scale", 1, 1, "It scales.", ("a", "b", "c"))
+    one.case(lambda: call(torch.tensor([1.0, 2.0]), by=3.0))
+    one.case(lambda: call(x=torch.ones(2), plus=1))
+    assert Examination(one).examine(lambda x, *, by=1.0, plus=None: x * by + (plus or 0)).passed
+    verdict = Examination(one).examine(lambda x, *, by=1.0, plus=None: x * by + 1)
+    text = report.failure(verdict, diagnose(Examination(one), verdict), Path("-"), 88)
+    assert "scaled(x, by=3.0)" in text and "off by the same 1" in text
+    renamed = Examination(one).examine(lambda x, *, factor=1.0, plus=None: x)
+    text = report.failure(renamed, diagnose(Examination(one), renamed), Path("-"), 88)
+    assert "keep its parameters as the stub has them" in " ".join(text.split())
+    one.case(lambda: call(torch.ones(2), times=3.0))
+    with pytest.raises(UserError, match="gives 1 arguments, times=; scaled takes"):
+        Examination(one).expected(2)
+
+
+def test_what_code_sets_in_pytorch_does_not_outlast_it(toys):
+    def careless(x):
+        torch.set_grad_enabled(False)
+        torch.set_default_dtype(torch.float64)
+        return torch.cumsum(x, 0)
+
+    verdict = Examination(the("1.1")).examine(careless)
+    assert torch.is_grad_enabled() and torch.get_default_dtype() == torch.float32
+    assert verdict.difference.kind == "gradient"
+
+
+@pytest.mark.parametrize(
+    "wrong, says",
+    [
+        (lambda x: x.cumsum(0).to("meta"), "The output lies on meta; it should lie on cpu"),
+        (lambda x: x.cumsum(0).to_sparse(), "The output lies on cpu, stored as sparse_coo"),
+        (lambda x: (number for number in x), "a value is given by return"),
+        (lambda x: torch.Tensor, "The output is a class (Tensor)"),
+    ],
+)
+def test_odd_things_that_come_back(wrong, says):
+    verdict = Examination(the("1.1")).examine(wrong)
+    text = report.failure(verdict, diagnose(Examination(the("1.1")), verdict), Path("-"), 88)
+    assert says in " ".join(text.split())
+
+
+def test_a_coroutine_is_no_value():
+    async def wrong(x):
+        return x
+
+    verdict = Examination(the("1.1")).examine(wrong)
+    text = report.failure(verdict, diagnose(Examination(the("1.1")), verdict), Path("-"), 88)
+    assert "has to begin with def" in text
+
+
+def test_seeding_is_what_manual_seed_does():
+    for accelerators in (False, True):
+        torch.manual_seed(0)
+        expected = torch.rand(3)
+        torch.rand(1)
+        seeded(accelerators)
+        assert torch.equal(torch.rand(3), expected)
 
 
 def test_a_method_uses_super_as_if_it_stood_in_its_class(toys):
@@ -684,6 +908,35 @@ def test_large_tensors_are_shaded_within_the_width(width):
     assert "rows" in lines[-1] and "of 100" in lines[-1]
 
 
+def test_short_rows_of_labels_are_drawn_as_numbers():
+    """-100 among them is four columns wide; a shade would not say which label is which."""
+    expected = torch.tensor([[-100, -100, 15, 1024, 7, 3, 3, 9, -100, 88]])
+    lines = drawn(expected, expected.roll(1, 1))
+    assert [line.split() for line in lines[1::2]] == [
+        [str(n) for n in expected[0].tolist()], [str(n) for n in expected.roll(1, 1)[0].tolist()],
+        ["✗", "·", "✗", "✗", "✗", "✗", "·", "✗", "✗", "✗"],
+    ]  # fmt: skip
+    assert [line.rstrip() for line in lines[::2]] == ["expected:", "yours:", "wrong:"]
+    assert len({len(line) for line in lines[1::2]}) == 1, "what belongs together stands below each other"
+
+
+def test_a_long_row_of_ids_shows_where_it_differs():
+    expected = torch.arange(1000, 1060)
+    actual = expected.clone()
+    actual[50] = 7
+    lines = drawn(expected, actual)
+    assert max(map(len, lines)) <= 84 and " 1050 " in lines[1] and " 7 " in lines[3] and "✗" in lines[5]
+    assert re.fullmatch(r"\(columns \d+ to \d+ of 60\)", lines[6])
+
+
+def test_ids_of_an_input_are_numbers():
+    assert " ".join(draw.matrix(torch.arange(40) - 100)).split() == [str(n - 100) for n in range(40)]
+    assert all(len(line) <= 76 for line in draw.matrix(torch.arange(40) - 100))
+    two = draw.matrix(torch.arange(60).view(2, 30) - 100)
+    assert len(two) == 2 and two[0].split()[:2] == ["-100", "-99"] and two[0].endswith("…") and len(two[0]) <= 78
+    assert not set("".join(draw.matrix(torch.arange(900).view(30, 30)))) & set("0123456789"), "a large one is shaded"
+
+
 def test_odd_values_can_be_drawn():
     odd = torch.tensor([[math.nan, math.inf, -math.inf, 1e9]])
     assert drawn(odd, torch.zeros(1, 4))
@@ -702,6 +955,9 @@ def test_odd_values_can_be_drawn():
         (SUM, "    return （sums）", "Chinese keyboard"),
         (SUM, "      return sums", "indent"),
         (SUM, "    return 'sums", "quotation mark"),
+        (SUM, "return torch.stack(sums)", "stand inside a function"),
+        (SUM, "    print sums", "stand in brackets"),
+        (SUM, "    from __future__ import division", "first of the file"),
     ],
 )
 def test_a_syntax_error_is_shown_with_line_and_caret(old, new, says):
@@ -724,6 +980,11 @@ def test_a_syntax_error_is_shown_with_line_and_caret(old, new, says):
         ("class running_sum:\n    pass\n", "it should be a function"),
         ("boom()\n", "cannot be run, before any exercise is tried:\n\n    line 1, in <module>:  boom()"),
         ("import sys\nsys.exit(1)\n", "It called exit"),
+        ("raise KeyboardInterrupt\n", "Your code stopped the check itself:\n\n    line 1"),
+        ("def f():\n    f()\nf()\n", "called itself without end"),
+        ("raise MemoryError\n", "line 1, in <module>:  raise MemoryError\n MemoryError\n\nIt asked for more memory"),
+        ("from minitransformer.attention import attend_by_formulas\n", "did you mean attend_by_formula? If an upgrade"),
+        ("from toys import running_sum\n", "is the package's own, imported. Take it out"),
     ],
 )
 def test_other_unusable_workbooks(text, says):
@@ -747,6 +1008,10 @@ def test_bytes_that_are_no_text():
     path = write_workbook()
     path.write_bytes(b"\xff\xfe\x00")
     assert "is not UTF-8 text" in check_here()["problem"]["text"]
+    path.write_bytes("def f(x): pass".encode("utf-16"))
+    assert "it looks like UTF-16" in check_here()["problem"]["text"]
+    path.unlink()
+    assert "cannot be read: No such file" in check_here()["problem"]["text"]
 
 
 def test_windows_line_ends_and_a_byte_order_mark_are_fine():
@@ -762,6 +1027,11 @@ def test_a_workbook_of_another_name(here):
     (book.folder() / "lesson_1.py").unlink()
     with pytest.raises(UserError, match="There is no workbook for lesson 1 yet: make start-1 writes"):
         commands.check(1)
+    write_workbook()
+    copy = book.reset(1)
+    book.workbook_path(1).unlink()
+    with pytest.raises(UserError, match=f"copy back what reset kept last, workbook/backup/{copy.name}"):
+        commands.check(1)
 
 
 # ----------------------------------------------------------------------- the child process
@@ -771,6 +1041,11 @@ ABUSES = {
     "loop": ("    while True:\n        pass", "did not end within 5 seconds"),
     "storm": ("    while True:\n        print('again' * 1000)", "printed more than 1,000,000 characters"),
     "exit": ("    import os\n    os._exit(0)", "ended the program"),
+    "pipe": (
+        "    import os, subprocess\n    subprocess.Popen(['sleep', '600'])  # holds the pipes open\n"
+        "    for n in range(3, 9):\n        try:\n            os.write(n, b'{\\n[1]\\n{}\\n')\n"
+        "        except OSError:\n            pass\n    return 3", "is an int (3)",
+    ),
     "memory": ("    print('hello there')\n    return torch.zeros(2**40)", "more memory than a check may use"),
 }
 
@@ -788,7 +1063,9 @@ def test_abuse_ends_in_a_message_and_loses_nothing(tmp_path):
         path.write_text(text.replace("    return value, count", code), encoding="utf-8")
         before[name] = path.read_bytes()
         seconds = 5 if name == "loop" else 60
+        began = time.monotonic()
         answers[name] = sandbox.Sandbox().check(1, path, every=True, seconds=seconds), path
+        assert time.monotonic() - began < 180
 
     threads = [threading.Thread(target=abuse, args=(name, code)) for name, (code, _) in ABUSES.items()]
     for thread in threads:
@@ -801,6 +1078,7 @@ def test_abuse_ends_in_a_message_and_loses_nothing(tmp_path):
         assert says in " ".join(said.split()), f"{name}: {said}\n{answer}"
         assert answer.results["1.1"]["state"] == "passed", f"{name}: what came before is not lost"
         assert path.read_bytes() == before[name]
+        assert "minitransformer/workbook" not in answer.problem + answer.printed, f"{name}: {answer}"
     loop, storm, memory = (answers[name][0] for name in ("loop", "storm", "memory"))
     assert loop.at == "1.2"
     assert re.search(r"running\s+line \d+, in mean: +(while True:|pass)", loop.problem), loop.problem
@@ -836,6 +1114,98 @@ def test_start_adds_the_imports_of_what_it_adds():
     assert text.startswith("def running_sum(x):\n    return x.cumsum(0)\n") and text.count("def running_sum") == 1
 
 
+def test_start_does_not_put_the_packages_code_over_the_learners(toys):
+    """An upgrade brings a function that calls the learner's, and a second method of a class."""
+    text = TOYS.replace("    return function(x)", "    return running_sum(x)")
+    Path(toys.__file__).write_text(text, encoding="utf-8")
+    path = write_workbook(edits=[(SUM, f"{SUM}  # mine")])
+    own = path.read_bytes()
+    more = EXERCISES.replace("adding = Exercise(", "added = Exercise(").replace("@adding", "@added").replace(
+        '"1.3", "toys:Counter.add"', '"1.4", "toys:Counter.start"'
+    )  # fmt: skip
+    defaults = EXERCISES[: EXERCISES.index("means = ")].replace("sums", "defaults").replace(
+        '"1.1", "toys:running_sum"', '"1.5", "toys:by_default"'
+    )  # fmt: skip
+    everything = EXERCISES + more[more.index("added = ") :] + defaults[defaults.index("defaults = ") :]
+    exercise.files()[1].write_text(everything, encoding="utf-8")
+    sys.modules.pop("lesson_01_exercises")
+    assert [one.id for one in book.start(1)[1]] == ["1.4", "1.5"]
+    assert path.read_bytes().startswith(own), "what was there stands untouched"
+    loaded = book.load(path, exercise.exercises(1))
+    assert loaded.candidates["1.1"].__code__.co_filename == str(path), "this has to be the learner's function"
+    results = check_here(every=True)
+    states = [results[f"1.{n}"]["state"] for n in range(1, 6)]
+    assert states == ["passed", "passed", "passed", "unwritten", "unwritten"]
+
+
+def test_start_adds_bytes_and_changes_none():
+    text = "def running_sum(x):\n    return x.cumsum(0)   \n"
+    for own in (b"\xef\xbb\xbf" + text.encode(), text.replace("\n", "\r\n").encode(), text.rstrip("\n").encode()):
+        path = write_workbook("")
+        path.write_bytes(own)
+        book.start(1)
+        after = path.read_bytes()
+        assert after.startswith(own) and after.count(b"raise NotImplementedError") == 2
+        assert after.count(b"\r\n") in (0, after.count(b"\n")), "one kind of line ends"
+        assert check_here(every=True)["1.1"]["state"] == "passed"
+        book.reset(1, "1.2")
+        assert path.read_bytes().startswith(own) and path.read_bytes().count(b"\r") == after.count(b"\r")
+
+
+@pytest.mark.parametrize(
+    "target, name, edit",
+    [
+        ("toys:mean", "mean", ("def mean(", "def middle(")),
+        ("toys:Counter.add", "Counter.add", ("    def add(self", "    def count(self")),
+    ],
+)
+def test_an_exercise_that_was_renamed_finds_its_work_by_id(toys, target, name, edit, capsys):
+    old, new = edit
+    path = write_workbook()
+    own = path.read_bytes()
+    toys_path, file = Path(toys.__file__), exercise.files()[1]
+    toys_path.write_text(toys_path.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
+    renamed = target.replace(name, name.replace(old.split()[1].split("(")[0], new.split()[1].split("(")[0]))
+    text = EXERCISES.replace(f'"{target}"', f'"{renamed}"').replace("counter.add(", "counter.count(")
+    file.write_text(text, encoding="utf-8")
+    sys.modules.pop("lesson_01_exercises")
+    sys.modules.pop("toys")
+    identity = next(one.id for one in exercise.exercises(1) if one.target == renamed)
+    commands.start(1)
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"under the heading of {identity} stands {name}, but the exercise is called" in said
+    assert path.read_bytes() == own
+    path.write_text(path.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
+    linecache.checkcache()
+    assert check_here(identity)[identity]["state"] == "passed"
+
+
+def test_an_upgrade_keeps_all_other_work(toys, here):
+    """A docstring changes, an exercise goes, one moves to another module and another place in the lesson."""
+    path = write_workbook(edits=[(SUM, f"{SUM}  # mine")])
+    assert commands.check(1) == 0
+    own = path.read_bytes()
+    moved = TOYS[: TOYS.index("class Base")].replace("Each number plus", "Now said otherwise: each number plus")
+    (show.ROOT / "user_of_toys.py").write_text(moved, encoding="utf-8")
+    text = EXERCISES[: EXERCISES.index("adding = ")].replace("toys:running_sum", "user_of_toys:running_sum")
+    exercise.files()[1].write_text(text, encoding="utf-8")
+    sys.modules.pop("lesson_01_exercises")
+    assert book.start(1)[1] == [] and path.read_bytes() == own
+    assert [result["state"] for result in check_here(every=True).values()] == ["passed", "passed"]
+    assert book.Progress()["1.3"].passed, "progress of an exercise that is gone is kept"
+
+
+def test_a_read_only_workbook_stays_as_it_is(here):
+    path = write_workbook("def running_sum(x):\n    return x.cumsum(0)\n")
+    path.chmod(0o444)
+    for write in (lambda: book.start(1), lambda: book.reset(1), lambda: book.reset(1, "1.1")):
+        with pytest.raises(UserError, match="is read-only and stays as it is.*chmod u[+]w"):
+            write()
+    assert path.read_text(encoding="utf-8") == "def running_sum(x):\n    return x.cumsum(0)\n"
+    assert commands.check(1, "1.1") == 0, "it can be checked all the same"
+    path.chmod(0o644)
+
+
 def test_start_does_not_touch_what_it_cannot_read():
     path = write_workbook("def broken(:\n")
     with pytest.raises(UserError, match="Python cannot read this line"):
@@ -856,6 +1226,42 @@ def test_progress_keeps_what_it_does_not_know():
     day = book.Progress()["1.2"].day
     progress.set("1.2", passed=False)
     assert book.Progress()["1.2"].day == day, "the day of the first pass is kept"
+
+
+def test_progress_keeps_bytes_that_are_no_text():
+    path = book.folder() / "progress.txt"
+    path.parent.mkdir()
+    path.write_bytes(b"\xff\xfe\x85\x0c odd\r\n1.1  passed  2020-01-01  hints=2\r\n")
+    book.Progress().set("1.2", hints=1)
+    assert path.read_bytes() == (
+        b"\xff\xfe\x85\x0c odd\r\n1.1  passed  2020-01-01  hints=2\r\n1.2  open  -  hints=1\n"
+    )
+    assert book.Progress()["1.1"] == book.State(True, "2020-01-01", 2), "an editor may have written Windows' line ends"
+
+
+def test_folders_and_files_in_each_others_place(here):
+    for path, command in (
+        (book.workbook_path(1), lambda: book.start(1)), (book.workbook_path(1), lambda: book.reset(1)),
+        (book.folder() / "progress.txt", commands.progress),
+    ):  # fmt: skip
+        path.mkdir(parents=True)
+        with pytest.raises(UserError, match=f"workbook/{path.name} cannot be read: "):
+            command()
+        path.rmdir()
+    for path in (book.folder() / "backup", book.folder()):
+        path.rmdir() if path.exists() else None
+    book.folder().write_text("a file")
+    with pytest.raises(UserError, match="lesson_01.py cannot be written"):
+        book.start(1)
+
+
+def test_two_checks_at_once_keep_each_others_progress():
+    one, other = book.Progress(), book.Progress()
+    one.set("1.1", passed=True)
+    other.set("1.2", hints=2)
+    one.set("1.1", hints=1)
+    assert book.Progress()["1.1"] == book.State(True, book.date.today().isoformat(), 1)
+    assert book.Progress()["1.2"].hints == 2
 
 
 def test_reset_puts_a_dated_copy_aside():
@@ -920,6 +1326,8 @@ def test_what_the_code_prints_is_shown_and_cut(here, capsys, monkeypatch):
     commands._printed(answer)
     out = capsys.readouterr().out
     assert "line 0\n" in out and "line 30" not in out and "which is cut here" in out
+    commands._printed(sandbox.Answer(printed="\033[2Jgone\r\x07over"))
+    assert "·[2Jgone··over" in capsys.readouterr().out, "what is printed must not clear the screen"
 
 
 def test_hints_come_one_by_one_for_the_first_that_does_not_pass(here, capsys):

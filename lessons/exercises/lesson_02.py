@@ -495,7 +495,7 @@ def future_in_place_of_past(*arguments):
     return wrong_mask(compare=lambda s, t: s >= t)(*arguments)
 
 
-@mask.mistake
+@mask.mistake("True is hidden")
 def true_is_hidden(*arguments):
     """Your causal mask is True where looking is forbidden. Here True means keep (in torch.nn.Transformer it is the other way round)."""
     return wrong_mask(compare=lambda s, t: s > t)(*arguments)

@@ -259,7 +259,7 @@ def wrong_pair(cls=True, space=" ", sep=True, last=True, types=None, without=())
     return encode_pair
 
 
-@pair.mistake
+@pair.mistake("no [CLS]")
 def no_cls(tokenizer, a, b=None):
     """Your row does not begin with [CLS]. The pooler reads the vector at place 0, which would then be that of the first word."""
     return wrong_pair(cls=False)(tokenizer, a, b)
@@ -271,19 +271,19 @@ def no_space(tokenizer, a, b=None):
     return wrong_pair(space="")(tokenizer, a, b)
 
 
-@pair.mistake
+@pair.mistake("no [SEP] between")
 def no_sep_between(tokenizer, a, b=None):
     """There is no [SEP] behind A. It ends every sentence; without it only the types tell where A stops."""
     return wrong_pair(sep=False)(tokenizer, a, b)
 
 
-@pair.mistake
+@pair.mistake("no [SEP] at the end")
 def no_sep_at_the_end(tokenizer, a, b=None):
     """There is no [SEP] behind B. It ends each of the two, it does not only stand between them."""
     return wrong_pair(last=False)(tokenizer, a, b)
 
 
-@pair.mistake
+@pair.mistake("[SEP] counted to b")
 def sep_counted_to_b(tokenizer, a, b=None):
     """Your first [SEP] has type 1. It ends A and belongs to it: type 0 up to the first [SEP], and 1 after it."""
     return wrong_pair(types=lambda first, second: [0] * (len(first) - 1) + [1] * (len(second) + 1))(tokenizer, a, b)
@@ -301,13 +301,13 @@ def types_from_one(tokenizer, a, b=None):
     return wrong_pair(types=lambda first, second: [1] * len(first) + [2] * len(second))(tokenizer, a, b)
 
 
-@pair.mistake
+@pair.mistake("empty for None")
 def empty_for_none(tokenizer, a, b=None):
     """Without B you still put a second [SEP]. A text alone is [CLS] A [SEP]; that is how a classifier is asked later."""
     return wrong_pair(without=[tokenizer.sep_id])(tokenizer, a, b)
 
 
-@pair.mistake
+@pair.mistake("empty taken for None")
 def empty_taken_for_none(tokenizer, a, b=None):
     """You ask `if b`, which an empty sentence fails like None. It is `b is None` that says that there is no second sentence."""
     return wrong_pair()(tokenizer, a, b or None)
@@ -396,13 +396,13 @@ def bias_forgotten(self, x, embedding):
     return F.linear(self.norm(F.gelu(self.dense(x))), embedding)
 
 
-@head.mistake
+@head.mistake("no GELU")
 def no_gelu(self, x, embedding):
     """There is no gelu between dense and norm. A linear map before a linear map is only one linear map; what bends is the gelu."""
     return F.linear(self.norm(self.dense(x)), embedding, self.bias)
 
 
-@head.mistake
+@head.mistake("norm before GELU")
 def norm_before_gelu(self, x, embedding):
     """You normalise before the gelu. In BERT's head it is dense, gelu, norm; published weights fit that order only."""
     return F.linear(F.gelu(self.norm(self.dense(x))), embedding, self.bias)
@@ -420,13 +420,13 @@ def dense_left_out(self, x, embedding):
     return F.linear(self.norm(F.gelu(x)), embedding, self.bias)
 
 
-@head.mistake
+@head.mistake("GPT's GELU")
 def gpt_gelu(self, x, embedding):
     """You use the tanh form of gelu, which is GPT-2's. BERT has the exact one; they differ by up to 0.0005, enough to spoil published weights a little."""
     return F.linear(self.norm(F.gelu(self.dense(x), approximate="tanh")), embedding, self.bias)
 
 
-@head.mistake
+@head.mistake("ReLU for GELU")
 def relu_for_gelu(self, x, embedding):
     """You use relu. BERT's activation is gelu, here as in its layers."""
     return F.linear(self.norm(F.relu(self.dense(x))), embedding, self.bias)

@@ -369,7 +369,7 @@ def mask_forgotten(self, ids, keep=None, **inputs):
     return self.head(drop(summary, self.base.config.dropout, self.training))
 
 
-@head.mistake
+@head.mistake("last column of a GPT")
 def last_column_of_a_gpt(self, ids, keep=None, **inputs):
     """For a GPT you read the last column. In a shorter text that is padding; the last real token stands where last_token says."""
     if isinstance(self.base, Bert):
@@ -379,7 +379,7 @@ def last_column_of_a_gpt(self, ids, keep=None, **inputs):
     return self.head(drop(summary, self.base.config.dropout, self.training))
 
 
-@head.mistake
+@head.mistake("first token of a GPT")
 def first_token_of_a_gpt(self, ids, keep=None, **inputs):
     """You read a GPT at its first position, as if [CLS] stood there. That position has seen nothing of the text; the last one has seen all."""
     hidden = self.base(ids, keep=keep, **inputs) if isinstance(self.base, Bert) else self.base(ids, keep=keep, hidden=True, **inputs)
@@ -397,7 +397,7 @@ def without_the_pooler(self, ids, keep=None, **inputs):
     return self.head(drop(summary, self.base.config.dropout, self.training))
 
 
-@head.mistake
+@head.mistake("mean of a GPT")
 def mean_of_a_gpt(self, ids, keep=None, **inputs):
     """You average a GPT's vectors over all positions, padding too. The summary is one vector, that of the last real token."""
     if isinstance(self.base, Bert):

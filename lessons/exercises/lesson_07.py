@@ -93,14 +93,14 @@ def field_missing():
     return Template("{text} It was {mask}."), {"review": "A film."}, default_tokenizer()
 
 
-@gap.mistake
+@gap.mistake("no [CLS]")
 def no_cls(self, example, tokenizer, n_answer=1):
     """Your text does not begin with [CLS]. Every text that this BERT was pre-trained on did."""
     before, after = self._encode(example, tokenizer, " ")
     return before + [tokenizer.mask_id] * n_answer + [*after, tokenizer.sep_id], list(range(len(before), len(before) + n_answer))
 
 
-@gap.mistake
+@gap.mistake("places without [CLS]")
 def places_without_cls(self, example, tokenizer, n_answer=1):
     """Your places are one too small: [CLS] stands in front and counts. The answer would be read where the word before the gap stands."""
     before, after = self._encode(example, tokenizer, " ")
@@ -131,7 +131,7 @@ def no_space_in_front(self, example, tokenizer, n_answer=1):
     return ids, list(range(1 + len(before), 1 + len(before) + n_answer))
 
 
-@gap.mistake
+@gap.mistake("no [SEP]")
 def no_sep(self, example, tokenizer, n_answer=1):
     """Your text does not end with [SEP]. Every text that this BERT was pre-trained on did."""
     before, after = self._encode(example, tokenizer, " ")

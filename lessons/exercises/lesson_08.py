@@ -526,7 +526,7 @@ def each_alone(self):
     return self.mlp(self.lstm(rows_normalised(self.free)[:, None])[0][:, 0]) if self.encoder else self.free
 
 
-@encoder.mistake
+@encoder.mistake("without the MLP")
 def without_mlp(self):
     """You return the LSTM's states: from both ends, so 2·C numbers each. An embedding has C; the MLP brings them there."""
     return self.lstm(rows_normalised(self.free)[None])[0][0] if self.encoder else self.free

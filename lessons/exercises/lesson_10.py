@@ -371,7 +371,7 @@ def with_a_cache(embed_positions):
 
 ORDER, LOOK = "order = n_prefix + keep.cumsum(dim=1) - 1", "vectors = embedding(order[:, -T:].clamp(min=0))"
 position.slip(
-    "prefix takes none",
+    "prefix takes None",
     "Your text begins at position 0 also behind a prefix. Then the same prefix gives other logits than where it was trained, with the text at P: n_prefix has to "
     "be added.",
     (ORDER, "order = keep.cumsum(dim=1) - 1"),

@@ -110,7 +110,7 @@ def the_stream_added_here(self, x):
     return x + self.up(F.relu(self.down(x)))
 
 
-@formula.mistake
+@formula.mistake("GELU in place of ReLU")
 def gelu_in_place_of_relu(self, x):
     """You take a GELU, as the base's own feed-forward layers do. In the adapter σ is a ReLU: negative numbers become exactly 0."""
     return self.up(F.gelu(self.down(x)))

@@ -17,6 +17,6 @@
 `lessons/exercises/README.md` says how exercises are written.
 """
 
-from minitransformer.workbook.exercise import Exercise, tidy
+from minitransformer.workbook.exercise import Exercise, call, tidy
 
-__all__ = ["Exercise", "tidy"]
+__all__ = ["Exercise", "call", "tidy"]

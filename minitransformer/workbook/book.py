@@ -7,10 +7,14 @@ a dated copy aside. Work and progress belong to exercises by their ids, so an up
 from __future__ import annotations
 
 import ast
+import codecs
+import difflib
 import re
+import stat
 import sys
 import textwrap
 import traceback
+import warnings
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import date, datetime
@@ -95,22 +99,39 @@ def start(lesson: int) -> tuple[Path, list[Exercise], bool]:
     if not text.strip():
         write(path, new_text(lesson, some))
         return path, some, False
-    missing = [one for one in some if not is_there(tree, one)]
+    missing = [one for one in some if not is_there(tree, one) and not under_its_heading(text, tree, some, one)]
     if missing:
-        imports = header([one.cut for one in missing], f"workbook of lesson {lesson}")
-        have = set(text.splitlines())
-        new = [line for line in imports if line and line not in have]
-        # A wrapped import would lose lines that happen to stand elsewhere; it is written whole.
-        new = imports if any(line.startswith(("    ", ")")) for line in new) else new
-        added = "\n".join(new) + ("\n\n\n" if new else "")
-        write(path, f"{text.rstrip()}\n\n\n{added}{source_of(missing)}\n")
+        # What the workbook has a name for is not imported again: that would put the package's code over the learner's.
+        imports = header([one.cut for one in missing], f"workbook of lesson {lesson}", bound(tree))
+        added = "\n".join([*imports, *["", ""] * bool(imports), source_of(missing)])
+        old = path.read_bytes()
+        gap = "\n" * (3 - min(2, len(text) - len(text.rstrip("\n"))))
+        _refuse_read_only(path)
+        write_aside(path, old + _as_written(gap + added + "\n", old))
     return path, missing, False
+
+
+def _as_written(text: str, like: bytes) -> bytes:
+    """Text as bytes, with the line ends that a file has."""
+    return text.replace("\n", "\r\n" if b"\r\n" in like else "\n").encode("utf-8")
+
+
+def _refuse_read_only(path: Path) -> None:
+    """Replacing a file would pass over its being read-only; whoever made it so meant it.
+
+    Raises:
+        UserError: it is.
+    """
+    if path.exists() and not path.stat().st_mode & stat.S_IWUSR:
+        raise UserError(
+            f"{place(path)} is read-only and stays as it is. To let this command write into it, make it writable "
+            f"(chmod u+w {place(path)})."
+        )
 
 
 def write(path: Path, text: str) -> None:
     """Write a file aside and rename it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_aside(path, text.encode("utf-8"))
+    write_aside(path, text.encode("utf-8", "surrogateescape"))
 
 
 def backup(path: Path) -> Path:
@@ -121,8 +142,10 @@ def backup(path: Path) -> Path:
     while copy.exists():
         number += 1
         copy = copy.with_name(f"{path.stem}.{stamp}_{number}{path.suffix}")
-    copy.parent.mkdir(parents=True, exist_ok=True)
-    write_aside(copy, path.read_bytes())
+    try:
+        write_aside(copy, path.read_bytes())
+    except OSError as error:
+        raise UserError(f"{place(path)} cannot be read: {error.strerror}. Nothing was changed.") from None
     return copy
 
 
@@ -135,6 +158,7 @@ def reset(lesson: int, only: str | None = None) -> Path:
     path, some = workbook_path(lesson), exercises(lesson)
     if not path.exists():
         raise missing_workbook(lesson)
+    _refuse_read_only(path)
     if only is None:
         copy = backup(path)
         write(path, new_text(lesson, some))
@@ -159,9 +183,10 @@ def reset(lesson: int, only: str | None = None) -> Path:
             )
         node = owner
     copy = backup(path)
-    lines = text.split("\n")
+    lines, old = text.split("\n"), path.read_bytes()
     first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
-    write(path, "\n".join([*lines[: first - 1], exercise.cut.stub, *lines[node.end_lineno :]]))
+    new = "\n".join([*lines[: first - 1], exercise.cut.stub, *lines[node.end_lineno :]])
+    write_aside(path, old[: 3 * old.startswith(codecs.BOM_UTF8)] + _as_written(new, old))
     return copy
 
 
@@ -176,6 +201,12 @@ def missing_workbook(lesson: int) -> UserError:
         return UserError(
             f"There is no {place(path)}, but there is {near[0]} beside it. If that is your workbook of lesson "
             f"{lesson}, rename it to {path.name}; or make start-{lesson} writes a new one."
+        )
+    kept = sorted((folder() / "backup").glob(f"{path.stem}.*"))
+    if kept:
+        return UserError(
+            f"There is no workbook for lesson {lesson}: make start-{lesson} writes a new one, or copy back what reset "
+            f"kept last, {place(kept[-1])}."
         )
     return UserError(f"There is no workbook for lesson {lesson} yet: make start-{lesson} writes {place(path)}.")
 
@@ -193,12 +224,18 @@ def read(path: Path) -> str:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise WorkbookError(
-            f"{place(path)} is not UTF-8 text (byte {error.start}): save it as UTF-8 in your editor. "
+            f"{place(path)} is not UTF-8 text (byte {error.start}{_encoding(path)}): save it as UTF-8 in your editor. "
             "Nothing was changed."
         ) from None
+    except OSError as error:
+        raise WorkbookError(f"{place(path)} cannot be read: {error.strerror}. Nothing was changed.") from None
     if "\0" in text:
         raise WorkbookError(f"{place(path)} has a character of code 0 in it, which is no text. Nothing was changed.")
     return text.replace("\r\n", "\n")
+
+
+def _encoding(path: Path) -> str:
+    return "; it looks like UTF-16" if path.read_bytes()[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
 
 
 PLAIN_WORDS = (
@@ -212,6 +249,9 @@ PLAIN_WORDS = (
     (r"invalid (non-printable )?character", "This character is not part of Python; perhaps it was typed with a Chinese "
      "keyboard (（ ， ： “) or pasted from a page. Type the plain one."),
     (r"unterminated .*string", "A text that opens with a quotation mark has no closing one."),
+    (r"'return' outside function|'await' outside", "This line has to stand inside a function, indented below its def."),
+    (r"from __future__ imports", "This line has to stay the first of the file, before any code."),
+    (r"Missing parentheses in call", "print is a function: its arguments stand in brackets."),
     (r"cannot assign|Maybe you meant '=='", "= gives a name to a value; == asks whether two values are equal."),
 )  # fmt: skip
 
@@ -223,7 +263,11 @@ def parse(path: Path, text: str) -> ast.Module:
         WorkbookError: Python cannot read it; the line, where in it, and what that means.
     """
     try:
-        return ast.parse(text, filename=str(path))
+        tree = ast.parse(text, filename=str(path))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they come when it runs
+            compile(tree, str(path), "exec", dont_inherit=True)  # finds more than the parser: a return outside, …
+        return tree
     except SyntaxError as error:
         lines = text.split("\n")
         number = min(max(error.lineno or 1, 1), len(lines))
@@ -231,8 +275,9 @@ def parse(path: Path, text: str) -> ast.Module:
         at = min(max((error.offset or 1) - 1, 0), len(line))
         caret = " " * show.display_width(line[:at]) + "^"
         words = next((text for pattern, text in PLAIN_WORDS if re.search(pattern, error.msg or "")), "")
+        said = (error.msg or "").rstrip(".?")
         raise WorkbookError(
-            f"{place(path, number)}: Python cannot read this line: {error.msg}.\n\n    {line}\n    {caret}\n\n"
+            f"{place(path, number)}: Python cannot read this line: {said}.\n\n    {line}\n    {caret}\n\n"
             f"{words + ' ' if words else ''}Nothing was run, and nothing was changed."
         ) from None
     except (RecursionError, MemoryError):
@@ -261,6 +306,59 @@ def is_there(tree: ast.Module, exercise: Exercise) -> bool:
         return False
     assigned = (node.targets for node in tree.body if isinstance(node, ast.Assign))
     return any(isinstance(one, ast.Name) and one.id == exercise.cut.name for targets in assigned for one in targets)
+
+
+def bound(tree: ast.Module) -> set[str]:
+    """The names that a workbook itself gives a meaning to, at its top level."""
+    names: set[str] = set()
+    for node in tree.body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {(one.asname or one.name).split(".")[0] for one in node.names}
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+        else:
+            names |= {one.id for one in ast.walk(node) if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Store)}
+    return names
+
+
+def under_its_heading(
+    text: str, tree: ast.Module, some: list[Exercise], exercise: Exercise
+) -> tuple[str, int] | None:
+    """What stands under the heading of an exercise, by its id, in place of it: name and line; None if nothing does.
+
+    So work is found again where an upgrade of the course, or the learner, gave the function another name.
+    """
+    lines = text.split("\n")
+    at = next((n for n, line in enumerate(lines, 1) if re.match(rf"# ─+ {re.escape(exercise.id)} · ", line)), None)
+    if at is None:
+        return None
+    end = next(
+        (n for n in range(at + 1, len(lines) + 1) if re.match(r"# ─+ \d+\.\d+ · ", lines[n - 1])), len(lines) + 1
+    )
+    others = {node for one in some for node in locate(tree, one)}
+    for node in tree.body:
+        if not (at < node.lineno < end and hasattr(node, "name")) or node in others:
+            continue
+        if exercise.cut.method is not None and isinstance(node, ast.ClassDef):
+            methods = [one for one in node.body if isinstance(one, ast.FunctionDef)]
+            if methods:
+                return f"{node.name}.{methods[0].name}", methods[0].lineno
+            if node.name == exercise.cut.name:
+                continue  # the class is there, but nothing in it
+        return node.name, node.lineno
+    return None
+
+
+def wants_its_name(path: Path, found: tuple[str, int], exercise: Exercise) -> str:
+    """What to say where something of another name stands under the heading of an exercise."""
+    name, line = found
+    cut = exercise.cut
+    called = f"{cut.method} in a class {cut.name}({cut.name})" if cut.method else cut.name
+    return (
+        f"{place(path, line)}: under the heading of {exercise.id} stands {name}, but the exercise is called {called}. "
+        f"Give it that name; or, if it is something else, move it above that heading and take the heading out: then "
+        f"make start-{exercise.lesson} adds the stub."
+    )
 
 
 @dataclass
@@ -307,11 +405,40 @@ def load(path: Path, some: list[Exercise]) -> Workbook:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
+        more = in_plain_words(error)
         raise WorkbookError(
             f"{place(path)} cannot be run, before any exercise is tried:\n\n{own_lines(error, path)}"
+            + (f"\n\n{more}" if more else "")
         ) from error
     candidates = {one.id: one.taken_from(module.__dict__) for one in some}
     return Workbook(path, text, tree, module.__dict__, some, candidates)
+
+
+def in_plain_words(error: BaseException) -> str:
+    """What an exception means that beginners meet anywhere; nothing for others."""
+    text = message_of(error)
+    if isinstance(error, RecursionError):
+        return "A function called itself without end."
+    if isinstance(error, MemoryError) or "can't allocate memory" in text or "not enough memory" in text:
+        return "It asked for more memory than a check may use. Which of its tensors or lists grows?"
+    if isinstance(error, EOFError) and "EOF when reading a line" in text:
+        return "It waits for somebody to type something (input); nobody is there in a check."
+    found = re.match(r"cannot import name '(\w+)' from '(minitransformer[\w.]*)'", text)
+    if isinstance(error, ImportError) and found:
+        near = difflib.get_close_matches(found[1], vars(sys.modules[found[2]]), 1)
+        return (
+            f"The course has no {found[1]} there{f'; did you mean {near[0]}?' if near else '.'} If an upgrade of the "
+            "course gave it another name or took it away, change that line; if nothing below uses it, take it out."
+        )
+    return ""
+
+
+def message_of(error: BaseException) -> str:
+    """What an exception says, whatever its class makes of that."""
+    try:
+        return str(error).strip()
+    except Exception as second:  # a learner's own __str__
+        return f"(its message cannot be shown: {type(second).__name__})"
 
 
 def own_lines(error: BaseException, path: Path) -> str:
@@ -322,9 +449,10 @@ def own_lines(error: BaseException, path: Path) -> str:
         lines = [*lines[:3], f"    … {len(lines) - 5} more …", *lines[-2:]]
     if isinstance(error, SystemExit):
         return "\n".join([*lines, "    It called exit, which ends a program; a function ends with return."])
-    said = str(error).strip() or "(no message)"
+    said = message_of(error)
     said = said if len(said) < 800 else said[:800] + " …"
-    return "\n".join([*lines, textwrap.indent(f"{type(error).__name__}: {said}", "    ")])
+    kind = type(error).__name__
+    return "\n".join([*lines, textwrap.indent(f"{kind}: {said}" if said else kind, "    ")])
 
 
 def own_source(text: str, tree: ast.Module, exercise: Exercise) -> str:
@@ -364,8 +492,14 @@ class Progress:
 
     def __init__(self) -> None:
         self.path = folder() / "progress.txt"
-        text = self.path.read_text(encoding="utf-8", errors="replace") if self.path.exists() else self.TOP + "\n"
-        self.lines = text.splitlines()
+        self._read()
+
+    def _read(self) -> None:
+        try:
+            text = self.path.read_bytes().decode("utf-8", "surrogateescape") if self.path.exists() else self.TOP
+        except OSError as error:
+            raise UserError(f"{place(self.path)} cannot be read: {error.strerror}. Move it away to go on.") from None
+        self.lines = text.removesuffix("\n").split("\n")
 
     def __getitem__(self, identity: str) -> State:
         """The state of an exercise, by id."""
@@ -377,6 +511,7 @@ class Progress:
 
     def set(self, identity: str, **changes: Any) -> None:
         """Change an exercise's state and write the file, if there is anything to change."""
+        self._read()  # another check may have written since
         before = self[identity]
         after = replace(before, **changes)
         if after.passed and after.day == "-":

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from minitransformer.errors import UserError
 from minitransformer.workbook import report
 from minitransformer.workbook.book import Workbook, WorkbookError, load
 from minitransformer.workbook.cut import resolve
@@ -39,12 +40,22 @@ def check(
     except WorkbookError as error:
         emit(event="problem", text=str(error))
         return
+    except KeyboardInterrupt as error:  # no key comes here from a keyboard: the code raised it
+        emit(event="problem", text=report.stopped(error, path))
+        return
     for exercise in some:
         if request.get("only") not in (None, exercise.id):
             continue
         wind_up()
         emit(event="begin", id=exercise.id, line=workbook.line(exercise))
-        if check_one(workbook, exercise, request.get("width", 80), emit) != "passed" and not request.get("all"):
+        try:
+            state = check_one(workbook, exercise, request.get("width", 80), emit)
+        except UserError:
+            raise
+        except BaseException as error:  # what the code gives back can break who looks at it, such as a list in itself
+            state, text = "failed", report.stopped(error, path)
+            emit(event="result", id=exercise.id, state=state, text=text, line=workbook.line(exercise))
+        if state != "passed" and not request.get("all"):
             return
 
 
@@ -75,6 +86,8 @@ def check_one(workbook: Workbook, exercise: Exercise, width: int, emit: Callable
 
 def _is_right_kind(candidate: Any, exercise: Exercise) -> bool:
     reference, owner = resolve(exercise.target, exercise.who)
+    if candidate is reference:
+        return False
     if inspect.isclass(reference):
         return inspect.isclass(candidate)
     if owner is not None and isinstance(candidate, property | staticmethod | classmethod):

@@ -10,6 +10,7 @@ import faulthandler
 import json
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -50,8 +51,9 @@ def main() -> None:
     except UserError as error:
         emit(event="problem", text=str(error))
     emit(event="end")
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):  # the code may have closed them
+            stream.flush()
     os._exit(0)
 
 

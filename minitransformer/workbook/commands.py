@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import sys
 import textwrap
 import time
@@ -39,13 +40,18 @@ def start(lesson: int) -> int:
     """Write the workbook of a lesson, or add what it lacks."""
     some = exercises(lesson)
     path, added, is_new = book.start(lesson)
-    tree = book.parse(path, book.read(path))
+    text = book.read(path)
+    tree = book.parse(path, text)
     if is_new:
         say(f"{place(path)} is written: {len(some)} exercises, about {sum(one.minutes for one in some):g} minutes.")
     elif added:
         say(f"{place(path)} was there already; what it lacked is added at its end, the rest is untouched.")
-    else:
+    elif all(book.is_there(tree, one) for one in some):
         say(f"{place(path)} is there already and lacks nothing; it is untouched.")
+    for one in some:
+        renamed = None if book.is_there(tree, one) else book.under_its_heading(text, tree, some, one)
+        if renamed is not None:
+            say(book.wants_its_name(path, renamed, one))
     print()
     rows = [(one.id, one.name, one.title, one.minutes, one.stars, book.locate(tree, one)[0]) for one in some]
     show.table(
@@ -123,7 +129,8 @@ def _wrapped(text: str) -> Iterator[str]:
 def _printed(answer: Answer) -> None:
     if not answer.printed.strip():
         return
-    lines = answer.printed.rstrip("\n").split("\n")
+    # Escape sequences would clear the screen, or write over the report.
+    lines = re.sub(r"[\0-\x08\x0b-\x1f\x7f]", "·", answer.printed.rstrip("\n")).expandtabs(4).split("\n")
     print(styled("Your code printed:", "bold"))
     for line in lines[:20]:
         print(f"    {line[: show.text_width()]}")

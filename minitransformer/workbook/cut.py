@@ -8,8 +8,8 @@ longer function is to be written, a pair of comments on lines of their own marks
     …
     # ⟨/answer⟩
 
-The stub keeps decorators, signature and docstring (and, with a marked part, what stands around it), and has one place
-to write for each function. Comments inside an answer go with it.
+(The second may be the last line of its function.) The stub keeps decorators, signature and docstring (and, with a
+marked part, what stands around it), and has one place to write for each function. Comments inside an answer go with it.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import re
 import sys
 import textwrap
 import tokenize
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -54,7 +55,9 @@ class Cut:
     solution: str
     """The same with the answer in its place."""
     answer: str
-    """Only what the learner has to write, without indentation."""
+    """Only what the learner has to write, without indentation; of a class, all that follows its docstring."""
+    hidden: tuple[str, ...] = field(repr=False)
+    """The lines of it that the stub must not show: of a class, not the signatures that the stub keeps."""
     names: frozenset[str] = field(repr=False)
     """Names of the module that the solution uses."""
 
@@ -206,13 +209,24 @@ def _place_to_write(indent: int) -> list[str]:
     return [" " * indent + COMMENT, " " * indent + PLACE]
 
 
+def _last_line(source: Source, node: Definition) -> int:
+    """The last line of a definition, comments at its end included, which Python's reading leaves out."""
+    last = node.end_lineno
+    for number, line in enumerate(source.lines[last:], last + 1):
+        text = line.lstrip()
+        if text and not (text.startswith("#") and len(line) - len(text) > node.col_offset):
+            break
+        last = number if text else last
+    return last
+
+
 def _marked(source: Source, node: Definition, who: str) -> tuple[int, int] | None:
     """The lines of the pair of markers inside a definition, if it has one.
 
     Raises:
         UserError: a marker without its other half, or more than one pair.
     """
-    inside = [(line, kind) for line, kind in source.markers if node.lineno <= line <= node.end_lineno]
+    inside = [(line, kind) for line, kind in source.markers if node.lineno <= line <= _last_line(source, node)]
     if not inside:
         return None
     kinds = "".join(kind or "(" for _, kind in inside)
@@ -262,11 +276,17 @@ def _cut_function(source: Source, node: ast.FunctionDef, who: str) -> tuple[list
                 f"{place(source.path, opened)}: what stands {what} the markers is not Python by itself "
                 f"({error.msg}); put them around whole statements ({who}, {node.name})."
             ) from error
-    return stub, [*before, *answer, *after], answer
+    solution = [*before, *answer, *after]
+    while not solution[-1].strip():
+        solution.pop()
+    return stub, solution, answer
 
 
-def _cut_class(source: Source, node: ast.ClassDef, who: str) -> tuple[list[str], list[str], list[str]]:
-    """The same for a class: its public methods keep signature and docstring, its annotated fields stay."""
+def _cut_class(source: Source, node: ast.ClassDef, who: str) -> tuple[list[str], list[str], list[str], list[str]]:
+    """The same for a class, whose public methods keep signature and docstring, and whose annotated fields stay.
+
+    The fourth is the answer without what the stub keeps of it.
+    """
     if ast.get_docstring(node) is None:
         raise UserError(
             f"{who}: {node.name} ({place(source.path, node.lineno)}) has no docstring to say what is to be written."
@@ -279,12 +299,21 @@ def _cut_class(source: Source, node: ast.ClassDef, who: str) -> tuple[list[str],
     if _marked(source, node, who) is not None:
         raise UserError(f"{who}: {node.name} is a class; to mark a part of it, name the method that holds the part.")
     stub = source.lines[first - 1 : node.body[0].end_lineno]
+    hidden: list[str] = []
+    before: ast.stmt | None = None
     for one in node.body[1:]:
-        if isinstance(one, ast.AnnAssign):
-            stub = [*stub, *source.lines[one.lineno - 1 : one.end_lineno]]
+        lines = source.lines[_first_line_of(one) - 1 : one.end_lineno]
+        describes = isinstance(before, ast.AnnAssign) and isinstance(one, ast.Expr)
+        if isinstance(one, ast.AnnAssign) or (describes and isinstance(one.value, ast.Constant)):
+            stub = [*stub, *lines]
         elif isinstance(one, ast.FunctionDef) and (not one.name.startswith("_") or one.name.endswith("__")):
-            stub = [*stub, "", *_head(source, one), *_place_to_write(one.body[0].col_offset)]
-    return stub, whole, source.lines[node.body[0].end_lineno : last]
+            head = _head(source, one)
+            stub = [*stub, "", *head, *_place_to_write(one.body[0].col_offset)]
+            hidden = [*hidden, *lines[len(head) :]]
+        else:
+            hidden = [*hidden, *lines]
+        before = one
+    return stub, whole, source.lines[node.body[0].end_lineno : last], hidden
 
 
 def _given(source: Source, owner: ast.ClassDef, method: str) -> list[str]:
@@ -302,9 +331,10 @@ def _cut(target: str, who: str, path: Path, changed: int) -> Cut:
     source = _read(path, changed)
     node, owner = _find(source, qualname, who)
     if isinstance(node, ast.ClassDef):
-        stub, solution, answer = _cut_class(source, node, who)
+        stub, solution, answer, hidden = _cut_class(source, node, who)
     else:
         stub, solution, answer = _cut_function(source, node, who)
+        hidden = answer
     if owner is not None:
         base = f"class {owner.name}({owner.name}):"
         about = f'    """Only `{node.name}` is yours; everything else of {owner.name} is the package\'s."""'
@@ -313,9 +343,10 @@ def _cut(target: str, who: str, path: Path, changed: int) -> Cut:
         solution = [base, about, "", *solution]
     used = {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
     used |= {owner.name} if owner is not None else set()
+    names = frozenset(used & (source.defined | set(source.imports)))
     return Cut(
         module, qualname, path, _first_line(node), ast.get_docstring(node) or "", "\n".join(stub), "\n".join(solution),
-        textwrap.dedent("\n".join(answer)).strip("\n"), frozenset(used & (source.defined | set(source.imports))),
+        textwrap.dedent("\n".join(answer)).strip("\n"), tuple(hidden), names,
     )  # fmt: skip
 
 
@@ -334,11 +365,11 @@ def cut(target: str, who: str = "exercise") -> Cut:
     return _cut(target, who, path, path.stat().st_mtime_ns)
 
 
-def header(cuts: list[Cut], who: str) -> list[str]:
+def header(cuts: list[Cut], who: str, bound: Collection[str] = ()) -> list[str]:
     """The imports that stubs need, as lines of statements.
 
     Of other libraries, everything that the modules import, lest the choice give the answer away. Of the package, the
-    names that the functions use, except those that are exercises of the same workbook.
+    names that the functions use, except those that are exercises of the same workbook. Names in `bound` are left out.
 
     Raises:
         UserError: two modules mean different things by one name.
@@ -350,7 +381,7 @@ def header(cuts: list[Cut], who: str) -> list[str]:
     for one in cuts:
         source = read_source(one.module, who)
         for name, statement in source.imports.items():
-            if statement.startswith("from __future__"):
+            if statement.startswith("from __future__") or name in bound:
                 continue
             if not statement.startswith("from minitransformer"):
                 plain.add(statement)
@@ -364,7 +395,7 @@ def header(cuts: list[Cut], who: str) -> list[str]:
                     f"{who}: {name} means {meaning[name]!r} in one module and {statement!r} in {one.module}; "
                     "the workbook cannot have both."
                 )
-        here = (one.names & source.defined) - own
+        here = (one.names & source.defined) - own - set(bound)
         if here:
             package.setdefault(one.module, set()).update(here)
     gathered: dict[str, set[str]] = {}
@@ -429,7 +460,7 @@ def unused_markers(targets: list[str], folder: Path) -> list[str]:
         module, qualname = split_target(target, target)
         source = read_source(module, target)
         node, _ = _find(source, qualname, target)
-        covered.setdefault(source.path, []).append((node.lineno, node.end_lineno))
+        covered.setdefault(source.path, []).append((node.lineno, _last_line(source, node)))
     lost = []
     for path in sorted(folder.rglob("*.py")):
         if path == Path(__file__) or "⟨" not in path.read_text(encoding="utf-8"):

@@ -41,7 +41,7 @@ def aligned(cells: Sequence[Sequence[str]], width: int) -> list[str]:
 
 
 def matrix(tensor: Tensor, index: tuple[int, ...] = (), width: int = 76) -> list[str]:
-    """One matrix as lines: numbers if they fit, shaded blocks if not."""
+    """One matrix as lines: numbers if they fit, shaded blocks if not; whole numbers, such as ids, wrapped or cut."""
     rows = table_of(tensor, index).tolist()
     if not rows or not rows[0]:
         return ["(empty)"]
@@ -49,6 +49,11 @@ def matrix(tensor: Tensor, index: tuple[int, ...] = (), width: int = 76) -> list
     widest = max(len(cell) for row in cells for cell in row)
     if len(rows) <= 12 and len(rows[0]) * (widest + 1) <= width:
         return aligned(cells, widest)
+    most = max(1, width // (widest + 1) - 1)
+    if _are_ids(rows) and len(rows) == 1:
+        return aligned([cells[0][at : at + most] for at in range(0, len(cells[0]), most)], widest)
+    if _are_ids(rows) and len(rows) <= 12:
+        return [f"{line} …" for line in aligned([row[:most] for row in cells], widest)]
     low, high = _range(rows)
     return _shaded([row[:MOST] for row in rows[:MOST]], low, high)
 
@@ -74,6 +79,18 @@ def side_by_side(expected: Tensor, actual: Tensor, wrong: Tensor, index: tuple[i
         panels = [aligned(left_cells, widest), aligned(right_cells, widest)]
         notes += ["■ True  □ False"] if boolean else []
         crosses = aligned([["✗" if mark else "·" for mark in row] for row in marks], 1)
+    elif _are_ids(left) and n_rows <= 12:  # the numbers say what no shade does, so they stand below each other
+        most = max(1, (width - 2) // (widest + 1))
+        first = _window(index[-1] if index else 0, n_columns, most)
+        marked = [["✗" if mark else "·" for mark in row] for row in marks]
+        drawn = [aligned([row[first : first + most] for row in c], widest) for c in (left_cells, right_cells, marked)]
+        if most < n_columns:
+            notes.append(f"columns {first} to {first + most - 1} of {n_columns}")
+        lines = [
+            line for title, panel in zip(("expected:", "yours:", "wrong:"), drawn, strict=True)
+            for line in (title, *(f"  {row}" for row in panel))
+        ]  # fmt: skip
+        return [*lines, *([f"({'; '.join(notes)})"] if notes else [])]
     else:
         most = max(4, min(MOST, (width - 8) // 3))
         row, column = ([0, 0] + list(index))[-2:] if expected.dim() > 1 else (0, index[-1] if index else 0)
@@ -111,6 +128,11 @@ def _beside(panels: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
         widest = max(map(len, lines))
         columns.append([line.ljust(widest) for line in lines])
     return ["   ".join(parts).rstrip() for parts in zip(*columns, strict=True)]
+
+
+def _are_ids(rows: Sequence[Sequence[float]]) -> bool:
+    """Whether these are whole numbers, in which the value matters and not the size."""
+    return all(isinstance(value, int) and not isinstance(value, bool) for row in rows for value in row)
 
 
 def _decimals(left: list, right: list, marks: list) -> int | None:

@@ -11,7 +11,7 @@ import math
 import random
 import sys
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from minitransformer.errors import UserError
 from minitransformer.workbook.cut import resolve
-from minitransformer.workbook.exercise import Case, Exercise, Mistake, bare
+from minitransformer.workbook.exercise import Call, Case, Exercise, Mistake, bare
 from minitransformer.workbook.switch import switched
 
 
@@ -42,7 +42,7 @@ class Difference:
     """The first thing that is not as it should be."""
 
     kind: str
-    """error, exit, refusal, type, length, keys, shape, dtype, value, changed, shared or gradient."""
+    """error, exit, refusal, type, length, keys, shape, device, dtype, value, changed, shared or gradient."""
     where: str
     """Which part of the output (or which input): "output", "output[1]", "gradient of q"."""
     expected: Any = None
@@ -135,9 +135,16 @@ class Examination:
 # ---------------------------------------------------------------- running one case
 
 
-def seeded() -> None:
-    """Set every random generator to its beginning."""
-    torch.manual_seed(0)
+def seeded(accelerators: bool = False) -> None:
+    """Set every random generator to its beginning.
+
+    Args:
+        accelerators: also those of GPUs. No case uses them, and `torch.manual_seed`, which asks every kind of
+            accelerator, takes a hundred times as long as the processor's own generator does.
+    """
+    if accelerators:
+        torch.manual_seed(0)
+    torch.default_generator.manual_seed(0)
     random.seed(0)
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed(0)
@@ -158,16 +165,34 @@ def observe(exercise: Exercise, case: Case, candidate: Any, instead: Any = None)
         if instead is not None:
             function = instead
         elif owner is None:
-            function = original if candidate is None else candidate
+            # What a class makes is compared by its type as well, so the class itself is called, with its new members.
+            function = original if candidate is None or inspect.isclass(original) else candidate
         else:
             function = bare(vars(owner)[exercise.cut.method])
         return _call(exercise, case, function)
 
 
+@contextmanager
+def as_it_was() -> Iterator[None]:
+    """Undo what code may have set in PyTorch for all that comes after it."""
+    dtype = torch.get_default_dtype()
+    try:
+        with torch.set_grad_enabled(torch.is_grad_enabled()):
+            yield
+    finally:
+        torch.set_default_dtype(dtype)
+
+
+def _memory(tensor: Tensor) -> int:
+    """Where a tensor's numbers lie; 0 where that cannot be said."""
+    return tensor.untyped_storage().data_ptr() if tensor.layout == torch.strided else 0
+
+
 def _play(case: Case, subject: Any) -> Outcome:
     seeded()
     try:
-        return Outcome(case.make(subject))
+        with as_it_was():
+            return Outcome(case.make(subject))
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # also sys.exit, which must not end a check
@@ -175,20 +200,27 @@ def _play(case: Case, subject: Any) -> Outcome:
 
 
 def arguments(exercise: Exercise, case: Case) -> dict[str, Any]:
-    """The arguments of a call, made anew, by name."""
+    """The arguments of a call, made anew, by name; those that are given by keyword come last."""
+    return _made(exercise, case)[0]
+
+
+def _made(exercise: Exercise, case: Case) -> tuple[dict[str, Any], int]:
+    """The arguments by name, and how many of them are given by their places."""
     seeded()
     made = case.make()
-    given = made if type(made) is tuple else (made,)
+    if not isinstance(made, Call):
+        made = Call(made if type(made) is tuple else (made,), {})
     names = exercise.parameters
-    if len(given) > len(names):
-        raise UserError(
-            f"{exercise.who}: the case {case.label!r} gives {len(given)} arguments; {exercise.name} takes {names}."
-        )
-    return dict(zip(names, given, strict=False))
+    by_place = dict(zip(names, made.args, strict=False))
+    if len(made.args) > len(names) or set(made.kwargs) - set(names) or set(made.kwargs) & set(by_place):
+        given = f"{len(made.args)} arguments" + "".join(f", {name}=" for name in made.kwargs)
+        raise UserError(f"{exercise.who}: the case {case.label!r} gives {given}; {exercise.name} takes {names}.")
+    return by_place | made.kwargs, len(by_place)
 
 
 def _call(exercise: Exercise, case: Case, function: Any) -> Outcome:
-    before, given = arguments(exercise, case), arguments(exercise, case)
+    before, (given, by_place) = arguments(exercise, case), _made(exercise, case)
+    values = list(given.values())
     inputs = dict(tensors(list(given.values()), list(given)))
     if case.gradients:
         for tensor in inputs.values():
@@ -196,7 +228,8 @@ def _call(exercise: Exercise, case: Case, function: Any) -> Outcome:
                 tensor.requires_grad_()
     seeded()
     try:
-        value = function(*given.values())
+        with as_it_was():
+            value = function(*values[:by_place], **dict(list(given.items())[by_place:]))
     except KeyboardInterrupt:
         raise
     except BaseException as error:
@@ -208,7 +241,7 @@ def _call(exercise: Exercise, case: Case, function: Any) -> Outcome:
             outcome.changed[name] = changed
     for part, tensor in tensors(value, "output"):
         for name, source in inputs.items():
-            if tensor.numel() and tensor.untyped_storage().data_ptr() == source.untyped_storage().data_ptr():
+            if tensor.numel() and _memory(tensor) == _memory(source) != 0:
                 outcome.shared.add((part, name))
     if case.gradients:
         outcome.gradients = _gradients(value, {name: t for name, t in inputs.items() if t.requires_grad})
@@ -219,7 +252,7 @@ def _gradients(value: Any, inputs: dict[str, Tensor]) -> dict[str, Tensor | None
     """The gradients of a sum of all outputs, each number with a weight of its own."""
     total = None
     for _, tensor in tensors(value, "output"):
-        if tensor.requires_grad:
+        if tensor.requires_grad and tensor.layout == torch.strided and tensor.device.type == "cpu":
             weights = torch.linspace(-1, 1.5, tensor.numel(), dtype=tensor.dtype).view(tensor.shape)
             part = (tensor * weights).sum()
             total = part if total is None else total + part
@@ -344,6 +377,8 @@ def _same_type(expected: Any, actual: Any) -> bool:
 def _compare_tensors(expected: Tensor, actual: Tensor, where: str, tolerance: float) -> Difference | None:
     if expected.shape != actual.shape:
         return Difference("shape", where, expected, actual)
+    if (expected.device, expected.layout) != (actual.device, actual.layout):
+        return Difference("device", where, expected, actual)
     if expected.dtype != actual.dtype:
         return Difference("dtype", where, expected, actual)
     left, right = expected.detach(), actual.detach()

@@ -50,6 +50,19 @@ class Case:
 
 
 @dataclass(frozen=True)
+class Call:
+    """The arguments of a call of which some are given by keyword."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+def call(*args: Any, **kwargs: Any) -> Call:
+    """What a case returns where the target takes keyword arguments: `return call(logits, p=0.9)`."""
+    return Call(args, kwargs)
+
+
+@dataclass(frozen=True)
 class Mistake:
     """A wrong answer as a learner would write it, and what to say about it."""
 
@@ -95,6 +108,7 @@ class Exercise:
     def case(self, make: Callable[[], Any] | None = None, **options: Any) -> Any:
         """Add a call: the decorated function gives its arguments, and its docstring is the label.
 
+        It returns one argument, or a tuple of them, or `call(…)` with keywords.
         The random generators are seeded before it. Options: `gradients=True`, `oracle=…` (None for the package's own
         code), `tolerance=…`. For a method, the first argument is self.
         """
@@ -117,8 +131,13 @@ class Exercise:
         self.cases.append(Case(" ".join(label.split()).rstrip("."), function, is_scene, **settings))
         return function
 
-    def mistake(self, code: Any) -> Any:
-        """Add a wrong answer: its name is the mistake's, its docstring says what is wrong and why."""
+    def mistake(self, code: Any, called: str = "") -> Any:
+        """Add a wrong answer: its name is the mistake's, its docstring says what is wrong and why.
+
+        A name with capitals or signs is given: `@pair.mistake("no [SEP]")`.
+        """
+        if isinstance(code, str):
+            return lambda function: self.mistake(function, code)
         why = inspect.getdoc(code)
         if not why:
             raise UserError(f"{self.who}: the mistake {code.__name__} has no docstring, which says why it is wrong.")
@@ -126,7 +145,7 @@ class Exercise:
         if isinstance(member, property | staticmethod | classmethod):
             code = type(member)(code)
         name = getattr(code, "__name__", None) or code.fget.__name__
-        self.mistakes.append(Mistake(name.replace("_", " "), " ".join(why.split()), code))
+        self.mistakes.append(Mistake(called or name.replace("_", " "), " ".join(why.split()), code))
         return code
 
     def slip(self, name: str, why: str, *edits: tuple[str, str]) -> None:

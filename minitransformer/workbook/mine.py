@@ -166,7 +166,7 @@ def run(number: int, quick: bool = False, step: bool = False, text: str | None =
     reference = None
     if trains(lesson.path.read_text(encoding="utf-8")):
         reference = reference_losses(number, mine.replacements, quick, text)
-    seeded()
+    seeded(accelerators=True)
     try:
         with in_use(mine.replacements) as losses:
             course.run(number, quick=quick, step=step, text=text)
@@ -245,7 +245,7 @@ def reference_losses(number: int, like: dict[str, Any], quick: bool, text: str |
     minutes = course.load(number).minutes
     how_long = "a few seconds" if quick else f"about {minutes:g} minute{'s' * (minutes != 1)}"
     show.say(f"First the lesson on the package's own code, unseen, for its losses ({how_long}; they are kept).")
-    seeded()
+    seeded(accelerators=True)
     with in_use({}, like) as losses, unseen():
         course.run(number, quick=quick, text=text)
     book.write(path, json.dumps({"key": key, "losses": [asdict(one) for one in losses]}, indent=1) + "\n")

@@ -8,12 +8,20 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from minitransformer import show
 from minitransformer.errors import UserError
 from minitransformer.workbook import draw
-from minitransformer.workbook.book import Workbook, locate, own_lines
+from minitransformer.workbook.book import (
+    Workbook,
+    in_plain_words,
+    message_of,
+    own_lines,
+    under_its_heading,
+    wants_its_name,
+)
 from minitransformer.workbook.cut import place, resolve
 from minitransformer.workbook.diagnose import Diagnosis
 from minitransformer.workbook.examine import Difference, Verdict, arguments, tensors
@@ -48,7 +56,7 @@ def failure(verdict: Verdict, diagnosis: Diagnosis, path: Path, width: int) -> s
 def sentence(text: str) -> str:
     """Begin with a capital, end with a full stop."""
     first = text.split(maxsplit=1)[0] if text.strip() else ""
-    if not set(first) & set("_.(["):  # a name from the code stays as it is
+    if not set(first) & set("_.([") and (len(first) != 1 or first == "a"):  # a name from the code stays as it is
         text = text[:1].upper() + text[1:]
     return text if text.endswith((".", "!", "?", ":", "…")) else text + "."
 
@@ -61,7 +69,9 @@ def _wrapped(text: str, width: int, rest: str = "") -> str:
 
 
 def _input(exercise: Exercise, case: Case, number: int, width: int) -> list[str]:
-    label = case.label[0].lower() + case.label[1:]
+    first = case.label.split(maxsplit=1)[0]
+    is_word = first == "A" or (first[1:].isalpha() and first[1:].islower())  # neither P'_θ nor BERT nor TopLayers
+    label = case.label[0].lower() + case.label[1:] if is_word else case.label
     before = f"{number} smaller input{'s pass' if number > 1 else ' passes'}; it" if number else "It"
     title = f"{before} fails on {'this one' if number else 'the smallest input'}: {label}."
     if case.is_scene:
@@ -81,7 +91,7 @@ def _input(exercise: Exercise, case: Case, number: int, width: int) -> list[str]
             said.append(name)
             panels += [panel for part, tensor in tensors(value, name) for panel in _panels(part, tensor)]
         else:
-            text = repr(value)
+            text = shown(value)
             said.append(f"{name}={text if len(text) <= 60 else text[:57] + '…'}")
     return [_wrapped(title, width), "\n".join([f"    {exercise.name}({', '.join(said)})", *_indented(panels, width)])]
 
@@ -149,13 +159,13 @@ def _difference(verdict: Verdict, difference: Difference, path: Path, width: int
     if kind == "type":
         return _wrapped(
             f"{sentence(where)[:-1]} is {_describe(actual)}; it should be {_describe(expected)}.", width
-        ) + ("\nDid you forget to return something?" if actual is None else "")
+        ) + _of_no_value(actual)
     if kind == "length":
         return _wrapped(
             f"{sentence(where)[:-1]} has {len(actual)} parts; it should have {len(expected)}.", width
         ) + _plainly(expected, actual, difference)
     if kind == "keys":
-        return f"{sentence(where)[:-1]} has {actual}; it should have {expected}."
+        return f"{sentence(where)[:-1]} has {shown(actual)}; it should have {shown(expected)}."
     if kind == "changed":
         head = f"The call changed its input {where}. It has to stay as it is: make a new tensor, write into that."
         return _wrapped(head, width) + _drawn(difference, width, "before", "after")
@@ -174,6 +184,8 @@ def _difference(verdict: Verdict, difference: Difference, path: Path, width: int
             panels = [("expected", draw.matrix(expected)), ("yours", draw.matrix(actual))]
             text += "\n\n" + "\n".join("    " + line for line in draw.beside(panels, width - 4))
         return text
+    if kind == "device":
+        return f"{sentence(where)[:-1]} lies on {_lies_on(actual)}; it should lie on {_lies_on(expected)}."
     if kind == "dtype":
         return f"{sentence(where)[:-1]} is made of {_dtype(actual)}; it should be made of {_dtype(expected)}."
     if isinstance(expected, Tensor):
@@ -184,6 +196,18 @@ def _difference(verdict: Verdict, difference: Difference, path: Path, width: int
             head += f" Here is {list(difference.index[:-2])}, the first where they do:"
         return _wrapped(head, width) + _drawn(difference, width, "expected", "yours")
     return f"{sentence(where)[:-1]} is not as it should be." + _plainly(expected, actual, difference)
+
+
+def _of_no_value(actual: Any) -> str:
+    """How a function comes to give something that is no value of any kind."""
+    if actual is None:
+        return "\nDid you forget to return something?"
+    if inspect.isgenerator(actual):
+        return "\nA function with yield in it makes a generator; a value is given by return."
+    if inspect.iscoroutine(actual):
+        actual.close()  # lest Python complain that nobody waited for it
+        return "\nA function that begins with async def makes a coroutine; it has to begin with def."
+    return ""
 
 
 def _named(where: str) -> str:
@@ -203,11 +227,11 @@ def _drawn(difference: Difference, width: int, left: str, right: str) -> str:
 
 def _plainly(expected: Any, actual: Any, difference: Difference) -> str:
     def short(value: Any) -> str:
-        text = repr(value)
+        text = shown(value)
         if len(text) <= 300:
             return text
         at = (
-            max(0, sum(len(repr(part)) + 2 for part in list(value)[: difference.index[0]]) - 60)
+            max(0, sum(len(shown(part)) + 2 for part in list(value)[: difference.index[0]]) - 60)
             if difference.index
             else 0
         )
@@ -231,13 +255,9 @@ def _raised(verdict: Verdict, error: BaseException, expected: Any, path: Path, w
 
 def _explained(verdict: Verdict, error: BaseException) -> str:
     """Plain words for exceptions that beginners meet."""
-    text = str(error)
-    if isinstance(error, RecursionError):
-        return "A function called itself without end."
-    if isinstance(error, MemoryError) or "can't allocate memory" in text or "not enough memory" in text:
-        return "It asked for more memory than a check may use. Which of its tensors grows?"
-    if isinstance(error, EOFError) and "EOF when reading a line" in text:
-        return "It waits for somebody to type something (input); nobody is there in a check."
+    if said := in_plain_words(error):
+        return said
+    text = message_of(error)
     if isinstance(error, UserError):
         return "The package accepts this input."
     if isinstance(error, TypeError) and re.search(r"positional argument|unexpected keyword|multiple values", text):
@@ -266,9 +286,37 @@ def _describe(value: Any) -> str:
     if isinstance(value, list | tuple | dict | str | set):
         article = "an" if type(value).__name__[0] in "aeio" else "a"
         return f"{article} {type(value).__name__} of length {len(value)}"
-    text = repr(value)
+    if isinstance(value, type):
+        return f"a class ({value.__name__})"
+    text = shown(value)
     article = "an" if type(value).__name__[0].lower() in "aeio" else "a"
-    return f"{article} {type(value).__name__}" + (f" ({text})" if len(text) < 30 else "")
+    return f"{article} {type(value).__name__}" + (f" ({text})" if len(text) < 60 and not text.startswith("<") else "")
+
+
+def shown(value: Any) -> str:
+    """A value as text, without addresses in memory, which say nothing; of an object without such text, its parts."""
+    try:
+        if type(value).__repr__ is object.__repr__:
+            parts = (f"{name}={shown_part(part)}" for name, part in getattr(value, "__dict__", {}).items())
+            return f"{type(value).__name__}({', '.join(parts)})"
+        text = repr(value)
+    except Exception as error:  # a learner's own __repr__, or __getattr__
+        return f"<{type(value).__name__} that cannot be shown: {type(error).__name__}>"
+    text = re.sub(r"<(?:[\w.<>]*?\.)?(\w+) object at 0x[0-9a-fA-F]+>", r"<\1>", text)
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", text)
+
+
+def shown_part(value: Any) -> str:
+    """A part of an object, in short."""
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)}"
+    text = f"{type(value).__name__}(…)" if type(value).__repr__ is object.__repr__ else shown(value)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+def _lies_on(tensor: Tensor) -> str:
+    kind = "" if tensor.layout == torch.strided else f", stored as {str(tensor.layout).removeprefix('torch.')}"
+    return f"{tensor.device}{kind}"
 
 
 def _dtype(tensor: Tensor) -> str:
@@ -276,6 +324,14 @@ def _dtype(tensor: Tensor) -> str:
 
 
 # ---------------------------------------------------------------- what is no failure of a case
+
+
+def stopped(error: BaseException, path: Path) -> str:
+    """What to say where the check itself could not go on."""
+    lines = own_lines(error, path)
+    if isinstance(error, RecursionError) and not lines.startswith("    line "):
+        return f"The check could not follow what your code gives back; does something contain itself?\n\n{lines}"
+    return f"Your code stopped the check itself:\n\n{lines}"
 
 
 def unwritten(exercise: Exercise, path: Path, line: int | None, width: int) -> str:
@@ -288,16 +344,17 @@ def unwritten(exercise: Exercise, path: Path, line: int | None, width: int) -> s
 def absent(workbook: Workbook, exercise: Exercise, width: int) -> str:
     """What to say where the workbook lacks an exercise, or has something else by its name."""
     path, cut, found = workbook.path, exercise.cut, workbook.names.get(exercise.cut.name)
+    if workbook.candidates[exercise.id] is resolve(exercise.target)[0]:
+        return _wrapped(
+            f"{exercise.name} in {place(path)} is the package's own, imported. Take it out of the import and write "
+            f"yours; make start-{exercise.lesson} then adds the stub.", width
+        )  # fmt: skip
     if workbook.candidates[exercise.id] is not None:
         kind = "a class" if inspect.isclass(resolve(exercise.target)[0]) else "a function"
         return _wrapped(f"In {place(path)}, {cut.name} is {_describe(found)}; it should be {kind}.", width)
-    renamed = _under_its_heading(workbook, exercise)
+    renamed = under_its_heading(workbook.text, workbook.tree, workbook.exercises, exercise)
     if renamed is not None:
-        name, line = renamed
-        return _wrapped(
-            f"{place(path, line)}: under the heading of {exercise.id} stands {name}, but the exercise is called "
-            f"{cut.name}. Give it that name.", width
-        )  # fmt: skip
+        return _wrapped(wants_its_name(path, renamed, exercise), width)
     what = f"{cut.method} in a class {cut.name}" if cut.method else cut.name
     text = (
         f"{place(path)} is empty: make start-{exercise.lesson} writes the stubs into it."
@@ -316,19 +373,3 @@ def absent(workbook: Workbook, exercise: Exercise, width: int) -> str:
 
 def _is_own(value: Any, workbook: Workbook) -> bool:
     return getattr(value, "__module__", None) == workbook.names["__name__"]
-
-
-def _under_its_heading(workbook: Workbook, exercise: Exercise) -> tuple[str, int] | None:
-    """What is defined under the heading of an exercise, where that is no other exercise."""
-    lines = workbook.text.split("\n")
-    at = next((n for n, line in enumerate(lines, 1) if re.match(rf"# ─+ {re.escape(exercise.id)} · ", line)), None)
-    if at is None:
-        return None
-    end = next(
-        (n for n in range(at + 1, len(lines) + 1) if re.match(r"# ─+ \d+\.\d+ · ", lines[n - 1])), len(lines) + 1
-    )
-    others = {locate(workbook.tree, one)[0] for one in workbook.exercises}
-    for node in workbook.tree.body:
-        if at < node.lineno < end and hasattr(node, "name") and node not in others:
-            return node.name, node.lineno
-    return None

@@ -10,11 +10,13 @@ import json
 import os
 import queue
 import re
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -64,17 +66,20 @@ class Sandbox:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "minitransformer.workbook.child"], cwd=show.ROOT, env=environment,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            start_new_session=True,  # a group of its own, so that what it starts ends with it; Ctrl-C comes to us alone
         )  # fmt: skip
         self.events: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self.printed, self.count = "", 0
-        self._ended = self._late = False
+        self._ended = self._late = self._closed = False
         self.readers = [threading.Thread(target=reader, daemon=True) for reader in (self._events, self._prints)]
         for reader in self.readers:
             reader.start()
 
     def _events(self) -> None:
         for line in self.process.stdout:
-            self.events.put(json.loads(line))
+            with suppress(ValueError, TypeError, KeyError):  # the code may have written into the pipe
+                event = json.loads(line)
+                self.events.put({**event, "event": str(event["event"])})
         self.events.put(None)
 
     def _prints(self) -> None:
@@ -93,14 +98,29 @@ class Sandbox:
             end = (end + part)[-8000:]
             self.printed = (beginning if self.count <= 4 * SHOWN else beginning + end).decode("utf-8", "replace")
             if self.count > STORM:
-                self.process.kill()
+                self._kill()
+
+    def _kill(self) -> None:
+        """End the child and whatever it has started."""
+        if hasattr(os, "killpg"):
+            with suppress(ProcessLookupError, PermissionError):  # all of them have ended
+                os.killpg(self.process.pid, signal.SIGKILL)
+        else:
+            self.process.kill()
 
     def close(self) -> None:
         """End the child."""
-        self.process.kill()
+        if self._closed:
+            return  # its number may be another process's by now
+        self._closed = True
+        self._kill()
         self.process.wait()
-        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
-            stream.close()
+        with suppress(BrokenPipeError):
+            self.process.stdin.close()
+        for reader, stream in zip(self.readers, (self.process.stdout, self.process.stderr), strict=True):
+            reader.join(1)
+            if not reader.is_alive():  # else somebody who left the group holds the pipe open, and closing would wait
+                stream.close()
 
     def check(
         self,
@@ -132,16 +152,11 @@ class Sandbox:
             self.process.stdin.write(json.dumps(request).encode() + b"\n")
             self.process.stdin.flush()
             self._listen(answer, seconds, on_result)
+            with suppress(subprocess.TimeoutExpired):  # it ended, or has nothing more to do after its last event
+                self.process.wait(0.5 if self._ended or self._late else 5)
         except BrokenPipeError:
             pass
         finally:
-            try:  # it ended by itself, or has nothing more to do after its last event
-                self.process.wait(0.5 if self._ended or self._late else 5)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
-            for reader in self.readers:
-                reader.join(5)
             self.close()
         if not answer.problem and not self._ended:
             answer.problem = self._why(workbook, seconds)
@@ -204,5 +219,5 @@ class Sandbox:
 
 
 def _line(path: Path, number: int) -> str:
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
     return lines[number - 1].strip() if 0 < number <= len(lines) else ""
