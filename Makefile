@@ -4,7 +4,7 @@ PYTHON ?= python3
 RUN := $(PYTHON) -m minitransformer
 
 .DEFAULT_GOAL := help
-.PHONY: help lessons chat lab progress verify test parity bench pretrain data tokenizer lint
+.PHONY: help lessons chat lab progress verify test parity mutants bench pretrain data tokenizer lint
 
 help:  ## print this list
 	@echo "make lesson-3    run lesson 3 (any lesson's number)"
@@ -23,7 +23,7 @@ lessons:  ## list the lessons
 chat:  ## talk with the tuned GPT; TASK=dialogue names the task
 	@$(RUN) chat $(if $(TASK),--task $(TASK)) $(ARGS)
 
-lab:  ## measure the documents' claims; ARGS=budgets names an experiment
+lab:  ## measure and judge the documents' claims; ARGS=length names one
 	@$(RUN) lab $(ARGS)
 
 start-%:
@@ -55,6 +55,9 @@ test:  ## run the tests
 
 parity:  ## run the slow tests and those against other libraries
 	@$(RUN) parity $(ARGS)
+
+mutants:  ## see whether the tests notice changes in the code
+	@$(RUN) mutants $(ARGS)
 
 bench:  ## measure speed and memory beside other libraries
 	@$(RUN) bench

@@ -58,9 +58,13 @@ def parser() -> argparse.ArgumentParser:
         "--temperature", type=float, metavar="T", default=0.0,
         help="0, the default, says the likeliest; 1 draws from what the model thinks",
     )  # fmt: skip
-    lab = add("lab", "measure the documents' claims (an hour; QUICK=1 is a trial run); stopped, it goes on")
-    lab.add_argument("experiments", nargs="*", metavar="EXPERIMENT", help="budgets; all if none is named")
+    lab = add("lab", "measure and judge the documents' claims (three hours; QUICK=1: one in small); it can be stopped")
+    lab.add_argument(
+        "experiments", nargs="*", metavar="EXPERIMENT",
+        help="a claim, as data/lab/README.md names it, or budgets; all if none is named",
+    )  # fmt: skip
     lab.add_argument("--draw", action="store_true", help="measure nothing; tell the rows that are in data/lab")
+    lab.add_argument("--again", action="store_true", help="measure anew what other code than today's has measured")
     for name, text in EXERCISES.items():
         command = add(name, text)
         one = name in ("start", "watch")  # these take a whole lesson
@@ -71,6 +75,7 @@ def parser() -> argparse.ArgumentParser:
     add("verify", "prove the exercises: stubs fail, solutions pass, mistakes are rejected and named")
     add("test", "run the tests; further arguments go to pytest, such as -k attention")
     add("parity", "run the slow tests and those against the transformers and peft libraries")
+    add("mutants", "change the code in one place after another and see whether a test notices; stopped, it goes on")
     add("bench", "measure speed and memory beside other libraries")
     pretrain = add("pretrain", "train the base models in data/bases/ again (an hour or two; QUICK=1 is a trial run)")
     pretrain.add_argument(
@@ -91,10 +96,10 @@ EXERCISES = {
     "solution": "show an exercise's solution beside yours",
     "reset": "begin a workbook or an exercise anew, after a dated copy",
 }
-EXTRAS = {"parity": ("parity",), "bench": ("parity",), "lint": ("dev",)}
+EXTRAS = {"parity": ("parity",), "bench": ("parity",), "mutants": ("mutants",), "lint": ("dev",)}
 
 
-def dispatch(arguments: argparse.Namespace, pytest_arguments: "list[str]") -> int:
+def dispatch(arguments: argparse.Namespace, rest: "list[str]") -> int:
     """Run one command in a Python that has the requirements; gives the exit code.
 
     Each command imports what it needs itself, so that a lesson's first line does not wait for PyTorch.
@@ -122,7 +127,7 @@ def dispatch(arguments: argparse.Namespace, pytest_arguments: "list[str]") -> in
     elif arguments.command == "lab":
         from minitransformer import lab
 
-        lab.main(arguments.experiments, draw=arguments.draw)
+        lab.main(arguments.experiments, draw=arguments.draw, again=arguments.again)
     elif arguments.command in EXERCISES or arguments.command == "progress":
         from minitransformer.workbook import commands
 
@@ -133,10 +138,14 @@ def dispatch(arguments: argparse.Namespace, pytest_arguments: "list[str]") -> in
         return verify.main()
     elif arguments.command in ("test", "parity"):
         marked = ["-m", "parity or slow"] if arguments.command == "parity" else []
-        command = [sys.executable, "-m", "pytest", *marked, *pytest_arguments]
+        command = [sys.executable, "-m", "pytest", *marked, *rest]
         return subprocess.call(command, cwd=str(bootstrap.ROOT))
     elif arguments.command == "lint":
         return subprocess.call([sys.executable, "-m", "ruff", "check", "."], cwd=str(bootstrap.ROOT))
+    elif arguments.command == "mutants":
+        from minitransformer import mutants
+
+        return mutants.main(rest)
     elif arguments.command == "bench":
         from minitransformer import bench
 
@@ -163,7 +172,7 @@ def main() -> int:
             stream.reconfigure(line_buffering=True, errors="replace")
     try:
         arguments, rest = parser().parse_known_args()
-        if rest and arguments.command not in ("test", "parity"):
+        if rest and arguments.command not in ("test", "parity", "mutants"):
             parser().error("unrecognized arguments: " + " ".join(rest))
         return dispatch(arguments, rest)
     except UserError as error:

@@ -1,5 +1,7 @@
 """Masking 80/10/10, and the losses against torch's cross-entropy and plain loops."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -16,7 +18,17 @@ from minitransformer.objectives import (
     seq2seq_loss,
 )
 from minitransformer.training import IGNORE
-from tests.helpers import assert_close, keep_of, random_ids, random_prefix, tiny_bert, tiny_gpt, tiny_seq2seq
+from tests.helpers import (
+    BERT_CONFIG,
+    GPT_CONFIG,
+    assert_close,
+    keep_of,
+    random_ids,
+    random_prefix,
+    tiny_bert,
+    tiny_gpt,
+    tiny_seq2seq,
+)
 
 V = 40
 CLS, SEP, MASK, PAD = 0, 1, 2, 3
@@ -129,9 +141,25 @@ def test_a_gpt_classifier_reads_the_last_real_token_on_either_side():
     assert_close(model(padded, keep=keep_of([4], 6, left=True)), model(text), "left padding")
 
 
-def test_a_classifier_passes_a_prefix_on():
-    model, ids, prefix = Classifier(tiny_bert(), 2).eval(), random_ids(2, 6), random_prefix(3, 2, 4)
+@pytest.mark.parametrize("base", [tiny_bert, tiny_gpt])
+def test_a_classifier_passes_a_prefix_on(base):
+    model, ids, prefix = Classifier(base(), 2).eval(), random_ids(2, 6), random_prefix(3, 2, 4)
     assert not torch.allclose(model(ids, prefix=prefix), model(ids))
+
+
+@pytest.mark.parametrize("base, config", [(tiny_bert, BERT_CONFIG), (tiny_gpt, GPT_CONFIG)])
+def test_a_classifiers_head_starts_small_and_drops_only_while_training(base, config):
+    model = Classifier(base(config=replace(config, dropout=0.5)), 2000)
+    assert model.head.weight.std().item() == pytest.approx(0.02, rel=0.05), "as wide as the base's own matrices"
+    assert not model.head.bias.any()
+    read = []
+    model.head.register_forward_pre_hook(lambda head, args: read.append(args[0]))
+    torch.manual_seed(0)
+    for training in (True, False):
+        model.train(training)(random_ids(100, 4))
+    dropped = [(summary == 0).float().mean().item() for summary in read]
+    # three standard deviations of a share of 800 numbers: 3 √(0.5 · 0.5 / 800)
+    assert dropped[0] == pytest.approx(0.5, abs=0.053) and dropped[1] == 0, f"dropped: {dropped}; dropout is 0.5"
 
 
 def test_classification_loss_is_torchs():

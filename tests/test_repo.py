@@ -17,7 +17,7 @@ KEY = set("BTSPHDCV")
 
 # From top to bottom; a module may import what stands in its own line or below. A name stands for a whole folder too.
 LAYERS = [
-    {"__main__", "course", "workbook", "bench", "chat", "lab", "pretrain"},
+    {"__main__", "course", "workbook", "bench", "mutants", "chat", "lab", "pretrain"},
     {"show", "bootstrap"},
     {"tuning", "skills"},
     {"pretrained"},

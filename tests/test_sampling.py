@@ -1,5 +1,7 @@
 """The sampler: what each strategy may choose, cached ≡ uncached, batches ≡ rows alone, stopping."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -55,6 +57,12 @@ def test_top_p_against_adding_up_by_hand():
             assert actual == sorted(best), f"p = {p}, row {row}: the fewest likeliest tokens that hold p, one at least"
 
 
+def test_as_soon_as_p_is_held_no_more_tokens_stay():
+    for n, p, left in ((2, 0.5, 1), (4, 0.5, 2), (4, 0.75, 3), (4, 1.0, 4)):  # sums of powers of two: exact
+        kept = keep_top_p(torch.zeros(1, n), p) > -torch.inf
+        assert kept.sum() == left, f"{n} equal tokens, p = {p}: {left} hold p, {kept.sum()} stayed"
+
+
 def test_choices_come_at_the_models_own_rates():
     generator = torch.Generator().manual_seed(0)
     logits = torch.tensor([0.5, 0.3, 0.2]).log().expand(20_000, 3)
@@ -62,6 +70,8 @@ def test_choices_come_at_the_models_own_rates():
         drawn = choose(logits, temperature, generator=generator)[:, 0].bincount(minlength=3) / 20_000
         off = (drawn - torch.tensor(expected)).abs().max()
         assert off < 0.015, f"temperature {temperature}: drawn {drawn}, p^(1/temperature) is {expected}"
+    unasked, at_one = (choose(logits, *t, generator=torch.Generator().manual_seed(1)) for t in ((), (1.0,)))
+    assert torch.equal(unasked, at_one), "unasked, the temperature is 1"
     assert (choose(logits, 0.0) == 0).all(), "temperature 0 takes the likeliest"
     assert (choose(logits, 1.0, top_k=1, generator=generator) == 0).all()
 
@@ -72,6 +82,15 @@ def test_cached_equals_uncached(strategy, with_prefix):
     inputs = {"prefix": random_prefix(3)} if with_prefix else {}
     results = [generate(tiny(), PROMPTS, 12, use_cache=c, **STRATEGIES[strategy], **inputs) for c in (True, False)]
     assert results[0] == results[1], f"{strategy}: with the cache {results[0]}, without {results[1]}"
+
+
+@pytest.mark.parametrize("use_cache, seen", [(True, [5, 1, 1]), (False, [5, 6, 7])])
+def test_without_the_cache_the_whole_text_is_read_at_every_step(use_cache, seen):
+    """Were it not so, cached and uncached would agree because they are one."""
+    model, lengths = tiny(), []
+    model.register_forward_pre_hook(lambda module, args: lengths.append(args[0].size(1)))
+    generate(model, PROMPTS, 3, use_cache=use_cache)
+    assert lengths == seen, f"columns that the model was given at each step: {lengths}, not {seen}"
 
 
 def test_greedy_batch_of_different_lengths_is_each_row_alone():
@@ -123,7 +142,24 @@ def test_generation_leaves_the_model_as_it_was():
     model(torch.tensor([[1, 2]])).sum().backward()
 
 
+def test_nothing_is_dropped_while_it_generates():
+    model = tiny(replace(CONFIG, dropout=0.5))
+    assert generate(model.train(), PROMPTS, 10) == generate(model.eval(), PROMPTS, 10)
+    assert not model.training, "a model that was not training does not start to"
+
+
+def test_the_smallest_and_the_largest_settings_are_settings():
+    model = tiny()
+    assert generate(model, PROMPTS, 0) == [[], [], []]
+    greedy = generate(model, PROMPTS, 5)
+    for only_the_likeliest in ({"top_k": 1}, {"top_p": 1e-9}):
+        assert generate(model, PROMPTS, 5, temperature=1.0, **only_the_likeliest) == greedy, only_the_likeliest
+    everything = generate(model, PROMPTS, 5, temperature=1.0, seed=0)
+    assert generate(model, PROMPTS, 5, temperature=1.0, seed=0, top_k=CONFIG.vocab_size, top_p=1.0) == everything
+
+
 def test_left_pad():
+    assert left_pad([[1, 2], [3]])[0].tolist() == [[1, 2], [0, 3]], "without a pad_id it is 0"
     ids, keep = left_pad([[1, 2, 3], [4]], pad_id=9)
     assert ids.tolist() == [[1, 2, 3], [9, 9, 4]] and keep.tolist() == [[True] * 3, [False, False, True]]
     assert left_pad([[1], [2]])[1] is None, "where nothing was padded there is nothing to mask"
@@ -136,8 +172,11 @@ def test_left_pad():
         ([[1], []], {}, "Prompt 1 is empty"),
         (PROMPTS, {"temperature": -1.0}, "temperature = -1.0"),
         (PROMPTS, {"temperature": float("nan")}, "temperature = nan"),
+        (PROMPTS, {"temperature": float("inf")}, "temperature = inf"),
         (PROMPTS, {"top_k": 0}, "top_k = 0"),
         (PROMPTS, {"top_p": 1.5}, "top_p = 1.5"),
+        (PROMPTS, {"top_p": 0.0}, "top_p = 0.0"),
+        (PROMPTS, {"max_new_tokens": -1}, "max_new_tokens = -1"),
         ([[1] * 20], {"max_new_tokens": 10}, f"n_positions = {CONFIG.n_positions}"),
         ([[99]], {}, "Token id 99"),
     ],

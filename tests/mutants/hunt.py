@@ -1,0 +1,38 @@
+"""A plugin of pytest's for `make mutants`: which of the tests that reach a mutant run, and in which order.
+
+mutmut forks a process for each mutant from one that has loaded the tests. What PyTorch loads only when it is first
+asked for (a second of work) is therefore asked for here, once. In the fork, the first test that fails ends the hunt.
+"""
+
+import gc
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+SECONDS = 10  # of tests for one mutant; what would come later is left out, so that a survivor may be one too many
+STATS = Path("mutmut-stats.json")  # written once all tests have run; absent while they do
+
+torch.testing.assert_close(torch.zeros(1), torch.zeros(1))
+torch.optim.AdamW([torch.zeros(1, requires_grad=True)]).step()
+seconds = json.loads(STATS.read_text(encoding="utf-8"))["duration_by_test"] if STATS.exists() else {}
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The tests of the mutant's own module first, then the quick ones."""
+    module, _, mutant = os.environ.get("MUTANT_UNDER_TEST", "").rpartition(".x")
+    if not mutant:
+        gc.freeze()  # or each fork would go through all that PyTorch has loaded, to find nothing to collect
+        return
+    own = "_" + module.rpartition(".")[2] + ".py"  # of minitransformer.tuning.lora, tests/test_tuning_lora.py
+    cost = [(not item.path.name.endswith(own), seconds.get(item.nodeid, 0.0)) for item in items]
+    total, chosen = 0.0, []
+    for (foreign, time), item in sorted(zip(cost, items, strict=True), key=lambda pair: pair[0]):
+        total += time
+        if foreign and chosen and total > SECONDS:
+            break
+        chosen.append(item)
+    items[:] = chosen
