@@ -441,6 +441,8 @@ REFUSALS = {
     "no length": (lambda: PrefixTuning(0), "length = 0: a method without virtual tokens"),
     "no length of an infix": (lambda: Infix(-1), "length = -1"),
     "half a token": (lambda: PrefixTuning(2.5), "length = 2.5: it has to be a whole number"),
+    "half a layer": (lambda: PrefixTuning(P, layers=1.5), "layers = 1.5: it has to be a whole number"),
+    "no layer": (lambda: PrefixTuning(P, layers=0), "layers = 0: a prefix in no layer would tune nothing"),
     "an MLP of half a number": (lambda: PrefixTuning(P, 1.5), "reparametrise = 1.5: it has to be a whole number"),
     "an MLP of no number": (lambda: Infix(P, reparametrise=0), "reparametrise = 0: an MLP has at least one number"),
     "an unknown init": (lambda: PrefixTuning(P, init="words"), "init = 'words': it has to be \"random\""),
@@ -460,8 +462,9 @@ REFUSALS = {
         lambda: PrefixTuning(P, slots=["cross_prefix"]).attach(tiny_gpt()), "a GPT has prefix; name one or more",
     ),
     "no slot": (lambda: PrefixTuning(P, slots=[]).attach(tiny_gpt()), r"slots = \[\]: a GPT has prefix"),
-    "no layer": (lambda: PrefixTuning(P, layers=0).attach(tiny_gpt()), "layers = 0: this base has 3 layers .* 1 to 3"),
-    "too many layers": (lambda: PrefixTuning(P, layers=4).attach(tiny_gpt()), "layers = 4: this base has 3 layers"),
+    "too many layers": (
+        lambda: PrefixTuning(P, layers=4).attach(tiny_gpt()), "layers = 4: this base has 3 layers .* 1 to 3",
+    ),
     "more layers than the encoder has": (
         lambda: PrefixTuning(P, layers=3).attach(tiny_seq2seq()), "layers = 3: this base has 2 layers for a prefix",
     ),

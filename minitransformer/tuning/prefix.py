@@ -172,6 +172,8 @@ class PrefixTuning(Method):
         init, slots = checked_init(init), None if slots is None else list(slots)
         super().__init__(length=length, reparametrise=reparametrise, init=init, slots=slots, layers=layers)
         check_length(length, reparametrise)
+        if layers is not None:
+            check_count("layers", layers, "a prefix in no layer would tune nothing")
         self.length, self.reparametrise, self.init, self.slots, self.layers = length, reparametrise, init, slots, layers
         self.tables = nn.ModuleDict()  # slot → P_θ
         self._layers: dict[str, int] = {}  # slot → how many layers the base has there
@@ -187,7 +189,7 @@ class PrefixTuning(Method):
                 f"slots = {self.slots}: a {type(base).__name__} has {', '.join(everywhere)}; name one or more of them."
             )
         n_layer = min(len(everywhere[slot]) for slot in self.slots or everywhere)
-        if self.layers is not None and not 1 <= self.layers <= n_layer:
+        if self.layers is not None and self.layers > n_layer:
             raise UserError(f"layers = {self.layers}: this base has {n_layer} layers for a prefix; 1 to {n_layer} can.")
         starts = {} if self.init == "random" else activations(base, words(self.init, self.length, base))
         self._n_head = base.config.n_head
