@@ -147,3 +147,9 @@ def test_the_order_of_the_hunt(monkeypatch):
     hunt.pytest_collection_modifyitems(None, items)
     chosen = [item.nodeid for item in items]
     assert chosen == ["lora", "gpt"], f"{chosen}: the module's own first, then the quick, up to {hunt.SECONDS} seconds"
+
+
+def test_the_hunt_refuses_names_that_pytest_would_not_find_again():
+    odd = SimpleNamespace(nodeid="tests/test_gpt.py::test_x[a\\u2013b]", path=Path("tests/test_gpt.py"))
+    with pytest.raises(pytest.UsageError, match=r"name in ASCII: tests/test_gpt.py::test_x"):
+        hunt.pytest_collection_modifyitems(None, [odd])

@@ -469,7 +469,7 @@ REFUSALS = {
         lambda: PrefixTuning(P, layers=3).attach(tiny_seq2seq()), "layers = 3: this base has 2 layers for a prefix",
     ),
     "an infix in a BERT": (lambda: Infix(P).attach(tiny_bert()), "it needs a GPT, this is a Bert"),
-    "an infix in an encoder–decoder": (lambda: Infix(P).attach(tiny_seq2seq()), "it needs a GPT, this is a Seq2Seq"),
+    "an infix in an encoder-decoder": (lambda: Infix(P).attach(tiny_seq2seq()), "it needs a GPT, this is a Seq2Seq"),
     "prefix and text together too long": (
         on(tiny_gpt, lambda: PrefixTuning(P), lambda m: m(random_ids(1, 22))),
         r"25 positions are needed \(3 before this call, of which 3 for a prefix, and 22 in it\).* or the prefix",

@@ -282,7 +282,7 @@ REFUSALS = {
         on(tiny_gpt, PTuning(1), lambda m: m(torch.tensor([[4, -1]]), vectors=torch.zeros(1, C))),
         "'vectors' was given to a base that a PTuning is on",
     ),
-    "an encoder–decoder without a source": (
+    "an encoder-decoder without a source": (
         on(tiny_seq2seq, PromptTuning(P), lambda m: m(random_ids(1, T))), "writes about a source",
     ),
 }  # fmt: skip
