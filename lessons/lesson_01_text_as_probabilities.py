@@ -18,7 +18,7 @@ needs: nothing
 import math
 
 from minitransformer.datasets import DATA, read_documents, token_stream
-from minitransformer.show import QUICK, bar, figure, say, table
+from minitransformer.show import QUICK, bar, figure, say, source, table
 
 documents = {split: read_documents(DATA / "text" / f"{split}.txt") for split in ("train", "valid", "test")}
 if QUICK:
@@ -81,13 +81,12 @@ for first in (256, 356, 456):
 # %% Encoding replays the merges
 #
 # To encode new text, the merges are repeated in the order in which they were learned: of all neighbours
-# that form a token, the pair of lowest rank goes first. This is the whole function, as it stands in
-# `minitransformer/tokenizer.py`, and what it makes of one word when it knows more and more tokens.
+# that form a token, the pair of lowest rank goes first. You write this function yourself in exercise 1.2 of the
+# workbook; once yours passes, the package's is printed here. Below: what it makes of one word when it knows more and
+# more tokens.
 #
 # **Predict before you run:** `grandmother` is in the training text. Will it become one token?
-import inspect
-
-print(inspect.getsource(encode_piece))
+source(encode_piece)
 word = " grandmother"
 for size in (256, 288, 320, 512, 1024, 4096):
     some_ranks = {token: rank for token, rank in ranks.items() if rank < size}

@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 
 from minitransformer.datasets import DATA, END_OF_TEXT, Windows, eval_windows, read_documents, token_stream
-from minitransformer.show import QUICK, bar, figure, say, table
+from minitransformer.show import QUICK, bar, figure, say, source, table
 from minitransformer.tokenizer import default_tokenizer
 
 own = os.environ.get("MINITRANSFORMER_TEXT")
@@ -69,8 +69,9 @@ say(tokenizer.decode(windows(0)["ids"][0, :48].tolist()).replace(END_OF_TEXT, "â
 #   to 4 C, gelu (a smooth version of max(0, x)) bends them, W_down brings them back to C. What attention has fetched from
 #   elsewhere is worked on here.
 #
-# After the last layer one more Norm gives h_i^(n), and W turns it into one score for each token of the vocabulary. Here
-# is one layer, as it stands in `minitransformer/gpt.py` (`drop` does nothing in this lesson).
+# After the last layer one more Norm gives h_i^(n), and W turns it into one score for each token of the vocabulary. You
+# write one layer yourself (exercise 3.1); once yours passes, the package's is printed here (`drop` does nothing in this
+# lesson).
 #
 # Where the document is loose: it calls h_i^(n) itself the distribution over the vocabulary. It is a vector of C
 # numbers; softmax(W h) is the distribution. And W is not a matrix of its own: in GPT-2 it is the token table again (weight
@@ -79,11 +80,9 @@ say(tokenizer.decode(windows(0)["ids"][0, :48].tolist()).replace(END_OF_TEXT, "â
 # **Predict before you run:** which part holds most of the parameters? There are n = 4 layers, each with 4 CÂ² numbers in
 # its attention and 8 CÂ² in its feed-forward; C = 128, V = 2,048, and T = 64 places: a place
 # that training never saw would have a vector that means nothing.
-import inspect
-
 from minitransformer.gpt import GPT, Block, GPTConfig
 
-print(inspect.getsource(Block.forward))
+source(Block.forward)
 torch.manual_seed(0)
 model = GPT(GPTConfig(vocab_size=tokenizer.n_vocab, n_positions=T))
 parts = {"token table (and W)": "token_embedding", "position table": "position_embedding", "attention": ".attention.",

@@ -107,7 +107,9 @@ def dispatch(arguments: argparse.Namespace, rest: "list[str]") -> int:
     bootstrap.ensure(EXTRAS.get(arguments.command, ()))
     if arguments.command == "lesson":
         from minitransformer import course, show
+        from minitransformer.workbook import commands
 
+        show.withheld = lambda function: commands.withheld(arguments.number, function)
         quick = arguments.quick or show.switched_on("QUICK")
         step = arguments.step or show.switched_on("STEP")
         if arguments.mine or show.switched_on("MINE"):

@@ -78,7 +78,8 @@ def wrap(text: str, width: int, first: str = "", rest: str = "") -> list[str]:
 def _decorated(line: str) -> str:
     """On a terminal, `code` in colour and **bold** in bold."""
     line = re.sub(r"`[^`]+`", lambda match: styled(match[0], "cyan"), line)
-    return re.sub(r"\*\*([^*]+)\*\*", lambda match: styled(match[1], "bold"), line)
+    # As in Markdown, ** at a word's wrong end is none: f(**a, **b) stays as it is.
+    return re.sub(r"(?<!\w)\*\*(?!\s)([^*]+)(?<![\s(,])\*\*", lambda match: styled(match[1], "bold"), line)
 
 
 def say(text: str) -> None:
@@ -116,6 +117,33 @@ def say(text: str) -> None:
                 first = rest = ""
             block.append(line.strip())
     flush()
+
+
+def _not_withheld(function: Any) -> str | None:
+    return None
+
+
+withheld: Callable[[Any], str | None] = _not_withheld
+"""What `source` prints in place of a function that the reader is to write first; None where there is no such reason.
+
+The command line sets it: nothing here knows of exercises.
+"""
+
+
+def source(function: Any, docstring: bool = True) -> None:
+    """Print a function's source, or why it is not shown yet.
+
+    Args:
+        function: a function or a method.
+        docstring: whether its docstring is printed, or only that there is one.
+    """
+    import inspect
+
+    if (reason := withheld(function)) is not None:
+        say(f"{reason}\n")
+        return
+    text = inspect.getsource(function)
+    print(text if docstring else re.sub(r'""".*?"""', '"""…"""', text, count=1, flags=re.DOTALL))
 
 
 # ---------------------------------------------------------------- tables and bars

@@ -18,6 +18,7 @@ from minitransformer import attention, course, show, training
 from minitransformer.attention import Attention
 from minitransformer.errors import UserError
 from minitransformer.workbook import book, call, commands, cut, draw, exercise, mine, report, sandbox, verify
+from minitransformer.workbook.again import again
 from minitransformer.workbook.check import check
 from minitransformer.workbook.diagnose import diagnose, numbers_alike, shapes_alike
 from minitransformer.workbook.examine import Examination, compare, seeded
@@ -274,7 +275,7 @@ def write_workbook(text: str | None = None, solved=("1.1", "1.2", "1.3"), edits=
     return path
 
 
-def check_here(only=None, every=False) -> dict[str, dict]:
+def check_here(only=None, every=False, told=()) -> dict[str, dict]:
     """Check the workbook of lesson 1 in this process: results by id, a problem under "problem"."""
     results: dict[str, dict] = {}
 
@@ -282,16 +283,16 @@ def check_here(only=None, every=False) -> dict[str, dict]:
         if event["event"] != "begin":
             results[event.get("id", event["event"])] = event
 
-    check(exercise.exercises(1), book.workbook_path(1), {"only": only, "all": every, "width": 88}, emit)
+    check(exercise.exercises(1), book.workbook_path(1), {"only": only, "all": every, "told": told, "width": 88}, emit)
     return results
 
 
 class SandboxHere:
     """Stands in for the child process where a test is about something else."""
 
-    def check(self, lesson, path, only=None, every=False, on_result=lambda result: None, **limits):
+    def check(self, lesson, path, only=None, every=False, told=(), on_result=lambda result: None, **limits):
         answer = sandbox.Answer()
-        for key, event in check_here(only, every).items():
+        for key, event in check_here(only, every, told).items():
             if key == "problem":
                 answer.problem = event["text"]
             else:
@@ -338,6 +339,8 @@ def test_a_marked_part_leaves_the_rest():
 def test_a_method_stands_in_its_class_with_what_it_may_count_on():
     stub = the("1.3").cut.stub
     assert stub.startswith("class Counter(Counter):\n")
+    about = "A subclass of the package's Counter under the same name: `add` is yours, the rest is inherited."
+    assert about in stub.split("\n")[1], "the stub should say what class X(X) means"
     assert "    #     self.step = step\n" in stub, "the stub should show, as a comment, what __init__ sets"
     assert "self.n += " not in stub
 
@@ -413,7 +416,7 @@ def test_a_whole_class_can_be_an_exercise(toys):
         assert secret not in one.stub
     assert verify.verify_lesson(1) == []
     said = write_workbook(solved=("1.1",), edits=[("other * self.b", "other * self.b + 1")]) and check_here()["1.1"]
-    assert said["state"] == "failed" and "Once is not as it should be. expected 7" in " ".join(said["text"].split())
+    assert said["state"] == "failed" and '"once" is not as it should be. expected 7' in " ".join(said["text"].split())
 
 
 def test_what_leaks_from_a_class_is_found(toys):
@@ -426,6 +429,7 @@ def test_what_leaks_from_a_class_is_found(toys):
 
 def test_imports_do_not_give_the_answer_away():
     text = book.new_text(1, exercise.exercises(1))
+    assert "lru_cache" not in text and "contextmanager" not in text, "nothing in this workbook uses them"
     assert "import torch\n" in text and "from torch import Tensor\n" in text
     assert "from toys import Counter\n" in text, "a method's class is imported, to inherit from"
     assert not re.search(r"import.*\brunning_sum\b", text), "what is to be written must not be imported"
@@ -595,7 +599,7 @@ ADD = "        self.n += self.step * x.numel()\n        return self.n"
         ("1.2", "return value, count", "return value, float(count)", "is a float (3.0); it should be an int (3)"),
         ("1.2", "    if x.dim() != 1:\n        raise UserError(\"x has to be a vector.\")\n", "", "refuses this"),
         ("1.2", 'UserError("x', 'KeyError("x', "Yours raises another exception"),
-        ("1.3", ADD, "        self.n += 2\n        return 0", "First is not as it should be. expected 17"),
+        ("1.3", ADD, "        self.n += 2\n        return 0", '"first" is not as it should be. expected 17'),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_said(identity, old, new, says):
@@ -634,14 +638,14 @@ def test_a_missing_gradient_is_found():
 def test_the_smallest_failing_input_is_shown():
     write_workbook(edits=[(SUM, "    return torch.stack(sums) + (len(sums) > 2)")])
     text = check_here("1.1")["1.1"]["text"]
-    assert "1 smaller input passes; it fails on this one: five numbers." in text
+    assert "1 smaller input passes; it fails on this one: Five numbers." in text
     assert "running_sum(x)" in text and "x (5,)" in text and "off by the same 1" in text
 
 
 def test_a_scene_shows_its_source():
     write_workbook(edits=[(ADD, ADD.replace("return self.n", "return self.n + 1"))])
     text = check_here("1.3")["1.3"]["text"]
-    assert "    counter = Counter(step=2)\n" in text and "Three numbers" not in text
+    assert "    counter = Counter(step=2)\n" in text and text.count("Three numbers, then two") == 1
 
 
 class Plain:
@@ -689,14 +693,30 @@ def test_names_keep_their_capitals(toys):
         """You forgot it."""
         return x
 
-    for label, said in (("TopLayers, of two", "TopLayers, of two"), ("A BERT", "a BERT"), ("P_θ alone", "P_θ alone"),
-                        ("T ones", "T ones"), ("Five numbers", "five numbers")):  # fmt: skip
+    for label in ("TopLayers, of two", "A BERT", "A and B", "P_θ alone", "α, halved", "Five numbers", "keep left out"):
         one.cases.clear()
         one.case(lambda: torch.ones(2))
         one.cases[0] = exercise.Case(label, one.cases[0].make)
         verdict = Examination(one).examine(lambda x: x)
         text = report.failure(verdict, diagnose(Examination(one), verdict), Path("-"), 88)
-        assert f"smallest input: {said}." in text and "Diagnosis: no [EOS] for BERT. You forgot it." in text
+        assert f"smallest input: {label}." in text and "Diagnosis: no [EOS] for BERT. You forgot it." in text
+
+
+@pytest.mark.parametrize("name", ["ids", "a and b", "B A", "with LoRA", "y minus PyTorch's", "W^O"])
+def test_names_of_what_is_observed_stay_as_the_author_wrote_them(toys, name):
+    one = exercise.Exercise("1.9", "toys:running_sum", "Sums", 1, 1, "Sums.", ("a", "b", "c"))
+    one.scene(lambda running_sum: {name: running_sum(torch.ones(3))})
+
+    @one.mistake
+    def twice(x):
+        """keep is not read, and ids are counted twice."""
+        return 2 * torch.cumsum(x, 0)
+
+    for wrong in (twice, lambda x: [x], lambda x: x[:2], lambda x: x.double().cumsum(0)):
+        verdict = Examination(one).examine(wrong)
+        text = report.failure(verdict, diagnose(Examination(one), verdict), Path("-"), 200)
+        assert f'"{name}"' in text, text
+        assert wrong is not twice or "twice. keep is not read, and ids are counted twice." in text
 
 
 def test_calls_take_keyword_arguments(toys):
@@ -716,6 +736,129 @@ def test_calls_take_keyword_arguments(toys):
     one.case(lambda: call(torch.ones(2), times=3.0))
     with pytest.raises(UserError, match="gives 1 arguments, times=; scaled takes"):
         Examination(one).expected(2)
+
+
+HELPERS = """def add_up(x, start):
+    return x.sum() + start
+
+
+class Summed(torch.nn.Module):
+    def forward(self, x):
+        return x
+
+
+"""
+
+
+@pytest.mark.parametrize(
+    "code, says",
+    [
+        ("from minitransformer.batches import pad_right; return pad_right(x)", "pad_right takes (rows, pad_id): "),
+        ("from minitransformer.attention import Prefix; return Prefix(x)", "Prefix takes (k, v)."),
+        ("from minitransformer.gpt import GPTConfig; return GPTConfig(vocab=3)", "GPTConfig takes (vocab_size=2048, "),
+        ("return add_up(x)", "add_up takes (x, start)."),
+        ("return Summed()(x, y=3)", "Summed.forward takes (x)."),
+        ("return running_sum(x, x)", "running_sum takes (x): Each number plus"),
+    ],
+)
+def test_a_wrong_call_in_the_learners_code_shows_what_was_called(code, says):
+    """The exercise's own parameters are right then, so nothing is said of them."""
+    write_workbook(edits=[(SUM, f"    {code}"), ("def running_sum", f"{HELPERS}def running_sum")])
+    text = " ".join(check_here("1.1")["1.1"]["text"].split())
+    assert says in text and "It is called as" not in text, text
+
+
+def test_a_package_function_that_is_given_a_wrong_thing_is_not_called_wrongly():
+    write_workbook(edits=[(SUM, "    return x.view(1, 2).sum(3, nothing=4)")])
+    assert "It is called as" not in check_here("1.1")["1.1"]["text"]
+
+
+def test_a_method_whose_parameters_were_changed():
+    write_workbook(edits=[("def add(self, x: Tensor)", "def add(self, x: Tensor, more: int)")])
+    text = " ".join(check_here("1.3")["1.3"]["text"].split())
+    assert "It is called as Counter.add(self, x: Tensor) -> int: keep its parameters as the stub has them." in text
+
+
+def test_what_it_is_for_is_said_once(here, capsys):
+    wrong = (SUM, "    return x")
+    write_workbook(solved=("1.1",), edits=[wrong])
+    said = []
+    for only in (None, None, "1.1", "1.2", "1.2"):
+        commands.check(1, only)
+        said.append("What it is for" in capsys.readouterr().out)
+    assert said == [True, False, False, True, False]
+    commands.reset(1, "1.1")
+    write_workbook(solved=("1.1",), edits=[wrong])
+    capsys.readouterr()
+    commands.check(1)
+    assert "What it is for: It adds up." in capsys.readouterr().out
+
+
+HELPED = EXERCISES.replace("sums = Exercise(", '''NUMBERS = torch.tensor([2.0, 3.0])
+
+
+class Odd:
+    """Two numbers."""
+
+    def __init__(self, x):
+        self.x = x
+
+
+def odd(start):
+    """Two numbers that come from `start`."""
+    return Odd(start * NUMBERS)
+
+
+sums = Exercise(''', 1) + '''
+
+boxed = Exercise("1.4", "toys:boxed", title="Boxed", minutes=3, difficulty=1, purpose="Boxes.", hints=("a", "b", "c"))
+
+
+@boxed.case
+def an_object():
+    """An object."""
+    return odd(3)
+
+
+@boxed.scene
+def a_scene(boxed):
+    """A scene."""
+    box = odd(2)
+    return {"sum": boxed(box) + NUMBERS}
+'''
+
+
+def test_helpers_of_a_case_are_explained_and_it_can_be_run_once_more(toys):
+    more = "\n\ndef boxed(box):\n    '''The sum of a box.'''\n    return box.x.sum()\n"
+    Path(toys.__file__).write_text(TOYS + more, encoding="utf-8")
+    exercise.files()[1].write_text(HELPED, encoding="utf-8")
+    sys.modules.pop("toys")
+    for wrong, number in (("return 2 * box.x.sum()", 1), ("return box.x.sum() + (box.x[0] < 6)", 2)):
+        write_workbook(solved=("1.4",), edits=[("return box.x.sum()", wrong)])
+        text = check_here("1.4")["1.4"]["text"]
+        assert "    odd(start): Two numbers that come from `start`.\n" in text, text
+        assert f'To run it yourself, in Python:  from {report.AGAIN} import again; again("1.4", {number})' in text
+    assert "    NUMBERS is tensor([2., 3.])\n" in text and "tidy" not in text
+    assert again("1.4", 1) == 15 and again("1.4", 2)["sum"].tolist() == [13, 14]
+    for identity, number, says in (("1.4", 0, "has the cases 1 to 2, not 0"), ("1.9", 1, "There is no exercise 1.9")):
+        with pytest.raises(UserError, match=says):
+            again(identity, number)
+    with pytest.raises(NotImplementedError):
+        again("1.1", 1)
+    write_workbook("import torch\n")
+    with pytest.raises(UserError, match="has no running_sum: make start-1"):
+        again("1.1", 1)
+
+
+def test_a_call_is_shown_as_it_can_be_written(toys):
+    text = "\n\ndef scaled(x, mode=None, y=None):\n    '''x, y.'''\n    return x + y\n"
+    Path(toys.__file__).write_text(TOYS + text, encoding="utf-8")
+    sys.modules.pop("toys")
+    one = exercise.Exercise("1.9", "toys:scaled", "Scale", 1, 1, "It scales.", ("a", "b", "c"))
+    one.case(lambda: (torch.ones(2), "a", torch.ones(2)))
+    verdict = Examination(one).examine(lambda x, mode, y: x)
+    text = report.failure(verdict, diagnose(Examination(one), verdict), Path("-"), 88)
+    assert "    scaled(x, mode='a', y=y)\n" in text
 
 
 def test_what_code_sets_in_pytorch_does_not_outlast_it(toys):
@@ -858,6 +1001,20 @@ def test_look_alikes(expected, actual, says):
     assert any(says in sentence for sentence in said), said
 
 
+def test_a_constant_factor_is_said_beside_a_known_mistake(toys):
+    one = exercise.Exercise("1.9", "toys:running_sum", "Sums", 1, 1, "Sums.", ("a", "b", "c"))
+    one.case(lambda: torch.tensor([1.0, 0.0, 2.0]))
+
+    @one.mistake
+    def thrice(x):
+        """You take everything three times."""
+        return 3 * x.cumsum(0)
+
+    verdict = Examination(one).examine(thrice)
+    text = report.failure(verdict, diagnose(Examination(one), verdict), Path("-"), 88)
+    assert text.count("Every number is 3 times what is right") == 1 and "Diagnosis: thrice." in text
+
+
 def test_no_look_alike_for_what_is_merely_wrong():
     torch.manual_seed(0)
     expected, actual = torch.randn(4, 4), torch.randn(4, 4)
@@ -906,6 +1063,35 @@ def test_large_tensors_are_shaded_within_the_width(width):
     assert max(map(len, lines[:-1])) <= width
     assert sum(line.count("✗") for line in lines) == 1, "the window has to show the place that differs"
     assert "rows" in lines[-1] and "of 100" in lines[-1]
+
+
+def test_small_differences_of_many_numbers_are_numbers_and_ratios():
+    """Shades of near numbers are the same, and would tell nothing."""
+    torch.manual_seed(0)
+    expected = torch.randn(16, 16) + 5
+    lines = drawn(expected, expected * 1.02)
+    assert not set("".join(lines)) & set(draw.SHADES[1:]) and max(map(len, lines)) <= 84
+    assert lines[0] == "expected:" and lines[7] == "yours:" and lines[14] == "yours / expected:"
+    assert set(" ".join(lines[15:21]).split()) == {"1.020"}
+    assert re.fullmatch(r"\(rows 0 to 5 of 16, columns 0 to \d+ of 16\)", lines[-1])
+    assert len({len(line) for start in (1, 8, 15) for line in lines[start : start + 6]}) == 1, "columns are aligned"
+
+
+def test_ratios_only_where_they_say_something():
+    expected = torch.arange(30.0).view(2, 15) / 7
+    actual = expected.clone()
+    actual[1, 14] *= 3
+    lines = drawn(expected, actual)
+    assert lines[6] == "yours / expected:" and lines[8].split()[-1] == "3.000" and set(lines[7].split()) == {"·"}
+    assert drawn(expected, expected + 1)[6] == "wrong:", "0 is no multiple of anything"
+    actual[1, 14] = math.nan
+    assert drawn(expected, actual)[6] == "wrong:"
+
+
+def test_a_pattern_is_shaded():
+    torch.manual_seed(0)
+    weights = torch.rand(16, 16).tril()
+    assert set("".join(drawn(weights, weights.T.contiguous()))) & set(draw.SHADES[1:])
 
 
 def test_short_rows_of_labels_are_drawn_as_numbers():
@@ -958,6 +1144,7 @@ def test_odd_values_can_be_drawn():
         (SUM, "return torch.stack(sums)", "stand inside a function"),
         (SUM, "    print sums", "stand in brackets"),
         (SUM, "    from __future__ import division", "first of the file"),
+        (SUM, "    return [sums sums]", "forgot a comma?\n\n"),
     ],
 )
 def test_a_syntax_error_is_shown_with_line_and_caret(old, new, says):
@@ -1299,15 +1486,15 @@ def test_check_says_what_passed_shows_the_solution_and_what_comes_next(here, cap
     write_workbook(solved=("1.1",), edits=[("    for value in x:", "    for value in list(x):")])
     assert commands.check(1) == 1
     out = capsys.readouterr().out
-    assert "✓ 1.1 running_sum" in out and "yours, 6 lines" in out and "the package's, 6 lines" in out
-    assert "○ 1.2 mean" in out and "waits to be written" in out and "1.3" not in out
+    assert "✓ 1.1 running_sum" in out and "yours, 5 lines" in out and "the package's, 5 lines" in out
+    assert "○ 1.2 mean" in out and out.count("waits to be written") == 1
     assert "make hint-1.2" in out
     commands.check(1)
     assert "yours" not in capsys.readouterr().out, "the solution is shown only when it passes for the first time"
     write_workbook()
     assert commands.check(1) == 0
     out = capsys.readouterr().out
-    assert "All 3 exercises of lesson 1 pass" in out and "the same code as the package's" in out
+    assert "All 3 exercises of lesson 1 pass" in out and "1.2 mean passes, and is the same code as the package's" in out
     commands.check(1, "1.2")
     assert "make check-1 checks all" in capsys.readouterr().out
 
@@ -1319,6 +1506,126 @@ def test_a_pass_that_is_lost_is_noted(here):
     write_workbook(edits=[(SUM, "    return x")])
     commands.check(1)
     assert not book.Progress()["1.1"].passed and book.Progress()["1.2"].passed
+
+
+def states_of(out: str) -> list[str]:
+    """The lines of a check's list of exercises, without what stands between name and state."""
+    return [" ".join(line.split()) for line in out.split("\n")[1 : 1 + len(exercise.exercises(1))]]
+
+
+def test_a_check_says_how_each_exercise_stands(here, capsys):
+    write_workbook(solved=("1.2", "1.3"), edits=[(ADD, "        return 7")])
+    assert commands.check(1) == 1
+    out = capsys.readouterr().out
+    assert states_of(out) == ["○ 1.1 running_sum not written yet", "✓ 1.2 mean passed", "✗ 1.3 Counter.add fails"]
+    assert "1.3 Counter.add · Count on" in out and "waits to be written" not in out, "one is told of in full"
+    assert "make hint-1.3: a hint (3 of 3 left)" in out
+
+
+def test_what_a_stopped_check_did_not_reach_is_said(here, capsys, monkeypatch):
+    write_workbook()
+
+    def stopping(self, lesson, path, only=None, on_result=None, **more):
+        result = {"event": "result", "id": "1.1", "state": "passed", "text": "", "line": 3, "source": "abc"}
+        on_result(result)
+        return sandbox.Answer({"1.1": result}, problem="It did not end.", at="1.2", line=20, source="def")
+
+    monkeypatch.setattr(SandboxHere, "check", stopping)
+    assert commands.check(1) == 1
+    out = capsys.readouterr().out
+    assert states_of(out) == ["✓ 1.1 running_sum passed", "✗ 1.2 mean was stopped", "· 1.3 Counter.add not reached"]
+    assert "✗ 1.2 mean · A mean · workbook/lesson_01.py:20\n\nIt did not end.\n" in out and "make hint-1.2" in out
+    assert book.Progress()["1.2"] == book.State(source="def")
+
+
+def test_a_second_failure_is_not_diagnosed():
+    write_workbook(edits=[(SUM, "    return x.clone()"), ("value = x.sum() / count", "value = x.sum()")])
+    results = check_here(every=True)
+    assert "Diagnosis: no sum" in results["1.1"]["text"] and "Diagnosis" not in results["1.2"]["text"]
+
+
+def test_what_was_changed_since_it_was_checked_is_said(here, capsys):
+    write_workbook(solved=("1.1", "1.2"))
+    commands.check(1)
+    capsys.readouterr()
+
+    def drawn_progress() -> str:
+        commands.progress()
+        return " ".join(capsys.readouterr().out.split())
+
+    assert "■■□ 1.3 Counter.add 2 of 3" in drawn_progress()
+    write_workbook(solved=("1.1", "1.2"), edits=[(SUM, f"{SUM}  # a comment, and\n\n")])
+    assert "■■□ 1.3" in drawn_progress(), "comments and empty lines are no change"
+    write_workbook(solved=("1.1", "1.2"), edits=[(SUM, "    return x")])
+    out = drawn_progress()
+    assert "◧■□ 1.1 running_sum (changed since it was checked) 1 of 3 exercises pass, 10 of 18 minutes" in out
+    commands.check(1, "1.2")
+    assert "Next: 1.1 running_sum, Running sums (5 minutes); it has changed since it was checked." in (
+        " ".join(capsys.readouterr().out.split())
+    )
+    write_workbook(solved=("1.1", "1.2", "1.3"))
+    assert "■■□ 1.3 Counter.add (changed since it was checked)" in drawn_progress(), "it was open, and is written now"
+    commands.check(1)
+    write_workbook("def broken(:\n")
+    assert "◧◧◧" in drawn_progress()
+    book.workbook_path(1).unlink()
+    capsys.readouterr()
+    assert "◧◧◧" in drawn_progress()
+
+
+def test_what_a_digest_is_of():
+    def digest(identity, *edits, text=None):
+        path = write_workbook(text, edits=edits)
+        return book.load(path, exercise.exercises(1)).digest(the(identity))
+
+    helped = (SUM, "    return helper(sums)"), ("def running_sum", "def helper(x):\n    return 1\n\n\ndef running_sum")
+    other_helper = *helped, ("return 1", "return 2")
+    assert digest("1.1", *helped) != digest("1.1", *other_helper), "what it calls belongs to it"
+    assert digest("1.2", *helped) == digest("1.2", *other_helper) == digest("1.2")
+    calls = ("value = x.sum() / count", "value = running_sum(x)[-1] / count")
+    assert digest("1.2", calls) == digest("1.2", calls, (SUM, "    return x")), "a check takes the package's for it"
+    assert digest("1.3") != digest("1.3", ("self.n +=", "self.n -="))
+    assert digest("1.1", text="x = 1\n") == "" and digest("1.1", text="running_sum = abs\n") != ""
+    write_workbook()
+
+
+def test_progress_files_of_older_courses_are_read(here, capsys):
+    write_workbook()
+    book.write(book.folder() / "progress.txt", "1.1  passed  2020-01-01  hints=2\n1.2  open  -  hints=1\n")
+    assert book.Progress()["1.1"] == book.State(True, "2020-01-01", 2)
+    commands.progress()
+    assert "■□□" in capsys.readouterr().out, "what was checked then is not known"
+    commands.check(1)
+    line = r"1\.1  passed  2020-01-01  hints=2  source=[0-9a-f]{12}\n"
+    assert re.search(line, (book.folder() / "progress.txt").read_text())
+    assert book.Progress()["1.2"].source and book.Progress()["1.2"].hints == 1
+
+
+def test_only_what_was_written_is_shown_and_counted(here, capsys):
+    answer = "    count = x.numel()\n    value = x.sum() / count"
+    edits = [(answer, "    # mine\n    count = len(x)\n\n    value = x.mean()")]
+    write_workbook(edits=edits)
+    commands.check(1)
+    part = capsys.readouterr().out.partition("1.2 mean passes")[2].partition("1.3")[0]
+    assert "yours, 2 lines" in part and "the package's, 2 lines" in part and "x.mean()" in part
+    assert "raise UserError" not in part and "return value, count" not in part
+    commands.solution(1, "1.2")
+    assert "raise UserError" not in capsys.readouterr().out
+    write_workbook(edits=[*edits, ("    return value, count", "    return (value, count)")])
+    path = book.workbook_path(1)
+    text = book.read(path)
+    own = book.own_source(text, book.parse(path, text), the("1.2"))
+    assert own.split("\n") == ["# mine", "count = len(x)", "", "value = x.mean()", "return (value, count)"], (
+        "a given line that was changed is the learner's"
+    )
+
+
+def test_of_a_class_what_the_stub_has_is_not_counted(toys):
+    Path(toys.__file__).write_text(TOYS + CLASS, encoding="utf-8")
+    sys.modules.pop("toys")
+    exercise.files()[1].write_text(PAIR, encoding="utf-8")
+    one = the("1.1")
+    assert one.cut.is_class and commands.count(one.cut.answer, one) == 5
 
 
 def test_what_the_code_prints_is_shown_and_cut(here, capsys, monkeypatch):
@@ -1338,7 +1645,8 @@ def test_hints_come_one_by_one_for_the_first_that_does_not_pass(here, capsys):
         assert f"1.2 mean · hint {number} of 3\n{text}\n" in out
     commands.hint(1)
     out = capsys.readouterr().out
-    assert "Sum.\nDivide.\nSum, then divide.\n" in out and "make solution-1.2" in out
+    assert "1.2 mean · all three hints have been shown; here they are again\n" in out and "hint 3 of 3" not in out
+    assert "\nSum.\n\nDivide.\n\nSum, then divide.\n" in out and "make solution-1.2" in out
     commands.hint(1, "1.1")
     assert "First hint." in capsys.readouterr().out
     assert book.Progress()["1.2"].hints == 3
@@ -1347,11 +1655,82 @@ def test_hints_come_one_by_one_for_the_first_that_does_not_pass(here, capsys):
     assert "All exercises of lesson 1 pass" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    "hint, lines",
+    [
+        ("return math.exp(loss)", [(True, "return math.exp(loss)")]),
+        ("a, b = f(x); return g('a; b', [1, 2]).", [(True, "a, b = f(x)"), (True, "return g('a; b', [1, 2])")]),
+        ("y = f(x); then -y.mean().", [(True, "y = f(x)"), (True, "-y.mean()")]),
+        ("y = f(x); the norm likewise; cut.", [(True, "y = f(x)"), (False, "the norm likewise; cut.")]),
+        ("x.view(2, 3) is (B, T); .unbind(0) cuts it.", [(False, "x.view(2, 3) is (B, T); .unbind(0) cuts it.")]),
+        ("It is so:\n    if a:\n        b = 1", [(False, "It is so:"), (True, "if a:"), (True, "    b = 1")]),
+        ("Divide.", [(False, "Divide.")]),
+    ],
+)  # fmt: skip
+def test_the_code_of_a_hint_is_code(hint, lines):
+    assert commands.laid_out(hint) == lines
+
+
+def test_code_in_a_hint_is_neither_wrapped_nor_decorated(here, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    code = "joined = {**first_of_the_two, **second_of_the_two, **third_of_them}"
+    the("1.1").hints = (f"{code}; return joined", f"Return {{**a, **b}} and f(**a) of **two** of them; {code}.", "c")
+    write_workbook(solved=())
+    commands.hint(1, "1.1")
+    assert f"    {code}\n    return joined\n" in capsys.readouterr().out
+    commands.hint(1, "1.1")
+    out = capsys.readouterr().out
+    assert "Return {**a, **b} and f(**a) of two\nof them\n" in out and f"    {code}\n" in out
+
+
+def test_a_lesson_shows_an_exercises_source_only_when_it_is_solved(toys, here, capsys, monkeypatch):
+    monkeypatch.setattr(show, "withheld", functools.partial(commands.withheld, 1))
+
+    def shown(function) -> str:
+        show.source(function, docstring=False)
+        return capsys.readouterr().out
+
+    for function, name in ((toys.running_sum, "`running_sum`"), (toys.Counter.add, "`Counter.add`")):
+        out = " ".join(shown(function).split())
+        assert name in out and "make start-1" in out and "return" not in out
+    assert "return super().start() + 1" in shown(toys.Counter.start), "this is no exercise"
+    write_workbook()
+    commands.check(1)
+    capsys.readouterr()
+    out = shown(toys.running_sum)
+    assert out.startswith('def running_sum(x: Tensor) -> Tensor:\n    """…"""\n') and "torch.stack(sums)" in out
+    monkeypatch.setattr(show, "withheld", functools.partial(commands.withheld, 7))
+    assert "return" in shown(toys.Counter.add), "a lesson without exercises"
+
+
+def test_lessons_print_sources_only_by_the_helper_that_withholds_them():
+    for path in sorted((ROOT / "lessons").glob("lesson_*.py")):
+        assert "getsource" not in path.read_text(encoding="utf-8"), f"{path.name}: show.source(function) prints it"
+
+
+def test_the_command_line_withholds_sources(monkeypatch, capsys):
+    from minitransformer.__main__ import dispatch, parser
+
+    seen = []
+    monkeypatch.setattr(show, "withheld", show.withheld)
+    monkeypatch.setattr(course, "run", lambda number, **more: seen.append(show.withheld(attention.attend_by_formula)))
+    monkeypatch.setattr("minitransformer.bootstrap.ensure", lambda extras: None)
+    monkeypatch.setattr(commands, "withheld", lambda lesson, function: f"{lesson} {function.__name__}")
+    dispatch(parser().parse_args(["lesson", "2"]), [])
+    assert seen == ["2 attend_by_formula"]
+
+
 def test_a_solution_is_not_given_away(here, capsys, monkeypatch):
     write_workbook(solved=())
     monkeypatch.setattr(sys, "stdin", types.SimpleNamespace(isatty=lambda: False))
     with pytest.raises(UserError, match="3 of its hints are not read yet.*solution 1.1 --yes"):
         commands.solution(1, "1.1")
+    commands.check(1)
+    write_workbook(solved=("1.1",))
+    with pytest.raises(UserError, match="1.1 running_sum did not pass, but has changed since it was checked"):
+        commands.solution(1, "1.1")
+    write_workbook(solved=())
+    capsys.readouterr()
     assert commands.solution(1, "1.1", yes=True) == 0
     assert "torch.stack(sums)" in capsys.readouterr().out
     monkeypatch.setattr(sys, "stdin", types.SimpleNamespace(isatty=lambda: True))

@@ -7,6 +7,7 @@
     draw.py         draws expected and actual side by side
     diagnose.py     names the mistake
     report.py       words for all of it
+    again.py        runs one case once more, for a debugger
     sandbox.py      runs a check in a child process, child.py, under limits of time, memory and output
     switch.py       the one switch: puts a learner's code in the package's place
     shortcuts.py    the package's fast paths that would bypass such code

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import codecs
 import difflib
+import hashlib
 import re
 import stat
 import sys
@@ -256,6 +257,11 @@ PLAIN_WORDS = (
 )  # fmt: skip
 
 
+def ended(text: str) -> str:
+    """A sentence with its full stop, where it does not end with a mark already; its first letter stays as it is."""
+    return text if text.endswith((".", "!", "?", ":", "…")) else text + "."
+
+
 def parse(path: Path, text: str) -> ast.Module:
     """Python's reading of a workbook.
 
@@ -275,9 +281,9 @@ def parse(path: Path, text: str) -> ast.Module:
         at = min(max((error.offset or 1) - 1, 0), len(line))
         caret = " " * show.display_width(line[:at]) + "^"
         words = next((text for pattern, text in PLAIN_WORDS if re.search(pattern, error.msg or "")), "")
-        said = (error.msg or "").rstrip(".?")
+        said = ended(error.msg or "it is no Python")
         raise WorkbookError(
-            f"{place(path, number)}: Python cannot read this line: {said}.\n\n    {line}\n    {caret}\n\n"
+            f"{place(path, number)}: Python cannot read this line: {said}\n\n    {line}\n    {caret}\n\n"
             f"{words + ' ' if words else ''}Nothing was run, and nothing was changed."
         ) from None
     except (RecursionError, MemoryError):
@@ -310,15 +316,46 @@ def is_there(tree: ast.Module, exercise: Exercise) -> bool:
 
 def bound(tree: ast.Module) -> set[str]:
     """The names that a workbook itself gives a meaning to, at its top level."""
-    names: set[str] = set()
+    return {name for node in tree.body for name in _binds(node)}
+
+
+def _binds(node: ast.stmt) -> set[str]:
+    """The names that one statement gives a meaning to."""
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        return {(one.asname or one.name).split(".")[0] for one in node.names}
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return {node.name}
+    return {one.id for one in ast.walk(node) if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Store)}
+
+
+def digest(tree: ast.Module, exercise: Exercise, some: list[Exercise]) -> str:
+    """A short name of the code that a workbook has for an exercise; "" where it has none.
+
+    To that code belongs what it uses of the workbook's other code, but for the other exercises, which a check takes
+    from the package. Comments and the layout do not count.
+    """
+    binding: dict[str, list[ast.stmt]] = {}
     for node in tree.body:
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            names |= {(one.asname or one.name).split(".")[0] for one in node.names}
-        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            names.add(node.name)
-        else:
-            names |= {one.id for one in ast.walk(node) if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Store)}
-    return names
+        for name in _binds(node):
+            binding.setdefault(name, []).append(node)
+    others = {node for one in some if one is not exercise for node in locate(tree, one) if node is not None}
+    found = set(locate(tree, exercise)) - {None}
+    belongs: list[ast.stmt] = []
+    wanted = [node for node in binding.get(exercise.cut.name, []) if node in found or node not in others]
+    while wanted:
+        node = wanted.pop()
+        if node in belongs:
+            continue
+        belongs.append(node)
+        used = {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
+        wanted += [one for name in used for one in binding.get(name, []) if one not in others]
+    if not belongs:
+        return ""
+    try:
+        text = "\n".join(ast.unparse(node) for node in tree.body if node in belongs)
+    except RecursionError:  # nested more deeply than any exercise asks for
+        return "0"
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:12]
 
 
 def under_its_heading(
@@ -378,6 +415,10 @@ class Workbook:
         """Where it defines an exercise."""
         node, _ = locate(self.tree, exercise)
         return None if node is None else node.lineno
+
+    def digest(self, exercise: Exercise) -> str:
+        """A short name of what it has for an exercise."""
+        return digest(self.tree, exercise, self.exercises)
 
     def link(self, mine: Collection[str]) -> None:
         """Choose what the workbook calls by an exercise's name: the learner's code if in `mine`, else the package's."""
@@ -456,18 +497,37 @@ def own_lines(error: BaseException, path: Path) -> str:
 
 
 def own_source(text: str, tree: ast.Module, exercise: Exercise) -> str:
-    """What the learner wrote for an exercise, without docstring and indentation, to be shown beside the solution."""
+    """What the learner wrote for an exercise, without docstring and indentation, to be shown beside the solution.
+
+    Of a function of which only a part is asked for, only what stands in that place.
+    """
     node, _ = locate(tree, exercise)
     if node is None:
         return ""
     lines = text.split("\n")
     body = node.body
+    if exercise.cut.around is not None:
+        first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+        own = _between(lines[first - 1 : node.end_lineno], *exercise.cut.around)
+        return textwrap.dedent("\n".join(line for line in own if line.strip() != COMMENT)).strip("\n")
     if len(body) > 1 and ast.get_docstring(node) is not None:
         first = body[0].end_lineno
     else:
         first = body[0].lineno - 1
     own = [line for line in lines[first : node.end_lineno] if line.strip() != COMMENT]
     return textwrap.dedent("\n".join(own)).strip("\n")
+
+
+def _between(lines: list[str], before: tuple[str, ...], after: tuple[str, ...]) -> list[str]:
+    """The lines between those that were given; where the learner changed some of these, all that were not given."""
+    plain, above, below = ([line.strip() for line in some] for some in (lines, before, after))
+    end = len(plain) - len(below)
+    if plain[: len(above)] == above and plain[end:] == below:
+        return lines[len(above) : end]
+    given: set[int] = set()
+    for block in difflib.SequenceMatcher(None, above + below, plain, autojunk=False).get_matching_blocks():
+        given |= set(range(block.b, block.b + block.size))
+    return [line for number, line in enumerate(lines) if number not in given]
 
 
 # ---------------------------------------------------------------- progress
@@ -482,13 +542,23 @@ class State:
     """Of the first pass."""
     hints: int = 0
     """How many were shown."""
+    source: str = ""
+    """The `digest` of the code that was checked last; "" where none was, or by a course that did not note it."""
+    told: bool = False
+    """Whether a check has said what the exercise is for."""
+
+    def is_of(self, source: str) -> bool:
+        """Whether the last check was of this code, by its digest, as far as is known."""
+        return self.source in ("", source)
 
 
 class Progress:
     """workbook/progress.txt: one line an exercise, by id. Lines that are not understood stay as they are."""
 
-    TOP = "# id  passed or open  day of the first pass  hints shown (make progress draws it)"
-    LINE = re.compile(r"(\d+\.\d+)\s+(passed|open)\s+(\S+)\s+hints=(\d+)\s*")
+    TOP = "# id  passed or open  day of the first pass  hints shown  what was checked (make progress draws it)"
+    LINE = re.compile(
+        r"(\d+\.\d+)\s+(passed|open)\s+(\S+)\s+hints=(\d+)(?:\s+source=([0-9a-f]+))?(\s+told)?\s*"
+    )
 
     def __init__(self) -> None:
         self.path = folder() / "progress.txt"
@@ -506,7 +576,7 @@ class Progress:
         for line in self.lines:
             found = self.LINE.fullmatch(line)
             if found and found[1] == identity:
-                return State(found[2] == "passed", found[3], int(found[4]))
+                return State(found[2] == "passed", found[3], int(found[4]), found[5] or "", bool(found[6]))
         return State()
 
     def set(self, identity: str, **changes: Any) -> None:
@@ -519,6 +589,7 @@ class Progress:
         if after == before:
             return
         line = f"{identity}  {'passed' if after.passed else 'open'}  {after.day}  hints={after.hints}"
+        line += f"  source={after.source}" * bool(after.source) + "  told" * after.told
         for number, old in enumerate(self.lines):
             found = self.LINE.fullmatch(old)
             if found and found[1] == identity:

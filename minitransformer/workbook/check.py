@@ -11,7 +11,7 @@ from minitransformer.errors import UserError
 from minitransformer.workbook import report
 from minitransformer.workbook.book import Workbook, WorkbookError, load
 from minitransformer.workbook.cut import resolve
-from minitransformer.workbook.diagnose import diagnose, narrowed
+from minitransformer.workbook.diagnose import Diagnosis, diagnose, narrowed
 from minitransformer.workbook.examine import Examination
 from minitransformer.workbook.exercise import Exercise
 
@@ -28,9 +28,10 @@ def check(
     Args:
         some: all exercises of the workbook.
         path: the workbook.
-        request: "only": an id, or None for all; "all": whether to go on after one that fails; "width": in columns.
+        request: "only": an id, or None for all; "all": whether to go on after one that fails (only the first that
+            fails is diagnosed then); "told": ids of which it was said what they are for; "width": in columns.
         emit: called with what happens: event="begin" or "result", id, state ("passed", "failed", "unwritten",
-            "absent"), text, line; or event="problem", text, where the workbook cannot be run at all.
+            "absent"), text, line, source (its digest); or event="problem", text, where the workbook cannot be run.
         wind_up: sets the clock of the time limit to its beginning; called for each exercise.
     """
     wind_up()
@@ -43,27 +44,48 @@ def check(
     except KeyboardInterrupt as error:  # no key comes here from a keyboard: the code raised it
         emit(event="problem", text=report.stopped(error, path))
         return
+    has_failed = False
     for exercise in some:
         if request.get("only") not in (None, exercise.id):
             continue
         wind_up()
-        emit(event="begin", id=exercise.id, line=workbook.line(exercise))
+        about = {"id": exercise.id, "line": workbook.line(exercise), "source": workbook.digest(exercise)}
+        emit(event="begin", **about)
         try:
-            state = check_one(workbook, exercise, request.get("width", 80), emit)
+            told = exercise.id in request.get("told", ())
+            state = check_one(workbook, exercise, request.get("width", 80), emit, told, diagnosed=not has_failed)
         except UserError:
             raise
         except BaseException as error:  # what the code gives back can break who looks at it, such as a list in itself
-            state, text = "failed", report.stopped(error, path)
-            emit(event="result", id=exercise.id, state=state, text=text, line=workbook.line(exercise))
+            state = "failed"
+            emit(event="result", state=state, text=report.stopped(error, path), **about)
         if state != "passed" and not request.get("all"):
             return
+        has_failed |= state == "failed"
 
 
-def check_one(workbook: Workbook, exercise: Exercise, width: int, emit: Callable[..., None]) -> str:
-    """Check one exercise on reference code for everything else; gives its state."""
+def check_one(
+    workbook: Workbook,
+    exercise: Exercise,
+    width: int,
+    emit: Callable[..., None],
+    told: bool = False,
+    diagnosed: bool = True,
+) -> str:
+    """Check one exercise on reference code for everything else; gives its state.
+
+    Args:
+        workbook: that was loaded.
+        exercise: one of its exercises.
+        width: of the text, in columns.
+        emit: called with the result, and once more where more was found out.
+        told: whether it was said before what the exercise is for.
+        diagnosed: whether to look for the mistake.
+    """
 
     def result(state: str, text: str = "") -> str:
-        emit(event="result", id=exercise.id, state=state, text=text, line=workbook.line(exercise))
+        line, source = workbook.line(exercise), workbook.digest(exercise)
+        emit(event="result", id=exercise.id, state=state, text=text, line=line, source=source)
         return state
 
     candidate = workbook.candidates[exercise.id]
@@ -75,12 +97,12 @@ def check_one(workbook: Workbook, exercise: Exercise, width: int, emit: Callable
     if verdict.passed:
         return result("passed")
     if report.is_unwritten(verdict):
-        return result("unwritten", report.unwritten(exercise, workbook.path, workbook.line(exercise), width))
-    diagnosis = diagnose(examination, verdict)
-    state = result("failed", report.failure(verdict, diagnosis, workbook.path, width))
+        return result("unwritten", report.unwritten(exercise, workbook.path, workbook.line(exercise), width, told))
+    diagnosis = diagnose(examination, verdict) if diagnosed else Diagnosis()
+    state = result("failed", report.failure(verdict, diagnosis, workbook.path, width, told))
     if len(diagnosis.mistakes) > 1:  # the learner's code runs again, and might hang: so what is known was said first
         diagnosis = narrowed(examination, verdict, diagnosis)
-        result("failed", report.failure(verdict, diagnosis, workbook.path, width))
+        result("failed", report.failure(verdict, diagnosis, workbook.path, width, told))
     return state
 
 

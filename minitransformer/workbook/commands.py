@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import os
 import re
 import sys
 import textwrap
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 from minitransformer import course, show
@@ -23,6 +25,13 @@ from minitransformer.workbook.sandbox import Answer, Sandbox
 
 FEW = 8
 """Lines of code that are shown without being asked for."""
+SAID = {"passed": "passed", "failed": "fails", "unwritten": "not written yet", "absent": "not in the workbook"}
+"""The states of an exercise, in the list of a check."""
+MARKS = {"passed": "✓", "unwritten": "○"}
+SOLVED, CHANGED, RETRIED, OPEN = "solved", "changed since", "changed", "open"
+"""How an exercise stands now. CHANGED: it passed, RETRIED: it did not pass, and it is not what was checked then."""
+BOXES = {SOLVED: "■", CHANGED: "◧", RETRIED: "□", OPEN: "□"}
+CHANGED_SINCE = "changed since it was checked"
 
 
 def run(command: str, number: Any = None, yes: bool = False) -> int:
@@ -88,36 +97,59 @@ def check_with(sandbox: Sandbox, lesson: int, only: str | None = None, **limits:
     some, path, progress = exercises(lesson), book.workbook_path(lesson), Progress()
     if only is not None:
         find(only)
-    by_id = {one.id: one for one in some}
+    by_id, newly = {one.id: one for one in some}, []
+    widest = max(len(one.name) for one in some)
     print(styled(f"{place(path)} · lesson {lesson}", "dim"))
+
+    def listed(exercise: Exercise, state: str, said: str) -> None:
+        mark = MARKS.get(state, "✗" if state else "·")
+        line = f"{mark} {exercise.id} {exercise.name.ljust(0 if only else widest)}"
+        print(styled(line, "green") if state == "passed" else line, "" if only else f"  {said}", sep="")
 
     def show_result(result: dict[str, Any]) -> None:
         exercise, passed = by_id[result["id"]], result["state"] == "passed"
-        was_passed = progress[exercise.id].passed
-        if passed:
-            print(styled(f"✓ {exercise.id} {exercise.name}", "green"))
-            if not was_passed:
-                _compared(exercise)
-        else:
-            where = f" · {place(path, result['line'])}" if result.get("line") else ""
-            mark = "○" if result["state"] == "unwritten" else "✗"
-            print(f"{styled(f'{mark} {exercise.id} {exercise.name}', 'bold')} · {exercise.title}{where}\n")
-            print(result["text"] + "\n")
-        progress.set(exercise.id, passed=passed)
+        if passed and not progress[exercise.id].passed:
+            newly.append(exercise)
+        progress.set(exercise.id, passed=passed, source=result.get("source", ""))
+        if passed or only is None:
+            listed(exercise, result["state"], SAID[result["state"]])
 
-    answer = sandbox.check(lesson, path, only, on_result=show_result, **limits)
-    if answer.problem:
-        if answer.at is not None:
-            exercise = by_id[answer.at]
-            where = f" · {place(path, answer.line)}" if answer.line else ""
-            print(f"{styled(f'✗ {exercise.id} {exercise.name}', 'bold')} · {exercise.title}{where}\n")
-            progress.set(exercise.id, passed=False)
+    told = [one.id for one in some if progress[one.id].told]
+    answer = sandbox.check(lesson, path, only, every=only is None, told=told, on_result=show_result, **limits)
+    stopped = by_id.get(answer.at) if answer.problem else None
+    if stopped is not None:
+        progress.set(stopped.id, passed=False, source=answer.source)
+    if only is None and (answer.results or stopped is not None):
+        for one in some:
+            if one is stopped:
+                listed(one, "failed", "was stopped")
+            elif one.id not in answer.results:
+                listed(one, "", "not reached")
+    for exercise in newly:
+        _compared(exercise)
+    shown = _first_to_mend(some, answer, stopped)
+    if shown is not None:
+        result = answer.results.get(shown.id, {})
+        line = answer.line if shown is stopped else result.get("line")
+        where = f" · {place(path, line)}" if line else ""
+        mark = MARKS.get(result.get("state"), "✗")
+        print(f"\n{styled(f'{mark} {shown.id} {shown.name}', 'bold')} · {shown.title}{where}\n")
+        print("\n".join(_wrapped(answer.problem)) if shown is stopped else result["text"], end="\n\n")
+        progress.set(shown.id, told=progress[shown.id].told or shown is not stopped)
+    elif answer.problem:
         print("\n".join(_wrapped(answer.problem)) + "\n")
     _printed(answer)
     wanted = [only] if only else [one.id for one in some]
     failing = next((identity for identity in wanted if identity not in answer.passed()), None)
-    _what_next(lesson, some, failing, answer, only)
+    _what_next(lesson, some, shown.id if shown is not None else failing, answer, only)
     return failing is None
+
+
+def _first_to_mend(some: list[Exercise], answer: Answer, stopped: Exercise | None) -> Exercise | None:
+    """Of which exercise a check tells all: the first with code that is not right, or else the first without any."""
+    states = {one.id: answer.results.get(one.id, {}).get("state") for one in some}
+    wrong = [one for one in some if one is stopped or states[one.id] in ("failed", "absent")]
+    return next(iter([*wrong, *(one for one in some if states[one.id] == "unwritten")]), None)
 
 
 def _wrapped(text: str) -> Iterator[str]:
@@ -146,9 +178,11 @@ def _what_next(lesson: int, some: list[Exercise], failing: str | None, answer: A
         hint = f"make hint-{failing}: a hint ({left} of 3 left)" if left else f"make solution-{failing}: the solution"
         print(f"{hint}   ·   make check-{failing}: this one again   ·   make watch-{lesson}: check on every save")
         return
-    following = next((one for one in some if one.id not in answer.passed() and not Progress()[one.id].passed), None)
+    now = {identity: state for identity, state in _standing(lesson).items() if identity not in answer.passed()}
+    following = next((one for one in some if now.get(one.id, SOLVED) != SOLVED), None)
     if only is not None and following is not None:
-        print(f"Next: {following.id} {following.name}, {following.title} ({following.minutes:g} minutes).")
+        print(f"Next: {following.id} {following.name}, {following.title} ({following.minutes:g} minutes)"
+              + (f"; it has {CHANGED_SINCE}." if now[following.id] != OPEN else "."))  # fmt: skip
         return
     if only is not None:
         print(f"make check-{lesson} checks all of lesson {lesson}.")
@@ -164,15 +198,24 @@ def _compared(exercise: Exercise) -> None:
     own = _own(exercise)
     if own is None:
         return
-    if _is_alike(own, exercise.cut.answer):
-        print("    the same code as the package's")
+    alike = _is_alike(own, exercise.cut.answer)
+    print(f"\n{exercise.id} {exercise.name} passes" + (", and is the same code as the package's." if alike else ":"))
+    if alike:
         return
     for whose, code in (("yours", own), ("the package's", exercise.cut.answer)):
-        lines = code.split("\n")
-        print(f"    {whose}, {len(lines)} line{'s' * (len(lines) != 1)}")
+        lines, n_lines = code.split("\n"), count(code, exercise)
+        print(f"    {whose}, {n_lines} line{'s' * (n_lines != 1)}")
         print(textwrap.indent("\n".join(lines[:FEW]), f"    {styled('│', 'dim')} "))
         if len(lines) > FEW:
             print(f"    … make solution-{exercise.id} shows all of both")
+
+
+def count(code: str, exercise: Exercise) -> int:
+    """How many lines of code were written: no empty ones, no comments, and none that the stub of a class has."""
+    lines = [line.strip() for line in code.split("\n")]
+    given = Counter(line.strip() for line in exercise.cut.stub.split("\n")) if exercise.cut.is_class else Counter()
+    written = Counter(line for line in lines if line and not line.startswith("#"))
+    return (written - given).total()
 
 
 def _own(exercise: Exercise) -> str | None:
@@ -203,7 +246,7 @@ def first_open(lesson: int) -> Exercise | None:
     passed, progress = answer.passed(), Progress()
     for one in exercises(lesson):
         if one.id in passed:
-            progress.set(one.id, passed=True)
+            progress.set(one.id, passed=True, source=answer.results[one.id].get("source", ""))
         elif answer.results or answer.at or not progress[one.id].passed:
             return one
     return None
@@ -225,13 +268,62 @@ def give_hint(exercise: Exercise) -> None:
     shown = progress[exercise.id].hints
     number = min(shown + 1, 3)
     progress.set(exercise.id, hints=number)
-    print(styled(f"{exercise.id} {exercise.name} · hint {number} of 3", "bold"))
+    which = f"hint {number} of 3" if shown < 3 else "all three hints have been shown; here they are again"
+    print(styled(f"{exercise.id} {exercise.name} · {which}", "bold"))
     for text in exercise.hints if shown >= 3 else exercise.hints[number - 1 : number]:
-        say(text)
-    if shown >= 3:
-        print(f"\nThat was all three. make solution-{exercise.id} shows the solution.")
-    elif number < 3:
-        print(f"\nmake hint-{exercise.id} gives another.")
+        if shown >= 3:
+            print()
+        for is_code, part in laid_out(text):
+            print(f"    {part}") if is_code else say(part)
+    print(f"\nmake hint-{exercise.id} gives another." if number < 3 else
+          f"\nmake solution-{exercise.id} shows the solution.")  # fmt: skip
+
+
+def laid_out(hint: str) -> list[tuple[bool, str]]:
+    """The lines of code of a hint and the prose between them, in order: (whether it is code, text).
+
+    Code is what authors indent, and whole statements between semicolons: "a = f(x); return a + 1.".
+    """
+    parts = []
+    for line in hint.split("\n"):
+        parts += [(True, line[4:])] if line.startswith("    ") else _statements(line)
+    return [
+        (is_code, text)
+        for is_code, run in itertools.groupby(parts, key=lambda part: part[0])
+        for text in ([text for _, text in run] if is_code else ["; ".join(text for _, text in run)])
+    ]
+
+
+def _statements(text: str) -> list[tuple[bool, str]]:
+    """A line cut at its semicolons, but for those in brackets or quotation marks, and which parts of it are code."""
+    parts, depth, quote = [""], 0, ""
+    for char in text:
+        if quote:
+            quote = "" if char == quote else quote
+        elif char in "\"'" and not parts[-1][-1:].isalnum():
+            quote = char
+        depth += (char in "([{") - (char in ")]}") if not quote else 0
+        if char == ";" and not quote and depth <= 0:
+            parts.append("")
+        else:
+            parts[-1] += char
+    found = []
+    for part in (part.strip() for part in parts):
+        code = part.removesuffix(".").removeprefix("then ")
+        found += [(True, code) if _is_code(code) else (False, part)] if part else []
+    return found
+
+
+def _is_code(text: str) -> bool:
+    """Whether this is a statement, or an expression that no sentence would be ("x is y" and a name could be both)."""
+    try:
+        body = ast.parse(f"def f():\n {text}").body[0].body
+    except (SyntaxError, ValueError):
+        return False
+    if not isinstance(body[0], ast.Expr):
+        return True
+    value = body[0].value
+    return isinstance(value, ast.Call | ast.BinOp | ast.UnaryOp | ast.List | ast.ListComp | ast.Dict)
 
 
 def solution(lesson: int, only: str | None = None, yes: bool = False) -> int:
@@ -260,13 +352,28 @@ def solution(lesson: int, only: str | None = None, yes: bool = False) -> int:
 def _agrees(exercise: Exercise, hints: int) -> bool:
     """Whether the learner wants to see a solution before having one."""
     left = f"{3 - hints} of its hints are not read yet" if hints < 3 else "you have read all its hints"
+    changed = _standing(exercise.lesson)[exercise.id] == RETRIED
+    stands = f"did not pass, but has {CHANGED_SINCE}" if changed else "does not pass yet"
     if not sys.stdin.isatty():
         raise UserError(
-            f"{exercise.id} {exercise.name} does not pass yet ({left}). To see the solution all the same: "
+            f"{exercise.id} {exercise.name} {stands} ({left}). To see the solution all the same: "
             f"python -m minitransformer solution {exercise.id} --yes."
         )
-    answer = input(f"{exercise.id} {exercise.name} does not pass yet; {left}. Show the solution? [y/N] ")
+    answer = input(f"{exercise.id} {exercise.name} {stands}; {left}. Show the solution? [y/N] ")
     return answer.strip().lower() in ("y", "yes", "是", "好")
+
+
+def withheld(lesson: int, function: Any) -> str | None:
+    """Why a lesson does not show a function's source yet: it is an exercise, not solved; None where it may be shown."""
+    target = f"{function.__module__}:{function.__qualname__}"
+    known = exercises(lesson) if lesson in files() else []
+    exercise = next((one for one in known if one.target == target), None)
+    if exercise is None or Progress()[exercise.id].passed:
+        return None
+    return (
+        f"The source of `{exercise.name}` stands here once you have written it yourself: exercise {exercise.id}, "
+        f"`make start-{lesson}`. To read it without, `make solution-{exercise.id}`."
+    )
 
 
 def reset(lesson: int, only: str | None = None) -> int:
@@ -277,29 +384,48 @@ def reset(lesson: int, only: str | None = None) -> int:
     progress = Progress()
     for one in exercises(lesson):
         if only in (None, one.id):
-            progress.set(one.id, passed=False, hints=0)
+            progress.set(one.id, passed=False, hints=0, source="", told=False)
     what = f"{only} in {place(book.workbook_path(lesson))}" if only else place(book.workbook_path(lesson))
     say(f"{what} is as at the beginning. What you had written is kept in {place(copy)}.")
     return 0
 
 
 def progress() -> int:
-    """Show what is done, lesson by lesson."""
-    state, rows, minutes_done, minutes = Progress(), [], 0.0, 0.0
-    done = total = 0
+    """Show what is done, lesson by lesson, a box for each exercise in its place."""
+    rows, total, minutes, minutes_done = [], 0, 0.0, 0.0
+    boxes = ""
     for lesson in files():
-        some = exercises(lesson)
-        passed = [one for one in some if state[one.id].passed]
+        some, now = exercises(lesson), _standing(lesson)
+        drawn = "".join(BOXES[now[one.id]] for one in some)
         title = course.load(lesson).title if lesson in course.lesson_files() else ""
-        following = next((f"{one.id} {one.name}" for one in some if not state[one.id].passed), "all done")
-        rows.append((lesson, title, "■" * len(passed) + "□" * (len(some) - len(passed)), following))
-        done, total = done + len(passed), total + len(some)
-        minutes_done += sum(one.minutes for one in passed)
+        following = next((one for one in some if now[one.id] != SOLVED), None)
+        said = "all done" if following is None else f"{following.id} {following.name}"
+        said += f" ({CHANGED_SINCE})" * (following is not None and now[following.id] != OPEN)
+        rows.append((lesson, title, drawn, said))
+        boxes, total = boxes + drawn, total + len(some)
+        minutes_done += sum(one.minutes for one in some if now[one.id] == SOLVED)
         minutes += sum(one.minutes for one in some)
     show.table(rows, ["lesson", "", "", "next"])
     print()
-    say(f"{done} of {total} exercises pass, {minutes_done:g} of {minutes:g} minutes.")
+    done = boxes.count(BOXES[SOLVED])
+    say(f"{done} of {total} exercises pass, {minutes_done:g} of {minutes:g} minutes. Each has its box in its place: "
+        f"{BOXES[SOLVED]} solved, {BOXES[CHANGED]} {CHANGED_SINCE}, {BOXES[OPEN]} open.")  # fmt: skip
     return 0
+
+
+def _standing(lesson: int) -> dict[str, str]:
+    """How each exercise of a lesson stands, by its last check and by the workbook as it is now."""
+    some, path, progress, tree = exercises(lesson), book.workbook_path(lesson), Progress(), None
+    with suppress(UserError):  # no workbook, or none that Python can read: then it is not what was checked
+        tree = book.parse(path, book.read(path))
+
+    def standing(one: Exercise) -> str:
+        is_same = progress[one.id].is_of("" if tree is None else book.digest(tree, one, some))
+        if progress[one.id].passed:
+            return SOLVED if is_same else CHANGED
+        return OPEN if is_same else RETRIED
+
+    return {one.id: standing(one) for one in some}
 
 
 # ---------------------------------------------------------------- watching
@@ -337,8 +463,8 @@ def watch(lesson: int, key: Callable[[], str | None] | None = None) -> int:
                 if char == "q":
                     return 0
                 if char == "h":
-                    state = Progress()
-                    open_one = next((one for one in exercises(lesson) if not state[one.id].passed), None)
+                    now = _standing(lesson)
+                    open_one = next((one for one in exercises(lesson) if now[one.id] != SOLVED), None)
                     give_hint(open_one) if open_one else print("Everything passes.")
                 if char is None:
                     time.sleep(PAUSE)

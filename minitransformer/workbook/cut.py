@@ -36,6 +36,8 @@ from minitransformer.errors import UserError
 MARKER = re.compile(r"#\s*⟨(/?)answer⟩\s*")
 COMMENT = "# Your code stands here, in place of the next line."
 PLACE = 'raise NotImplementedError("write this")'
+TOOLS = ("import math", "import torch", "import torch.nn.functional as F", "from torch import Tensor")
+"""What somebody may want to solve an exercise with, whatever the package's own solution uses."""
 Definition = ast.FunctionDef | ast.ClassDef
 
 
@@ -60,6 +62,10 @@ class Cut:
     """The lines of it that the stub must not show: of a class, not the signatures that the stub keeps."""
     names: frozenset[str] = field(repr=False)
     """Names of the module that the solution uses."""
+    around: tuple[tuple[str, ...], tuple[str, ...]] | None = field(repr=False, default=None)
+    """Where only a part is to be written: the given lines of the function before it, and those after it."""
+    is_class: bool = False
+    """Whether all of a class is to be written."""
 
     @property
     def name(self) -> str:
@@ -330,14 +336,21 @@ def _cut(target: str, who: str, path: Path, changed: int) -> Cut:
     module, qualname = split_target(target, who)
     source = _read(path, changed)
     node, owner = _find(source, qualname, who)
+    around = None
     if isinstance(node, ast.ClassDef):
         stub, solution, answer, hidden = _cut_class(source, node, who)
     else:
         stub, solution, answer = _cut_function(source, node, who)
         hidden = answer
+        if _marked(source, node, who) is not None:
+            at = next(number for number, line in enumerate(stub) if line.strip() == COMMENT)
+            around = tuple(stub[:at]), tuple(stub[at + 2 :])
     if owner is not None:
         base = f"class {owner.name}({owner.name}):"
-        about = f'    """Only `{node.name}` is yours; everything else of {owner.name} is the package\'s."""'
+        about = (
+            f'    """A subclass of the package\'s {owner.name} under the same name: '
+            f'`{node.name}` is yours, the rest is inherited."""'
+        )
         given = _given(source, owner, node.name)
         stub = [base, about, "", *given, *[""] * bool(given), *stub]
         solution = [base, about, "", *solution]
@@ -346,7 +359,8 @@ def _cut(target: str, who: str, path: Path, changed: int) -> Cut:
     names = frozenset(used & (source.defined | set(source.imports)))
     return Cut(
         module, qualname, path, _first_line(node), ast.get_docstring(node) or "", "\n".join(stub), "\n".join(solution),
-        textwrap.dedent("\n".join(answer)).strip("\n"), tuple(hidden), names,
+        textwrap.dedent("\n".join(answer)).strip("\n"), tuple(hidden), names, around,
+        isinstance(node, ast.ClassDef),
     )  # fmt: skip
 
 
@@ -368,8 +382,8 @@ def cut(target: str, who: str = "exercise") -> Cut:
 def header(cuts: list[Cut], who: str, bound: Collection[str] = ()) -> list[str]:
     """The imports that stubs need, as lines of statements.
 
-    Of other libraries, everything that the modules import, lest the choice give the answer away. Of the package, the
-    names that the functions use, except those that are exercises of the same workbook. Names in `bound` are left out.
+    That is what the functions use, and of TOOLS what their modules import, lest the choice give much of the answer
+    away; not the exercises of the same workbook. Names in `bound` are left out.
 
     Raises:
         UserError: two modules mean different things by one name.
@@ -381,12 +395,12 @@ def header(cuts: list[Cut], who: str, bound: Collection[str] = ()) -> list[str]:
     for one in cuts:
         source = read_source(one.module, who)
         for name, statement in source.imports.items():
-            if statement.startswith("from __future__") or name in bound:
+            if statement.startswith("from __future__") or name in bound or name in own:
+                continue
+            if name not in one.names and statement not in TOOLS:
                 continue
             if not statement.startswith("from minitransformer"):
                 plain.add(statement)
-            elif name not in one.names or name in own:
-                continue
             else:
                 module, _, what = statement.removeprefix("from ").partition(" import ")
                 package.setdefault(module, set()).add(what)

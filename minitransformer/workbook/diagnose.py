@@ -152,12 +152,9 @@ def numbers_alike(expected: Tensor, actual: Tensor) -> Iterator[str]:
     if _equal(-left, right):
         yield "The sign is wrong: it is minus what is right."
         return
-    nonzero = left.abs() > 1e-6
-    if nonzero.sum() > 1 and not right[~nonzero].abs().gt(1e-6).any():
-        factor = (right[nonzero] / left[nonzero]).median()
-        if _equal(left * factor, right):
-            yield f"Every number is {factor.item():.4g} times what is right{_which(factor.item(), expected)}."
-            return
+    if factor := list(by_a_factor(expected, actual)):
+        yield from factor
+        return
     offset = (right - left).median()
     if left.numel() > 1 and _equal(left + offset, right):
         yield f"Every number is off by the same {offset.item():.4g}."
@@ -178,6 +175,18 @@ def numbers_alike(expected: Tensor, actual: Tensor) -> Iterator[str]:
         yield "It is the square of what is right."
     elif bool((left >= 0).all()) and _equal(left.sqrt(), right):
         yield "It is the square root of what is right."
+
+
+def by_a_factor(expected: Tensor, actual: Tensor) -> Iterator[str]:
+    """A sentence, where every number is the same multiple of what is right."""
+    if expected.shape != actual.shape or torch.bool in (expected.dtype, actual.dtype):
+        return
+    left, right = expected.double(), actual.double()
+    nonzero = left.abs() > 1e-6
+    if nonzero.sum() > 1 and not right[~nonzero].abs().gt(1e-6).any():
+        factor = (right[nonzero] / left[nonzero]).median()
+        if factor.isfinite() and _equal(left * factor, right):
+            yield f"Every number is {factor.item():.4g} times what is right{_which(factor.item(), expected)}."
 
 
 def _shifted(expected: Tensor, actual: Tensor) -> Iterator[str]:

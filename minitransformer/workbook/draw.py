@@ -41,7 +41,7 @@ def aligned(cells: Sequence[Sequence[str]], width: int) -> list[str]:
 
 
 def matrix(tensor: Tensor, index: tuple[int, ...] = (), width: int = 76) -> list[str]:
-    """One matrix as lines: numbers if they fit, shaded blocks if not; whole numbers, such as ids, wrapped or cut."""
+    """One matrix as lines: numbers, cut where there are too many in a row; shaded blocks where there are many rows."""
     rows = table_of(tensor, index).tolist()
     if not rows or not rows[0]:
         return ["(empty)"]
@@ -52,14 +52,21 @@ def matrix(tensor: Tensor, index: tuple[int, ...] = (), width: int = 76) -> list
     most = max(1, width // (widest + 1) - 1)
     if _are_ids(rows) and len(rows) == 1:
         return aligned([cells[0][at : at + most] for at in range(0, len(cells[0]), most)], widest)
-    if _are_ids(rows) and len(rows) <= 12:
+    if len(rows) <= 12 and not isinstance(rows[0][0], bool):
         return [f"{line} …" for line in aligned([row[:most] for row in cells], widest)]
     low, high = _range(rows)
     return _shaded([row[:MOST] for row in rows[:MOST]], low, high)
 
 
-def side_by_side(expected: Tensor, actual: Tensor, wrong: Tensor, index: tuple[int, ...], width: int) -> list[str]:
-    """Expected, actual, and where they differ, as lines of at most `width` columns.
+def side_by_side(
+    expected: Tensor,
+    actual: Tensor,
+    wrong: Tensor,
+    index: tuple[int, ...],
+    width: int,
+    titles: tuple[str, str] = ("expected", "yours"),
+) -> list[str]:
+    """Expected, actual, and where they differ (or by which factor), as lines of at most `width` columns.
 
     Args:
         expected: of any number of dimensions; the slice that holds `index` is drawn.
@@ -67,6 +74,7 @@ def side_by_side(expected: Tensor, actual: Tensor, wrong: Tensor, index: tuple[i
         wrong: boolean, True where they differ.
         index: a place where they differ.
         width: of the terminal.
+        titles: of the first two.
     """
     left, right, marks = (table_of(t, index).tolist() for t in (expected, actual, wrong))
     notes = []
@@ -79,16 +87,25 @@ def side_by_side(expected: Tensor, actual: Tensor, wrong: Tensor, index: tuple[i
         panels = [aligned(left_cells, widest), aligned(right_cells, widest)]
         notes += ["■ True  □ False"] if boolean else []
         crosses = aligned([["✗" if mark else "·" for mark in row] for row in marks], 1)
-    elif _are_ids(left) and n_rows <= 12:  # the numbers say what no shade does, so they stand below each other
-        most = max(1, (width - 2) // (widest + 1))
+    elif not boolean and (n_rows <= 4 or (_are_ids(left) and n_rows <= 12) or not _shows(left, right, marks)):
+        # The numbers say what no shade does, so they stand below each other.
+        marked, named = _ratios(left, right, marks), f"{titles[1]} / {titles[0]}"
+        if marked is None:
+            marked, named = [["✗" if mark else "·" for mark in row] for row in marks], "wrong"
+        widest = max(widest, *(len(cell) for row in marked for cell in row))
+        most, high = max(1, (width - 2) // (widest + 1)), 12 if _are_ids(left) else 6
         first = _window(index[-1] if index else 0, n_columns, most)
-        marked = [["✗" if mark else "·" for mark in row] for row in marks]
-        drawn = [aligned([row[first : first + most] for row in c], widest) for c in (left_cells, right_cells, marked)]
-        if most < n_columns:
-            notes.append(f"columns {first} to {first + most - 1} of {n_columns}")
+        top = _window(index[-2] if len(index) > 1 else 0, n_rows, high)
+        drawn = [
+            aligned([row[first : first + most] for row in cells[top : top + high]], widest)
+            for cells in (left_cells, right_cells, marked)
+        ]
+        shown = [(top, high, n_rows, "rows"), (first, most, n_columns, "columns")]
+        cut = [f"{what} {at} to {at + few - 1} of {n}" for at, few, n, what in shown if few < n]
+        notes += [", ".join(cut)] if cut else []
         lines = [
-            line for title, panel in zip(("expected:", "yours:", "wrong:"), drawn, strict=True)
-            for line in (title, *(f"  {row}" for row in panel))
+            line for title, panel in zip((*titles, named), drawn, strict=True)
+            for line in (f"{title}:", *(f"  {row}" for row in panel))
         ]  # fmt: skip
         return [*lines, *([f"({'; '.join(notes)})"] if notes else [])]
     else:
@@ -108,7 +125,7 @@ def side_by_side(expected: Tensor, actual: Tensor, wrong: Tensor, index: tuple[i
                 f"rows {top} to {min(n_rows, top + most) - 1} of {n_rows}, "
                 f"columns {first} to {min(n_columns, first + most) - 1} of {n_columns}"
             )
-    lines = _beside([("expected", panels[0]), ("yours", panels[1]), ("wrong", crosses)])
+    lines = _beside([(titles[0], panels[0]), (titles[1], panels[1]), ("wrong", crosses)])
     return [*lines, *([f"({'; '.join(notes)})"] if notes else [])]
 
 
@@ -152,6 +169,30 @@ def _decimals(left: list, right: list, marks: list) -> int | None:
 
 def _one_decimal(rows: list) -> bool:
     return all(math.isfinite(value) and round(value, 1) == round(value, 5) for row in rows for value in row)
+
+
+def _ratios(left: list, right: list, marks: list) -> list[list[str]] | None:
+    """By which factor the numbers that differ are off; None of whole numbers, of zeros, and where it says little."""
+    pairs = [(a, b, w) for row in zip(left, right, marks, strict=True) for a, b, w in zip(*row, strict=True)]
+    wrong = [(a, b) for a, b, mark in pairs if mark]
+    if _are_ids(left) or not all(a and math.isfinite(a) and math.isfinite(b) for a, b in wrong):
+        return None
+    if any(abs(b) > 99 * abs(a) for a, b in wrong):
+        return None
+    nearest = min((abs(b / a - 1) for a, b in wrong if a != b), default=1.0)
+    decimals = max(3, min(6, 1 - math.floor(math.log10(nearest))))
+    return [
+        [f"{b / a:.{decimals}f}" if mark else "·" for a, b, mark in zip(*row, strict=True)]
+        for row in zip(left, right, marks, strict=True)
+    ]  # fmt: skip
+
+
+def _shows(left: list, right: list, marks: list) -> bool:
+    """Whether most of the numbers that differ have another shade; no shade says how two near numbers differ."""
+    low, high = _range([*left, *right])
+    shades = [[char for line in _shaded(rows, low, high) for char in line] for rows in (left, right)]
+    wrong = [a != b for a, b, mark in zip(*shades, (mark for row in marks for mark in row), strict=True) if mark]
+    return 2 * sum(wrong) >= len(wrong)
 
 
 def _range(rows: list) -> tuple[float, float]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
+import itertools
 import re
+import sys
 import textwrap
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +20,7 @@ from minitransformer.errors import UserError
 from minitransformer.workbook import draw
 from minitransformer.workbook.book import (
     Workbook,
+    ended,
     in_plain_words,
     message_of,
     own_lines,
@@ -23,9 +28,9 @@ from minitransformer.workbook.book import (
     wants_its_name,
 )
 from minitransformer.workbook.cut import place, resolve
-from minitransformer.workbook.diagnose import Diagnosis
+from minitransformer.workbook.diagnose import Diagnosis, by_a_factor
 from minitransformer.workbook.examine import Difference, Verdict, arguments, tensors
-from minitransformer.workbook.exercise import Case, Exercise
+from minitransformer.workbook.exercise import Case, Exercise, bare, call, tidy
 
 
 def is_unwritten(verdict: Verdict) -> bool:
@@ -34,31 +39,33 @@ def is_unwritten(verdict: Verdict) -> bool:
     return isinstance(error, NotImplementedError) and str(error) == "write this"
 
 
-def failure(verdict: Verdict, diagnosis: Diagnosis, path: Path, width: int) -> str:
-    """Why an exercise does not pass: what it is for, the smallest failing input, the difference, the mistake."""
+def failure(verdict: Verdict, diagnosis: Diagnosis, path: Path, width: int, told: bool = False) -> str:
+    """Why an exercise does not pass: what it is for, the smallest failing input, the difference, the mistake.
+
+    Args:
+        verdict: of an examination that failed.
+        diagnosis: of it.
+        path: the workbook.
+        width: of the text, in columns.
+        told: whether it was said before what the exercise is for.
+    """
     exercise, difference = verdict.exercise, verdict.difference
     case = exercise.cases[verdict.case]
-    blocks = [_wrapped(f"What it is for: {exercise.purpose}", width)]
+    blocks = [] if told else [_wrapped(f"What it is for: {exercise.purpose}", width)]
     blocks += _input(exercise, case, verdict.case, width)
     blocks.append(_difference(verdict, difference, path, width))
     if diagnosis.mistakes:
+        if difference.kind == "value" and isinstance(difference.expected, Tensor):
+            blocks += itertools.islice(by_a_factor(difference.expected, difference.actual), 1)
         if len(diagnosis.mistakes) == 1:
             only = diagnosis.mistakes[0]
-            blocks.append(_wrapped(f"Diagnosis: {only.name}. {sentence(only.why)}", width))
+            blocks.append(_wrapped(f"Diagnosis: {only.name}. {ended(only.why)}", width))
         else:
-            listed = [_wrapped(f"- {one.name}: {sentence(one.why)}", width, "  ") for one in diagnosis.mistakes]
+            listed = [_wrapped(f"- {one.name}: {ended(one.why)}", width, "  ") for one in diagnosis.mistakes]
             blocks.append("\n".join(["Diagnosis: it could be one of these.", *listed]))
     else:
         blocks += [_wrapped(f"Looks like this: {one}", width) for one in diagnosis.alike]
     return "\n\n".join(block for block in blocks if block)
-
-
-def sentence(text: str) -> str:
-    """Begin with a capital, end with a full stop."""
-    first = text.split(maxsplit=1)[0] if text.strip() else ""
-    if not set(first) & set("_.([") and (len(first) != 1 or first == "a"):  # a name from the code stays as it is
-        text = text[:1].upper() + text[1:]
-    return text if text.endswith((".", "!", "?", ":", "…")) else text + "."
 
 
 def _wrapped(text: str, width: int, rest: str = "") -> str:
@@ -69,31 +76,77 @@ def _wrapped(text: str, width: int, rest: str = "") -> str:
 
 
 def _input(exercise: Exercise, case: Case, number: int, width: int) -> list[str]:
-    first = case.label.split(maxsplit=1)[0]
-    is_word = first == "A" or (first[1:].isalpha() and first[1:].islower())  # neither P'_θ nor BERT nor TopLayers
-    label = case.label[0].lower() + case.label[1:] if is_word else case.label
     before = f"{number} smaller input{'s pass' if number > 1 else ' passes'}; it" if number else "It"
-    title = f"{before} fails on {'this one' if number else 'the smallest input'}: {label}."
+    title = f"{before} fails on {'this one' if number else 'the smallest input'}: {ended(case.label)}"
+    again = f'To run it yourself, in Python:  from {AGAIN} import again; again("{exercise.id}", {number + 1})'
     if case.is_scene:
-        return [_wrapped(title, width), textwrap.indent(scene_source(case), "    ")]
+        return [_wrapped(title, width), *_made_so(case, width), again]
     given = arguments(exercise, case)
-    panels, said = [], []
+    panels, said, is_plain = [], [], True
     for name, value in given.items():
+        is_plain &= _is_plain(value)
         if isinstance(value, Tensor):
             said.append(name)
             if value.numel() <= 64 and value.numel():
                 panels += _panels(name, value)
             else:
                 panels.append((f"{name} {tuple(value.shape)}", ["(random)"]))
+        elif name == "self":
+            said.append(name)
         elif isinstance(value, nn.Module):
-            said.append(f"a {type(value).__name__}")
+            said.append(f"{name}=a {type(value).__name__}")
         elif _holds_tensors(value):
             said.append(name)
             panels += [panel for part, tensor in tensors(value, name) for panel in _panels(part, tensor)]
         else:
             text = shown(value)
             said.append(f"{name}={text if len(text) <= 60 else text[:57] + '…'}")
-    return [_wrapped(title, width), "\n".join([f"    {exercise.name}({', '.join(said)})", *_indented(panels, width)])]
+    first = next((number for number, one in enumerate(said) if "=" in one), len(said))
+    said[first:] = [one if "=" in one else f"{one}={one}" for one in said[first:]]
+    drawn = "\n".join([f"    {exercise.name}({', '.join(said)})", *_indented(panels, width)])
+    made = [] if is_plain else _made_so(case, width)
+    return [_wrapped(title, width), drawn, *(["These are made so:", *made] if made else []), again]
+
+
+AGAIN = "minitransformer.workbook.again"
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value is shown whole by its text or its numbers."""
+    if isinstance(value, Tensor):
+        return value.numel() <= 64
+    if isinstance(value, list | tuple | set | frozenset):
+        return all(map(_is_plain, value)) and len(shown(value)) <= 60
+    if isinstance(value, dict):
+        return all(map(_is_plain, value.values())) and len(shown(value)) <= 60
+    return value is None or isinstance(value, str | int | float | torch.dtype)
+
+
+def _made_so(case: Case, width: int) -> list[str]:
+    """The source of a case, and what the helpers in it are that stand beside it and nowhere else."""
+    source = scene_source(case)
+    if not source:
+        return []
+    helpers = ["\n".join(show.wrap(line, width, "    ", "      ")) for line in _helpers(case, source)]
+    return [textwrap.indent(source, "    ")] + ["\n".join(helpers)] * bool(helpers)
+
+
+def _helpers(case: Case, source: str) -> list[str]:
+    """For each helper that a case's source uses: what it gives, in words."""
+    names, lines = getattr(case.make, "__globals__", {}), []
+    try:
+        body = ast.parse(f"def case():\n{textwrap.indent(source, ' ')}")
+    except SyntaxError:  # a text over several lines in it
+        return []
+    for name in dict.fromkeys(one.id for one in ast.walk(body) if isinstance(one, ast.Name)):
+        value = names.get(name)
+        if getattr(value, "__module__", None) in (names.get("__name__"), tidy.__module__) and inspect.isroutine(value):
+            if value is not call and inspect.getdoc(value):
+                lines.append(f"{name}({', '.join(inspect.signature(value).parameters)}): "
+                             + ended(inspect.getdoc(value).split("\n\n")[0].replace("\n", " ")))  # fmt: skip
+        elif name.isupper() and name in names and len(text := " ".join(shown(value).split())) <= 100:
+            lines.append(f"{name} is {text}")
+    return lines
 
 
 def _holds_tensors(value: Any) -> bool:
@@ -138,9 +191,9 @@ def _indented(panels: list[tuple[str, list[str]]], width: int) -> list[str]:
 
 
 def scene_source(case: Case) -> str:
-    """The body of a scene, without decorator and docstring."""
+    """The body of a scene or another case, without decorator and docstring; "" of one without lines of its own."""
     lines = textwrap.dedent(inspect.getsource(case.make)).split("\n")
-    start = next(number for number, line in enumerate(lines) if line.startswith("def "))
+    start = next((number for number, line in enumerate(lines) if line.startswith("def ")), len(lines))
     body = textwrap.dedent("\n".join(lines[start + 1 :]))
     return re.sub(r'^("""|\'\'\').*?\1\n?', "", body, count=1, flags=re.S).strip("\n")
 
@@ -149,8 +202,9 @@ def scene_source(case: Case) -> str:
 
 
 def _difference(verdict: Verdict, difference: Difference, path: Path, width: int) -> str:
-    kind, where = difference.kind, _named(difference.where)
+    kind, where = difference.kind, _named(difference.where, verdict)
     expected, actual = difference.expected, difference.actual
+    what = "The output" if where == "the output" else where  # names begin as they begin in the code
     if kind in ("error", "exit"):
         return _raised(verdict, actual, expected, path, width)
     if kind == "refusal":
@@ -158,20 +212,20 @@ def _difference(verdict: Verdict, difference: Difference, path: Path, width: int
         return f"{said}\nYours accepts it and returns {_describe(actual)}."
     if kind == "type":
         return _wrapped(
-            f"{sentence(where)[:-1]} is {_describe(actual)}; it should be {_describe(expected)}.", width
+            f"{what} is {_describe(actual)}; it should be {_describe(expected)}.", width
         ) + _of_no_value(actual)
     if kind == "length":
         return _wrapped(
-            f"{sentence(where)[:-1]} has {len(actual)} parts; it should have {len(expected)}.", width
+            f"{what} has {len(actual)} parts; it should have {len(expected)}.", width
         ) + _plainly(expected, actual, difference)
     if kind == "keys":
-        return f"{sentence(where)[:-1]} has {shown(actual)}; it should have {shown(expected)}."
+        return f"{what} has {shown(actual)}; it should have {shown(expected)}."
     if kind == "changed":
         head = f"The call changed its input {where}. It has to stay as it is: make a new tensor, write into that."
         return _wrapped(head, width) + _drawn(difference, width, "before", "after")
     if kind == "shared":
         return _wrapped(
-            f"{sentence(where)[:-1]} lies in the same memory as the input {actual}, so that who changes one changes "
+            f"{what} lies in the same memory as the input {actual}, so that who changes one changes "
             "the other. The package returns a new tensor.", width
         )  # fmt: skip
     if kind == "gradient" or expected is None or actual is None:
@@ -179,15 +233,15 @@ def _difference(verdict: Verdict, difference: Difference, path: Path, width: int
             return f"There is no {where}; there should be one."
         return f"There is a {where}; there should be none."
     if kind == "shape":
-        text = f"{sentence(where)[:-1]} has the shape {tuple(actual.shape)}; it should be {tuple(expected.shape)}."
+        text = f"{what} has the shape {tuple(actual.shape)}; it should be {tuple(expected.shape)}."
         if 0 < expected.numel() <= 64 and 0 < actual.numel() <= 64:
             panels = [("expected", draw.matrix(expected)), ("yours", draw.matrix(actual))]
             text += "\n\n" + "\n".join("    " + line for line in draw.beside(panels, width - 4))
         return text
     if kind == "device":
-        return f"{sentence(where)[:-1]} lies on {_lies_on(actual)}; it should lie on {_lies_on(expected)}."
+        return f"{what} lies on {_lies_on(actual)}; it should lie on {_lies_on(expected)}."
     if kind == "dtype":
-        return f"{sentence(where)[:-1]} is made of {_dtype(actual)}; it should be made of {_dtype(expected)}."
+        return f"{what} is made of {_dtype(actual)}; it should be made of {_dtype(expected)}."
     if isinstance(expected, Tensor):
         count = int(difference.wrong.sum())
         of = f"{count} of {expected.numel()} {'numbers' if expected.numel() > 1 else 'number'}"
@@ -195,7 +249,7 @@ def _difference(verdict: Verdict, difference: Difference, path: Path, width: int
         if expected.dim() > 2 and expected.shape[:-2].numel() > 1:
             head += f" Here is {list(difference.index[:-2])}, the first where they do:"
         return _wrapped(head, width) + _drawn(difference, width, "expected", "yours")
-    return f"{sentence(where)[:-1]} is not as it should be." + _plainly(expected, actual, difference)
+    return f"{what} is not as it should be." + _plainly(expected, actual, difference)
 
 
 def _of_no_value(actual: Any) -> str:
@@ -210,18 +264,19 @@ def _of_no_value(actual: Any) -> str:
     return ""
 
 
-def _named(where: str) -> str:
+def _named(where: str, verdict: Verdict) -> str:
     """Which part of the output, in words: what a scene calls it, or its place."""
-    where = re.sub(r"^output\['(.*?)'\]", r"\1", where)
+    if verdict.exercise.cases[verdict.case].is_scene:
+        where = re.sub(r"""^output\[(?:'(.*?)'|"(.*?)")\]""", lambda found: f'"{found[1] or found[2]}"', where)
     return "the output" if where == "output" else where
 
 
 def _drawn(difference: Difference, width: int, left: str, right: str) -> str:
     if not isinstance(difference.expected, Tensor) or difference.wrong is None:
         return ""
-    lines = draw.side_by_side(difference.expected, difference.actual, difference.wrong, difference.index, width - 4)
-    if (left, right) != ("expected", "yours"):
-        lines[0] = lines[0].replace("expected", left.ljust(8)).replace("yours", right.ljust(5))
+    lines = draw.side_by_side(
+        difference.expected, difference.actual, difference.wrong, difference.index, width - 4, (left, right)
+    )
     return "\n\n" + "\n".join("    " + line for line in lines)
 
 
@@ -249,24 +304,20 @@ def _raised(verdict: Verdict, error: BaseException, expected: Any, path: Path, w
         return _wrapped(f"The package refuses this with a UserError: {expected}", width) + (
             f"\nYours raises another exception:\n\n{lines}"
         )
-    more = _explained(verdict, error)
+    more = _explained(verdict, error, path)
     return f"Your code raises an exception:\n\n{lines}" + (f"\n\n{_wrapped(more, width)}" if more else "")
 
 
-def _explained(verdict: Verdict, error: BaseException) -> str:
+def _explained(verdict: Verdict, error: BaseException, path: Path) -> str:
     """Plain words for exceptions that beginners meet."""
     if said := in_plain_words(error):
         return said
     text = message_of(error)
     if isinstance(error, UserError):
         return "The package accepts this input."
-    if isinstance(error, TypeError) and re.search(r"positional argument|unexpected keyword|multiple values", text):
-        reference, owner = resolve(verdict.exercise.target)
-        try:
-            wanted = str(inspect.signature(reference)).replace("'", "")
-        except (TypeError, ValueError):
-            return ""
-        return f"It is called as {verdict.exercise.name}{wanted}: keep its parameters as the stub has them."
+    called = re.match(r"([\w.<>]+)\(\) (?:got|missing|takes) .*(?:argument|parameter)", text)
+    if isinstance(error, TypeError) and called:
+        return _called_wrongly(verdict, error, path, called[1])
     if (
         "inconsistent tensor size" in text
         or "size mismatch" in text
@@ -276,6 +327,51 @@ def _explained(verdict: Verdict, error: BaseException) -> str:
     ):
         return "Two shapes do not fit. Write the shape of each tensor beside its line; the input's stand above."
     return ""
+
+
+def _called_wrongly(verdict: Verdict, error: TypeError, path: Path, called: str) -> str:
+    """What to say of a call that does not fit what it calls: whose call it was decides."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    own = [frame for frame in frames if frame.f_code.co_filename == str(path)]
+    exercise, candidate = verdict.exercise, verdict.candidate
+    members = vars(candidate).values() if inspect.isclass(candidate) else (candidate,)
+    if not own and called in {getattr(bare(member), "__qualname__", None) for member in members}:
+        name, reference = exercise.name, resolve(exercise.target)[0]
+        if inspect.isclass(reference):
+            name, reference = called, vars(reference).get(called.rpartition(".")[2])
+        try:
+            wanted = str(inspect.signature(bare(reference))).replace("'", "")
+        except (TypeError, ValueError):
+            return ""
+        return f"It is called as {name}{wanted}: keep its parameters as the stub has them."
+    helper = _by_qualname(called, own[-1].f_globals if own else {})
+    if not own or helper is None:
+        return ""
+    try:
+        parameters = list(inspect.signature(helper).parameters.values())
+    except (TypeError, ValueError):
+        return ""
+    if "." in called and parameters and parameters[0].name in ("self", "cls"):
+        parameters = parameters[1:]
+    takes = inspect.Signature([one.replace(annotation=inspect.Parameter.empty) for one in parameters])
+    about = inspect.cleandoc(getattr(helper, "__doc__", None) or "").split("\n\n")[0].replace("\n", " ")
+    name = called.removesuffix(".__init__").removesuffix(".__new__")
+    return f"{name} takes {takes}" + (f": {about}" if about and not inspect.isclass(helper) else ".")
+
+
+def _by_qualname(qualname: str, names: dict[str, Any]) -> Any:
+    """What an exception calls so: of the workbook, or of the package; None if neither has it."""
+    first, *others = qualname.removesuffix(".__new__").split(".")
+    modules = (vars(module) for name, module in sorted(sys.modules.items()) if name.startswith("minitransformer"))
+    for one in (names, *modules):
+        found = one.get(first)
+        if found is None:
+            continue
+        for part in others:
+            found = getattr(found, part, None)
+        if callable(found) and (others or getattr(found, "__qualname__", "") == qualname or inspect.isclass(found)):
+            return found
+    return None
 
 
 def _describe(value: Any) -> str:
@@ -334,11 +430,11 @@ def stopped(error: BaseException, path: Path) -> str:
     return f"Your code stopped the check itself:\n\n{lines}"
 
 
-def unwritten(exercise: Exercise, path: Path, line: int | None, width: int) -> str:
-    """What to say where nothing is written yet."""
+def unwritten(exercise: Exercise, path: Path, line: int | None, width: int, told: bool = False) -> str:
+    """What to say where nothing is written yet; what it is for only if that was not told before."""
     where = place(path, line)
-    text = f"{exercise.id} {exercise.name} waits to be written: {where}."
-    return f"{_wrapped(text, width)}\n\n{_wrapped(f'What it is for: {exercise.purpose}', width)}"
+    text = _wrapped(f"{exercise.id} {exercise.name} waits to be written: {where}.", width)
+    return text if told else f"{text}\n\n{_wrapped(f'What it is for: {exercise.purpose}', width)}"
 
 
 def absent(workbook: Workbook, exercise: Exercise, width: int) -> str:

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,12 +39,14 @@ class Answer:
     """What came of a check."""
 
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """id → state, text, line of each exercise that was checked."""
+    """id → state, text, line, source of each exercise that was checked."""
     problem: str = ""
     """Why the workbook could not be checked (to the end), if it could not."""
     at: str | None = None
     """The exercise that was being checked when the problem came."""
     line: int | None = None
+    source: str = ""
+    """The digest of that exercise's code."""
     printed: str = ""
     """The beginning of what the code printed."""
     cut: bool = False
@@ -128,6 +130,7 @@ class Sandbox:
         workbook: Path,
         only: str | None = None,
         every: bool = False,
+        told: Collection[str] = (),
         seconds: float = SECONDS,
         megabytes: int = MEGABYTES,
         on_result: Callable[[dict[str, Any]], None] = lambda result: None,
@@ -138,14 +141,15 @@ class Sandbox:
             lesson: its number.
             workbook: the file.
             only: an exercise's id; None for all in order.
-            every: go on after one that fails.
+            every: go on after one that fails; only the first is diagnosed then.
+            told: ids of exercises of which it was said what they are for.
             seconds: time limit for each exercise.
             megabytes: of memory, where the system can limit it.
             on_result: called with each result as it comes.
         """
         request = {
             "lesson": lesson, "workbook": str(workbook), "root": str(show.ROOT), "only": only, "all": every,
-            "seconds": seconds, "megabytes": megabytes, "width": show.text_width(),
+            "told": list(told), "seconds": seconds, "megabytes": megabytes, "width": show.text_width(),
         }  # fmt: skip
         answer = Answer()
         try:
@@ -181,7 +185,7 @@ class Sandbox:
                 on_result(pending)  # no better report of the same exercise follows
                 pending = None
             if event["event"] == "begin":
-                answer.at, answer.line = event["id"], event.get("line")
+                answer.at, answer.line, answer.source = event["id"], event.get("line"), event.get("source", "")
             elif event["event"] == "result":
                 answer.results[event["id"]] = pending = event
             elif event["event"] == "problem":
