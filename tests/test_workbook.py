@@ -939,6 +939,29 @@ def test_a_learners_own_way_of_a_mistake_is_named():
     assert "Diagnosis: first left out. Each sum lacks its own number." in text
 
 
+def test_a_refusal_in_other_words_hides_no_later_mistake(toys):
+    one = exercise.Exercise("1.9", "toys:mean", "Mean", 1, 1, "Mean.", ("a", "b", "c"))
+    one.case(lambda: torch.zeros(1, 1))  # to be refused
+    one.case(lambda: torch.tensor([1.0, 2.0]))
+
+    def a_sum(x):
+        """You do not divide."""
+        if x.dim() > 1:
+            raise UserError("Too many dimensions.")
+        return x.sum(), x.numel()
+
+    def own_words(x):
+        if x.dim() > 1:
+            raise UserError("That is a matrix.")
+        return x.sum(), x.numel()
+
+    one.mistake(a_sum)
+    examination = Examination(one)
+    verdict = examination.examine(own_words)
+    assert verdict.case == 1, "the refusal is right, whatever its words"
+    assert [found.name for found in diagnose(examination, verdict).mistakes] == ["a sum"]
+
+
 def test_two_mistakes_that_look_alike_are_told_apart_by_further_cases(toys):
     one = exercise.Exercise("1.9", "toys:running_sum", "Sums", 1, 1, "Sums.", ("a", "b", "c"))
     one.case(lambda: torch.ones(2))

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from minitransformer.errors import UserError
 from minitransformer.workbook.examine import Examination, Verdict, arguments, parts, same, tensors
 from minitransformer.workbook.exercise import Mistake
 
@@ -31,7 +32,13 @@ def matching(examination: Examination, verdict: Verdict) -> list[Mistake]:
         # The failing case first: it tells most mistakes apart at once.
         order = [verdict.case, *(n for n in range(len(verdict.actual)) if n != verdict.case)]
         tolerance = [case.tolerance for case in examination.exercise.cases]
-        return all(same(examination.mistaken(mistake, n), verdict.actual[n], tolerance[n]) for n in order)
+        for n in order:
+            mistaken, actual = examination.mistaken(mistake, n), verdict.actual[n]
+            # What is to be refused, and is, each refuses in words of its own.
+            both_refuse = isinstance(mistaken.error, UserError) and isinstance(actual.error, UserError)
+            if not (both_refuse and n < verdict.case or same(mistaken, actual, tolerance[n])):
+                return False
+        return True
 
     return [mistake for mistake in examination.exercise.mistakes if matches(mistake)]
 
