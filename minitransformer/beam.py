@@ -56,6 +56,9 @@ class _Search:
 
         Returns:
             The indices of the k candidates that go on: the likeliest of those that do not end.
+
+        k is `self.n_beam` and α `self.length_penalty`; `self.finished` is a list of Hypothesis(tokens, score), best
+        first, the score a float. The scores of all candidates stay a tensor (2k,).
         """
         texts = [self.running[beam] + [token] for beam, token in zip(beams, tokens, strict=True)]
         # ⟨answer⟩
@@ -167,7 +170,11 @@ def _last(ids: Tensor) -> Tensor:
 
 
 def _repeat(value: object, n_row: int, times: int) -> object:
-    """Every row `times` times in a row, in a tensor with a row for each prompt or in what holds such tensors."""
+    """Every row `times` times in a row, a a b b, in a tensor with a row for each prompt or in what holds such tensors.
+
+    A tensor with another number of rows than n_row stays as it is, for it serves all prompts. A named tuple, such as a
+    `Prefix`, becomes one of its own kind; a list or another tuple becomes a list; anything else stays.
+    """
     if isinstance(value, Tensor):
         return value.repeat_interleave(times, dim=0) if value.size(0) == n_row else value
     if isinstance(value, tuple) and hasattr(value, "_make"):  # a Prefix

@@ -93,7 +93,11 @@ class MaskedWordHead(nn.Module):
         self.bias = nn.Parameter(torch.zeros(vocab_size))
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """Norm(gelu(W x + b)) Eᵀ + bias: x (…, C) and the embedding E (V, C) → (…, V); gelu is the exact one."""
+        """Norm(gelu(W x + b)) Eᵀ + bias: x (…, C) and the embedding E (V, C) → (…, V).
+
+        W and b are those of `self.dense`, Norm is `self.norm`, bias `self.bias`, and gelu the exact one, `F.gelu` as
+        it is.
+        """
         return F.linear(self.norm(F.gelu(self.dense(x))), embedding, self.bias)
 
 

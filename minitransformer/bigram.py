@@ -18,7 +18,8 @@ from minitransformer.errors import UserError
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     """Return the mean of −log ŷ[target], in nats; ŷ = softmax(logits) (004 §4.2 with one-hot y).
 
-    logits (T, V), targets (T,). This is the formula spelled out; torch.nn.functional.cross_entropy is faster.
+    logits (T, V), targets (T,) → a tensor of one number, (). This is the formula spelled out;
+    torch.nn.functional.cross_entropy is faster.
     """
     log_probs = logits - logits.logsumexp(dim=-1, keepdim=True)  # log softmax, without a chance to overflow
     return -log_probs.gather(-1, targets[:, None]).mean()
@@ -27,9 +28,12 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 def perplexity(loss: float) -> float:
     """Return exp(loss): among how many equally likely tokens the model is, on average, in doubt.
 
-    Where that is more than a float can hold, it is infinite.
+    Where that is more than a float can hold (above 1.8e308, from a loss of 709.8 on), it is infinite: `math.inf`.
     """
-    return math.exp(loss) if loss < math.log(1e300) else math.inf
+    try:
+        return math.exp(loss)
+    except OverflowError:
+        return math.inf
 
 
 def bits_per_byte(loss: float, n_tokens: int, n_bytes: int) -> float:
@@ -46,7 +50,7 @@ class NGram:
 
     def __init__(self, ids: Tensor, vocab_size: int, n: int = 2, alpha: float = 0.0) -> None:
         """Count the n-grams of `ids` (T,), whole numbers from 0 to vocab_size − 1."""
-        if n < 1 or vocab_size**n >= 2**63:
+        if n < 1 or vocab_size**n > 2**63:  # a run is kept as one int64
             raise UserError(f"n is {n}, but runs of 1 to {int(63 / math.log2(vocab_size))} tokens can be counted.")
         if len(ids) < n:
             raise UserError(f"The text has {len(ids)} tokens: too few for even one run of {n}.")
@@ -76,6 +80,9 @@ class NGram:
         """P(w | context) of runs of n tokens: keys as `_keys` reads them, context · V + w → one P each, as doubles.
 
         P = (N(context w) + α) / (N(context) + αV). Where the context never occurred and α = 0, P is 0.
+
+        `_look_up(table, keys)` gives the count of each key, 0 where there is none. The tables are `self._grams`, of the
+        runs, and `self._contexts`, of the runs without their last token; α is `self.alpha`, V `self.vocab_size`.
         """
         together = _look_up(self._grams, keys) + self.alpha
         context = _look_up(self._contexts, keys // self.vocab_size) + self.alpha * self.vocab_size

@@ -43,6 +43,10 @@ class Classifier(nn.Module):
 
         Returns:
             (B, n_classes)
+
+        A BERT's vectors base(ids, keep=…) are (B, T, C), and base.pooled(vectors) makes the summary (B, C) of them. A
+        GPT gives logits; with hidden=True it gives vectors, and with at=…, boolean (B, T), only those of the places
+        marked. Between summary and head stands drop(summary, base.config.dropout, self.training).
         """
         if isinstance(self.base, Bert):
             summary = self.base.pooled(self.base(ids, keep=keep, **inputs))  # (B, C)
@@ -52,7 +56,11 @@ class Classifier(nn.Module):
 
 
 def last_token(ids: Tensor, keep: Tensor | None = None) -> Tensor:
-    """Where each row's last real token stands, boolean (B, T)."""
+    """Where each row's last real token stands, boolean (B, T): one True in each row.
+
+    ids are the tokens (B, T), keep is a boolean (B, T), False at padding, which may stand on either side; None if there
+    is none. What the ids are does not matter: the padding's id may also be a word.
+    """
     B, T = ids.shape
     last = torch.full((B,), T - 1, device=ids.device)  # (B)
     if keep is not None:

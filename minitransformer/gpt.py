@@ -61,8 +61,9 @@ class Block(nn.Module):
     def forward(self, x: Tensor, keep: Tensor | None, prefix: Prefix | None, cache: KVCache | None) -> Tensor:
         """x + Attention(Norm(x)), then x + FeedForward(Norm(x)): (B, T, C) → (B, T, C).
 
-        While training, what each sublayer gives passes through `drop` before it is added. keep (B, S), prefix and cache
-        are for the attention, see there.
+        Each sublayer has a norm of its own, norm1 and norm2, and what it gives passes through
+        `drop(y, self.dropout, self.training)` before it is added. keep (B, S), prefix and cache are for the attention,
+        which is called as self.attention(x, context, keep, prefix, cache); the context is None here.
         """
         y = self.attention(self.norm1(x), None, keep, prefix, cache)  # (B, T, C)
         x = x + drop(y, self.dropout, self.training)  # (B, T, C)
@@ -117,6 +118,11 @@ class GPT(nn.Module):
 
         Raises:
             UserError: ids outside the vocabulary, more positions than n_positions, a prefix that does not fit.
+
+        What there is for it: `columns_before(prefix, cache, n_layer)` gives (n_before, n_prefix);
+        `embed(embedding, ids, vectors)` looks tokens up and refuses those that do not exist;
+        `embed_positions(embedding, ids, keep, n_before, n_prefix)` gives what is added to them; their sum passes
+        through `drop(x, share, training)`; a block is called as block(x, keep, prefix, cache), with its own of each.
         """
         before = columns_before(prefix, cache, self.config.n_layer)
         x = embed(self.token_embedding, ids, vectors)  # (B, T, C)

@@ -120,9 +120,9 @@ def _embed_virtual(embedding: nn.Embedding, ids: Tensor, virtual: Tensor, vector
     Raises:
         UserError: vectors of another width, too few of them, or for another number of rows.
     """
-    number = (-1 - ids).clamp(min=0)  # (B, T)
+    number = (-1 - ids).clamp(min=0)  # (B, T)  which vector each virtual token stands for; 0 at words
     n_virtual, C = int(number.max()) + 1, embedding.embedding_dim
-    each = vectors.dim() == 3
+    each = vectors.dim() == 3  # whether each row has vectors of its own
     fits = vectors.dim() in (2, 3) and vectors.size(-1) == C and vectors.size(-2) >= n_virtual
     if not fits or (each and len(vectors) != len(ids)):
         raise UserError(

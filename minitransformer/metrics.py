@@ -72,10 +72,12 @@ def confusion_matrix(
 def f1(predictions: Sequence[Hashable], truths: Sequence[Hashable], positive: Hashable) -> float:
     """F1 of one class against the rest: the harmonic mean of precision and recall, 2 TP / (2 TP + FP + FN).
 
-    0 where the class is neither predicted nor true.
+    TP are the examples that were called positive and are, FP those that were called so and are not, FN those that are
+    and were not called so. 0 where the class is neither predicted nor true.
 
     Raises:
-        UserError: nothing to measure, or not in pairs.
+        UserError: nothing to measure, or not in pairs, which `_check_pairs` refuses, called
+            with both and the name of the second, "truths".
     """
     _check_pairs(predictions, truths, "truths")
     pairs = list(zip(predictions, truths, strict=True))

@@ -111,6 +111,10 @@ def bert_loss(model: Bert, batch: Batch) -> tuple[Tensor, int]:
         model: a BERT with both heads.
         batch: "ids", "labels" and "types" (B, T), "next_label" (B); optionally "keep" (B, T); as in `mlm_loss` and
             `nsp_loss`.
+
+    What there is for it: `_read(model, batch)` gives the model what the batch has of ids, keep and types, → (B, T, C);
+    `_masked_words(model, hidden, batch)` and `cross_entropy_sum(logits, labels)` each give a sum and a count;
+    `model.nsp_logits(hidden)` are the scores (B, 2) for next_label.
     """
     hidden = _read(model, batch)  # (B, T, C)
     words, n_words = _masked_words(model, hidden, batch)
@@ -188,9 +192,13 @@ def _masked_words(model: Bert, hidden: Tensor, batch: Batch) -> tuple[Tensor, in
     """-Σ log p(true word) over the chosen positions, in nats, and how many they are; L_MLM is the quotient (004 §3.1).
 
     Args:
-        model: its `mlm_logits` gives the scores of all words at a position.
+        model: `model.mlm_logits(hidden, at)` gives the scores of all words where the boolean `at` (B, T) is True, in
+            reading order: (number of True, V).
         hidden: what the model has read (B, T, C).
         batch: "labels" (B, T), the true word where it was chosen and IGNORE elsewhere; optionally "keep" (B, T).
+
+    Returns:
+        The sum, a tensor, and the count, an int, as `cross_entropy_sum(logits, labels)` gives them for (N, V) and (N).
 
     Raises:
         UserError: a label where "keep" is False, or outside the vocabulary.

@@ -28,7 +28,11 @@ def keep_top_k(logits: Tensor, k: int) -> Tensor:
 
 
 def keep_top_p(logits: Tensor, p: float) -> Tensor:
-    """Rule out (-inf) all but the fewest tokens of each row of logits (B, V) whose probabilities sum to p or more."""
+    """Rule out (-inf) all but the fewest tokens of each row of logits (B, V) whose probabilities sum to p or more.
+
+    The fewest are the likeliest: in each row, they stay until those before them hold p. Gives new logits (B, V), in the
+    order of the old ones; those that stay are as they were.
+    """
     sorted_logits, order = logits.sort(dim=-1, descending=True)
     probs = sorted_logits.softmax(dim=-1)  # (B, V)
     before = probs.cumsum(dim=-1) - probs  # what likelier tokens hold already; 0 for the first, which stays

@@ -89,7 +89,12 @@ class DecoderBlock(nn.Module):
         cross_prefix: Prefix | None,
         cache: DecoderCache | None,
     ) -> Tensor:
-        """(B, T, C) and the context (B, S, C) → (B, T, C); the rest as in `Attention`, for one and for the other."""
+        """(B, T, C) and the context (B, S, C) → (B, T, C); the rest as in `Attention`, for one and for the other.
+
+        Three sublayers, `attention`, `cross` and `mlp`, each followed by its norm: x = Norm(x + sublayer(x)), in which
+        what the sublayer gives passes through drop(y, self.dropout, self.training). Both attentions are called as
+        self.attention(x, context, keep, prefix, cache). `cache` is the pair (own, cross) of their caches, or None.
+        """
         own, cross = cache or (None, None)
         y = self.attention(x, None, keep, prefix, own)  # (B, T, C)
         x = self.norm1(x + drop(y, self.dropout, self.training))  # (B, T, C)
@@ -160,6 +165,10 @@ class Seq2Seq(nn.Module):
         Raises:
             UserError: no source, or one for another batch; ids outside the vocabulary; more positions than
                 n_positions in source or target; a row that is padding alone; a prefix that does not fit.
+
+        Two parts do the work and refuse what does not fit, encode(source, source_keep, prefix, vectors) and
+        decode(ids, context, context_keep, keep, prefix, cross_prefix, cache, at), which takes None for the context
+        where the cache knows it. `cache[0].cross.length` is then above 0.
         """
         context = None
         if not cache or not cache[0].cross.length:

@@ -94,7 +94,8 @@ def learning_rate(step: int, config: TrainConfig) -> float:
     """Linear warm-up to `lr`, then a half cosine down to `final_lr` times it; steps count from 0.
 
     Step 0 has lr / warmup, step warmup - 1 has lr. The cosine begins at lr in step `warmup` and would reach its end in
-    step number `steps`; from there on the rate stays.
+    step number `steps`; from there on the rate stays. All four are fields of `config`: lr, warmup (a number of steps,
+    which may be 0), steps and final_lr.
     """
     if step < config.warmup:
         return config.lr * (step + 1) / config.warmup
@@ -210,9 +211,10 @@ def _update(run: _Run, batches: Callable[[int], Batch], loss: Loss) -> dict:
     """One step: gradients of `accumulate` batches, summed over their labels, then one update.
 
     `loss(run.model, batch)` gives the sum of a batch's losses and how many labels it has. Step number `run.step`, which
-    counts from 0, takes the next `accumulate` batches after those of the step before; one without labels is passed
-    over. `total` (a float) and `count` add up what they give; `tuned` are the parameters that got a gradient, which
-    becomes the gradient of the mean over all labels of the step.
+    counts from 0, takes the next `accumulate` of the batches(0), batches(1), … after those of the step before; one
+    without labels is passed over, for its loss need not have a gradient. `total` (a float) and `count` add up what they
+    give; `tuned` are the model's parameters that got a gradient (some get none), which becomes the gradient of the mean
+    over all labels of the step.
 
     Raises:
         UserError: no label in the whole step; a loss or a gradient that is not finite.
@@ -265,10 +267,10 @@ class _Run:
         """Note an evaluation; keep the weights if they are the best so far; stop when patience is spent.
 
         Args:
-            value: the validation loss at `self.step`. Goes into `log.valid` as {"step": …, "loss": …}. If it is lower
-                than all before it, `best` takes a copy of every parameter in `tuned`, by name, and `log.best_step` the
-                step. `log.stopped_early` is whether as many evaluations as `config.patience` came after the best one;
-                a patience of 0 never ends.
+            value: the validation loss at `self.step`. Goes into the list `log.valid` as {"step": …, "loss": …}. If it
+                is lower than all before it, `best` takes a copy of every parameter in `tuned`, by name, and
+                `log.best_step` the step. `log.stopped_early` is whether as many evaluations as `config.patience` came
+                after the best one; a patience of 0 never ends.
         """
         best_before = min((row["loss"] for row in self.log.valid), default=math.inf)
         self.log.valid.append({"step": self.step, "loss": value})

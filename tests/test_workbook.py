@@ -100,6 +100,11 @@ class Counter(Base):
         return (self.n - self.start()) // self.step
 
 
+def rest(x: Tensor) -> Tensor:
+    """All numbers but the first, (T) → (T − 1): a view."""
+    return x[1:]
+
+
 @lru_cache
 def cached(n: int) -> int:
     """n squared."""
@@ -960,6 +965,24 @@ def test_a_refusal_in_other_words_hides_no_later_mistake(toys):
     verdict = examination.examine(own_words)
     assert verdict.case == 1, "the refusal is right, whatever its words"
     assert [found.name for found in diagnose(examination, verdict).mistakes] == ["a sum"]
+
+
+def test_a_copy_matches_a_mistake_that_gives_a_view_where_views_are_right(toys):
+    one = exercise.Exercise("1.9", "toys:rest", "Rest", 1, 1, "Rest.", ("a", "b", "c"))
+    one.case(lambda: torch.tensor([1.0, 2.0, 3.0]))
+
+    def short(x):
+        """You leave the last number out."""
+        return x[:-1]
+
+    one.mistake(short)
+    examination = Examination(one)
+    for own in (lambda x: x[:-1], lambda x: x[:-1].clone()):
+        verdict = examination.examine(own)
+        assert verdict.case == 0
+        assert [found.name for found in diagnose(examination, verdict).mistakes] == ["short"], (
+            "the reference gives a view of its input, so whether one is given says nothing"
+        )
 
 
 def test_two_mistakes_that_look_alike_are_told_apart_by_further_cases(toys):

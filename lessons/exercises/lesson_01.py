@@ -114,6 +114,46 @@ def last_one_lost(ids, pair, new_id):
 
 
 @merge.mistake
+def last_one_always_added(ids, pair, new_id):
+    """You add the last id in any case, also where a merge has just used it up. It is added only if the walk comes to it."""
+    merged, i = [], 0
+    while i < len(ids) - 1:
+        if (ids[i], ids[i + 1]) == pair:
+            merged.append(new_id)
+            i += 2
+        else:
+            merged.append(ids[i])
+            i += 1
+    return [*merged, ids[-1]]
+
+
+@merge.mistake
+def right_half_stays(ids, pair, new_id):
+    """You go on by one after a merge (as every `for` does), so the pair's right half is added once more behind the new token. A merge uses up both: go on by two."""
+    return [new_id if tuple(ids[i : i + 2]) == pair else ids[i] for i in range(len(ids))]
+
+
+@merge.mistake
+def a_list_is_no_tuple(ids, pair, new_id):
+    """You compare ids[i : i + 2] with pair. The first is a list, the second a tuple, and those are never equal, whatever is in them: tuple(ids[i : i + 2]) == pair."""
+    return list(ids)
+
+
+@merge.mistake
+def beyond_the_end(ids, pair, new_id):
+    """You read ids[i + 1] where i is the last: there is no neighbour. Ask first whether i + 1 < len(ids); or take the slice ids[i : i + 2], which is just shorter there."""
+    merged, i = [], 0
+    while i < len(ids):
+        if ids[i] == pair[0] and ids[i + 1] == pair[1]:
+            merged.append(new_id)
+            i += 2
+        else:
+            merged.append(ids[i])
+            i += 1
+    return merged
+
+
+@merge.mistake
 def either_order(ids, pair, new_id):
     """You merge 6 5 as well as 5 6. A token stands for its bytes in their order; "on" is not "no"."""
     merged, i = [], 0
@@ -306,6 +346,37 @@ def whole_piece_not_looked_up(piece, ranks):
 
 
 @encode.mistake
+def value_of_the_byte_for_its_id(piece, ranks):
+    """A single byte has its own value as its id with you, 97 for "a". That happens to be so where the bytes were numbered first and in order; it is ranks that says."""
+    ids = merged_by(piece, ranks, lambda known: min(known, key=lambda i: known[i]))
+    if piece in ranks:
+        return ids
+    names = {rank: token for token, rank in ranks.items()}
+    return [names[i][0] if len(names[i]) == 1 else i for i in ids]
+
+
+@encode.mistake
+def numbers_in_place_of_bytes(piece, ranks):
+    """Your parts are numbers: list(b"ab") is [97, 98], and 97 + 98 is 195. A part is a piece of bytes, piece[i : i + 1], and b"a" + b"b" is b"ab"."""
+    if piece in ranks and len(piece) > 1:
+        return [ranks[piece]]
+    return [ranks[part] for part in piece]
+
+
+@encode.mistake
+def unknown_pair_looked_up(piece, ranks):
+    """You look up ranks[left + right] where the two are no token together, which raises a KeyError. ranks.get(left + right, len(ranks)) gives them a rank behind all others."""
+    if piece in ranks:
+        return [ranks[piece]]
+    parts = [piece[i : i + 1] for i in range(len(piece))]
+    while len(parts) > 1:
+        pair_ranks = [ranks[left + right] for left, right in pairwise(parts)]
+        i = pair_ranks.index(min(pair_ranks))
+        parts[i : i + 2] = [parts[i] + parts[i + 1]]
+    return [ranks[part] for part in parts]
+
+
+@encode.mistake
 def tokens_in_place_of_ids(piece, ranks):
     """You return the tokens' bytes. The model counts with their numbers: ranks[part]."""
     names = {rank: token for token, rank in ranks.items()}
@@ -341,9 +412,9 @@ def one_of_two():
 
 
 @surprise.case
-def one_of_three():
-    """One prediction among three tokens."""
-    return tidy(1, 3), torch.tensor([0])
+def two_of_three():
+    """Two predictions among three tokens."""
+    return tidy(2, 3), torch.tensor([2, 0])
 
 
 @surprise.case
@@ -415,6 +486,36 @@ def softmax_spelled_out(logits, targets):
 
 
 @surprise.mistake
+def logarithm_of_softmax(logits, targets):
+    """You take the logarithm of what softmax gives. Far below the largest score that is 0 in a float32, and its logarithm −∞; z − logsumexp(z) never leaves the logarithm, and log_softmax neither."""
+    return -logits.softmax(-1).log().gather(-1, targets[:, None]).mean()
+
+
+@surprise.mistake
+def a_number_without_gradient(logits, targets):
+    """You return a Python number (.item(), float). It knows nothing of the logits that it came from, so nothing could be learned from it: return the tensor."""
+    return -logits.log_softmax(-1).gather(-1, targets[:, None]).mean().item()
+
+
+@surprise.mistake
+def rows_picked_by_targets(logits, targets):
+    """You index log_probs[targets], which picks whole rows, that is positions. The targets are columns: row t has target t, gather(-1, targets[:, None]) or [arange(T), targets]."""
+    return -logits.log_softmax(-1)[targets].mean()
+
+
+@surprise.mistake
+def targets_of_one_axis(logits, targets):
+    """gather wants the targets with as many axes as the logits have: (T, 1), which is targets[:, None], for (T, V)."""
+    return -logits.log_softmax(-1).gather(-1, targets).mean()
+
+
+@surprise.mistake
+def not_averaged(logits, targets):
+    """You return the surprise of each of the T predictions. One number is wanted, their mean."""
+    return -logits.log_softmax(-1).gather(-1, targets[:, None])
+
+
+@surprise.mistake
 def every_target_in_every_row(logits, targets):
     """You index logits[:, targets], which takes every target from every row, T · T numbers. Row t has target t: gather, or [arange(T), targets]."""
     return -logits.log_softmax(-1)[:, targets].mean()
@@ -463,9 +564,9 @@ def counted(n=2, alpha=0.0, vocab_size=4):
 
 
 @smoothing.case
-def seen_pair():
-    """α = 0: the pair 0 1 (key 0 · 4 + 1), in the text 0 1 0 2 0 1 1 3."""
-    return counted(), torch.tensor([1])
+def seen_pairs():
+    """α = 0: the pairs 0 1 (key 0 · 4 + 1) and 2 0 (key 2 · 4 + 0), in the text 0 1 0 2 0 1 1 3 with V = 4."""
+    return counted(), torch.tensor([1, 8])
 
 
 @smoothing.case
@@ -563,6 +664,45 @@ def last_token_for_context(self, keys):
 
 
 @smoothing.mistake
+def whole_key_for_context(self, keys):
+    """You look the whole key up among the contexts. A key is context · V + w; its context is the key without its last digit, keys // V."""
+    together = _look_up(self._grams, keys) + self.alpha
+    context = _look_up(self._contexts, keys) + self.alpha * self.vocab_size
+    return torch.where(context > 0, together / context, 0.0)
+
+
+@smoothing.mistake
+def equal_shares_for_the_unseen(self, keys):
+    """With α = 0 you give 1/V after a context that never occurred. That is a choice one can make, and it is α > 0 that makes it; the docstring promises 0 there."""
+    together = _look_up(self._grams, keys) + self.alpha
+    context = _look_up(self._contexts, keys // self.vocab_size) + self.alpha * self.vocab_size
+    return torch.where(context > 0, together / context, 1 / self.vocab_size)
+
+
+@smoothing.mistake
+def nothing_after_the_unseen(self, keys):
+    """You give 0 after every context that never occurred, although α is above 0. Then (0 + α) / (0 + αV) = 1/V: all tokens are equally likely. Only 0/0, with α = 0, is to be 0."""
+    count = _look_up(self._contexts, keys // self.vocab_size)
+    together = _look_up(self._grams, keys) + self.alpha
+    return torch.where(count > 0, together / (count + self.alpha * self.vocab_size), 0.0)
+
+
+@smoothing.mistake
+def divided_by_one_at_least(self, keys):
+    """You keep what you divide by at 1 or above, so as not to divide by 0. But αV alone may be less than 1, and is right as it is: only where it is 0 has P to be set to 0."""
+    together = _look_up(self._grams, keys) + self.alpha
+    return together / (_look_up(self._contexts, keys // self.vocab_size) + self.alpha * self.vocab_size).clamp(min=1)
+
+
+@smoothing.mistake
+def seen_contexts_for_v(self, keys):
+    """You multiply α by the number of contexts that occurred. Every token of the vocabulary gets an α, whether it occurred or not: V is self.vocab_size."""
+    together = _look_up(self._grams, keys) + self.alpha
+    context = _look_up(self._contexts, keys // self.vocab_size) + self.alpha * len(self._contexts[0])
+    return torch.where(context > 0, together / context, 0.0)
+
+
+@smoothing.mistake
 def seen_ones_for_v(self, keys):
     """You multiply α by the number of different runs that were seen. Every token of the vocabulary gets an α after every context, seen or not: it is αV."""
     together = _look_up(self._grams, keys) + self.alpha
@@ -584,7 +724,7 @@ choices = Exercise(
         "ln k has to become k again. Which function undoes the natural logarithm? And what does it do with very large numbers?",
         "math.exp(loss). From about 710 on the result is larger than any float, and math.exp raises OverflowError where "
         "infinity is the sensible answer.",
-        "return math.exp(loss) if loss < 700 else math.inf",
+        "try: return math.exp(loss); except OverflowError: return math.inf",
     ),
     oracle=lambda loss: torch.tensor(loss, dtype=torch.double).exp().item(),
 )
@@ -609,6 +749,18 @@ def a_vocabulary():
 
 
 @choices.case
+def a_bad_model():
+    """Loss 100: a perplexity of 2.7e43, a large number but a number."""
+    return 100.0
+
+
+@choices.case
+def nearly_the_largest_float():
+    """Loss 709: a perplexity of 8.2e307, which a float can just hold."""
+    return 709.0
+
+
+@choices.case
 def beyond_floats():
     """Loss 1000: more than a float can hold."""
     return 1000.0
@@ -623,7 +775,7 @@ def impossible():
 @choices.mistake
 def to_base_two(loss):
     """You raise 2 to the power. That belongs to a loss in bits; ours is in nats, by the natural logarithm, and is undone by e."""
-    return 2**loss if loss < 700 else math.inf
+    return 2.0**loss if loss < 1000 else math.inf
 
 
 @choices.mistake
@@ -635,7 +787,7 @@ def of_minus_the_loss(loss):
 @choices.mistake
 def turned_into_bits_first(loss):
     """You divide by ln 2 first. Either stay in nats and take e, or turn into bits and take 2; the two mixed give neither."""
-    return math.exp(loss / math.log(2)) if loss < 400 else math.inf
+    return math.exp(loss / math.log(2)) if loss < 491 else math.inf
 
 
 @choices.mistake
@@ -650,7 +802,19 @@ def overflows(loss):
     return math.exp(loss)
 
 
+@choices.mistake("torch's small floats")
+def small_floats(loss):
+    """You compute with a tensor of torch's usual floats, float32, which end at 3.4e38: from a loss of 89 on you say infinity. Python's own floats reach 1.8e308, and so does math.exp."""
+    return torch.tensor(loss).exp().item()
+
+
+@choices.mistake
+def infinity_too_early(loss):
+    """You say infinity while the perplexity is still a number that a float can hold. Where that ends, at a loss of about 709.8, math.exp says itself: it raises OverflowError."""
+    return math.exp(loss) if loss < 700 else math.inf
+
+
 @choices.mistake
 def a_large_number_for_infinity(loss):
     """You return a large number where the perplexity is infinite. Such numbers end up in tables and averages; math.inf says what it is."""
-    return math.exp(min(loss, 700.0))
+    return math.exp(min(loss, 709.0))

@@ -34,26 +34,32 @@ split = Exercise(
 
 @split.case
 def one_token():
-    """One token, one part, two heads of two numbers."""
-    return tidy(1, 1, 4), 1, 2
+    """One token, one part, two heads of three numbers."""
+    return tidy(1, 1, 6), 1, 2
 
 
 @split.case
-def two_tokens():
-    """Two tokens, one part, two heads."""
-    return tidy(1, 2, 4), 1, 2
+def three_tokens():
+    """Three tokens, one part, two heads of four numbers."""
+    return tidy(1, 3, 8), 1, 2
 
 
 @split.case
 def two_parts():
-    """Three tokens, two parts (the keys and values of cross-attention), two heads."""
-    return tidy(1, 3, 8), 2, 2
+    """One token, two parts (the keys and values of cross-attention), three heads of four numbers."""
+    return tidy(1, 1, 24), 2, 3
+
+
+@split.case
+def two_parts_of_three_tokens():
+    """Three tokens, two parts, one head of four numbers."""
+    return tidy(1, 3, 8), 2, 1
 
 
 @split.case(gradients=True)
 def a_batch():
-    """Two texts of four tokens, three parts, three heads."""
-    return tidy(2, 4, 18), 3, 3
+    """Two texts of five tokens, three parts, four heads of six numbers."""
+    return tidy(2, 5, 72), 3, 4
 
 
 @split.mistake
@@ -82,6 +88,27 @@ def parts_inside_heads(x, n_part, n_head):
     """You read the columns as head after head with q, k, v inside each. They are stacked part after part: all of Q, then all of K, then all of V."""
     B, T, width = x.shape
     return x.view(B, T, n_head, n_part, width // (n_part * n_head)).permute(3, 0, 2, 1, 4).unbind(0)
+
+
+@split.mistake
+def parts_cut_along_the_text(x, n_part, n_head):
+    """Your view puts the parts before the tokens. Each token has its own q, k and v side by side, so in the view T stands before the parts: (B, T, n_part, H, D)."""
+    B, T, width = x.shape
+    return x.reshape(B, n_part, T, n_head, width // (n_part * n_head)).transpose(2, 3).unbind(1)
+
+
+@split.mistake
+def turned_keys(x, n_part, n_head):
+    """Your heads are (B, H, D, T). Keys are turned round in the formula, not here: (B, H, T, D) for all parts."""
+    B, T, width = x.shape
+    return x.view(B, T, n_part, n_head, width // (n_part * n_head)).permute(2, 0, 3, 4, 1).unbind(0)
+
+
+@split.mistake
+def parts_forgotten_in_the_width(x, n_part, n_head):
+    """Your D is the whole width over H. The width holds n_part parts, so each head has width / (n_part · H) numbers."""
+    B, T, width = x.shape
+    return x.view(B, T, n_part, n_head, width // n_head).permute(2, 0, 3, 1, 4).unbind(0)
 
 
 @split.mistake
@@ -114,20 +141,20 @@ merge = Exercise(
 
 @merge.case
 def one_token_again():
-    """One token, two heads of two numbers."""
-    return tidy(1, 2, 1, 2)
+    """One token, two heads of three numbers."""
+    return tidy(1, 2, 1, 3)
 
 
 @merge.case
-def two_tokens_again():
-    """Two tokens, two heads."""
-    return tidy(1, 2, 2, 2)
+def three_tokens_again():
+    """Three tokens, two heads of four numbers."""
+    return tidy(1, 2, 3, 4)
 
 
 @merge.case(gradients=True)
 def another_batch():
-    """Two texts of four tokens, three heads of two numbers."""
-    return tidy(2, 3, 4, 2)
+    """Two texts of four tokens, three heads of five numbers."""
+    return tidy(2, 3, 4, 5)
 
 
 @merge.mistake
@@ -149,6 +176,31 @@ def wrong_axes_exchanged(x):
     """You exchange T and D. It is the heads that have to move behind the tokens: transpose(1, 2)."""
     B, H, T, D = x.shape
     return x.transpose(2, 3).reshape(B, T, H * D)
+
+
+@merge.mistake
+def view_after_transpose(x):
+    """You use view on a transposed tensor. view cannot move numbers, and after a transpose they do not lie in order any more: reshape copies them where it must (so does .contiguous() before view)."""
+    B, H, T, D = x.shape
+    return x.transpose(1, 2).view(B, T, H * D)
+
+
+@merge.mistake
+def heads_below_each_other(x):
+    """Your result has a row for each head of each token, (B, T · H, D). The heads of a token belong side by side, in one row of H · D numbers: it is the last two axes that are joined."""
+    return x.transpose(1, 2).flatten(1, 2)
+
+
+@merge.mistake
+def not_joined(x):
+    """You exchange the axes, but H and D are still two: (B, T, H, D). Join them: reshape(B, T, H * D)."""
+    return x.transpose(1, 2)
+
+
+@merge.mistake
+def texts_side_by_side(x):
+    """You join the first axis, which is the batch: texts stand side by side. The heads are axis 1."""
+    return torch.cat(list(x), dim=-1)
 
 
 @merge.mistake
@@ -201,28 +253,34 @@ formula = Exercise(
 )
 
 
+def showing(n_keys):
+    """Values that show the weights: a 1 for each key in a column of its own, and a last column of ones, for their sum."""
+    return torch.cat([torch.eye(n_keys), torch.ones(n_keys, 1)], dim=1)[None, None]  # (1, 1, S, S+1)
+
+
 @formula.case
 def one_query_two_keys():
-    """One query, two keys, no mask."""
-    return tidy(1, 1, 1, 2), tidy(1, 1, 2, 2), tidy(1, 1, 2, 2)
+    """One query, two keys, no mask. With these values each row of the output is the weights, and then their sum."""
+    return tidy(1, 1, 1, 3), tidy(1, 1, 2, 3), showing(2)
 
 
 @formula.case
 def two_queries_three_keys():
-    """Two queries, three keys."""
-    return tidy(1, 1, 2, 4), tidy(1, 1, 3, 4), tidy(1, 1, 3, 4)
+    """Two queries, three keys; each row of the output is the weights, and then their sum."""
+    return tidy(1, 1, 2, 4), tidy(1, 1, 3, 4), showing(3)
 
 
 @formula.case
-def causal():
-    """Three tokens under the causal mask."""
-    return tidy(1, 1, 3, 4), tidy(1, 1, 3, 4), tidy(1, 1, 3, 4), torch.ones(3, 3, dtype=torch.bool).tril()
+def last_key_hidden():
+    """The first of two queries may not look at the last key; each row of the output is the weights, and then their sum."""
+    return tidy(1, 1, 2, 4), tidy(1, 1, 3, 4), showing(3), torch.ones(2, 3, dtype=torch.bool).tril(1)
 
 
 @formula.case
 def looking_nowhere():
-    """Two queries, of which the first may look nowhere."""
-    return tidy(1, 1, 2, 2), tidy(1, 1, 2, 2), tidy(1, 1, 2, 2), torch.tensor([[False, False], [True, True]])
+    """Two queries, of which the first may look nowhere; each row of the output is the weights, and then their sum."""
+    keep = torch.tensor([[False, False, False], [True, True, False]])  # (T, S)
+    return tidy(1, 1, 2, 4), tidy(1, 1, 3, 4), showing(3), keep
 
 
 @formula.case
@@ -232,16 +290,23 @@ def large_scores():
 
 
 @formula.case
+def low_scores():
+    """Scores below −10,000, and the last key hidden; each row of the output is the weights, and then their sum."""
+    q, k = 10_000 * (1 + tidy(1, 1, 2, 4).abs()), -1 - tidy(1, 1, 3, 4).abs()
+    return q, k, showing(3), torch.tensor([[True, True, False]])
+
+
+@formula.case
 def heads_and_padding():
-    """A batch of two with two heads; the second text ends in padding."""
-    keep = torch.tensor([[True, True, True], [True, True, False]])[:, None, None, :]  # (B, 1, 1, S)
-    return tidy(2, 2, 3, 4), tidy(2, 2, 3, 4), tidy(2, 2, 3, 4), keep
+    """A batch of two with three heads, four queries, five keys, six numbers each; the second text ends in padding."""
+    keep = torch.tensor([[True] * 5, [True, True, True, False, False]])[:, None, None, :]  # (B, 1, 1, S)
+    return tidy(2, 3, 4, 6), tidy(2, 3, 5, 6), tidy(2, 3, 5, 6), keep
 
 
 @formula.case(gradients=True, oracle=None)
 def gradients_of_all_three():
-    """The gradients of q, k and v."""
-    return tidy(1, 2, 3, 4), tidy(1, 2, 3, 4), tidy(1, 2, 3, 4), torch.ones(3, 3, dtype=torch.bool).tril()
+    """The gradients of q, k and v, under a mask."""
+    return tidy(1, 2, 3, 5), tidy(1, 2, 4, 5), tidy(1, 2, 4, 5), torch.ones(3, 4, dtype=torch.bool).tril(1)
 
 
 @formula.scene(tolerance=1e-4)
@@ -281,13 +346,111 @@ def divided_by_d(q, k, v, keep=None):
 
 @formula.mistake
 def softmax_over_queries(q, k, v, keep=None):
-    """Your softmax goes along the queries: each column sums to 1. A query shares its attention out over the keys, so each row has to: dim=-1."""
+    """Your softmax goes along the queries, dim=-2: each column of the weights sums to 1. A query shares its attention out over the keys, so each row has to: dim=-1."""
     scores = q @ k.transpose(-2, -1) / math.sqrt(q.size(-1))
     if keep is not None:
         scores = scores.masked_fill(~keep, LOW)
     weights = scores.softmax(dim=-2)
     if keep is not None:
         weights = weights.masked_fill(~keep, 0.0)
+    return weights @ v, weights
+
+
+def with_weights(q, k, v, keep, scale, dim=-1):
+    """The function as a learner would write it, with another scale or another axis."""
+    scores = q @ k.transpose(-2, -1) / math.sqrt(scale)
+    if keep is not None:
+        scores = scores.masked_fill(~keep, LOW)
+    weights = scores.softmax(dim=dim)
+    if keep is not None:
+        weights = weights.masked_fill(~keep, 0.0)
+    return weights @ v, weights
+
+
+@formula.mistake
+def softmax_over_heads(q, k, v, keep=None):
+    """Your softmax goes along axis 1, the heads, so that the heads share out each weight among them. Each head attends by itself, over the keys: dim=-1."""
+    return with_weights(q, k, v, keep, q.size(-1), dim=1)
+
+
+@formula.mistake
+def softmax_over_the_batch(q, k, v, keep=None):
+    """Your softmax goes along axis 0, the batch: texts that have nothing to do with each other share out their weights. It goes over the keys: dim=-1."""
+    return with_weights(q, k, v, keep, q.size(-1), dim=0)
+
+
+@formula.mistake
+def root_of_the_number_of_keys(q, k, v, keep=None):
+    """You divide by √S, the number of keys. It is the width that makes scores large, for a score is a sum of d_k products: √D, and D is q.size(-1)."""
+    return with_weights(q, k, v, keep, k.size(-2))
+
+
+@formula.mistake
+def root_of_the_number_of_queries(q, k, v, keep=None):
+    """You divide by √T, the number of queries. It is the width that makes scores large, for a score is a sum of d_k products: √D, and D is q.size(-1)."""
+    return with_weights(q, k, v, keep, q.size(-2))
+
+
+@formula.mistake
+def root_of_the_whole_width(q, k, v, keep=None):
+    """You divide by √C, the width of all heads together. A head's score is a sum over its own D numbers: √D."""
+    return with_weights(q, k, v, keep, q.size(1) * q.size(-1))
+
+
+@formula.mistake
+def multiplied_by_the_root(q, k, v, keep=None):
+    """You multiply by √d_k. The scores are too large already; dividing brings them back to a spread of about 1."""
+    return with_weights(q, k, v, keep, 1 / q.size(-1))
+
+
+@formula.mistake
+def weights_divided(q, k, v, keep=None):
+    """You divide by √d_k after the softmax: the weights no longer sum to 1, and are as saturated as without. The scale belongs to the scores."""
+    y, weights = with_weights(q, k, v, keep, 1)
+    return y / math.sqrt(q.size(-1)), weights / math.sqrt(q.size(-1))
+
+
+@formula.mistake("k.T")
+def all_axes_turned(q, k, v, keep=None):
+    """k.T turns round all four axes, to (D, S, H, B). Only the last two are to be exchanged: k.transpose(-2, -1), or k.mT."""
+    return with_weights(q, k.permute(3, 2, 1, 0).transpose(-2, -1), v, keep, q.size(-1))
+
+
+@formula.mistake
+def keys_not_transposed(q, k, v, keep=None):
+    """You multiply Q by K itself: (T, D) times (S, D). For a product of each query with each key K is turned round, (D, S): k.transpose(-2, -1)."""
+    return with_weights(q, k.transpose(-2, -1), v, keep, q.size(-1))
+
+
+@formula.mistake("~None")
+def opposite_of_none(q, k, v, keep=None):
+    """You write ~keep where there is no mask: keep may be None, and then nothing is hidden. Ask `if keep is not None` first."""
+    return with_weights(q, k, v, ~keep, q.size(-1))
+
+
+@formula.mistake("not keep")
+def not_of_a_tensor(q, k, v, keep=None):
+    """`not keep` (and `if keep`) asks a whole table for one answer, yes or no, which it does not have. Each place turned round is ~keep, and whether there is a mask is `keep is not None`."""
+    if keep:
+        return with_weights(q, k, v, keep, q.size(-1))
+    return with_weights(q, k, v, None, q.size(-1))
+
+
+@formula.mistake
+def mask_added_as_a_number(q, k, v, keep=None):
+    """You add the mask to the scores: True is 1, so that what may be seen gets a little more. What is hidden has to get a score as low as can be: masked_fill(~keep, …)."""
+    scores = q @ k.transpose(-2, -1) / math.sqrt(q.size(-1))
+    weights = (scores if keep is None else scores + keep).softmax(dim=-1)
+    return weights @ v, weights
+
+
+@formula.mistake
+def hidden_score_not_low_enough(q, k, v, keep=None):
+    """You give hidden keys a fixed score that is low, but not low enough: real scores may lie far below it, and the hidden key then takes all. Take the lowest number there is, torch.finfo(scores.dtype).min."""
+    scores = q @ k.transpose(-2, -1) / math.sqrt(q.size(-1))
+    if keep is None:
+        return scores.softmax(dim=-1) @ v, scores.softmax(dim=-1)
+    weights = scores.masked_fill(~keep, -1e4).softmax(dim=-1).masked_fill(~keep, 0.0)
     return weights @ v, weights
 
 
@@ -412,27 +575,21 @@ def causal_three():
 
 
 @mask.case
+def last_two_of_five():
+    """Two new queries, causal, behind three tokens that a cache holds: they are number 3 and 4 of five."""
+    return 2, 5, 0, True, None
+
+
+@mask.case
 def nothing_to_hide():
     """Nothing causal, nothing padded: None."""
-    return 3, 3, 0, False, None
+    return 3, 4, 0, False, None
 
 
 @mask.case
-def padding_alone():
-    """The padding of two texts."""
-    return 2, 3, 0, False, torch.tensor([[True, True, True], [True, False, False]])
-
-
-@mask.case
-def both():
-    """Causal, and the first text begins with padding."""
-    return 3, 3, 0, True, torch.tensor([[False, True, True], [True, True, True]])
-
-
-@mask.case
-def last_two_of_five():
-    """Two new queries behind three tokens that a cache holds."""
-    return 2, 5, 0, True, None
+def one_query():
+    """One query, the last of four tokens, causal: it sees all, so None."""
+    return 1, 4, 2, True, None
 
 
 @mask.case
@@ -443,14 +600,20 @@ def prefix_and_causal():
 
 @mask.case
 def prefix_and_padding():
-    """A prefix of one column before padded texts."""
-    return 2, 2, 1, False, torch.tensor([[True, False], [True, True]])
+    """A prefix of one column before two padded texts of three tokens, at which four queries look."""
+    return 4, 3, 1, False, torch.tensor([[True, False, False], [True, True, True]])
 
 
 @mask.case
-def one_query():
-    """One query, the last: it sees all, so None."""
-    return 1, 4, 2, True, None
+def both():
+    """Causal, and the first of two texts begins with padding."""
+    return 3, 3, 0, True, torch.tensor([[False, True, True], [True, True, True]])
+
+
+@mask.case
+def one_query_and_padding():
+    """One query, the last of four tokens, causal, of which the first is padding."""
+    return 1, 4, 1, True, torch.tensor([[False, True, True, True]])
 
 
 @mask.case
@@ -459,18 +622,27 @@ def all_at_once():
     return 3, 5, 2, True, torch.tensor([[False, True, True, True, True], [True, True, True, True, False]])
 
 
-def wrong_mask(compare=lambda s, t: s <= t, join=torch.logical_and, offset=True, front=True, see_prefix=True):
+@mask.case
+def padding_alone():
+    """The padding of two texts, without a prefix."""
+    return 2, 3, 0, False, torch.tensor([[True, True, True], [True, False, False]])
+
+
+def wrong_mask(
+    compare=lambda s, t: s <= t, join=torch.logical_and, offset=True, front=True, see_prefix=True, padded=lambda keep: keep,
+    shape=lambda keep: keep[:, None, None, :], one_query=False, prefix=True,
+):  # fmt: skip
     """The function as a learner would write it, with one thing in it replaced."""
 
     def keep_mask(n_query, n_key, n_prefix, causal, keep, device=None):
         mask = None
-        if causal and n_query > 1:
+        if causal and (n_query > 1 or one_query):
             position = torch.arange(n_key, device=device)
             mask = compare(position, position[n_key - n_query if offset else 0 :, None][:n_query])[None, None]
         if keep is not None:
-            padding = keep[:, None, None, :]
+            padding = shape(padded(keep))
             mask = padding if mask is None else join(mask, padding)
-        if mask is not None and n_prefix:
+        if mask is not None and n_prefix and prefix:
             mask = F.pad(mask, (n_prefix, 0) if front else (0, n_prefix), value=see_prefix)
         return mask
 
@@ -503,7 +675,7 @@ def true_is_hidden(*arguments):
 
 @mask.mistake
 def queries_counted_from_the_start(*arguments):
-    """You number the queries from 0. With a cache they are the last n_query of the n_key tokens: query t is number n_key - n_query + t, and sees all that the cache holds."""
+    """You number the queries from 0 (tril() without a diagonal does). With a cache they are the last n_query of the n_key tokens: query t is number n_key - n_query + t, and sees all that the cache holds; for tril that is diagonal=n_key - n_query."""
     return wrong_mask(offset=False)(*arguments)
 
 
@@ -525,6 +697,68 @@ def prefix_behind_the_text(*arguments):
     return wrong_mask(front=False)(*arguments)
 
 
+@mask.mistake
+def prefix_columns_forgotten(*arguments):
+    """Your mask has no columns for the prefix. The keys are [prefix; text], P + S of them, so P columns of True come in front."""
+    return wrong_mask(prefix=False)(*arguments)
+
+
+@mask.mistake
+def causality_counted_from_the_prefix(n_query, n_key, n_prefix, causal, keep, device=None):
+    """Your causal staircase begins at the first column of the prefix, so that the prefix hides the text (and itself). Make the mask of the text alone, (T, S), and put the P columns of True in front of it at the end."""
+    mask = None
+    if causal and n_query > 1:
+        mask = torch.ones(n_query, n_prefix + n_key, dtype=torch.bool).tril(n_key - n_query)[None, None]
+    if keep is not None:
+        padding = F.pad(keep, (n_prefix, 0), value=True)[:, None, None, :]
+        mask = padding if mask is None else mask & padding
+    return mask
+
+
+@mask.mistake
+def padding_turned_round(*arguments):
+    """You show the padding and hide the real tokens. keep is True at real tokens, and True in the mask means: may look. It goes in as it is."""
+    return wrong_mask(padded=lambda keep: ~keep)(*arguments)
+
+
+@mask.mistake
+def padding_in_the_rows(*arguments):
+    """Your padding hides queries, not keys: it lies along the rows. The columns are the keys, and nobody may look at those that are padding: keep[:, None, None, :]."""
+    return wrong_mask(shape=lambda keep: keep[:, None, :, None])(*arguments)
+
+
+@mask.mistake
+def an_axis_too_few(*arguments):
+    """Your padding has three axes, so that its texts stand where the heads belong: the weights are (B, H, T, S), and keep[:, None, None, :] has a 1 for H and a 1 for T."""
+    return wrong_mask(shape=lambda keep: keep[:, None, :])(*arguments)
+
+
+@mask.mistake
+def a_table_for_one_query(*arguments):
+    """For one query, the last token, you make a table that is all True. Causality hides nothing from it: without padding the answer is None, and attention goes without a mask."""
+    return wrong_mask(one_query=True)(*arguments)
+
+
+@mask.mistake("never None")
+def never_none(n_query, n_key, n_prefix, causal, keep, device=None):
+    """You make a table even where nothing is hidden. Attention runs faster without one: return None if there is neither causality nor padding."""
+    found = wrong_mask()(n_query, n_key, n_prefix, causal, keep, device)
+    return torch.ones(1, 1, n_query, n_prefix + n_key, dtype=torch.bool) if found is None else found
+
+
+@mask.mistake
+def a_row_for_each_query(n_query, n_key, n_prefix, causal, keep, device=None):
+    """With padding alone you give each query a row, and all rows are the same. One row serves all, (B, 1, 1, P + S): it is spread over the queries where it is used."""
+    found = wrong_mask()(n_query, n_key, n_prefix, causal, keep, device)
+    return None if found is None else found.expand(-1, -1, n_query, -1).clone()
+
+
+@mask.mistake
+def either_one_or_the_other(n_query, n_key, n_prefix, causal, keep, device=None):
+    """Where there is causality you forget the padding (an elif?). Both may have to be seen to: a causal text can be padded, and then a key has to be allowed by both."""
+    return wrong_mask()(n_query, n_key, n_prefix, causal, None if causal and n_query > 1 else keep, device)
+
+
 # ---------------------------------------------------------------- 2.5
 
 front = Exercise(
@@ -535,7 +769,8 @@ front = Exercise(
     difficulty=3,
     purpose="Here prefix tuning enters the model: keys and values that nobody wrote are put in front of those of the text, "
     "K ← [P_K; K], V ← [P_V; V], and every token reads them. The lines before and after are given; at the place to write, k and "
-    "v are the text's keys and values (B, H, S, D), and n_prefix still says 0.",
+    "v are the text's keys and values (B, H, S, D), prefix.k and prefix.v those of the prefix, and n_prefix, for its length P, still "
+    "says 0. The lines after it go on with k, v and n_prefix.",
     hints=(
         "Four things: refuse a prefix that does not fit (check_prefix), note its length in n_prefix, and put its keys in front of k, "
         "its values in front of v.",
@@ -548,64 +783,70 @@ front = Exercise(
 )
 
 
-def random_prefix(length, n_head=2, d_head=2, batch=1):
+def random_prefix(length, n_head=2, d_head=3, batch=1):
     """Keys and values, (batch, H, P, D) each."""
     return Prefix(tidy(batch, n_head, length, d_head), tidy(batch, n_head, length, d_head))
 
 
 @front.case
 def one_token_one_column():
-    """One token, a prefix of one column."""
-    return Attention(4, 2), tidy(1, 1, 4), None, None, random_prefix(1)
+    """One token, a prefix of one column, two heads of three numbers."""
+    return Attention(6, 2), tidy(1, 1, 6), None, None, random_prefix(1)
 
 
 @front.case
-def one_prefix_for_two_texts():
-    """Two texts share a prefix of three columns."""
-    return Attention(4, 2), tidy(2, 2, 4), None, None, random_prefix(3)
+def one_prefix_for_three_texts():
+    """Three texts share a prefix of four columns."""
+    return Attention(6, 2), tidy(3, 2, 6), None, None, random_prefix(4)
 
 
 @front.case
 def prefix_under_a_causal_mask():
-    """Three tokens under the causal mask, a prefix of two columns."""
-    return Attention(4, 2, causal=True), tidy(1, 3, 4), None, None, random_prefix(2)
+    """Three tokens under the causal mask, a prefix of four columns."""
+    return Attention(6, 2, causal=True), tidy(1, 3, 6), None, None, random_prefix(4)
 
 
 @front.case
 def prefix_beside_padding():
-    """Two texts, one with padding, and a prefix."""
+    """Two texts, one with padding, and a prefix of one column."""
     keep = torch.tensor([[True, True, True], [True, True, False]])  # (B, S)
-    return Attention(4, 2), tidy(2, 3, 4), None, keep, random_prefix(2)
+    return Attention(6, 2), tidy(2, 3, 6), None, keep, random_prefix(1)
 
 
 @front.case
 def one_prefix_each():
-    """Two texts, each with a prefix of its own."""
-    return Attention(4, 2), tidy(2, 2, 4), None, None, random_prefix(2, batch=2)
+    """Three texts, each with a prefix of its own."""
+    return Attention(6, 2), tidy(3, 2, 6), None, None, random_prefix(4, batch=3)
 
 
 @front.case
 def before_a_context():
     """Cross-attention: the prefix stands before the context."""
-    return Attention(4, 2), tidy(2, 2, 4), tidy(2, 3, 4), None, random_prefix(2)
+    return Attention(6, 2), tidy(2, 2, 6), tidy(2, 3, 6), None, random_prefix(4)
 
 
 @front.case(gradients=True)
 def the_prefix_learns():
     """The gradients of the prefix."""
-    return Attention(4, 2, causal=True).requires_grad_(False), tidy(1, 2, 4), None, None, random_prefix(2)
+    return Attention(6, 2, causal=True).requires_grad_(False), tidy(1, 2, 6), None, None, random_prefix(4)
 
 
 @front.case
 def for_another_width():
     """A prefix for heads of another width is refused."""
-    return Attention(4, 2), tidy(1, 2, 4), None, None, random_prefix(1, d_head=3)
+    return Attention(6, 2), tidy(1, 2, 6), None, None, random_prefix(1, d_head=4)
+
+
+@front.case
+def for_another_batch():
+    """Two prefixes for three texts are refused."""
+    return Attention(6, 2), tidy(3, 1, 6), None, None, random_prefix(1, batch=2)
 
 
 @front.scene
 def word_by_word(Attention):
     """A text read word by word with a cache gives what it gives read at once."""
-    layer, x, prefix, cache = Attention(4, 2, causal=True), torch.randn(1, 3, 4), random_prefix(2), KVCache(3)
+    layer, x, prefix, cache = Attention(6, 2, causal=True), torch.randn(1, 3, 6), random_prefix(4), KVCache(3)
     pieces = [layer(x[:, t : t + 1], prefix=prefix, cache=cache) for t in range(3)]
     return {"columns in the cache": cache.length, "of the prefix": cache.n_prefix, "output": torch.cat(pieces, dim=1)}
 
@@ -651,3 +892,29 @@ front.slip(
     "is wrong with the prefix.",
     ("check_prefix(prefix, x.size(0), self.n_head, self.d_head)\n", "pass\n"),
 )
+front.slip(
+    "keys and values exchanged",
+    "Your prefix's values stand before the keys, and its keys before the values. A prefix is (k, v): prefix.k belongs to k, prefix.v to v.",
+    (K, "[prefix.v.expand(k.size(0), -1, -1, -1), k]"), (V, "[prefix.k.expand(v.size(0), -1, -1, -1), v]"),
+)  # fmt: skip
+front.slip(
+    "joined along the heads",
+    "You join along axis 1, so that the prefix becomes more heads. Columns are axis 2 of (B, H, S, D): dim=2.",
+    (K + ", dim=2)", K + ", dim=1)"), (V + ", dim=2)", V + ", dim=1)"),
+)  # fmt: skip
+front.slip(
+    "result not kept",
+    "What you join goes into names that nobody reads. The lines after yours go on with k and v: k = torch.cat(…), v = torch.cat(…).",
+    ("k = torch.cat([prefix", "both_k = torch.cat([prefix"), ("v = torch.cat([prefix", "both_v = torch.cat([prefix"),
+)  # fmt: skip
+front.slip(
+    "length of another axis",
+    "Your n_prefix is not the prefix's length: (B, H, P, D) has P at axis 2, prefix.k.size(2). (Axis 1 are the heads, and len(prefix) is 2, its k and its v.)",
+    ("n_prefix = prefix.k.size(2)", "n_prefix = prefix.k.size(1)"),
+)
+front.slip(
+    "repeated for every text",
+    "You repeat the prefix B times even where each text brings its own, which makes B · B rows. expand(k.size(0), -1, -1, -1) makes B rows of one and leaves "
+    "B as they are.",
+    (K, "[prefix.k.repeat(k.size(0), 1, 1, 1), k]"), (V, "[prefix.v.repeat(v.size(0), 1, 1, 1), v]"),
+)  # fmt: skip

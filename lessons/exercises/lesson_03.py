@@ -104,6 +104,12 @@ def with_dropout():
     return a_block(dropout=0.5).train(), tidy(1, 3, 4), None, None, None
 
 
+@layer.case
+def dropout_at_rest():
+    """Not in training, though the layer has dropout."""
+    return a_block(dropout=0.5), tidy(1, 3, 4), None, None, None
+
+
 @layer.scene
 def token_by_token(Block):
     """Three tokens one by one, with a cache."""
@@ -177,6 +183,22 @@ layer.slip(
     "dropout left out",
     "Your layer has no dropout in training: what attention and the feed-forward network give passes through drop before it is added.",
     (FIRST, "x = x + y"), (SECOND, "return x + y"),
+)  # fmt: skip
+layer.slip(
+    "arguments moved up",
+    "You leave out the second argument of attention, the context, so that each after it arrives one place too early: keep as the context, the "
+    "prefix as keep. There is no context here: None, or name them, keep=keep.",
+    (ATTENTION, "y = self.attention(self.norm1(x), keep, prefix, cache)"),
+)
+layer.slip(
+    "dropout at rest",
+    "Your dropout falls outside of training too: F.dropout does not know whether the model trains, unless you tell it. drop(y, self.dropout, self.training).",
+    (FIRST, "x = x + F.dropout(y, self.dropout)"), (SECOND, "return x + F.dropout(y, self.dropout)"),
+)  # fmt: skip
+layer.slip(
+    "dropout on the sum",
+    "Your dropout falls on the whole stream, x + y, and wipes out what lower layers said. Only what the sublayer adds passes through it: x + drop(y, …).",
+    (FIRST, "x = drop(x + y, self.dropout, self.training)"), (SECOND, "return drop(x + y, self.dropout, self.training)"),
 )  # fmt: skip
 
 # ---------------------------------------------------------------- 3.2
@@ -259,6 +281,18 @@ def virtual_tokens():
 def in_training():
     """In training, with dropout."""
     return a_gpt(dropout=0.5).train(), torch.tensor([[3, 1, 4]])
+
+
+@whole.case
+def at_rest():
+    """Not in training, though the model has dropout."""
+    return a_gpt(dropout=0.5), torch.tensor([[3, 1, 4]])
+
+
+@whole.case
+def some_vectors():
+    """at and hidden together: the vectors of two positions."""
+    return a_gpt(), torch.tensor([[3, 1, 4]]), None, None, None, torch.tensor([[True, False, True]]), True
 
 
 @whole.case
@@ -349,12 +383,33 @@ whole.slip(
 whole.slip(
     "virtual vectors forgotten",
     "You do not pass `vectors` to embed: virtual tokens, the negative ids, have nothing to stand for.",
-    ("ids, vectors)", "ids)"),
+    ("self.token_embedding, ids, vectors)", "self.token_embedding, ids)"),
 )
 whole.slip(
     "no dropout on the input",
     "In training the sum of token and position vectors passes through drop too, before the first layer.",
     ("x = drop(x, self.config.dropout, self.training)", "pass"),
+)
+whole.slip(
+    "at ignored with hidden",
+    "With hidden you return all vectors, though at asks for some. The positions are picked first, for vectors as for scores.",
+    ("if at is not None:", "if at is not None and not hidden:"),
+)
+whole.slip(
+    "columns before exchanged",
+    "embed_positions takes n_before and then n_prefix, in the order in which columns_before gives them; yours come the other way round.",
+    ("keep, *before)", "keep, *before[::-1])"),
+)
+whole.slip(
+    "dropout at rest",
+    "Your dropout falls outside of training too: F.dropout does not know whether the model trains, unless you tell it. drop(x, self.config.dropout, self.training).",
+    ("x = drop(x, self.config.dropout, self.training)", "x = F.dropout(x, self.config.dropout)"),
+)
+whole.slip(
+    "first norm instead of last",
+    "You normalise before the first layer. Each layer has its norms; self.norm stands behind the last one, before the product with the table.",
+    ("x = drop(x, self.config.dropout, self.training)", "x = self.norm(drop(x, self.config.dropout, self.training))"),
+    ("x = self.norm(x)", "pass"),
 )
 
 # ---------------------------------------------------------------- 3.3
@@ -473,6 +528,22 @@ def begins_at_zero(step, config):
 
 
 @rate.mistake
+def warmup_a_step_too_long(step, config):
+    """Your warm-up takes one step more (step <= warmup), and goes beyond the peak in it. Its steps are 0 … warmup − 1: step < config.warmup."""
+    if step == config.warmup and step:
+        return config.lr * (step + 1) / config.warmup
+    return wrong_rate()(step, config)
+
+
+@rate.mistake
+def peak_not_reached(step, config):
+    """Your warm-up divides by warmup + 1 and so ends below lr. Step 0 has one part of warmup, step warmup − 1 all of them: (step + 1) / warmup."""
+    if step < config.warmup:
+        return config.lr * (step + 1) / (config.warmup + 1)
+    return wrong_rate()(step, config)
+
+
+@rate.mistake
 def cosine_over_all_steps(step, config):
     """Your cosine counts the warm-up's steps too, so that the rate jumps when the warm-up ends. It begins behind the warm-up, at the peak: (step − warmup) / (steps − warmup)."""
     return wrong_rate(start=False)(step, config)
@@ -512,6 +583,24 @@ def a_whole_wave(step, config):
 def a_straight_line_down(step, config):
     """Your rate falls along a straight line. The cosine stays high for longer, then falls, then flattens out: (1 + cos(π · done)) / 2."""
     return wrong_rate(shape=lambda done: 1 - done)(step, config)
+
+
+@rate.mistake
+def at_the_end_a_step_early(step, config):
+    """Your cosine is at its end in the last step, number steps − 1. It is to get there when all steps are done, at number `steps`: (step − warmup) / (steps − warmup)."""
+    if step < config.warmup:
+        return config.lr * (step + 1) / config.warmup
+    done = min(1, (step - config.warmup) / (config.steps - config.warmup - 1))
+    return config.lr * (config.final_lr + (1 - config.final_lr) * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+@rate.mistake
+def cosine_from_the_last_of_the_warmup(step, config):
+    """Your cosine is one step ahead: step `warmup` is already below the peak. It begins there at lr: (step − warmup) / (steps − warmup), without + 1."""
+    if step < config.warmup:
+        return config.lr * (step + 1) / config.warmup
+    done = min(1, (step - config.warmup + 1) / (config.steps - config.warmup))
+    return config.lr * (config.final_lr + (1 - config.final_lr) * 0.5 * (1 + math.cos(math.pi * done)))
 
 
 @rate.mistake
@@ -671,6 +760,41 @@ def below_one_minus_p(logits, p):
 
 
 @nucleus.mistake
+def shares_over_the_batch(logits, p):
+    """Your softmax goes along the batch, dim=0, so that texts share out each token among them. Each text has a distribution over the vocabulary: dim=-1."""
+    return wrong_top_p(shares=lambda x: x.softmax(0))(logits, p)
+
+
+@nucleus.mistake
+def shares_in_the_old_order(logits, p):
+    """You sort, and then add up probabilities that are not sorted (softmax of logits, not of what sort gave). Those before a token have to be the likelier ones."""
+    order = logits.argsort(dim=-1, descending=True)
+    probs = logits.softmax(-1)
+    mask = probs.cumsum(-1) - probs >= p
+    return logits.masked_fill(mask.scatter(-1, order, mask), -math.inf)
+
+
+@nucleus.mistake
+def left_in_order_of_likelihood(logits, p):
+    """You return the row as it was sorted, the likeliest first. Place i of it is no longer token i: the result has the order of the vocabulary."""
+    sorted_logits = logits.sort(dim=-1, descending=True).values
+    probs = sorted_logits.softmax(-1)
+    return sorted_logits.masked_fill(probs.cumsum(-1) - probs >= p, -math.inf)
+
+
+@nucleus.mistake
+def large_number_for_minus_infinity(logits, p):
+    """You set ruled-out scores to a large negative number. It works until something is added or divided by a temperature; −inf, float("-inf"), is what stays ruled out whatever comes."""
+    return wrong_top_p(fill=-1e9)(logits, p)
+
+
+@nucleus.mistake
+def input_changed(logits, p):
+    """You write into the logits that were given. Whoever gave them may still need them: masked_fill (without _) and torch.where make new ones."""
+    return logits.copy_(top_p_by_loop(logits, p))
+
+
+@nucleus.mistake
 def probabilities_returned(logits, p):
     """You return probabilities. The next step takes scores and makes one softmax of what is left, so that it sums to 1 again."""
     return top_p_by_loop(logits, p).softmax(-1)
@@ -699,14 +823,14 @@ cache = Exercise(
 
 @cache.case
 def first_column():
-    """The first column of an empty cache."""
-    return KVCache(3), tidy(1, 2, 1, 2), tidy(1, 2, 1, 2)
+    """The first column of an empty cache, two heads of three numbers."""
+    return KVCache(4), tidy(1, 2, 1, 3), tidy(1, 2, 1, 3)
 
 
 @cache.case
 def a_few_at_once():
     """Three columns at once: the cache is full."""
-    return KVCache(3), tidy(2, 1, 3, 2), tidy(2, 1, 3, 2)
+    return KVCache(3), tidy(2, 1, 3, 4), tidy(2, 1, 3, 4)
 
 
 @cache.case
@@ -787,6 +911,17 @@ cache.slip(
     "prefix counted as text",
     "Your cache is full too early: capacity is for the text, and the n_prefix columns of a prefix come on top.",
     ("most = self.length, self.length + T, self.n_prefix + self.capacity", "most = self.length, self.length + T, self.capacity"),
+)
+cache.slip(
+    "no room for the prefix",
+    "You make room for `capacity` columns. Those are for the text, and the n_prefix columns of a prefix come on top.",
+    ("self.k = k.new_empty(B, H, most, D)", "self.k = k.new_empty(B, H, self.capacity, D)"),
+    ("self.v = v.new_empty(B, H, most, D)", "self.v = v.new_empty(B, H, self.capacity, D)"),
+)
+cache.slip(
+    "one room for both",
+    "Your keys and values lie in the same memory, so that the one is written over by the other. Make room twice.",
+    ("self.v = v.new_empty(B, H, most, D)", "self.v = self.k"),
 )
 cache.slip(
     "one column too few",

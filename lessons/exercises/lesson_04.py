@@ -189,6 +189,22 @@ fates.slip(
     "You take the labels after hiding: the answer to most questions is then [MASK]. The labels are what stood there before.",
     (LABELS, "fate = draw()"), (OTHERS, OTHERS + "\n    labels = torch.where(chosen, corrupted, IGNORE)"),
 )  # fmt: skip
+fates.slip(
+    "one word for every place",
+    "You draw one other word and put it wherever one is to be exchanged. Each place has a draw of its own: a whole tensor (B, T) of words.",
+    (DRAWN, "random_words = words[(draw() * len(words)).long().flatten()[0]]"),
+)
+fates.slip(
+    "chosen once more",
+    "You draw once more which words are chosen: of those that `chosen` marks, only some are asked for and changed then. That is decided already; what is left is the fate.",
+    (LABELS, "chosen = chosen & (draw() < share)\n    " + LABELS),
+)
+fates.slip(
+    "mostly another word",
+    "You have the shares the wrong way round: 80 % another word, 10 % [MASK]. 80 % become [MASK].",
+    (HIDDEN, "corrupted = torch.where(chosen & (fate >= 0.8) & (fate < 0.9), mask_id, ids)"),
+    (OTHERS, "corrupted = torch.where(chosen & (fate < 0.8), random_words, corrupted)"),
+)
 
 # ---------------------------------------------------------------- 4.2
 
@@ -240,6 +256,12 @@ def two_words():
 def nothing_second():
     """A second sentence that is empty is still a sentence."""
     return default_tokenizer(), "Rain.", ""
+
+
+@pair.case(oracle=None)
+def signs_in_a_text():
+    """A sentence that has [SEP] in it, in letters: they stay letters."""
+    return default_tokenizer(), "Rain [SEP] snow.", "It was cold."
 
 
 @pair.case
@@ -321,6 +343,26 @@ def spelled_as_text(tokenizer, a, b=None):
     return first + second, [0] * len(first) + [1] * len(second)
 
 
+@pair.mistake
+def signs_taken_for_tokens(tokenizer, a, b=None):
+    """You let the tokenizer read "[CLS]" and "[SEP]" as special tokens (allow_special=True). Then whoever writes the text can end a sentence in its middle; put the ids in yourself."""
+    return pair_by_spelling(tokenizer, a, b)
+
+
+@pair.mistake("[CLS] before b")
+def cls_before_b(tokenizer, a, b=None):
+    """You begin the second sentence with [CLS] too. There is one, at place 0, for the whole row; between the sentences stands [SEP]."""
+    first = [tokenizer.cls_id, *tokenizer.encode(" " + a), tokenizer.sep_id]
+    second = [] if b is None else [tokenizer.cls_id, *tokenizer.encode(" " + b), tokenizer.sep_id]
+    return first + second, [0] * len(first) + [1] * len(second)
+
+
+@pair.mistake
+def types_turned_round(tokenizer, a, b=None):
+    """Your types are 1 for A and 0 for B. The first sentence is 0, also where it is the only one."""
+    return wrong_pair(types=lambda first, second: [1] * len(first) + [0] * len(second))(tokenizer, a, b)
+
+
 # ---------------------------------------------------------------- 4.3
 
 
@@ -368,7 +410,7 @@ def a_head():
 
 @head.case
 def one_position():
-    """One position, five words."""
+    """One position, a vector of three numbers, five words."""
     return a_head(), tidy(1, 3), tidy(5, 3)
 
 
@@ -442,6 +484,18 @@ def softmaxed(self, x, embedding):
 def embedding_detached(self, x, embedding):
     """The embedding enters without its gradient. The table is shared: it learns from being said as well as from being read."""
     return F.linear(self.norm(F.gelu(self.dense(x))), embedding.detach(), self.bias)
+
+
+@head.mistake
+def embedding_not_turned(self, x, embedding):
+    """You multiply by the embedding as it is, (V, C). For a score with each of its rows it has to be turned round: x @ embedding.T, or F.linear(x, embedding)."""
+    return self.norm(F.gelu(self.dense(x))) @ embedding + self.bias
+
+
+@head.mistake("tanh for GELU")
+def tanh_for_gelu(self, x, embedding):
+    """You use tanh. That is the pooler's; before the words BERT has gelu, as in its layers."""
+    return F.linear(self.norm(torch.tanh(self.dense(x))), embedding, self.bias)
 
 
 # ---------------------------------------------------------------- 4.4
@@ -552,12 +606,38 @@ words.slip(
 words.slip(
     "gradient cut",
     "Your loss is detached from the model (item, detach, no_grad), so that nothing can be learned from it.",
-    ("model.mlm_logits(hidden, at)", "model.mlm_logits(hidden.detach(), at)"),
+    ("(model.mlm_logits(hidden, at), labels[at])", "(model.mlm_logits(hidden.detach(), at), labels[at])"),
 )
 words.slip(
     "no refusal of a strange label",
     "A label outside the vocabulary reaches PyTorch, whose message speaks of targets and bounds (and on a GPU ends the process). cross_entropy_sum says which label it is.",
     (RETURNED, 'return F.cross_entropy(model.mlm_logits(hidden, at), labels[at], reduction="sum"), int(at.sum())'),
+)
+words.slip(
+    "padding passed over",
+    "You leave out the questions at padding without a word. Such a batch is put together wrongly, and whoever made it has to hear of it: a UserError.",
+    ("if keep is not None and (outside := at & ~keep).any():", "if keep is not None:\n        at = at & keep\n    if (outside := at & False).any():"),
+)
+words.slip(
+    "keep demanded",
+    "You take batch[\"keep\"], which a batch without padding does not have: batch.get(\"keep\") is None there.",
+    ('batch.get("keep")', 'batch["keep"]'),
+)
+words.slip(
+    "count as a tensor",
+    "Your count is a tensor. It is to be a plain int, as cross_entropy_sum gives it: .item(), or int(…).",
+    (RETURNED, "return cross_entropy_sum(model.mlm_logits(hidden, at), labels[at])[0], at.sum()"),
+)
+words.slip(
+    "keep taken for what is asked",
+    "You ask at every real token. keep says where the text is; what is to be guessed, the labels say: those that are not IGNORE.",
+    ("at = labels != IGNORE  # (B, T)", "at = labels != IGNORE  # (B, T)\n    at = at if keep is None else keep"),
+    (RETURNED, "return cross_entropy_sum(model.mlm_logits(hidden, at), labels[at].clamp(min=0))"),
+)
+words.slip(
+    "divided by the count",
+    "You return the sum already divided by all positions (reduction=\"mean\" over the flattened scores, or .mean()). Wanted is the sum, and beside it the count.",
+    (RETURNED, "total, count = cross_entropy_sum(model.mlm_logits(hidden, at), labels[at])\n    return total / labels.numel(), count"),
 )
 
 # ---------------------------------------------------------------- 4.5
@@ -692,3 +772,19 @@ def types_and_padding_not_read(model, batch):
     words, n_words = _masked_words(model, hidden, batch)
     order, n_order = cross_entropy_sum(model.nsp_logits(hidden), batch["next_label"])
     return words + n_words * order / n_order, n_words
+
+
+@both.mistake
+def two_sums_and_two_counts(model, batch):
+    """You return both sums and both counts. A loss gives one sum and one count: n_words times the sum of the two means, and n_words."""
+    hidden = model(**{name: batch[name] for name in ("ids", "keep", "types") if name in batch})
+    return _masked_words(model, hidden, batch), cross_entropy_sum(model.nsp_logits(hidden), batch["next_label"])
+
+
+@both.mistake
+def pairs_divided_by_the_words(model, batch):
+    """You divide the pairs' sum by n_words and multiply by n_order. It is the other way round: order / n_order is the mean, and n_words times that survives the division by n_words."""
+    hidden = model(**{name: batch[name] for name in ("ids", "keep", "types") if name in batch})
+    words, n_words = _masked_words(model, hidden, batch)
+    order, n_order = cross_entropy_sum(model.nsp_logits(hidden), batch["next_label"])
+    return words + n_order * order / n_words, n_words

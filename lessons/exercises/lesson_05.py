@@ -140,8 +140,30 @@ def always_padded_with_zero(rows, pad_id):
 
 @pad.mistake
 def nothing_refused(rows, pad_id):
-    """You let an empty row through. All of it would be padding: softmax over no key at all, and a classifier that sums up nothing. Refuse it with a UserError that says which row it is."""
+    """You refuse nothing, neither a batch of no rows nor a row without a token. All of that row would be padding: softmax over no key at all, and a classifier that sums up nothing. Raise a UserError that says which row it is."""
     return wrong_padding(checked=False)(rows, pad_id)
+
+
+@pad.mistake
+def no_row_not_refused(rows, pad_id):
+    """You ask for the longest of no rows, and Python says that max() got nothing. Refuse an empty batch first, in a sentence: a UserError."""
+    longest = max(len(row) for row in rows)
+    return wrong_padding()(rows, pad_id) if longest else None
+
+
+@pad.mistake
+def empty_row_not_refused(rows, pad_id):
+    """You let a row without a token through. All of it would be padding: softmax over no key at all, and a classifier that sums up nothing. Refuse it as you refuse no rows at all."""
+    if not rows:
+        raise UserError("There is no row.")
+    return wrong_padding(checked=False)(rows, pad_id)
+
+
+@pad.mistake
+def lists_in_place_of_tensors(rows, pad_id):
+    """You return lists. What is wanted are two tensors (B, T): torch.tensor of the rows, once they are equally long."""
+    ids, keep = wrong_padding()(rows, pad_id)
+    return ids.tolist(), keep.tolist()
 
 
 # ---------------------------------------------------------------- 5.2
@@ -205,6 +227,13 @@ def padded_on_both_sides():
     return torch.where(keep, 7, 0), keep
 
 
+@last.case
+def padding_id_at_the_end():
+    """A text that ends with the id that pads."""
+    keep = torch.tensor([[YES, YES, YES, NO], [YES, NO, NO, NO]])  # (B, T)
+    return torch.tensor([[5, 6, 0, 0], [7, 0, 0, 0]]), keep
+
+
 @last.mistake
 def always_the_last_column(ids, keep=None):
     """You take the last column of every row. In a shorter text that is padding: the class would be read off a vector that belongs to no word."""
@@ -250,6 +279,26 @@ def places_in_numbers(ids, keep=None):
     """You return the places as numbers, one a row. What is wanted is a boolean table (B, T), True at those places, for the model's `at`."""
     last = torch.full((ids.size(0),), ids.size(1) - 1)
     return last if keep is None else last - keep.flip(1).int().argmax(dim=1)
+
+
+@last.mistake
+def padding_known_by_its_id(ids, keep=None):
+    """You tell padding by its id. Which id pads is the tokenizer's affair, and a text may hold it too; keep says what is real."""
+    real = torch.ones_like(ids, dtype=torch.bool) if keep is None else ids != 0
+    return last_by_loop(ids, real)
+
+
+@last.mistake
+def a_mask_is_always_there(ids, keep=None):
+    """You use keep without asking whether there is one. None means that nothing is padding: the last column, in every row."""
+    return torch.arange(ids.size(1)) == (ids.size(1) - 1 - keep.flip(1).int().argmax(dim=1))[:, None]
+
+
+@last.mistake
+def counted_in_the_turned_row(ids, keep=None):
+    """You look for the last token in the row turned round, and take its place there. Counted from the end, place i is T − 1 − i from the front."""
+    last = torch.zeros(ids.size(0), dtype=torch.long) if keep is None else keep.flip(1).int().argmax(dim=1)
+    return torch.arange(ids.size(1)) == (last if keep is not None else last + ids.size(1) - 1)[:, None]
 
 
 # ---------------------------------------------------------------- 5.3
@@ -349,6 +398,12 @@ def dropout_while_training():
     return on_gpt(dropout=0.5).train(), TEXTS.clone(), PADDED.clone()
 
 
+@head.case
+def dropout_at_rest():
+    """A BERT that does not train, though it has dropout."""
+    return on_bert(dropout=0.5), TEXTS.clone(), PADDED.clone()
+
+
 @head.scene
 def other_inputs(Classifier):
     """What else the base takes: types for a BERT, a prefix for a GPT."""
@@ -426,6 +481,57 @@ def no_dropout(self, ids, keep=None, **inputs):
 
 
 @head.mistake
+def dropout_while_at_rest(self, ids, keep=None, **inputs):
+    """Your dropout falls outside of training too, so that the same text is judged differently each time. F.dropout does not know whether the model trains, unless you tell it: drop(summary, share, self.training)."""
+    if isinstance(self.base, Bert):
+        summary = self.base.pooled(self.base(ids, keep=keep, **inputs))
+    else:
+        summary = self.base(ids, keep=keep, at=last_token(ids, keep), hidden=True, **inputs)
+    return self.head(nn.functional.dropout(summary, self.base.config.dropout))
+
+
+@head.mistake
+def dropout_on_the_logits(self, ids, keep=None, **inputs):
+    """You drop logits: now and then a class has none. Dropout stands before the head, on the summary."""
+    if isinstance(self.base, Bert):
+        summary = self.base.pooled(self.base(ids, keep=keep, **inputs))
+    else:
+        summary = self.base(ids, keep=keep, at=last_token(ids, keep), hidden=True, **inputs)
+    return drop(self.head(summary), self.base.config.dropout, self.training)
+
+
+@head.mistake("last column where keep ends")
+def counted_tokens(self, ids, keep=None, **inputs):
+    """For a GPT you take place keep.sum() - 1. That holds only where the padding is on the right; last_token finds the place on either side."""
+    if isinstance(self.base, Bert):
+        summary = self.base.pooled(self.base(ids, keep=keep, **inputs))
+    else:
+        n = torch.full((len(ids),), ids.size(1)) if keep is None else keep.sum(dim=1)
+        summary = self.base(ids, keep=keep, hidden=True, **inputs)[torch.arange(len(ids)), n - 1]
+    return self.head(drop(summary, self.base.config.dropout, self.training))
+
+
+@head.mistake("logits of a GPT")
+def logits_of_a_gpt(self, ids, keep=None, **inputs):
+    """You give the head a GPT's logits, V numbers a position. It reads vectors, C numbers: hidden=True."""
+    if isinstance(self.base, Bert):
+        summary = self.base.pooled(self.base(ids, keep=keep, **inputs))
+    else:
+        summary = self.base(ids, keep=keep, at=last_token(ids, keep), **inputs)
+    return self.head(drop(summary, self.base.config.dropout, self.training))
+
+
+@head.mistake("pooled without [CLS]")
+def pooled_a_single_vector(self, ids, keep=None, **inputs):
+    """You pick the vector at [CLS] and then call pooled. pooled does that itself: it takes all vectors (B, T, C)."""
+    if isinstance(self.base, Bert):
+        summary = self.base.pooled(self.base(ids, keep=keep, **inputs)[:, 0])
+    else:
+        summary = self.base(ids, keep=keep, at=last_token(ids, keep), hidden=True, **inputs)
+    return self.head(drop(summary, self.base.config.dropout, self.training))
+
+
+@head.mistake
 def other_inputs_dropped(self, ids, keep=None, **inputs):
     """What else the base takes ends with you: a prefix, or a BERT's types, have no effect, and prefix tuning would train something that nobody reads. Hand **inputs on."""
     if isinstance(self.base, Bert):
@@ -456,9 +562,10 @@ stop = Exercise(
 )
 
 
-def validate(_Run, losses, patience=0, every=1):
+def validate(_Run, losses, patience=0, every=1, frozen=False):
     """What a run has noted after evaluations with these losses; at step n all of its weights are n."""
     model = nn.Linear(1, 2)
+    model.bias.requires_grad_(not frozen)
     run = _Run(model, TrainConfig(steps=100, patience=patience), None)
     stopped = []
     for i, loss in enumerate(losses, 1):
@@ -512,6 +619,12 @@ def every_third_step(_Run):
     return validate(_Run, [1.0, 1.2, 0.9, 1.1, 1.3], patience=2, every=3)
 
 
+@stop.scene
+def a_frozen_bias(_Run):
+    """A model whose bias is frozen: what is trained is the weight alone."""
+    return validate(_Run, [2.0, 1.0], frozen=True)
+
+
 BEST = "best_before = min((row[\"loss\"] for row in self.log.valid), default=math.inf)\n"
 KEEPS = "{name: p.detach().clone() for name, p in self.tuned.items()}"
 stop.slip(
@@ -519,6 +632,29 @@ stop.slip(
     "You keep the weights themselves, not a copy, and training goes on changing them: at the end the best weights are just the last "
     "ones. p.detach().clone() copies.",
     (KEEPS, "{name: p.detach() for name, p in self.tuned.items()}"),
+)
+stop.slip(
+    "frozen ones kept too",
+    "You keep every parameter of the model (state_dict, named_parameters). Only those that are trained change, and self.tuned has them; under prefix tuning the "
+    "rest is a whole model.",
+    (KEEPS, "{name: p.detach().clone() for name, p in self.model.named_parameters()}"),
+)
+stop.slip(
+    "patience counted from the end",
+    "You stop as soon as the last `patience` evaluations were each worse than the one before. What counts is how many came after the best.",
+    ('since_best = sum(row["step"] > self.log.best_step for row in self.log.valid)',
+     'pairs = list(zip(self.log.valid, self.log.valid[1:]))[::-1]\n        '
+     'since_best = next((i for i, (a, b) in enumerate(pairs) if b["loss"] < a["loss"]), len(pairs))'),
+)  # fmt: skip
+stop.slip(
+    "the best one counted too",
+    "You count the best evaluation as one of those after it: training ends an evaluation too soon.",
+    ('row["step"] > self.log.best_step', 'row["step"] >= self.log.best_step'),
+)
+stop.slip(
+    "evaluation not noted",
+    "log.valid does not get your evaluation. It is what the curves are drawn from, and the lowest loss so far is looked for in it.",
+    ('self.log.valid.append({"step": self.step, "loss": value})\n', "pass\n"),
 )
 stop.slip(
     "compared with the one before",
@@ -547,6 +683,11 @@ stop.slip(
     "no patience is endless patience",
     "A patience of 0 stops your training at once. Here 0 means: never stop early, which is the default.",
     ("bool(self.config.patience) and since_best", "since_best"),
+)
+stop.slip(
+    "0 in place of False",
+    "Where patience is 0 you note 0 (`patience and …` gives what stands before the `and`). stopped_early is True or False: bool(…), or patience > 0 and ….",
+    ("bool(self.config.patience) and since_best", "self.config.patience and since_best"),
 )
 stop.slip(
     "patience counted in steps",
@@ -638,6 +779,12 @@ def not_in_pairs():
     return ["+", "-"], ["+", "-", "-"], "+"
 
 
+@f1.case
+def nothing_at_all():
+    """No predictions and no truths are refused."""
+    return [], [], "+"
+
+
 def with_counts(formula, checked=True):
     """The function as a learner would write it, with this formula of TP, FP, FN and TN at its end."""
 
@@ -699,6 +846,33 @@ def divided_by_nothing(predictions, truths, positive):
 def pairs_not_checked(predictions, truths, positive):
     """You let predictions and truths of different number through: zip stops at the shorter, and the rest is never judged. _check_pairs refuses them."""
     return with_counts(lambda TP, FP, FN, TN: safe(2 * TP, 2 * TP + FP + FN), checked=False)(predictions, truths, positive)
+
+
+@f1.mistake
+def hits_of_every_class(predictions, truths, positive):
+    """You count every right answer as a hit (p == t). TP are those in which both are the positive class: p == t == positive."""
+    _check_pairs(predictions, truths, "truths")
+    pairs = list(zip(predictions, truths, strict=True))
+    hits = sum(p == t for p, t in pairs)
+    return safe(2 * hits, 2 * hits + sum(p != t and positive in (p, t) for p, t in pairs)) if hits else 0.0
+
+
+@f1.mistake
+def one_where_there_is_nothing(predictions, truths, positive):
+    """You give 1 where the class is neither predicted nor true, since nothing went wrong. The docstring promises 0: nothing went right either."""
+    return with_counts(lambda TP, FP, FN, TN: safe(2 * TP, 2 * TP + FP + FN) if TP + FP + FN else 1.0)(predictions, truths, positive)
+
+
+@f1.mistake
+def the_smaller_of_the_two(predictions, truths, positive):
+    """You take the smaller of precision and recall. The harmonic mean is near it, but not it."""
+    return with_counts(lambda TP, FP, FN, TN: min(safe(TP, TP + FP), safe(TP, TP + FN)))(predictions, truths, positive)
+
+
+@f1.mistake
+def geometric_mean(predictions, truths, positive):
+    """You take the root of precision times recall. F1 is the harmonic mean: 2 · precision · recall / (precision + recall)."""
+    return with_counts(lambda TP, FP, FN, TN: (safe(TP, TP + FP) * safe(TP, TP + FN)) ** 0.5)(predictions, truths, positive)
 
 
 # ---------------------------------------------------------------- 5.6
@@ -796,7 +970,8 @@ full.slip(
 )
 full.slip(
     "tuned numbers not put back",
-    "Put on once more, your method has forgotten what it learned: the numbers in self.tuned have to go into the base.",
+    "Put on once more, your method has forgotten what it learned: the numbers in self.tuned have to go into the base. (own[name] = … would change the dictionary "
+    "only; own[name].data.copy_(…) changes the parameter.)",
     ("own[name].data.copy_(self.tuned[name])\n", "pass\n"),
 )
 full.slip(
@@ -813,4 +988,14 @@ full.slip(
     "nothing kept",
     "You do not keep the base's own numbers, so there is nothing to put back when the method is taken off.",
     (KEPT, "pass\n"),
+)
+full.slip(
+    "only what was tuned before",
+    "You go through self.tuned, which is empty the first time: nothing learns then, and nothing is kept. self.names(base) says which parameters; some of them may be in self.tuned.",
+    ("for name in self.names(base):", "for name in self.tuned:"),
+)
+full.slip(
+    "nothing returned",
+    "You return nothing, which is None. attach goes through the handles that install gives, and here there are none: return ().",
+    ("return ()", "return None"),
 )

@@ -161,6 +161,21 @@ def pairs_not_checked(sources, targets, config):
     return wrong_batch(checked=False)(sources, targets, config)
 
 
+@pairs.mistake
+def start_token_ignored(sources, targets, config):
+    """You ignore the start token's label. It does no harm, but nothing asks for it either: the loss compares place t with the label at t + 1, so the first label is never used. IGNORE stands at the padding only."""
+    batch = wrong_batch()(sources, targets, config)
+    batch["labels"][:, 0] = IGNORE
+    return batch
+
+
+@pairs.mistake
+def ids_and_labels_are_one(sources, targets, config):
+    """Your labels are the same tensor as the ids, so that writing IGNORE into the ones writes it into the others, and the decoder is given -100. masked_fill (without _) makes a new one."""
+    batch = wrong_batch()(sources, targets, config)
+    return batch | {"ids": batch["labels"]}
+
+
 # ---------------------------------------------------------------- 6.2
 
 
@@ -252,6 +267,12 @@ def while_training():
     return block(0.5).train(), tidy(1, 2, 4), tidy(1, 3, 4), None, None, None, None, None
 
 
+@layer.case(oracle=None)
+def dropout_at_rest():
+    """While it does not train, though it has dropout."""
+    return block(0.5), tidy(1, 2, 4), tidy(1, 3, 4), None, None, None, None, None
+
+
 @layer.scene
 def word_by_word(DecoderBlock):
     """Three target tokens, one by one with a cache, and both prefixes."""
@@ -314,8 +335,47 @@ layer.slip(
 )
 layer.slip(
     "no dropout",
-    "Your dropout on what the cross-attention adds is missing: drop(y, self.dropout, self.training).",
-    (AFTER_CROSS, "self.norm2(x + y)"),
+    "Your layer has no dropout in training: what each sublayer gives passes through drop(y, self.dropout, self.training) before it is added.",
+    ("self.norm1(x + drop(y, self.dropout, self.training))", "self.norm1(x + y)"), (AFTER_CROSS, "self.norm2(x + y)"),
+    ("self.norm3(x + drop(y, self.dropout, self.training))", "self.norm3(x + y)"),
+)
+layer.slip(
+    "dropout at rest",
+    "Your dropout falls outside of training too: F.dropout does not know whether the model trains, unless you tell it. drop(y, self.dropout, self.training).",
+    ("self.norm1(x + drop(y, self.dropout, self.training))", "self.norm1(x + F.dropout(y, self.dropout))"),
+    (AFTER_CROSS, "self.norm2(x + F.dropout(y, self.dropout))"),
+    ("self.norm3(x + drop(y, self.dropout, self.training))", "self.norm3(x + F.dropout(y, self.dropout))"),
+)
+layer.slip(
+    "a GPT's order",
+    "You normalise what each sublayer reads, x + sublayer(norm(x)), as a GPT does. This layer is BART's, post-norm: norm(x + sublayer(x)), three times.",
+    ("self.attention(x, None, keep, prefix, own)", "self.attention(self.norm1(x), None, keep, prefix, own)"),
+    ("x = self.norm1(x + drop(y, self.dropout, self.training))", "x = x + drop(y, self.dropout, self.training)"),
+    (CROSS, "self.cross(self.norm2(x), context, context_keep, cross_prefix, cross)"),
+    (AFTER_CROSS, "x + drop(y, self.dropout, self.training)"),
+    ("self.mlp(x)", "self.mlp(self.norm3(x))"),
+    ("return self.norm3(x + drop(y, self.dropout, self.training))", "return x + drop(y, self.dropout, self.training)"),
+)
+layer.slip(
+    "a cache is always there",
+    "You take the cache apart without asking whether there is one. None means that there is none: own and cross are None then, too.",
+    ("own, cross = cache or (None, None)", "own, cross = cache"),
+)
+layer.slip(
+    "no cache for the source",
+    "Your cross-attention gets no cache: the source's keys and values are computed again for every word, from a context that later calls need not bring.",
+    (CROSS, "self.cross(x, context, context_keep, cross_prefix)"),
+)
+layer.slip(
+    "one cache for both",
+    "You give both attentions the same cache, so that the source's keys and values stand among the target's. The pair has one for each: own and cross.",
+    (CROSS, "self.cross(x, context, context_keep, cross_prefix, own)"),
+)
+layer.slip(
+    "cross-attention reads what stood before",
+    "Your cross-attention reads the x from before the target has read itself. It reads what the first Add & Norm gave.",
+    ("y = self.attention(x, None, keep, prefix, own)", "before, y = x, self.attention(x, None, keep, prefix, own)"),
+    (CROSS, "self.cross(before, context, context_keep, cross_prefix, cross)"),
 )
 layer.slip(
     "one norm for two",
@@ -418,6 +478,18 @@ def writes_with_a_cache(Seq2Seq):
 
 
 @whole.scene
+def given_with_every_call(Seq2Seq):
+    """Three target tokens with a cache; the source is given with each call, and read how often?"""
+    model, cache, source, read = tiny(), tiny().new_cache(), torch.tensor([[6, 7, 8]]), []
+    encode = model.encode
+    model.encode = lambda *args, **kwargs: read.append(1) or encode(*args, **kwargs)
+    with torch.no_grad():
+        for token in (1, 5, 9):
+            model(torch.tensor([[token]]), cache=cache, source=source)
+    return {"times": len(read)}
+
+
+@whole.scene
 def no_source(Seq2Seq):
     """Without a source it is refused."""
     return tiny()(torch.tensor([[1, 5]]))
@@ -430,6 +502,22 @@ whole.slip(
     "You encode the source in every call. While a text is written, later calls bring no source, and need none: the cache of the "
     "cross-attention holds its keys and values.",
     ("if not cache or not cache[0].cross.length:", "if True:"),
+)
+whole.slip(
+    "read whenever it is given",
+    "You encode the source whenever one is given. A beam search gives it with every call, and you would read it anew for each word; what counts is whether the "
+    "cache holds it already, cache[0].cross.length.",
+    ("if not cache or not cache[0].cross.length:", "if source is not None or not cache or not cache[0].cross.length:"),
+)
+whole.slip(
+    "not read if there is a cache",
+    "You leave the source unread as soon as there is a cache. The first call with it finds it empty, cache[0].cross.length is 0, and has to read.",
+    ("if not cache or not cache[0].cross.length:", "if not cache:"),
+)
+whole.slip(
+    "prefixes exchanged",
+    "You give the decoder its two prefixes in the other order. prefix is for its self-attention, cross_prefix for its cross-attention, as in decode's signature.",
+    (DECODES, "self.decode(ids, context, source_keep, keep, cross_prefix, prefix, cache, at)"),
 )
 whole.slip(
     "the encoder does not know the padding",
@@ -516,8 +604,8 @@ widen = Exercise(
 
 @widen.case
 def two_prompts():
-    """The ids of two prompts, two hypotheses each."""
-    return torch.tensor([[5, 6, 7], [8, 9, 1]]), 2, 2
+    """The ids of two prompts of four tokens, three hypotheses each."""
+    return torch.tensor([[5, 6, 7, 3], [8, 9, 1, 4]]), 2, 3
 
 
 @widen.case
@@ -586,6 +674,36 @@ def along_the_last_axis(value, n_row, times):
     if isinstance(value, Prefix):
         return Prefix(*(along_the_last_axis(part, n_row, times) for part in value))
     return [along_the_last_axis(part, n_row, times) for part in value] if isinstance(value, list | tuple) else value
+
+
+@widen.mistake
+def nothing_but_tensors_and_lists(value, n_row, times):
+    """You do not ask what else there may be: None (no mask, no prefix) and whatever holds no tensors stays as it is."""
+    if isinstance(value, Prefix):
+        return Prefix(*(nothing_but_tensors_and_lists(part, n_row, times) for part in value))
+    if isinstance(value, list | tuple):
+        return [nothing_but_tensors_and_lists(part, n_row, times) for part in value]
+    return value.repeat_interleave(times, dim=0) if value.size(0) == n_row else value
+
+
+@widen.mistake
+def an_axis_of_its_own(value, n_row, times):
+    """Your copies have an axis of their own, (B, k, …). The search wants one batch of B · k rows: the first two axes are one."""
+    if isinstance(value, torch.Tensor):
+        return value[:, None].expand(-1, times, *value.shape[1:]) if value.size(0) == n_row else value
+    if isinstance(value, Prefix):
+        return Prefix(*(an_axis_of_its_own(part, n_row, times) for part in value))
+    return [an_axis_of_its_own(part, n_row, times) for part in value] if isinstance(value, list | tuple) else value
+
+
+@widen.mistake
+def lists_taken_as_rows(value, n_row, times):
+    """You repeat what stands in a list. A list holds a prefix for each layer; it is the tensors in it that have a row for each prompt."""
+    if isinstance(value, torch.Tensor):
+        return value.repeat_interleave(times, dim=0) if value.size(0) == n_row else value
+    if isinstance(value, Prefix):
+        return Prefix(*(lists_taken_as_rows(part, n_row, times) for part in value))
+    return [part for part in value for _ in range(times)] if isinstance(value, list | tuple) else value
 
 
 # ---------------------------------------------------------------- 6.5
@@ -737,4 +855,34 @@ search.slip(
     "more after it is done",
     "You finish texts although the search is done. Rows of a batch run on until all of them are done; this one must stay as it is.",
     ("if not self.done:", "if True:"),
+)
+search.slip(
+    "more than k go on",
+    "You let all candidates go on that do not end. k run side by side: the first k of those, for the likeliest stand first.",
+    ("[i for i, end in enumerate(ends) if not end][: self.n_beam]", "[i for i, end in enumerate(ends) if not end]"),
+)
+search.slip(
+    "scores as a list",
+    "Your scores are a list of numbers. The lines after yours take scores[…].item(): leave it a tensor (2k,).",
+    ("[i for i, end in enumerate(ends) if not end][: self.n_beam]", "[i for i, end in enumerate(ends) if not end][: self.n_beam]\n        scores = scores.tolist()"),
+)
+search.slip(
+    "score as a tensor",
+    "The score in your Hypothesis is a tensor. It is to be a float: .item(), or .tolist() for all at once.",
+    ("scores[: self.n_beam].tolist()", "scores[: self.n_beam]"),
+)
+search.slip(
+    "only the second half goes on",
+    "You let those go on that stand behind the first k. The likeliest go on, wherever they stand, if they do not end.",
+    ("[i for i, end in enumerate(ends) if not end][: self.n_beam]", "[i for i, end in enumerate(ends) if not end and i >= self.n_beam][: self.n_beam]"),
+)
+search.slip(
+    "an end takes a place",
+    "You look among the first k only for who goes on. Where one of them ends, its place goes to the next that does not: that is what the second k are for.",
+    ("[i for i, end in enumerate(ends) if not end][: self.n_beam]", "[i for i, end in enumerate(ends) if not end and i < self.n_beam]"),
+)
+search.slip(
+    "nobody goes on when it is done",
+    "You return nothing once the search is done. The rows of a batch run on side by side until all of them are done, so k of yours have to go on, in vain.",
+    ("if not self.done:", "if self.done:\n            return []\n        if True:"),
 )

@@ -139,6 +139,39 @@ def no_sep(self, example, tokenizer, n_answer=1):
     return ids, list(range(1 + len(before), 1 + len(before) + n_answer))
 
 
+@gap.mistake
+def counted_from_one(self, example, tokenizer, n_answer=1):
+    """Your places are one too large: [CLS] is place 0, so the first word is 1 and the gap begins at 1 + len(before). The answer would be read behind the gap."""
+    before, after = self._encode(example, tokenizer, " ")
+    ids = [tokenizer.cls_id, *before] + [tokenizer.mask_id] * n_answer + [*after, tokenizer.sep_id]
+    return ids, list(range(2 + len(before), 2 + len(before) + n_answer))
+
+
+@gap.mistake
+def a_range(self, example, tokenizer, n_answer=1):
+    """Your places are a range. It is a list that is promised: list(range(…))."""
+    before, after = self._encode(example, tokenizer, " ")
+    ids = [tokenizer.cls_id, *before] + [tokenizer.mask_id] * n_answer + [*after, tokenizer.sep_id]
+    return ids, range(1 + len(before), 1 + len(before) + n_answer)
+
+
+@gap.mistake
+def first_place_only(self, example, tokenizer, n_answer=1):
+    """You give the place of the first [MASK] alone. An answer of several tokens is read at as many places."""
+    before, after = self._encode(example, tokenizer, " ")
+    ids = [tokenizer.cls_id, *before] + [tokenizer.mask_id] * n_answer + [*after, tokenizer.sep_id]
+    return ids, [1 + len(before)]
+
+
+@gap.mistake("[SEP] before the gap")
+def sep_before_the_gap(self, example, tokenizer, n_answer=1):
+    """You put a [SEP] before the gap, as if the template were a second sentence. Text and template are one sentence, which ends with the one [SEP]."""
+    before, after = self._encode(example, tokenizer, " ")
+    before = [tokenizer.cls_id, *before, tokenizer.sep_id]
+    ids = before + [tokenizer.mask_id] * n_answer + [*after, tokenizer.sep_id]
+    return ids, list(range(len(before), len(before) + n_answer))
+
+
 # ---------------------------------------------------------------- 7.2
 
 
@@ -200,6 +233,12 @@ def a_word_for_two_labels():
 
 
 @mapping.case
+def a_word_twice():
+    """A word that stands twice under one label is refused."""
+    return {"yes": ["good", " good"], "no": "dull"}, default_tokenizer()
+
+
+@mapping.case
 def a_label_without_words():
     """A label without words is refused."""
     return {"yes": ["good"], "no": []}, default_tokenizer()
@@ -217,7 +256,7 @@ def an_empty_word():
     return {"yes": "good", "no": " "}, default_tokenizer()
 
 
-def wrong_mapping(space=" ", strip=True, letters=False, first=False, flat=False, refuse=("labels", "twice", "none", "special", "empty")):
+def wrong_mapping(space=" ", strip=True, letters=False, first=False, flat=False, refuse=("labels", "twice", "again", "none", "special", "empty")):
     """The function as a learner would write it, with one thing in it replaced."""
 
     def mapping(words, tokenizer):
@@ -228,7 +267,9 @@ def wrong_mapping(space=" ", strip=True, letters=False, first=False, flat=False,
         for label, own in words.items():
             for word in [own] if isinstance(own, str) and not letters else own:
                 word = word.strip() if strip else word
-                if "twice" in refuse and any(word in taken for taken in answers.values()):
+                if "twice" in refuse and any(word in taken for other, taken in answers.items() if other != label):
+                    raise UserError(f"The word {word!r} stands there for two labels.")
+                if "again" in refuse and word in answers[label]:
                     raise UserError(f"The word {word!r} stands there twice.")
                 if "empty" in refuse and not word.strip():
                     raise UserError("A word is empty.")
@@ -243,9 +284,9 @@ def wrong_mapping(space=" ", strip=True, letters=False, first=False, flat=False,
     return mapping
 
 
-def all_refusals_but(one):
+def all_refusals_but(*some):
     """The others."""
-    return tuple({"labels", "twice", "none", "special", "empty"} - {one})
+    return tuple({"labels", "twice", "again", "none", "special", "empty"} - {*some})
 
 
 @mapping.mistake
@@ -263,7 +304,7 @@ def spaces_not_taken_off(words, tokenizer):
 @mapping.mistake
 def a_string_taken_letter_by_letter(words, tokenizer):
     """You go through a lone word as if it were a list: Python then gives its letters. Make [word] of a string first."""
-    return wrong_mapping(letters=True, refuse=all_refusals_but("twice"))(words, tokenizer)
+    return wrong_mapping(letters=True, refuse=all_refusals_but("twice", "again"))(words, tokenizer)
 
 
 @mapping.mistake
@@ -282,6 +323,24 @@ def words_run_together(words, tokenizer):
 def one_word_for_two(words, tokenizer):
     """You let one word stand for two labels. When the model says it, which of them has it chosen? Refuse it."""
     return wrong_mapping(refuse=all_refusals_but("twice"))(words, tokenizer)
+
+
+@mapping.mistake
+def twice_under_one_label(words, tokenizer):
+    """You look for a word among the other labels' only. Twice under one label it counts as one word with you, and as two to whoever wrote it: refuse it as well. (Spaces around it make no difference.)"""
+    return wrong_mapping(refuse=all_refusals_but("again"))(words, tokenizer)
+
+
+@mapping.mistake
+def no_word_is_twice(words, tokenizer):
+    """You accept a word that is there already, under this label or another. When the model says it, which of the two has it chosen? Refuse it."""
+    return wrong_mapping(refuse=all_refusals_but("twice", "again"))(words, tokenizer)
+
+
+@mapping.mistake
+def nothing_refused(words, tokenizer):
+    """You refuse nothing. The docstring names five things that make a mapping useless: each is a raise UserError(a sentence)."""
+    return wrong_mapping(refuse=())(words, tokenizer)
 
 
 @mapping.mistake
@@ -353,14 +412,14 @@ IDS = SimpleNamespace(mask_id=1, pad_id=0)
 
 @chain.case
 def one_token_on_a_gpt():
-    """A GPT, one gap, two words of one token."""
-    return tiny_gpt(), IDS, [([3, 4], [])], [[5], [6]]
+    """A GPT, one gap behind three tokens, two words of one token."""
+    return tiny_gpt(), IDS, [([3, 4, 12], [])], [[5], [6]]
 
 
 @chain.case
 def one_token_on_a_bert():
-    """A BERT, one gap with a token behind it, two words of one token."""
-    return tiny_bert(), IDS, [([2, 4], [3])], [[5], [6]]
+    """A BERT, one gap with three tokens before and one behind it, two words of one token."""
+    return tiny_bert(), IDS, [([2, 4, 12], [3])], [[5], [6]]
 
 
 @chain.case
@@ -435,6 +494,17 @@ chain.slip(
     "one place for all rows",
     "You read every row at the place of the first. The texts before the gap differ in length: len(before) is to be taken for each row.",
     ("[len(before) for before, _ in gaps]", "[len(gaps[0][0]) for _ in gaps]"),
+)
+
+chain.slip(
+    "every token at every place",
+    "You read each of a word's tokens at each of its places, n · n numbers. Token i is read at place i: log_probs[:, range(n), words[w]].",
+    (READ, "log_probs[:, :, words[w]].sum(dim=(1, 2))"),
+)
+chain.slip(
+    "softmax over the places",
+    "Your log_softmax goes along the places (dim 0 of (B · n, V)). At each place the vocabulary is what is chosen from: dim=-1.",
+    ("logits.log_softmax(dim=-1)", "logits.log_softmax(dim=0)"),
 )
 
 # ---------------------------------------------------------------- 7.4
@@ -531,6 +601,13 @@ def nothing_left(label_log_probs):
     return label_log_probs(*asked("BERT", SEVERAL, [{"text": "N/A"}]), calibrate={"text": "N/A"})
 
 
+@score.scene
+def a_long_answer(label_log_probs):
+    """An answer of many tokens, by the sum: its probability is less than a float32 can hold, its logarithm is not."""
+    words = {"yes": "completely incomprehensible", "no": ["good", "unpronounceable"]}
+    return label_log_probs(*asked("GPT", words, TEXTS[:1]), normalise=False)
+
+
 LENGTHS = "[len(ids) if normalise else 1 for ids in words]"
 TOGETHER = "own.logsumexp(dim=1) - math.log(own.size(1))"
 AGAIN = "scores - label_log_probs(model, tokenizer, template, [calibrate], answers, normalise=normalise)"
@@ -559,6 +636,21 @@ score.slip(
     "sum of probabilities",
     "You add up the words' probabilities. A label with more words then wins for having more: take their mean, that is subtract log(number of words).",
     (TOGETHER, "own.logsumexp(dim=1)"),
+)
+score.slip(
+    "probabilities spelled out",
+    "You go back to probabilities, e^(log p), and take their mean. Of an answer of many tokens that is 0 in a float32, and its logarithm −∞; logsumexp never leaves the logarithm.",
+    (TOGETHER, "own.exp().mean(dim=1).log()"),
+)
+score.slip(
+    "divided by the number of words",
+    "You divide the logarithm by the number of words. Dividing the probability by n is subtracting log n from its logarithm.",
+    (TOGETHER, "own.logsumexp(dim=1) / own.size(1)"),
+)
+score.slip(
+    "sums shared out among the words",
+    "You share the scores out over all words of all labels first (log_softmax). Then they say which word is likelier than the others, not how likely it is in the gap.",
+    ("each = log_probs.split(", "each = log_probs.log_softmax(dim=1).split("),
 )
 score.slip(
     "only the best word",
@@ -644,6 +736,13 @@ def near_two_labels():
 
 
 @near.case
+def near_the_other_label():
+    """What is nearest to a label is the other label's own word."""
+    model = placed(good=(1, 0), dull=(1, 0.1), fine=(0.8, -0.3), town=(0.6, 0.4))
+    return {"yes": "good", "no": "dull"}, model, default_tokenizer(), 1, {"good", "fine", "dull", "town"}
+
+
+@near.case
 def two_words_for_a_label():
     """A label with two words: neighbours are near to their mean."""
     model = placed(good=(1, 0), fine=(0, 1), film=(1, 1), town=(1, 0.1), dull=(-1, -1), cafe=(-1, -0.9))
@@ -711,4 +810,21 @@ near.slip(
     "tokens that are no words",
     "You take any token: numbers, signs, and pieces such as \" th\" cut off from what follows are no answers. A word is letters after a space.",
     (r'[word[1:] for word in ranked if re.fullmatch(r" [^\W\d_]{2,}", word)]', "[word.strip() for word in ranked if word.strip()]"),
+)
+near.slip(
+    "the other labels' words",
+    "You leave out a label's own words, but not those of the others. A word that stands for one label cannot be a neighbour of another: taken has the words of all.",
+    ("for ranking in nearest_words(", "for own, ranking in zip(answers.values(), nearest_words("),
+    ("k=model.config.vocab_size):", "k=model.config.vocab_size)):"),
+    ("if word not in taken and (among", "if word not in own and (among"),
+)
+near.slip(
+    "no neighbour at all",
+    "You accept k = 0 (or less). Who wants no neighbours takes by_hand; here it is a mistake, and [:k] of a negative k would even take nearly all words: refuse it.",
+    ("if k < 1:", "if False:"),
+)
+near.slip(
+    "one letter is a word",
+    "You take single letters for words. Two letters or more are asked for: \" a\" and \" I\" are near to much and say nothing.",
+    ("{2,}", "+"),
 )

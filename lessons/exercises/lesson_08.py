@@ -86,6 +86,30 @@ def last_one_first(length):
 
 
 @numbers.mistake
+def one_id_for_all(length):
+    """All your virtual tokens have the same id, and would all get the same vector. Each has its own: -1, -2, -3, …"""
+    return [-1] * length
+
+
+@numbers.mistake
+def one_too_many(length):
+    """You give one id more than there are virtual tokens; for the last there is no vector. range(length) has `length` numbers."""
+    return [-1 - i for i in range(length + 1)]
+
+
+@numbers.mistake
+def begins_at_minus_two(length):
+    """Your first id is -2, which is virtual token number 1: number 0 has the id -1."""
+    return [-2 - i for i in range(length)]
+
+
+@numbers.mistake
+def no_list(length):
+    """You return a range. It has the right numbers, but ids are joined to those of words, list to list: list(…)."""
+    return range(-1, -length - 1, -1)
+
+
+@numbers.mistake
 def one_too_few(length):
     """You stop one too early: there are `length` virtual tokens, the last of them -length."""
     return [-i for i in range(1, length)]
@@ -112,7 +136,7 @@ lookup = Exercise(
     purpose="A model reads words only as vectors, and a soft prompt is vectors that are no words': X = [P; E(input)]. This function "
     "looks a text up in which both stand: words in the table E, virtual tokens in `vectors`. What does not fit is refused above; "
     "at the place to write, number (B, T) is which vector each virtual token stands for (0 at words), and each says whether "
-    "every row has vectors of its own. The result is called x.",
+    "every row has vectors of its own. embed(embedding, ids) looks words up, and refuses an id that is no word's. The result is called x.",
     hints=(
         "Look up everything twice, once as if all were words and once as if all were virtual, and choose place by place. (A "
         "negative id is no row of E: put some word, 0 say, in its place first.)",
@@ -133,8 +157,8 @@ def text(*rows):
 
 @lookup.case
 def one_virtual_one_word():
-    """One virtual token before one word."""
-    return nn.Embedding(3, 2), *text([-1, 2]), tidy(1, 2)
+    """One virtual token before one word, vectors of three numbers."""
+    return nn.Embedding(4, 3), *text([-1, 2]), tidy(1, 3)
 
 
 @lookup.case
@@ -231,6 +255,42 @@ def added_to_a_word(*arguments):
 def choice_turned_round(*arguments):
     """You choose the other way round: words where virtual tokens stand, vectors where words do. torch.where(condition, if true, if false)."""
     return wrong_lookup(by_number, lambda virtual, chosen, words: torch.where(virtual, words, chosen))(*arguments)
+
+
+@lookup.mistake
+def added_everywhere(*arguments):
+    """You add both everywhere: words get vector 0 on top, virtual tokens the vector of word 0. One of the two is meant at each place: torch.where."""
+    return wrong_lookup(by_number, lambda virtual, chosen, words: words + chosen)(*arguments)
+
+
+@lookup.mistake
+def no_axis_for_the_columns(*arguments):
+    """You choose by `virtual`, (B, T), among vectors (B, T, C): PyTorch lines up the last axes, T with C. virtual[..., None] is (B, T, 1), and chooses whole vectors."""
+    return wrong_lookup(by_number, lambda virtual, chosen, words: torch.where(virtual[..., 0], chosen, words))(*arguments)
+
+
+@lookup.mistake
+def negative_ids_looked_up(embedding, ids, virtual, vectors):
+    """You look the whole text up in E, negative ids among it, and these are no rows of E. Put some word in their place first: ids.masked_fill(virtual, 0)."""
+    return torch.where(virtual[..., None], vectors[(-1 - ids).clamp(min=0)], embed(embedding, ids))
+
+
+@lookup.mistake
+def each_not_looked_at(*arguments):
+    """Where each row has vectors of its own, (B, n_virtual, C), vectors[number] takes number for the numbers of rows. There a first index tells the row: vectors[rows, number], rows (B, 1)."""
+    return wrong_lookup(lambda vectors, ids, number, rows: vectors[number])(*arguments)
+
+
+@lookup.mistake
+def every_number_of_every_row(*arguments):
+    """vectors[:, number] takes the numbers of all texts from each row, (B, B, T, C). Row b's numbers belong to row b alone: an index for the rows, (B, 1), in place of the colon."""
+    return wrong_lookup(lambda vectors, ids, number, rows: vectors[number] if rows is None else vectors[:, number])(*arguments)
+
+
+@lookup.mistake
+def rows_in_a_line(*arguments):
+    """Your index of the rows is (B), and meets number, (B, T): PyTorch lines up B with T. As a column, (B, 1), it is one number for each text."""
+    return wrong_lookup(lambda vectors, ids, number, rows: by_number(vectors, ids, number, None if rows is None else rows[:, 0]))(*arguments)
 
 
 @lookup.mistake
@@ -349,11 +409,38 @@ def in_an_encoder(PromptTuning):
 
 
 @prompt.scene
+def in_an_encoder_beside_padding(PromptTuning):
+    """An encoder–decoder whose second source is padded; logits at the last place of the target alone."""
+    base, keep = small_seq2seq(), torch.tensor([[True, True, True], [True, True, False]])
+    with attached(base, PromptTuning(2)):
+        return call(
+            base, torch.tensor([[1, 4], [1, 6]]), source=torch.tensor([[3, 5, 7], [8, 4, 0]]), source_keep=keep,
+            at=torch.tensor([[False, True], [False, True]]),
+        )  # fmt: skip
+
+
+@prompt.scene
+def none_said_outright(PromptTuning):
+    """Called with at=None and keep=None, as if neither were given."""
+    base = small_gpt()
+    with attached(base, PromptTuning(2)):
+        return base(torch.tensor([[3, 5, 1]]), keep=None, at=None)
+
+
+@prompt.scene
 def a_text_with_its_own(PromptTuning):
     """A text that has virtual tokens already is refused."""
     base = small_gpt()
     with attached(base, PromptTuning(2)):
         return base(torch.tensor([[-1, 3]]))
+
+
+@prompt.scene
+def a_source_with_its_own(PromptTuning):
+    """An encoder–decoder's source that has virtual tokens already is refused."""
+    base = small_seq2seq()
+    with attached(base, PromptTuning(2)):
+        return base(torch.tensor([[1, 4]]), source=torch.tensor([[3, -1]]))
 
 
 @prompt.scene
@@ -381,6 +468,104 @@ prompt.slip(
     "cut although at chose",
     "With `at` the base gives the rows that were asked for, and none of a virtual token. `cut` is for calls without it.",
     (CUT, 'cut = first and text == "ids"'),
+)
+prompt.slip(
+    "cut in an encoder–decoder",
+    "You cut P outputs off an encoder–decoder's, too. Its virtual tokens stand in the source, and its outputs are the target's: text has to be "
+    "\"ids\".",
+    (CUT, 'cut = first and inputs.get("at") is None'),
+)
+prompt.slip(
+    "at given as None",
+    "You look whether `at` is among the inputs. It may be, as None, and then nothing is chosen: inputs.get(\"at\") is None in both cases.",
+    (CUT, 'cut = first and text == "ids" and "at" not in inputs'),
+)
+prompt.slip(
+    "the target checked",
+    "You look for virtual tokens in `ids`. In an encoder–decoder the prompt stands before the source: the name of the text is in `text`.",
+    ("check_no_virtual(inputs.get(text))", 'check_no_virtual(inputs.get("ids"))'),
+)
+prompt.slip(
+    "at forgotten",
+    "`at` says at which places of `ids` something is asked, and there are P places more now: lengthen it by zeros, for nothing is asked at a virtual "
+    "token.",
+    ('widen(inputs, "at", torch.zeros(P))', "pass"),
+)
+prompt.slip(
+    "asked at the virtual tokens",
+    "You lengthen `at` by ones, and so ask for outputs at the virtual tokens. Nothing is asked there: zeros.",
+    ('widen(inputs, "at", torch.zeros(P))', 'widen(inputs, "at", torch.ones(P))'),
+)
+prompt.slip(
+    "at of the target lengthened",
+    "In an encoder–decoder `at` marks places of the target, and the virtual tokens stand in the source: there it stays as it is.",
+    ('if text == "ids":\n                    widen', "if True:\n                    widen"),
+)
+prompt.slip(
+    "ids, whatever the text is called",
+    "You put the virtual tokens into `ids`. In an encoder–decoder these are the target's; its prompt stands before the source. The name is in "
+    "`text`.",
+    ("widen(inputs, text, torch", 'widen(inputs, "ids", torch'),
+)
+prompt.slip(
+    "keep, whatever the mask is called",
+    "You lengthen `keep`. In an encoder–decoder that is the target's mask; the source's is source_keep. The name is in `mask`.",
+    ("widen(inputs, mask, torch", 'widen(inputs, "keep", torch'),
+)
+prompt.slip(
+    "types of sentence B",
+    "You give the virtual tokens type 1, that of a second sentence. They belong to the first: zeros.",
+    ('widen(inputs, "types", torch.zeros(P))', 'widen(inputs, "types", torch.ones(P))'),
+)
+prompt.slip(
+    "no vectors",
+    "You put negative ids into the text and do not say what they stand for: inputs[\"vectors\"] = self.vectors().",
+    ('inputs["vectors"] = self.vectors()', "pass"),
+)
+prompt.slip(
+    "in front of [CLS]",
+    "You join the virtual tokens to the front yourself. In a BERT [CLS] stays in front, where the pooler reads it; widen knows that.",
+    (
+        "widen(inputs, text, torch.tensor(virtual_ids(P)))",
+        "inputs[text] = torch.cat([torch.tensor([virtual_ids(P)]).expand(len(inputs[text]), -1), inputs[text]], dim=1)",
+    ),
+)
+prompt.slip(
+    "a cache that is not given",
+    "`inputs` has only what the caller gave, and mostly that is no cache: inputs[\"cache\"] fails. inputs.get(\"cache\") is None then.",
+    ('first = is_first_call(inputs.get("cache"))', 'first = is_first_call(inputs["cache"])'),
+)
+prompt.slip(
+    "never with a cache",
+    "Wherever there is a cache you put nothing in. At the first call of a generation the cache is there and still empty, and that is when the prompt goes "
+    "in: is_first_call looks whether it is.",
+    ('first = is_first_call(inputs.get("cache"))', 'first = inputs.get("cache") is None'),
+)
+prompt.slip(
+    "own tokens refused",
+    "You look for virtual tokens after you have put yours in, and refuse those. check_no_virtual looks at what the caller gave: it comes first.",
+    (
+        "check_no_virtual(inputs.get(text))\n                widen(inputs, text, torch.tensor(virtual_ids(P)))",
+        "widen(inputs, text, torch.tensor(virtual_ids(P)))\n                check_no_virtual(inputs.get(text))",
+    ),
+)
+prompt.slip(
+    "own vectors refused",
+    "You look for vectors after you have put yours in, and refuse those. check_not_given looks at what the caller gave: it comes first.",
+    (
+        'check_not_given(self, inputs, ["vectors"])',
+        'check_not_given(self, {"vectors": self.free}, ["vectors"])',
+    ),
+)
+prompt.slip(
+    "virtual tokens not refused",
+    "A text that brings virtual tokens of its own is not refused: they would get your vectors. check_no_virtual says so in a sentence.",
+    ("check_no_virtual(inputs.get(text))", "pass"),
+)
+prompt.slip(
+    "vectors not refused",
+    "Vectors given beside yours are not refused, but silently replaced. check_not_given says so in a sentence.",
+    ('check_not_given(self, inputs, ["vectors"])', "pass"),
 )
 prompt.slip(
     "prompt masked out",
@@ -509,6 +694,14 @@ def which_parts_learn(PTuning):
     return {"parts": sorted({name.split(".")[0] for name, p in method.named_parameters() if p.grad is not None}), "table": method.free.grad}
 
 
+@encoder.scene
+def the_table_learns_alone(PTuning):
+    """The table's gradient where there is no encoder."""
+    method = p_tuning(3, encoder=False)
+    method.vectors().square().sum().backward()
+    return method.free.grad
+
+
 def rows_normalised(table):
     """What the LSTM reads."""
     return F.layer_norm(table, table.shape[-1:])
@@ -545,6 +738,47 @@ def batch_axis_left(self):
 
 
 @encoder.mistake
+def whole_table_normalised(self):
+    """You normalise the whole table at once: a row of small numbers stays small. Each row is normalised by itself, over its C numbers."""
+    return self.mlp(self.lstm(F.layer_norm(self.free, self.free.shape)[None])[0][0]) if self.encoder else self.free
+
+
+@encoder.mistake
+def length_one(self):
+    """You give each row the length 1 (F.normalize): with C numbers each is then about 1/√C. layer_norm makes the numbers themselves of size 1: mean 0, variance 1."""
+    return self.mlp(self.lstm(F.normalize(self.free, dim=-1)[None])[0][0]) if self.encoder else self.free
+
+
+@encoder.mistake("spread over C - 1")
+def spread_over_one_less(self):
+    """You divide by the standard deviation that statisticians estimate, over C - 1 numbers. layer_norm's is over C: unbiased=False."""
+    centred = self.free - self.free.mean(-1, keepdim=True)
+    return self.mlp(self.lstm((centred / self.free.std(-1, keepdim=True))[None])[0][0]) if self.encoder else self.free
+
+
+@encoder.mistake
+def last_states(self):
+    """You take the LSTM's last states, which sum up the whole text in one vector. Each virtual token has an output of its own: the first of the two things that the LSTM gives."""
+    if not self.encoder:
+        return self.free
+    states = self.lstm(rows_normalised(self.free)[None])[1][0]
+    return self.mlp(torch.cat([states[-2], states[-1]], dim=-1))
+
+
+@encoder.mistake
+def outputs_and_states(self):
+    """An LSTM gives a pair, its outputs and its last states, and you hand both on. outputs, _ = self.lstm(…)."""
+    return self.mlp(self.lstm(rows_normalised(self.free)[None])) if self.encoder else self.free
+
+
+@encoder.mistake
+def table_normalised_in_any_case(self):
+    """You normalise the table also where there is no encoder. Then it is the answer as it is: its numbers are the vectors themselves."""
+    read = rows_normalised(self.free)
+    return self.mlp(self.lstm(read[None])[0][0]) if self.encoder else read
+
+
+@encoder.mistake
 def encoder_in_any_case(self):
     """You ask for the LSTM where there is none. Loaded from a file the encoder is gone (self.encoder is False), and the table itself holds the vectors."""
     return self.mlp(self.lstm(rows_normalised(self.free)[None])[0][0])
@@ -554,6 +788,12 @@ def encoder_in_any_case(self):
 def table_added(self):
     """You add the table to what the encoder makes of it. P-tuning's vectors are the encoder's output alone."""
     return self.free + self.mlp(self.lstm(rows_normalised(self.free)[None])[0][0]) if self.encoder else self.free
+
+
+@encoder.mistake
+def a_copy_without_encoder(self):
+    """Without an encoder you give a detached copy of the table. It is all there is to train then: self.free itself."""
+    return self.mlp(self.lstm(rows_normalised(self.free)[None])[0][0]) if self.encoder else self.free.detach().clone()
 
 
 @encoder.mistake
@@ -681,6 +921,45 @@ def distance_in_place_of_cosine(vectors, base, k=5):
 def cosine_before_id(*arguments):
     """Your pairs stand the other way round: first the token id, then its cosine."""
     return [[(cosine, i) for i, cosine in row] for row in wrong_nearest(one_long, one_long)(*arguments)]
+
+
+@nearest.mistake
+def nearest_vectors_of_a_word(vectors, base, k=5):
+    """You look along the wrong axis: for each word, which vectors are nearest to it. For each vector its words are wanted: topk along the vocabulary."""
+    cosines, ids = (one_long(vectors) @ one_long(base.token_embedding.weight).T).topk(min(k, len(vectors)), dim=0)
+    return [list(zip(*row, strict=True)) for row in zip(ids.tolist(), cosines.tolist(), strict=True)]
+
+
+@nearest.mistake
+def either_direction(vectors, base, k=5):
+    """You take the absolute value: a word that points the opposite way, cosine -1, is as unlike as can be, and would come first."""
+    cosines, ids = (one_long(vectors) @ one_long(base.token_embedding.weight).T).abs().topk(k)
+    return [list(zip(*row, strict=True)) for row in zip(ids.tolist(), cosines.tolist(), strict=True)]
+
+
+@nearest.mistake
+def shares_in_place_of_cosines(vectors, base, k=5):
+    """You make shares of the cosines by softmax. The order is right, but what is wanted is the cosine itself, between -1 and 1."""
+    shares, ids = (one_long(vectors) @ one_long(base.token_embedding.weight).T).softmax(dim=-1).topk(k)
+    return [list(zip(*row, strict=True)) for row in zip(ids.tolist(), shares.tolist(), strict=True)]
+
+
+@nearest.mistake
+def two_lists_for_pairs(*arguments):
+    """You give for each vector a list of ids and a list of cosines. They belong in pairs, (id, cosine), one for each word: zip once more, within the row."""
+    return [tuple(map(list, zip(*row, strict=True))) for row in wrong_nearest(one_long, one_long)(*arguments)]
+
+
+@nearest.mistake
+def ids_alone(*arguments):
+    """You return the ids without their cosines: pairs (id, cosine) are wanted."""
+    return [[i for i, _ in row] for row in wrong_nearest(one_long, one_long)(*arguments)]
+
+
+@nearest.mistake
+def tensors_in_the_pairs(*arguments):
+    """Your pairs hold tensors of one number each. Python's own int and float are wanted: .tolist() makes them of a whole tensor."""
+    return [[(torch.tensor(i), torch.tensor(cosine)) for i, cosine in row] for row in wrong_nearest(one_long, one_long)(*arguments)]
 
 
 @nearest.mistake

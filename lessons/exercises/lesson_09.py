@@ -13,7 +13,7 @@ from minitransformer.tuning.method import before_each_call, check_not_given
 from minitransformer.tuning.prefix import is_first_call
 from minitransformer.workbook import Exercise, tidy
 
-SIZES = {"vocab_size": 9, "n_positions": 12, "n_head": 2, "d_model": 4, "d_ff": 6, "init_std": 0.5}
+SIZES = {"vocab_size": 9, "n_positions": 12, "n_head": 2, "d_model": 6, "d_ff": 8, "init_std": 0.5}
 
 
 def small_gpt():
@@ -85,8 +85,20 @@ def padded():
 
 @asked.case
 def a_cut_target():
-    """Two pairs; the second y was cut, so it is not asked to end."""
+    """Two pairs; the second y was cut, so that its row has no end."""
     return [[5], [4]], [[7, 3], [2, 6]], 0, [True, False]
+
+
+@asked.case
+def a_cut_target_that_is_the_longest():
+    """Two pairs; the second y was cut, and its row is the longest."""
+    return [[5], [4, 3]], [[7], [2, 6, 8]], 0, [True, False]
+
+
+@asked.case
+def another_end():
+    """The end is token 9, which also fills up."""
+    return [[5, 6], [4]], [[7, 3, 8], [2]], 9
 
 
 @asked.case
@@ -101,7 +113,7 @@ def without_prompt():
     return [[]], [[7]], 0
 
 
-def wrong_batch(want=lambda i, n, keep, ids: keep & (i >= n), length=lambda n: n, ends=lambda end: end, filled=0):
+def wrong_batch(want=lambda i, n, keep, end: keep & (i >= n), length=lambda n: n, ends=lambda end: end, filled=lambda end: end):
     """The function as a learner would write it, with one thing in it replaced."""
 
     def completion_batch(prompts, targets, end_id, whole=None):
@@ -109,9 +121,10 @@ def wrong_batch(want=lambda i, n, keep, ids: keep & (i >= n), length=lambda n: n
             raise UserError("A prompt is empty.")
         whole = [True] * len(prompts) if whole is None else whole
         rows = [[*x, *y, *[end_id] * ends(int(end))] for x, y, end in zip(prompts, targets, whole, strict=True)]
-        ids, keep = pad_right(rows, end_id)  # (B, T+1)
+        ids, keep = pad_right(rows, filled(end_id))  # (B, T+1)
         n_prompt = length(torch.tensor([len(x) for x in prompts])[:, None])  # (B, 1)
-        return {"ids": ids, "labels": ids.masked_fill(~want(torch.arange(ids.size(1)), n_prompt, keep, ids), IGNORE)}
+        asked = want(torch.arange(ids.size(1)), n_prompt, keep, ids == end_id)  # (B, T+1)
+        return {"ids": ids, "labels": ids.masked_fill(~asked, IGNORE)}
 
     return completion_batch
 
@@ -119,19 +132,19 @@ def wrong_batch(want=lambda i, n, keep, ids: keep & (i >= n), length=lambda n: n
 @asked.mistake
 def x_is_asked_too(*arguments):
     """You ask for x too: the loss then counts the instruction or the table, which nobody wants the model to write, and a long x drowns y. Labels at x are IGNORE."""
-    return wrong_batch(want=lambda i, n, keep, ids: keep)(*arguments)
+    return wrong_batch(want=lambda i, n, keep, end: keep)(*arguments)
 
 
 @asked.mistake
 def padding_is_asked(*arguments):
     """You ask for the padding too: the model would be paid for writing end after end, most of all behind short texts. What is not real (keep) is IGNORE."""
-    return wrong_batch(want=lambda i, n, keep, ids: (i >= n).expand_as(keep))(*arguments)
+    return wrong_batch(want=lambda i, n, keep, end: (i >= n).expand_as(keep))(*arguments)
 
 
 @asked.mistake
 def ending_not_asked(*arguments):
     """Every end token is ignored, the real one, too, for padding has the same id. Then the model never learns to stop. Ask keep, not the id, what is padding."""
-    return wrong_batch(want=lambda i, n, keep, ids: keep & (i >= n) & (ids != 0))(*arguments)
+    return wrong_batch(want=lambda i, n, keep, end: keep & (i >= n) & ~end)(*arguments)
 
 
 @asked.mistake
@@ -147,15 +160,63 @@ def a_cut_text_ends(*arguments):
 
 
 @asked.mistake
+def an_end_that_is_not_asked(prompts, targets, end_id, whole=None):
+    """You put an end behind a y that was cut, and only give it the label IGNORE. Its row is [x; y], without the end: otherwise the batch becomes wider than its longest row."""
+    batch = wrong_batch(ends=lambda end: 1)(prompts, targets, end_id)
+    for row, (x, y) in enumerate(zip(prompts, targets, strict=True)):
+        if whole is not None and not whole[row]:
+            batch["labels"][row, len(x) + len(y)] = IGNORE
+    return batch
+
+
+@asked.mistake
+def filled_up_with_zeros(*arguments):
+    """You fill the rows up with 0 whatever the caller's end token is. end_id fills up: a model may have no token 0, or mean something by it."""
+    return wrong_batch(filled=lambda end: 0)(*arguments)
+
+
+@asked.mistake("filled up with IGNORE")
+def filled_up_with_ignore(*arguments):
+    """You fill the ids up with IGNORE. That is no token, and no row of the embedding: only the labels know it. The ids are filled up with end_id."""
+    return wrong_batch(filled=lambda end: IGNORE)(*arguments)
+
+
+@asked.mistake
+def ids_overwritten(*arguments):
+    """Your labels are the same tensor as the ids, so that IGNORE lands in both, and the model is given no token to read. Make a copy first: masked_fill, torch.where and clone() do."""
+    labels = wrong_batch()(*arguments)["labels"]
+    return {"ids": labels, "labels": labels}
+
+
+@asked.mistake
+def cut_into_inputs_and_targets(*arguments):
+    """You cut off the last id and the first label, as one does where label i is the token after i. Here ids and labels are one and the same text, (B, T+1); the loss compares them one place apart."""
+    batch = wrong_batch()(*arguments)
+    return {"ids": batch["ids"][:, :-1], "labels": batch["labels"][:, 1:]}
+
+
+@asked.mistake
+def lengths_in_one_row(*arguments):
+    """Your prompts' lengths are (B), and meet the places (T+1): with several rows PyTorch compares row b's length with place b, or not at all. As a column, (B, 1), each row has its own."""
+    return wrong_batch(length=lambda n: n[:, 0])(*arguments)
+
+
+@asked.mistake
+def none_not_looked_at(prompts, targets, end_id, whole=None):
+    """You go through `whole` as if it were always a list. It is None where every y is whole, as it mostly is."""
+    return wrong_batch()(prompts, targets, end_id, list(iter(whole)))
+
+
+@asked.mistake
 def first_token_missing(*arguments):
     """The first token of y is not asked for: you begin one too late. It stands at the place len(x), and is what follows x."""
-    return wrong_batch(want=lambda i, n, keep, ids: keep & (i > n))(*arguments)
+    return wrong_batch(want=lambda i, n, keep, end: keep & (i > n))(*arguments)
 
 
 @asked.mistake
 def last_of_x_asked(*arguments):
     """You begin one too early, and ask for the last token of x, too. Labels are not shifted here (the loss does that): y begins at the place len(x)."""
-    return wrong_batch(want=lambda i, n, keep, ids: keep & (i >= n - 1))(*arguments)
+    return wrong_batch(want=lambda i, n, keep, end: keep & (i >= n - 1))(*arguments)
 
 
 @asked.mistake
@@ -206,21 +267,21 @@ unpack = Exercise(
 
 
 @unpack.case
-def one_token_one_layer():
-    """One virtual token, one layer, two heads of one number."""
-    return tidy(1, 4), 1, 2
+def one_layer():
+    """Three virtual tokens, one layer, two heads of one number."""
+    return tidy(3, 4), 1, 2
 
 
 @unpack.case
-def two_tokens():
-    """Two virtual tokens, one layer, two heads of two numbers."""
-    return tidy(2, 8), 1, 2
+def wider_heads():
+    """Three virtual tokens, one layer, two heads of four numbers."""
+    return tidy(3, 16), 1, 2
 
 
 @unpack.case
-def two_layers():
-    """One virtual token, two layers, one head of two numbers."""
-    return tidy(1, 8), 2, 1
+def three_layers():
+    """One virtual token, three layers, one head of two numbers."""
+    return tidy(1, 12), 3, 1
 
 
 @unpack.case(gradients=True)
@@ -254,6 +315,25 @@ def every_second_number(flat, n_layer, n_head):
     """Your heads take every H-th number. A head is D neighbouring numbers: in the view, H stands before D."""
     parts = flat.view(len(flat), n_layer, 2, -1, n_head).permute(1, 2, 4, 0, 3)
     return [Prefix(k[None], v[None]) for k, v in parts]
+
+
+@unpack.mistake
+def keys_and_values_inside_heads(flat, n_layer, n_head):
+    """You read a row as head after head with key and value inside each. In a layer all heads of the key come first, then all heads of the value: (P, L, 2, H, D)."""
+    parts = flat.view(len(flat), n_layer, n_head, 2, -1).permute(1, 3, 2, 0, 4)
+    return [Prefix(k[None], v[None]) for k, v in parts]
+
+
+@unpack.mistake
+def plain_pairs(flat, n_layer, n_head):
+    """You return plain tuples. Attention reads prefix.k and prefix.v by name: each is a Prefix(k, v)."""
+    return [tuple(prefix) for prefix in prefixes_by_loop(flat, n_layer, n_head)]
+
+
+@unpack.mistake
+def tokens_last(flat, n_layer, n_head):
+    """Your virtual tokens stand behind the D numbers of a head, (1, H, D, P). Each is a column with D numbers: (1, H, P, D)."""
+    return [Prefix(k.transpose(2, 3), v.transpose(2, 3)) for k, v in prefixes_by_loop(flat, n_layer, n_head)]
 
 
 @unpack.mistake
@@ -315,15 +395,15 @@ words = Exercise(
 
 
 @words.case(oracle=from_the_cache)
-def one_word():
-    """One word, a GPT of two layers."""
-    return small_gpt(), torch.tensor([[5]])
+def four_words():
+    """Four words, a GPT of two layers with two heads of three numbers."""
+    return small_gpt(), torch.tensor([[5, 1, 7, 2]])
 
 
 @words.case(oracle=from_the_cache)
-def three_words():
-    """Three words."""
-    return small_gpt(), torch.tensor([[5, 1, 7]])
+def one_word():
+    """One word."""
+    return small_gpt(), torch.tensor([[5]])
 
 
 @words.case
@@ -368,6 +448,39 @@ words.slip(
     (SPLIT, "_, k, v = layer.qkv(read).chunk(3, dim=-1)"),
 )
 words.slip(
+    "queries and keys",
+    "You take the first two of the three parts, queries and keys. Keys and values are the second and the third.",
+    (SPLIT, "k, v, _ = split_heads(layer.qkv(read), 3, layer.n_head)"),
+)
+words.slip(
+    "returned in place of noted",
+    "You return the Prefix. What such a hook returns PyTorch takes for the layer's new arguments, and the layer reads your keys as its text. "
+    "Note it, found[slot].append(…), and return nothing.",
+    ("found[slot].append(Prefix(k, v))", "return Prefix(k, v)"),
+)
+words.slip(
+    "only the last layer",
+    "You put a new list into found[slot] at every layer, so that the last one's Prefix alone is left. Each layer adds one: "
+    "found[slot].append(…).",
+    ("found[slot].append(Prefix(k, v))", "found[slot] = [Prefix(k, v)]"),
+)
+words.slip(
+    "all in one slot",
+    "You put everything into the slot “prefix”. An encoder–decoder has three, and keep_them is told which one it is called for: found[slot].",
+    ("found[slot].append(Prefix(k, v))", 'found["prefix"].append(Prefix(k, v))'),
+)
+words.slip(
+    "plain pairs",
+    "You note plain tuples. Attention reads prefix.k and prefix.v by name: Prefix(k, v).",
+    ("found[slot].append(Prefix(k, v))", "found[slot].append((k, v))"),
+)
+words.slip(
+    "a tensor asked whether it is true",
+    "Python cannot say whether a tensor of many numbers is true, as `if args[1]` and `args[1] or …` ask. Ask whether it is there: "
+    "args[1] is None.",
+    ("read = args[0] if args[1] is None else args[1]", "read = args[1] or args[0]"),
+)
+words.slip(
     "only the last word",
     "You keep the last position alone. In a prefix every word is a virtual token with a key and a value of its own: P columns.",
     ("found[slot].append(Prefix(k, v))", "found[slot].append(Prefix(k[:, :, -1:], v[:, :, -1:]))"),
@@ -383,13 +496,13 @@ table = Exercise(
     difficulty=2,
     purpose="P_θ is hard to train by itself; while it is trained, an MLP makes it from a smaller table, P_θ[i, :] = MLP_θ(P'_θ[i, :]), and all rows and "
     "layers move together. You make what is trained: `start` (P, width) is what P_θ should begin as, `hidden` the width inside the MLP, or "
-    "None for free numbers, d_small the width of P'_θ, which begins as normally distributed random numbers. `fit` says whether `start` matters: "
-    "then self.fit(start) brings MLP and P'_θ there (it is written already, and so is forward).",
+    "None for free numbers, d_small the width of P'_θ. `fit` says whether `start` matters to the MLP: then self.fit(start) brings MLP and P'_θ there "
+    "(it is written already, and so is forward).",
     hints=(
         "Two kinds of table in one class: with `hidden` None it is one parameter, a copy of `start`. Otherwise two things are trained, P'_θ and the "
         "MLP, and `start` matters only to the fit. What an optimizer is to find has to be an nn.Parameter or an nn.Module.",
         "super().__init__() comes first. Free: self.free = nn.Parameter(start.clone()), and no more. Otherwise self.free = None, self.small with P rows "
-        "of d_small numbers, and self.mlp from d_small over hidden to width, with Tanh between.",
+        "of d_small numbers, and self.mlp from d_small over hidden to width, with Tanh between; where fit is True, self.to(start) and self.fit(start).",
         "self.small = nn.Parameter(torch.randn(P, d_small)); self.mlp = nn.Sequential(nn.Linear(d_small, hidden), nn.Tanh(), nn.Linear(hidden, "
         "width)); if fit: self.to(start).fit(start)",
     ),
@@ -436,6 +549,19 @@ def by_the_formula(Table):
     return {"P_θ": first, "later": then.detach(), "gradients": {name: p.grad for name, p in sorted(made.named_parameters())}}
 
 
+@table.scene(tolerance=0.1)
+def how_the_small_one_begins(Table):
+    """The numbers that P'_θ begins with, 128 rows of 32."""
+    small = Table(5 + tidy(128, 40), 2, 32, False).small.detach()
+    return {
+        "mean": round(small.mean().item(), 2),
+        "standard deviation": round(small.std().item(), 2),
+        "standard deviation from row to row": round(small.std(dim=0).mean().item(), 2),
+        "zeros among them": bool((small == 0).any()),
+        "negative ones among them": bool((small < 0).any()),
+    }
+
+
 @table.scene
 def fitted_to_words(Table):
     """Fitted to numbers, made while gradients are switched off: is the mean square error below 0.01?"""
@@ -443,6 +569,13 @@ def fitted_to_words(Table):
     with torch.no_grad():
         made = Table(start, 16, 4, True)
     return {"below 0.01": bool((made() - start).square().mean() < 0.01)}
+
+
+@table.scene
+def in_double_precision(Table):
+    """Fitted to float64 numbers: the kind of number of each part."""
+    made = Table(tidy(2, 4).double(), 5, 3, True)
+    return {name: str(p.dtype) for name, p in sorted(made.named_parameters())}
 
 
 @table.scene
@@ -476,6 +609,63 @@ table.slip(
     "not fitted",
     "With fit=True your table is as random as it fell out. A prefix that is to begin as words would begin as noise: fit MLP and P'_θ to `start` first.",
     ("self.to(start).fit(start)", "self.to(start)"),
+)
+table.slip(
+    "left where it was made",
+    "You fit, but MLP and P'_θ stay on the processor and in float32, also where the base, and so `start`, lies on another device or is of another "
+    "kind of number. self.to(start) comes before the fit.",
+    ("self.to(start).fit(start)", "self.fit(start)"),
+)
+SMALL = "torch.randn(P, d_small)"
+table.slip(
+    "begins at zero",
+    "P'_θ begins as zeros. The MLP then gives the same keys and values for every virtual token: P times the same one. Standard normal random numbers "
+    "make each another: torch.randn.",
+    (SMALL, "torch.zeros(P, d_small)"),
+)
+table.slip(
+    "begins as ones",
+    "P'_θ begins as ones. All its rows are alike, and so are the virtual tokens that the MLP makes of them. Standard normal random numbers make each "
+    "another: torch.randn.",
+    (SMALL, "torch.ones(P, d_small)"),
+)
+table.slip(
+    "begins almost at zero",
+    "The numbers of P'_θ begin far too small, as one begins embeddings: the MLP, made for inputs of size 1, then gives nearly the same for every "
+    "virtual token. They have the standard deviation 1: torch.randn, without a factor.",
+    (SMALL, "0.02 * torch.randn(P, d_small)"),
+)
+table.slip(
+    "uniform in place of normal",
+    "torch.rand gives numbers between 0 and 1, all equally likely. Wanted is the standard normal distribution, which is torch.randn: mean 0, standard "
+    "deviation 1, negative as often as positive.",
+    (SMALL, "torch.rand(P, d_small)"),
+)
+table.slip(
+    "one row for all",
+    "Every row of P'_θ begins alike, so that all virtual tokens are one and the same at first. Each row has random numbers of its own.",
+    (SMALL, "torch.randn(1, d_small).repeat(P, 1)"),
+)
+table.slip(
+    "no module yet",
+    "PyTorch notes parameters in what nn.Module's own __init__ makes, and you never call it: super().__init__() comes first.",
+    ("super().__init__()\n", "pass\n"),
+)
+table.slip(
+    "free left out",
+    "With an MLP there is no attribute `free`, and forward asks for it, to see which kind of table this is. self.free = None says that there are no "
+    "free numbers.",
+    ("self.free = None\n", "pass\n"),
+)
+table.slip(
+    "started at random",
+    "Your free table ignores `start`. Also without an MLP P_θ begins as `start`, whatever `fit` says: fit is about the MLP.",
+    ("nn.Parameter(start.clone())", "nn.Parameter(torch.randn(P, width))"),
+)
+table.slip(
+    "a Tanh too many",
+    "A second Tanh stands behind the last map: your keys and values could never be larger than 1. Linear, Tanh, Linear.",
+    ("nn.Linear(hidden, width))", "nn.Linear(hidden, width), nn.Tanh())"),
 )
 table.slip(
     "fitted in any case",
@@ -590,9 +780,37 @@ def in_an_encoder_decoder(PrefixTuning):
 def a_second_prefix(PrefixTuning):
     """A prefix given beside this one is refused."""
     base = small_gpt()
-    other = [Prefix(tidy(1, 2, 1, 2), tidy(1, 2, 1, 2)) for _ in range(2)]
+    other = [Prefix(tidy(1, 2, 1, 3), tidy(1, 2, 1, 3)) for _ in range(2)]
     with attached(base, PrefixTuning(2)):
         return base(torch.tensor([[3, 5]]), prefix=other)
+
+
+@give.scene
+def one_in_another_slot(PrefixTuning):
+    """A prefix given for the encoder is refused as well."""
+    base = small_seq2seq()
+    other = [Prefix(tidy(1, 2, 1, 3), tidy(1, 2, 1, 3)) for _ in range(2)]
+    with attached(base, PrefixTuning(2)):
+        return base(torch.tensor([[1, 4]]), source=torch.tensor([[3, 5, 7]]), encoder_prefix=other)
+
+
+@give.scene
+def none_said_outright(PrefixTuning):
+    """Called with prefix=None, which is no prefix."""
+    base = small_gpt()
+    with attached(base, PrefixTuning(2)):
+        return base(torch.tensor([[3, 5]]), prefix=None)
+
+
+@give.scene
+def two_generations(PrefixTuning):
+    """In use, two generations one after the other, each with a cache of its own."""
+    base, caches = small_gpt().eval(), []
+    with attached(base, PrefixTuning(2)):
+        for _ in range(2):
+            caches.append(base.new_cache())
+            logits = base(torch.tensor([[3, 5]]), cache=caches[-1])
+    return {"the second's scores": logits, "columns in each cache": [cache[0].length for cache in caches]}
 
 
 @give.scene
@@ -615,6 +833,90 @@ def wrong_install(self, base, first=True, check=True, change=lambda inputs, pref
 
     handle = before_each_call(base, give)
     return [handle] if keep else []
+
+
+@give.mistake
+def the_handle_alone(self, base):
+    """You return the handle itself. A method may have several hooks, so what is returned is a list of their handles, here of one: [before_each_call(…)]."""
+    return wrong_install(self, base)[0]
+
+
+@give.mistake
+def inputs_not_given_back(self, base):
+    """Your function changes the inputs and returns nothing. What it returns is what the base is called with: return the dictionary, in every case."""
+    return wrong_install(self, base, change=lambda inputs, prefixes: inputs.update(prefixes))
+
+
+@give.mistake
+def all_under_one_name(self, base):
+    """You give the whole dictionary of self.prefixes() as the one argument `prefix`. It is arguments by name already, one for each slot: {**inputs, **self.prefixes()}."""
+    return wrong_install(self, base, change=lambda inputs, prefixes: {**inputs, "prefix": prefixes})
+
+
+@give.mistake
+def one_slot_alone(self, base):
+    """You hand over the slot “prefix” alone. An encoder–decoder has three, and all that self.prefixes() gives goes in."""
+    return wrong_install(self, base, change=lambda inputs, prefixes: {**inputs, "prefix": prefixes["prefix"]})
+
+
+@give.mistake
+def one_slot_checked(self, base):
+    """You refuse only what is given as `prefix`. An encoder–decoder has three slots, and what is given for another is silently replaced: check_not_given(self, inputs, self.tables)."""
+
+    def give(inputs):
+        check_not_given(self, inputs, ["prefix"] * is_first_call(inputs.get("cache")))
+        return {**inputs, **self.prefixes()} if is_first_call(inputs.get("cache")) else inputs
+
+    return [before_each_call(base, give)]
+
+
+@give.mistake
+def checked_too_late(self, base):
+    """You check after your prefix has gone in, and so refuse your own. check_not_given looks at what the caller gave: it comes first."""
+
+    def given(inputs, prefixes):
+        check_not_given(self, {**inputs, **prefixes}, self.tables)
+        return {**inputs, **prefixes}
+
+    return wrong_install(self, base, change=given)
+
+
+@give.mistake
+def the_callers_none_wins(self, base):
+    """You put the caller's inputs over the prefix, so that prefix=None, which says that there is none, takes it out again. The prefix comes last: {**inputs, **self.prefixes()}."""
+    return wrong_install(self, base, change=lambda inputs, prefixes: {**prefixes, **inputs})
+
+
+@give.mistake
+def never_with_a_cache(self, base):
+    """Wherever there is a cache you give no prefix. At the first call of a generation the cache is there and still empty, and the prefix has to go in: is_first_call looks whether it is."""
+    return wrong_install(self, base, when=lambda cache: cache is None)
+
+
+@give.mistake
+def only_while_training(self, base):
+    """You give the prefix only while the base is training. It belongs in front of every text, above all when the model is used."""
+    return wrong_install(self, base, when=lambda cache: base.training and is_first_call(cache))
+
+
+@give.mistake
+def only_the_first_generation(self, base):
+    """You remember that the prefix has been given, and never give it again to a call with a cache. Each generation has a cache of its own, which begins empty: is_first_call looks at that."""
+    given = []
+
+    def when(cache):
+        first = cache is None or not given
+        given.append(True)
+        return first
+
+    return wrong_install(self, base, when=when)
+
+
+@give.mistake
+def a_cache_that_is_not_given(self, base):
+    """inputs has only what the caller gave, and mostly that is no cache: inputs["cache"] fails. inputs.get("cache") is None then."""
+    handle = before_each_call(base, lambda inputs: {**inputs, **self.prefixes()} if is_first_call(inputs["cache"]) else inputs)
+    return [handle]
 
 
 @give.mistake
@@ -674,8 +976,9 @@ infix = Exercise(
     difficulty=3,
     purpose="An infix is z = [x; INFIX; y]: its virtual tokens stand in the text, and where attention makes keys and values of them, those of P_θ are put instead. "
     "`put` is called with layer i's stacked projections, qkv (B, T, 3·C): queries, keys, values. where[\"at\"] (B, T) is True at virtual tokens, "
-    "where[\"number\"] says in reading order which of the P each is, where[\"table\"] is P_θ (P, L·2·C), a layer's key and value side by side. You write "
-    "what comes out: the same qkv with other keys and values at the virtual tokens.",
+    "where[\"number\"] (N) says of each of them, in reading order, which of the P it is, where[\"table\"] is P_θ (P, L·2·C), a layer's key and value side "
+    "by side. You write what comes out: the same qkv with other keys and values at the virtual tokens. (Of two texts with the infix [-1, -2] number is "
+    "[0, 1, 0, 1]: N is 4, although the table has two rows.)",
     hints=(
         "Three steps: this layer's columns of the table, a row of them for each virtual token in the text, and those put into the last 2·C columns of qkv, "
         "where `at` says.",
@@ -742,6 +1045,7 @@ def the_table_learns(Infix):
 
 KV = 'kv = where["table"][:, 2 * C * i : 2 * C * (i + 1)][where["number"]]'
 SCATTER = 'qkv[..., C:].masked_scatter(where["at"][..., None], kv)'
+JOINED = f"torch.cat([qkv[..., :C], {SCATTER}], dim=-1)"
 infix.slip(
     "one layer for all",
     "Every layer gets the first layer's keys and values. Layer i has the columns from 2·C·i on.",
@@ -756,6 +1060,54 @@ infix.slip(
     "values before keys",
     "You put the value where the key belongs, and the reverse. In qkv and in the table the key stands first.",
     (SCATTER, 'qkv[..., C:].masked_scatter(where["at"][..., None], kv.roll(C, dims=1))'),
+)
+infix.slip(
+    "queries and keys replaced",
+    "You replace the first 2·C columns of qkv, queries and keys. Queries, keys, values stand side by side, so that keys and values are the last 2·C: from "
+    "column C on.",
+    (JOINED, 'torch.cat([qkv[..., : 2 * C].masked_scatter(where["at"][..., None], kv), qkv[..., 2 * C :]], dim=-1)'),
+)
+infix.slip(
+    "nothing replaced",
+    "qkv comes out as it went in. Either your function returns nothing, which PyTorch takes for: leave it; or you write into a copy: out[mask][:, C:] = … "
+    "indexes twice, and the first makes a new tensor. One index does both, out[mask, C:] = …",
+    (JOINED, "qkv"),
+)
+infix.slip(
+    "only the keys",
+    "You replace the keys alone. Then a virtual token is found by P_θ's key and says what its zeros say: the value belongs to it, 2·C columns in all.",
+    (JOINED, 'torch.cat([qkv[..., :C], qkv[..., C : 2 * C].masked_scatter(where["at"][..., None], kv[:, :C]), qkv[..., 2 * C :]], dim=-1)'),
+)
+infix.slip(
+    "only the values",
+    "You replace the values alone. How much a virtual token is read is decided by its key: that, too, is P_θ's.",
+    (JOINED, 'torch.cat([qkv[..., : 2 * C], qkv[..., 2 * C :].masked_scatter(where["at"][..., None], kv[:, C:])], dim=-1)'),
+)
+infix.slip(
+    "all keys first",
+    "You read the table as the keys of all layers and then all values. A layer's key and value stand side by side: layer i has the 2·C columns from "
+    "2·C·i on.",
+    (KV, 'kv = where["table"].view(len(where["table"]), 2, -1, C)[:, :, i].flatten(1)[where["number"]]'),
+)
+infix.slip(
+    "each row of the table once",
+    "You hand out the table's rows without where[\"number\"]: there are P of them, but each text of the batch has P virtual tokens. Indexing with number "
+    "gives a row for every one.",
+    (KV, 'kv = where["table"][:, 2 * C * i : 2 * C * (i + 1)]'),
+)
+infix.slip(
+    "the table itself written in",
+    "You write the table's P rows into the places of all virtual tokens, and each text of the batch has P of them. where[\"number\"] says for each place "
+    "which row belongs there: table[number].",
+    (
+        f"return {JOINED}",
+        'qkv = qkv.clone()\n            qkv[where["at"], C:] = where["table"][:, 2 * C * i : 2 * C * (i + 1)]\n            return qkv',
+    ),
+)
+infix.slip(
+    "words lost",
+    "Outside the virtual tokens your keys and values are zeros. There they stay what the words gave.",
+    (SCATTER, 'torch.zeros_like(qkv[..., C:]).masked_scatter(where["at"][..., None], kv)'),
 )
 infix.slip(
     "in the order of the text",

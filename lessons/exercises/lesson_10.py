@@ -11,7 +11,7 @@ from minitransformer.tuning import PrefixTuning
 from minitransformer.tuning.prefix import to_prefixes
 from minitransformer.workbook import Exercise, tidy
 
-SIZES = {"vocab_size": 9, "n_positions": 12, "n_head": 2, "d_model": 4, "d_ff": 6, "init_std": 0.5}
+SIZES = {"vocab_size": 9, "n_positions": 12, "n_head": 2, "d_model": 6, "d_ff": 8, "init_std": 0.5}
 
 
 def small_gpt():
@@ -19,9 +19,15 @@ def small_gpt():
     return GPT(GPTConfig(**SIZES, n_layer=3))
 
 
-def small_bert(n_layer=2):
-    """A BERT."""
-    return Bert(BertConfig(**SIZES, n_layer=n_layer))
+def small_bert(n_layer=2, dropout=0.0):
+    """A BERT whose norms have learned something: where their factors are 1, a norm too many would not show."""
+    bert = Bert(BertConfig(**SIZES, n_layer=n_layer, dropout=dropout))
+    with torch.no_grad():
+        for module in bert.modules():
+            if isinstance(module, nn.LayerNorm):
+                module.weight.copy_(1 + tidy(6) / 4)
+                module.bias.copy_(tidy(6) / 4)
+    return bert
 
 
 def small_seq2seq(n_encoder_layer=2, n_decoder_layer=1):
@@ -148,6 +154,37 @@ def blocks_themselves(base):
 
 
 @places.mistake
+def other_names(base):
+    """Your slots have names of your own. They are the arguments by which a base takes its prefixes: "prefix", and in an encoder–decoder "encoder_prefix" and "cross_prefix" too."""
+    slots = wrong_slots()(base)
+    return slots if len(slots) == 1 else dict(zip(("encoder", "decoder", "cross"), slots.values(), strict=True))
+
+
+@places.mistake
+def every_attention_in_one_slot(base):
+    """You put every attention of the base under "prefix". An encoder–decoder has three places, each with an argument of its own."""
+    return {"prefix": [module for module in base.modules() if isinstance(module, Attention)]}
+
+
+@places.mistake
+def top_layer_first(base):
+    """Your layers stand in reverse. The first prefix in a list is for the lowest layer."""
+    return {slot: layers[::-1] for slot, layers in wrong_slots()(base).items()}
+
+
+@places.mistake
+def always_an_encoder_decoder(base):
+    """You look for an encoder in every base. A GPT and a BERT have `blocks` and nothing else: isinstance(base, Seq2Seq)."""
+    return {"encoder_prefix": [block.attention for block in base.encoder], **wrong_slots()(base)}
+
+
+@places.mistake
+def the_encoders_cross(base):
+    """You ask the encoder's layers for their cross-attention, and they have none: it is the decoder that reads across."""
+    return wrong_slots(cross=lambda base: base.encoder)(base)
+
+
+@places.mistake
 def first_layer_alone(base):
     """You name only the first layer of each stack. A prefix stands in every layer; in the first alone it would be little more than a soft prompt."""
     return {slot: layers[:1] for slot, layers in wrong_slots()(base).items()}
@@ -206,9 +243,9 @@ def built(base, **how):
 
 
 @carried.case
-def one_virtual_token():
-    """A BERT of one layer, one virtual token."""
-    return (built(small_bert(1), length=1),)
+def one_layer_of_numbers():
+    """A BERT of one layer with two heads of three numbers, four virtual tokens."""
+    return (built(small_bert(1), length=4),)
 
 
 @carried.case
@@ -254,14 +291,17 @@ def every_place_learns(PrefixTuning):
     return {slot: table.free.grad for slot, table in method.tables.items()}
 
 
-def wrong_prefixes(self, table_of=None, join=lambda empty, top: empty + top, empty_length=0, change=lambda flat: flat, slots=None):
+def wrong_prefixes(
+    self, table_of=None, join=lambda empty, top: empty + top, nothing=lambda part: part[:, :, :0], change=lambda flat: flat,
+    slots=None, numbers=lambda table: table(),
+):  # fmt: skip
     """The method as a learner would write it, with one thing in it replaced."""
     prefixes = {}
     for slot in slots or self.tables:
         n_top = self.layers or self._layers[slot]
         table = self.tables[table_of or slot]
-        top = to_prefixes(change(table()), n_top, self._n_head)
-        none = Prefix(*(part[:, :, :empty_length] * 0 for part in top[0]))
+        top = to_prefixes(change(numbers(table)), n_top, self._n_head)
+        none = Prefix(*(nothing(part) for part in top[0]))
         prefixes[slot] = join([none] * (self._layers[slot] - n_top), top)
     return prefixes
 
@@ -287,7 +327,51 @@ def empty_ones_missing(self):
 @carried.mistake
 def zeros_in_place_of_nothing(self):
     """The lower layers get prefixes of zeros. A key of zeros still scores e⁰ = 1 and takes its share of the attention: no prefix is one of length 0."""
-    return wrong_prefixes(self, empty_length=None)
+    return wrong_prefixes(self, nothing=lambda part: 0 * part)
+
+
+@carried.mistake
+def none_in_place_of_nothing(self):
+    """The lower layers get None. The base wants a Prefix for every layer; one of length 0 is nothing: keys and values (1, H, 0, D)."""
+    prefixes = wrong_prefixes(self)
+    n_empty = {slot: self._layers[slot] - (self.layers or self._layers[slot]) for slot in prefixes}
+    return {slot: [None] * n_empty[slot] + layers[n_empty[slot] :] for slot, layers in prefixes.items()}
+
+
+@carried.mistake
+def table_cut_for_every_layer(self):
+    """You cut each table for all layers of the base. With self.layers = n it has the numbers of n layers only, and each of them would be cut to pieces: n_top = self.layers or self._layers[slot]."""
+    return {slot: to_prefixes(table(), self._layers[slot], self._n_head) for slot, table in self.tables.items()}
+
+
+@carried.mistake
+def layers_taken_for_a_number(self):
+    """self.layers is None where all layers have a prefix, and then no number of layers: self.layers or self._layers[slot]."""
+    return {slot: to_prefixes(table(), self.layers, self._n_head) for slot, table in self.tables.items()}
+
+
+@carried.mistake
+def the_table_not_called(self):
+    """You hand to_prefixes the Table, a module. Called, it gives the numbers, P_θ: table()."""
+    return {slot: to_prefixes(table, self.layers or self._layers[slot], self._n_head) for slot, table in self.tables.items()}
+
+
+@carried.mistake
+def the_free_numbers_alone(self):
+    """You read table.free. Under reparametrisation there is none, and the MLP makes P_θ: table() gives it in both cases."""
+    return wrong_prefixes(self, numbers=lambda table: table.free)
+
+
+@carried.mistake
+def as_many_empty_ones_as_layers(self):
+    """You put an empty prefix in front for every layer of the base. Only the layers below the top n get one: self._layers[slot] - n_top."""
+    return wrong_prefixes(self, join=lambda empty, top: empty + [Prefix(*(part[:, :, :0] for part in top[0]))] * len(top) + top)
+
+
+@carried.mistake
+def no_heads_in_place_of_no_tokens(self):
+    """Your empty prefixes have length 0 along the wrong axis. It is the virtual tokens that are none: (1, H, 0, D), part[:, :, :0]."""
+    return wrong_prefixes(self, nothing=lambda part: part[:, :0])
 
 
 @carried.mistake
@@ -392,6 +476,27 @@ position.slip(
     (LOOK, "vectors = embedding(order[:, :T].clamp(min=0))"),
 )
 position.slip(
+    "only this call counted",
+    "You count the real tokens of this call alone. With a cache the text goes on behind what is cached: count over all of keep, and take the last T "
+    "columns then.",
+    (ORDER, "order = n_prefix + keep[:, -T:].cumsum(dim=1) - 1"),
+)
+position.slip(
+    "only this call counted, from n_before on",
+    "You begin at n_before, the columns before this call, padding among them. Padding takes no position: count the real tokens, over all of keep.",
+    (ORDER, "order = n_before + keep[:, -T:].cumsum(dim=1) - 1"),
+)
+position.slip(
+    "all columns",
+    "You look up positions for all tokens so far. Wanted are those of this call, (B, T, C): the last T columns.",
+    (LOOK, "vectors = embedding(order.clamp(min=0))"),
+)
+position.slip(
+    "not looked up",
+    "You return the positions themselves. Wanted are their vectors, (B, T, C): embedding(…).",
+    (LOOK, "vectors = order[:, -T:].clamp(min=0)"),
+)
+position.slip(
     "cached tokens counted twice",
     "You begin at n_before, and count the cached tokens once more: keep covers them already. Only the prefix is not in it.",
     (ORDER, "order = n_before + keep.cumsum(dim=1) - 1"),
@@ -442,8 +547,9 @@ reading = Exercise(
     difficulty=3,
     purpose="A BERT as a whole: words, positions and sentence types are added and normalised, and layers read in both directions, each with its own keys "
     "and values in front. Keys and values have no column of their own in what the layers pass on, so that [CLS] stays at index 0. "
-    "columns_before(prefix, None, n_layer) gives the two numbers of columns that embed_positions wants after keep; self._types(ids, types) are the "
-    "types' vectors; check_text(keep) refuses a row of padding alone; a layer is called as block(x, keep, its prefix or None).",
+    "embed(table, ids, vectors) looks words up, embed_positions(table, ids, keep, n_before, n_prefix) positions, whose two numbers are what "
+    "columns_before(prefix, None, n_layer) gives; self._types(ids, types) are the types' vectors; check_text(keep) refuses a row of padding alone; "
+    "drop(x, share, training) is the dropout, which falls on the normalised sum; a layer is called as block(x, keep, its prefix or None).",
     hints=(
         "Three sums, one norm, a loop over the layers. Each layer has a prefix of its own, or None if there is none.",
         "x = embed(self.token_embedding, ids, vectors), plus embed_positions(self.position_embedding, ids, keep, *before), plus self._types(ids, types); "
@@ -457,7 +563,7 @@ reading = Exercise(
 
 def random_prefix(length, n_layer=2, batch=1):
     """Keys and values for each layer, (batch, H, P, D)."""
-    return [Prefix(tidy(batch, 2, length, 2), tidy(batch, 2, length, 2)) for _ in range(n_layer)]
+    return [Prefix(tidy(batch, 2, length, 3), tidy(batch, 2, length, 3)) for _ in range(n_layer)]
 
 
 @reading.case(oracle=by_torch)
@@ -475,7 +581,7 @@ def two_sentences():
 @reading.case(oracle=by_torch)
 def with_a_soft_prompt():
     """Virtual tokens behind [CLS], and their vectors."""
-    return small_bert(), torch.tensor([[8, -1, -2, 5]]), None, None, None, tidy(2, 4)
+    return small_bert(), torch.tensor([[8, -1, -2, 5]]), None, None, None, tidy(2, 6)
 
 
 @reading.case
@@ -492,9 +598,30 @@ def a_prefix_in_each_layer():
 
 @reading.scene(tolerance=1e-4)
 def beside_padding(Bert):
-    """Two texts, one padded, and a prefix; the real tokens' vectors."""
-    base, keep = small_bert(), torch.tensor([[True, True, True], [True, True, False]])
-    return base(torch.tensor([[8, 3, 5], [8, 1, 0]]), keep, prefix=random_prefix(2))[keep]
+    """Three texts, two of them padded, at the right and at the left, and a prefix; the real tokens' vectors."""
+    base, keep = small_bert(), torch.tensor([[True, True, True], [True, True, False], [False, True, True]])
+    return base(torch.tensor([[8, 3, 5], [8, 1, 0], [0, 8, 4]]), keep, prefix=random_prefix(2))[keep]
+
+
+@reading.scene(tolerance=1e-4)
+def while_training(Bert):
+    """One layer with a dropout of one half: in use, and in training."""
+    base, ids = small_bert(1, dropout=0.5).eval(), torch.tensor([[8, 3]])
+    in_use = base(ids)
+    torch.manual_seed(0)
+    return {"in use": in_use, "in training": base.train()(ids)}
+
+
+@reading.case
+def too_few_prefixes():
+    """A prefix for one layer of two is refused."""
+    return small_bert(), torch.tensor([[8, 3]]), None, None, random_prefix(1, n_layer=1)
+
+
+@reading.scene
+def a_type_that_there_is_not(Bert):
+    """A sentence type beyond the last is refused."""
+    return small_bert(1)(torch.tensor([[8, 3]]), types=torch.tensor([[0, 7]]))
 
 
 @reading.scene
@@ -545,6 +672,80 @@ reading.slip(
     ("embed(self.token_embedding, ids, vectors)", "embed(self.token_embedding, ids)"),
 )
 reading.slip(
+    "normalised once more",
+    "A norm too many stands behind the layers. In a post-norm model each layer ends in its own; what comes out of the last is the answer.",
+    ("return x", "return self.norm(x)"),
+)
+reading.slip(
+    "no dropout",
+    "You leave out the dropout, which falls on the normalised sum of the three embeddings while the model is training.",
+    ("drop(self.norm(x), self.config.dropout, self.training)", "self.norm(x)"),
+)
+reading.slip(
+    "dropout before the norm",
+    "You drop numbers of the sum before it is normalised, so that the norm makes up for what was dropped. First the norm, then the dropout.",
+    ("drop(self.norm(x), self.config.dropout, self.training)", "self.norm(drop(x, self.config.dropout, self.training))"),
+)
+reading.slip(
+    "dropout also in use",
+    "You drop numbers when nothing is trained, too: the same text would get other vectors each time. drop takes self.training as its last argument.",
+    ("drop(self.norm(x), self.config.dropout, self.training)", "drop(self.norm(x), self.config.dropout, True)"),
+)
+reading.slip(
+    "padding counted",
+    "embed_positions does not get keep, so that padding takes positions: a text padded at the left is read at other ones than alone.",
+    ("ids, keep, *before)", "ids, None, *before)"),
+)
+reading.slip(
+    "no positions",
+    "The positions are missing from the sum. Attention does not see an order by itself: the model would read a bag of words.",
+    ("embed_positions(self.position_embedding, ids, keep, *before) + ", ""),
+)
+reading.slip(
+    "layers unchecked",
+    "You read the prefix's length off its first layer yourself, and a prefix for another number of layers fails somewhere further down. "
+    "columns_before says in a sentence what is wrong.",
+    (
+        "before = columns_before(prefix, None, self.config.n_layer)",
+        "before = [prefix[0].k.size(2) if prefix else 0] * 2",
+    ),
+)
+reading.slip(
+    "types unchecked",
+    "You look the types up yourself, and a type that there is not fails in PyTorch's words. self._types says in a sentence what is wrong.",
+    ("self._types(ids, types)", "self.type_embedding(torch.zeros_like(ids) if types is None else types)"),
+)
+reading.slip(
+    "embeddings scaled",
+    "You multiply the words' vectors by √C, as the first transformer did. BERT adds them as they are, and was trained so.",
+    ("embed(self.token_embedding, ids, vectors)", "embed(self.token_embedding, ids, vectors) * self.config.d_model**0.5"),
+)
+reading.slip(
+    "first rows cut off",
+    "You cut P rows off what comes out, as one does with a prompt. A prefix of keys and values has no rows there: [CLS] is at index 0 already.",
+    ("return x", "return x[:, prefix[0].k.size(2) if prefix else 0 :]"),
+)
+reading.slip(
+    "prefixes in reverse",
+    "The last layer's prefix goes into the first layer. The list begins at the lowest: prefix[i].",
+    (BLOCK, "block(x, keep, prefix[-1 - i] if prefix else None)"),
+)
+reading.slip(
+    "all prefixes to each layer",
+    "You hand each layer the whole list. A layer takes its own Prefix alone: prefix[i].",
+    (BLOCK, "block(x, keep, prefix)"),
+)
+reading.slip(
+    "layers side by side",
+    "You do not keep what a layer gives, so that the embeddings come out unread. What one layer gives the next one reads: x = block(x, …).",
+    ("x = block(", "block("),
+)
+reading.slip(
+    "the stream added again",
+    "You add a layer's input to its output. The residual sums are inside the layer already, before its norms.",
+    ("x = block(", "x = x + block("),
+)
+reading.slip(
     "padding alone not refused",
     "A row that is padding alone has nothing to be read, and gives numbers all the same. check_text(keep) says so.",
     ("check_text(keep)", "pass"),
@@ -581,26 +782,32 @@ def with_bias():
     """A BERT of one layer whose pooler has a bias."""
     bert = small_bert(1)
     with torch.no_grad():
-        bert.pooler.bias.copy_(tidy(4))
+        bert.pooler.bias.copy_(tidy(6))
     return bert
+
+
+@summary.case
+def one_text():
+    """One text of three tokens."""
+    return with_bias(), tidy(1, 3, 6)
+
+
+@summary.case(gradients=True)
+def two_texts():
+    """Two texts of four tokens."""
+    return with_bias(), tidy(2, 4, 6)
 
 
 @summary.case
 def one_token():
     """One text that is [CLS] alone."""
-    return with_bias(), tidy(1, 1, 4)
-
-
-@summary.case(gradients=True)
-def two_texts():
-    """Two texts of three tokens."""
-    return with_bias(), tidy(2, 3, 4)
+    return with_bias(), tidy(1, 1, 6)
 
 
 @summary.case
 def no_pooler():
     """A BERT without a pooler refuses."""
-    return Bert(BertConfig(**SIZES, n_layer=1, pooler=False, nsp=False)), tidy(1, 2, 4)
+    return Bert(BertConfig(**SIZES, n_layer=1, pooler=False, nsp=False)), tidy(1, 2, 6)
 
 
 @summary.mistake
@@ -638,6 +845,48 @@ def every_token(self, hidden):
 def first_text(self, hidden):
     """You take index 0 of the batch, the first text's tokens, in place of index 0 of each text: hidden[:, 0], not hidden[0]."""
     return torch.tanh(self._head("pooler")(hidden[0]))
+
+
+@summary.mistake
+def second_token(self, hidden):
+    """You read the token behind [CLS]. Python counts from 0, and so does the text: hidden[:, 0]."""
+    return torch.tanh(self._head("pooler")(hidden[:, 1]))
+
+
+@summary.mistake
+def largest_of_all(self, hidden):
+    """You take the largest number over all tokens. BERT's pooler was trained on [CLS] alone, index 0."""
+    return torch.tanh(self._head("pooler")(hidden.max(dim=1).values))
+
+
+@summary.mistake
+def tanh_before_the_map(self, hidden):
+    """You bend by tanh first and map then. It is tanh(W h + b): the map is inside."""
+    return self._head("pooler")(torch.tanh(hidden[:, 0]))
+
+
+@summary.mistake
+def without_bias(self, hidden):
+    """You multiply by W and leave b out. The map has both; called, self._head("pooler")(…), it adds it."""
+    return torch.tanh(hidden[:, 0] @ self._head("pooler").weight.T)
+
+
+@summary.mistake
+def matrix_the_wrong_way_round(self, hidden):
+    """You multiply by W as it stands, h W. nn.Linear keeps it as (out, in), so that W h is h @ W.T; self._head("pooler")(…) does it right."""
+    return torch.tanh(hidden[:, 0] @ self._head("pooler").weight + self.pooler.bias)
+
+
+@summary.mistake
+def token_axis_left(self, hidden):
+    """You return (B, 1, C): hidden[:, :1] keeps the axis of the tokens. An index takes it away: hidden[:, 0]."""
+    return torch.tanh(self._head("pooler")(hidden[:, :1]))
+
+
+@summary.mistake
+def sigmoid_in_place_of_tanh(self, hidden):
+    """You bend by a sigmoid, whose numbers lie between 0 and 1. The heads above were trained on tanh's, between -1 and 1."""
+    return torch.sigmoid(self._head("pooler")(hidden[:, 0]))
 
 
 @summary.mistake

@@ -57,9 +57,9 @@ def random_bottleneck(d_model, width):
 
 
 @formula.case
-def one_token():
-    """One token of three numbers, a bottleneck of two."""
-    return random_bottleneck(3, 2), tidy(1, 1, 3)
+def two_tokens():
+    """Two tokens of four numbers, a bottleneck of three."""
+    return random_bottleneck(4, 3), tidy(1, 2, 4)
 
 
 @formula.case
@@ -72,6 +72,12 @@ def a_batch():
 def wider_than_the_stream():
     """A bottleneck that is wider than what it reads."""
     return random_bottleneck(2, 4), tidy(2, 3, 2)
+
+
+@formula.case
+def as_wide_as_the_stream():
+    """A bottleneck that is as wide as what it reads."""
+    return random_bottleneck(3, 3), tidy(1, 2, 3)
 
 
 @formula.case(gradients=True, oracle=None)
@@ -117,6 +123,42 @@ def gelu_in_place_of_relu(self, x):
 
 
 @formula.mistake
+def sigmoid_in_place_of_relu(self, x):
+    """You read σ as the sigmoid. In the adapter it stands for an activation, and that is a ReLU: negative numbers become exactly 0, the others stay."""
+    return self.up(torch.sigmoid(self.down(x)))
+
+
+@formula.mistake
+def tanh_in_place_of_relu(self, x):
+    """You take a tanh. In the adapter σ is a ReLU: negative numbers become exactly 0, the others stay."""
+    return self.up(torch.tanh(self.down(x)))
+
+
+@formula.mistake
+def maps_exchanged(self, x):
+    """You go up first and down then. The bottleneck is in the middle: self.down reads x, self.up what is left of it."""
+    return self.down(F.relu(self.up(x)))
+
+
+@formula.mistake
+def never_up_again(self, x):
+    """You stop in the bottleneck, with r numbers a token. self.up brings them back to C, the width of the stream."""
+    return F.relu(self.down(x))
+
+
+@formula.mistake
+def the_stream_taken_away(self, x):
+    """You subtract x. Nothing of the stream belongs here: f(h) alone."""
+    return self.up(F.relu(self.down(x))) - x
+
+
+@formula.mistake
+def detached_bottleneck(self, x):
+    """The gradient stops in your bottleneck (detach, .data): W_up would learn, and W_down stay as random as it began."""
+    return self.up(self.down(x).detach().relu())
+
+
+@formula.mistake
 def without_biases(self, x):
     """You use the matrices without their biases. Houlsby et al. give both maps one; calling self.down and self.up adds it."""
     return F.relu(x @ self.down.weight.T) @ self.up.weight.T
@@ -156,7 +198,7 @@ def what_was_built(method, base):
     numbers = [p for bottleneck in method.bottlenecks.values() for p in bottleneck.parameters()]
     return {
         "width of each bottleneck": {name: bottleneck.down.out_features for name, bottleneck in method.bottlenecks.items()},
-        "numbers in different places": len({id(p) for p in numbers}),
+        "numbers in different places": len({id(p) for p in (*numbers, *method.factors.values())}),
         "factors": dict(method.factors),
     }
 
@@ -198,8 +240,18 @@ def an_encoder_and_a_decoder(Adapter):
 
 @placed.scene
 def with_norms(Adapter):
-    """With the norms of the layers."""
-    return what_was_built(Adapter(3, placement="pfeiffer", norms=True), small_gpt())
+    """With the norms of the layers; the base's own norms have learned something."""
+    base = small_gpt()
+    for module in base.modules():
+        if isinstance(module, nn.LayerNorm):
+            module.weight.data, module.bias.data = tidy(6), tidy(6)
+    return what_was_built(Adapter(3, placement="pfeiffer", norms=True), base)
+
+
+@placed.scene
+def norms_of_an_encoder_and_a_decoder(Adapter):
+    """With the norms of an encoder–decoder's layers."""
+    return what_was_built(Adapter(3, placement="parallel", norms=True), small_seq2seq())
 
 
 @placed.mistake
@@ -275,6 +327,73 @@ placed.slip(
     ("self.norms and in_layer and", "self.norms and"),
 )
 placed.slip(
+    "norms in any case",
+    "You make factors whether they were asked for or not. They are part of the method only with self.norms.",
+    ("self.norms and in_layer and", "in_layer and"),
+)
+placed.slip(
+    "norms never",
+    "You make no factors. With self.norms, each LayerNorm in a layer gets a factor and a shift of its own.",
+    ("self.norms and in_layer and", "False and"),
+)
+placed.slip(
+    "norms of a single stack",
+    "You look for norms in `blocks` alone. An encoder–decoder has its layers in `encoder` and `decoder`.",
+    ('("blocks.", "encoder.", "decoder.")', '"blocks."'),
+)
+FACTORS = "torch.stack([one, 0 * one])"
+placed.slip(
+    "one factor for all",
+    "All norms share one factor and one shift: they are made once, and each key names the same parameter. Each norm has its own.",
+    (
+        "self.factors[key] = nn.Parameter(torch.stack([one, 0 * one]))",
+        "shared = next(iter(self.factors.values()), nn.Parameter(torch.stack([one, 0 * one])))\n                self.factors[key] = shared",
+    ),
+)
+placed.slip(
+    "factor and shift exchanged",
+    "Your first row is 0 and your second 1. The first is the factor, and at first it has to be 1; the second is the shift, 0.",
+    (FACTORS, "torch.stack([0 * one, one])"),
+)
+placed.slip(
+    "a shift of one",
+    "Your shifts begin at 1 and are added to everything that the norms give: the base is another before it has learned anything. Factors begin at 1, "
+    "shifts at 0.",
+    (FACTORS, "torch.stack([one, one])"),
+)
+placed.slip(
+    "the norm's own numbers",
+    "You begin with the norm's weight and bias. What it gives has been multiplied by these already; your factor comes on top: 1 and 0 change "
+    "nothing.",
+    (FACTORS, "torch.stack([module.weight, module.bias])"),
+)
+placed.slip(
+    "factors as columns",
+    "Your factors are (C, 2). A row of factors and a row of shifts, (2, C): stack along the first axis.",
+    (FACTORS, "torch.stack([one, 0 * one], dim=1)"),
+)
+placed.slip(
+    "attention alone",
+    "You give the attention an adapter and leave out the feed-forward layer. Houlsby's placement has both in each layer.",
+    (CHOICE, 'sublayers = Attention if self.placement == "houlsby" else FeedForward'),
+)
+placed.slip(
+    "Houlsby's in any case",
+    "You adapt attention and feed-forward layers whatever the placement. Pfeiffer's and the parallel one stand at the feed-forward layer alone.",
+    (CHOICE, "sublayers = (Attention, FeedForward)"),
+)
+placed.slip(
+    "the last part of the name",
+    "Your key is the last part of the module's name, so that each layer's bottleneck takes the place of the one before. The whole name tells them "
+    "apart.",
+    ('name.replace(".", "/")', 'name.split(".")[-1]'),
+)
+placed.slip(
+    "only what is on top",
+    "named_children gives what hangs directly on the base: stacks, no sublayers. named_modules goes down to every depth.",
+    ("base.named_modules()", "base.named_children()"),
+)
+placed.slip(
     "a factor of zero",
     "Your factors begin at 0: every norm then gives nothing but the shift, and the base is silenced before it has learned "
     "anything. Factors begin at 1, shifts at 0.",
@@ -308,6 +427,7 @@ def around_the_feed_forward_layer(method, base):
     h = layer(x)
     with attached(base, method):
         f = method.bottlenecks["blocks/0/mlp"]
+        f.down.bias.data, f.up.bias.data = tidy(3), tidy(6)
         return {"h": h, "f(h)": f(h), "f(x)": f(x), "with the adapter": layer(x)}
 
 
@@ -387,6 +507,63 @@ hook.slip(
     "Your bottleneck reads the sublayer's input in every placement. Behind a sublayer it reads what that gives, the output; only "
     "the parallel one reads args[0].",
     (READ, "args[0]"),
+)
+hook.slip(
+    "all but Pfeiffer's read the input",
+    "Your bottleneck reads the sublayer's input in Houlsby's placement, too. Behind a sublayer it reads the output; only the parallel one reads "
+    "args[0].",
+    (READ, 'args[0] if self.placement != "pfeiffer" else output'),
+)
+hook.slip(
+    "the placements exchanged",
+    "Your bottleneck reads the input where it stands behind the sublayer, and the output where it stands beside it. It is the other way round.",
+    (READ, 'output if self.placement == "parallel" else args[0]'),
+)
+hook.slip(
+    "all arguments read",
+    "args is the tuple of everything that the sublayer was called with, also if that is one thing: what it read is args[0].",
+    (READ, 'args if self.placement == "parallel" else output'),
+)
+hook.slip(
+    "scale inside",
+    "Your scale multiplies what the bottleneck reads, and so passes through biases and ReLU. It multiplies what f gives: s · f(·).",
+    (ADDED, "return output + bottleneck(self.scale * read)"),
+)
+hook.slip(
+    "scale on h alone",
+    "Your scale multiplies the frozen layer's answer, and what is added goes without. It is the other way round: h + s · f(·).",
+    (ADDED, "return self.scale * output + bottleneck(read)"),
+)
+hook.slip(
+    "what it read added too",
+    "You add what the bottleneck read on top of what it gives. Only f(·) is added to the output, scaled.",
+    (ADDED, "return output + self.scale * (read + bottleneck(read))"),
+)
+hook.slip(
+    "bottleneck of the sum",
+    "You send the sum through the bottleneck. The bottleneck's answer is added to the frozen layer's, which goes on unchanged beside it.",
+    (ADDED, "return bottleneck(output + self.scale * read)"),
+)
+hook.slip(
+    "scale taken once",
+    "You read the scale when the hook is made. Whoever sets it later would change nothing: self.scale belongs into the inner function.",
+    ("def hook(sublayer", "scale = self.scale\n\n            def hook(sublayer"), (ADDED, "return output + scale * bottleneck(read)"),
+)  # fmt: skip
+hook.slip(
+    "written into the output",
+    "output += … writes into the tensor that the bottleneck has just read, and its gradient needs that as it was: training stops with PyTorch's message "
+    "about an in-place operation. output + … makes a new one.",
+    (ADDED, "output += self.scale * bottleneck(read)\n                return output"),
+)
+hook.slip(
+    "no hook given back",
+    "add makes the inner function and does not return it, so that there is nothing to call: return hook, at the end of add.",
+    ("            return hook\n", "            pass\n"),
+)
+hook.slip(
+    "without gradient",
+    "The bottleneck runs under no_grad, or what it gives is detached: it would never learn.",
+    (ADDED, "return output + self.scale * bottleneck(read).detach()"),
 )
 hook.slip(
     "the input added",
@@ -530,6 +707,36 @@ def no_head(self):
 def head_without_its_bias(self):
     """You count the head's weight alone; its bias, a number for each class, is trained and saved as well."""
     return wrong_report(head=lambda self, base: self.head.weight.numel() if self.head else 0)(self)
+
+
+@count.mistake
+def everything_in_its_state(self):
+    """You count the method's whole state_dict as kept. A prefix's MLP stands there and is dropped, and so does the head, which is counted apart: self.stored()[1]."""
+    return wrong_report(stored=lambda self, base: sum(t.numel() for t in self.state_dict().values()))(self)
+
+
+@count.mistake
+def frozen_is_the_base(self):
+    """You count what asks for no gradients as the base. Full fine-tuning lets all of it ask, and it is the same base: base_parameters(base)."""
+    return wrong_report(base=lambda self, base: sum(p.numel() for p in base.parameters() if not p.requires_grad))(self)
+
+
+@count.mistake
+def a_pair_taken_for_tensors(self):
+    """self.stored() is a pair: settings for the constructor, and the tensors by name. The second of the two is counted: self.stored()[1].values()."""
+    return wrong_report(stored=lambda self, base: sum(t.numel() for t in self.stored().values()))(self)
+
+
+@count.mistake
+def names_counted(self):
+    """You go through a dictionary, and that gives its keys, which are names. What is counted are its .values(), of self.stored()[1] and of base_parameters(base)."""
+    return wrong_report(stored=lambda self, base: sum(t.numel() for t in self.stored()[1]))(self)
+
+
+@count.mistake
+def head_of_nothing(self):
+    """Without a classifier self.head is None, and None has no parameters: count 0 then."""
+    return wrong_report(head=lambda self, base: sum(p.numel() for p in self.head.parameters()))(self)
 
 
 @count.mistake

@@ -61,8 +61,8 @@ def one_matrix(LowRank):
 
 @thin.scene
 def two_of_three(LowRank):
-    """The first and the last of three stacked maps of 4 to 6 numbers."""
-    return {name: tuple(p.shape) for name, p in LowRank(Stacked(4, 6, 3), [0, 2], 2).named_parameters()}
+    """The first and the last of three stacked maps of 4 to 6 numbers, rank 3."""
+    return {name: tuple(p.shape) for name, p in LowRank(Stacked(4, 6, 3), [0, 2], 3).named_parameters()}
 
 
 @thin.scene
@@ -76,13 +76,20 @@ def beginning(LowRank):
 
 @thin.scene(tolerance=0.05)
 def spread_of_a(LowRank):
-    """How large A's numbers are, in units of 1/√d_in: the largest, and the root of the mean square."""
-    a = LowRank(nn.Linear(64, 5), [0], 32).a.detach() * math.sqrt(64)
-    return {"largest": a.abs().max().item(), "root of the mean square": a.square().mean().sqrt().item()}
+    """The numbers of two A of rank 64, in units of 1/√d_in."""
+    a = LowRank(Stacked(256, 5, 3), [0, 2], 64).a.detach() * math.sqrt(256)
+    return {
+        "smallest": round(a.min().item(), 2),
+        "largest": round(a.max().item(), 2),
+        "mean": round(a.mean().item(), 2),
+        "root of the mean square": round(a.square().mean().sqrt().item(), 2),
+        "the two A are alike": torch.equal(a[0], a[1]),
+    }
 
 
 A = "self.a = nn.Parameter(torch.empty(len(parts), rank, d_in).uniform_(-bound, bound))"
 B = "self.b = nn.Parameter(torch.zeros(len(parts), d_out, rank))"
+UNIFORM = "torch.empty(len(parts), rank, d_in).uniform_(-bound, bound)"
 thin.slip(
     "both zero",
     "Both matrices are zero. B A is 0 as it should be, but B's gradient is made with A and A's with B: neither ever moves.",
@@ -132,13 +139,54 @@ thin.slip(
     "normally distributed",
     "Your A is normally distributed with variance 1: after it x is √d_in times as large as it was. It should be uniform between "
     "±1/√d_in.",
-    ("torch.empty(len(parts), rank, d_in).uniform_(-bound, bound)", "torch.randn(len(parts), rank, d_in)"),
+    (UNIFORM, "torch.randn(len(parts), rank, d_in)"),
+)
+thin.slip(
+    "normal in place of uniform",
+    "Your A is normally distributed with the standard deviation 1/√d_in. Wanted are numbers that are equally likely everywhere between "
+    "-1/√d_in and 1/√d_in, and never outside: .uniform_(-bound, bound).",
+    (UNIFORM, "torch.randn(len(parts), rank, d_in) * bound"),
+)
+thin.slip(
+    "normal, by the rank",
+    "Your A is normally distributed with the standard deviation 1/√r, as some tutorials have it: a high rank then begins small, and a wide "
+    "model large. It should be uniform between ±1/√d_in, whatever the rank.",
+    (UNIFORM, "torch.randn(len(parts), rank, d_in) / math.sqrt(rank)"),
+)
+thin.slip(
+    "never negative",
+    "Your A lies between 0 and 1/√d_in: all its rows point into the same corner. It lies between -1/√d_in and 1/√d_in.",
+    (".uniform_(-bound, bound)", ".uniform_(0, bound)"),
+)
+thin.slip(
+    "kaiming over three axes",
+    "kaiming_uniform_(A, a=√5) gives ±1/√d_in where A is a matrix, as in other libraries. Yours has three axes, (n, r, d_in), of which it takes "
+    "r · d_in for the number of inputs: A begins √r times too small. Set the bound yourself, .uniform_(-bound, bound), or call it for "
+    "each map's matrix.",
+    (A, "self.a = nn.Parameter(torch.empty(len(parts), rank, d_in))\n        nn.init.kaiming_uniform_(self.a, a=math.sqrt(5))"),
+)
+thin.slip(
+    "the same A for each map",
+    "Every map begins with a copy of the same A. Then the tuned maps read the same r directions of x at first; each should have "
+    "random numbers of its own.",
+    (UNIFORM, "torch.empty(rank, d_in).uniform_(-bound, bound).repeat(len(parts), 1, 1)"),
 )
 thin.slip(
     "no parameters",
     "Your matrices are plain tensors: no optimizer finds them, and nothing is saved. nn.Parameter makes them the module's own.",
     (A, "self.a = torch.empty(len(parts), rank, d_in).uniform_(-bound, bound).requires_grad_()"),
     (B, "self.b = torch.zeros(len(parts), d_out, rank).requires_grad_()"),
+)
+thin.slip(
+    "A is no parameter",
+    "A is a plain tensor: no optimizer finds it, and it is not saved, so that a file would hold B without its A. nn.Parameter makes it the "
+    "module's own.",
+    (A, "self.a = torch.empty(len(parts), rank, d_in).uniform_(-bound, bound)"),
+)
+thin.slip(
+    "B is no parameter",
+    "B is a plain tensor: no optimizer finds it, so that it stays zero and A never gets a gradient. nn.Parameter makes it the module's own.",
+    (B, "self.b = torch.zeros(len(parts), d_out, rank)"),
 )
 
 # ---------------------------------------------------------------- 12.2
@@ -162,19 +210,24 @@ hook = Exercise(
 )
 
 
+@hook.scene
+def one_map(LoRA):
+    """Rank 2 and α = 2 beside a single map of 6 to 10 numbers, for three tokens; asked twice."""
+    base, x = small_gpt(), tidy(1, 3, 6)
+    up = base.blocks[0].mlp.up
+    alone = up(x)
+    with attached(base, method := LoRA(2, 2.0, ["up"])):
+        learned(method)
+        return {"W x": alone, "B A": method.changes["blocks/0/mlp/up"].change(), "with LoRA": up(x), "once more": up(x)}
+
+
 def around_the_stack(method, base, *part):
     """The first layer's stack of W^Q, W^K and W^V, alone and with LoRA."""
-    stack, x = base.blocks[0].attention.qkv, tidy(1, 2, 6)
+    stack, x = base.blocks[0].attention.qkv, tidy(1, 3, 6)
     alone = stack(x, *part)
     with attached(base, method):
         learned(method)
         return {"W x": alone, "B A": method.changes["blocks/0/attention/qkv"].change(), "with LoRA": stack(x, *part)}
-
-
-@hook.scene
-def queries(LoRA):
-    """Rank 1 and α = 1 for the queries."""
-    return around_the_stack(LoRA(1, 1.0, ["q"]), small_gpt())
 
 
 @hook.scene
@@ -190,12 +243,24 @@ def keys_and_values_alone(LoRA):
 
 
 @hook.scene
-def one_that_is_no_stack(LoRA):
-    """The inside of a feed-forward layer, a single map."""
-    base, x = small_gpt(), tidy(2, 3, 6)
-    with attached(base, method := LoRA(3, 6.0, ["up"])):
+def one_at_a_time(LoRA):
+    """Queries, keys and values are asked for one at a time; all are tuned."""
+    base, x = small_gpt(), tidy(1, 3, 6)
+    with attached(base, method := LoRA(2, 6.0, ["q", "k", "v"])):
         learned(method)
-        return base.blocks[1].mlp.up(x)
+        return {f"{n} to {n + 1}": base.blocks[1].attention.qkv(x, n, n + 1) for n in range(3)}
+
+
+@hook.scene
+def another_scale(LoRA):
+    """α is changed while LoRA is on."""
+    base, x, given = small_gpt(), tidy(1, 3, 6), {}
+    with attached(base, method := LoRA(2, 6.0, ["up"])):
+        learned(method)
+        for alpha in (6.0, 1.0):
+            method.alpha = alpha
+            given[alpha] = base.blocks[1].mlp.up(x)
+    return given
 
 
 @hook.scene(tolerance=1e-4)
@@ -211,13 +276,15 @@ def while_it_learns(LoRA):
 
 @hook.scene
 def dropout_while_training(LoRA):
-    """Half of x is dropped on the way to A, while training."""
-    base, x = small_gpt(), torch.ones(1, 1, 6)
+    """Half of x is dropped on the way to A, while LoRA itself is training."""
+    base, x, given = small_gpt(), torch.ones(1, 1, 6), {}
     with attached(base, method := LoRA(2, 4.0, ["up"], dropout=0.5)):
         learned(method)
-        quiet = base.blocks[0].mlp.up(x)
-        method.train()
-        return {"not training": quiet, "training": base.blocks[0].mlp.up(x)}
+        for of_base, of_lora in ((False, False), (True, False), (False, True)):
+            base.train(of_base)
+            method.train(of_lora)
+            given[f"base.training {of_base}, self.training {of_lora}"] = base.blocks[0].mlp.up(x)
+    return given
 
 
 @hook.scene
@@ -226,10 +293,11 @@ def cross_attention(LoRA):
     base = small_seq2seq()
     with attached(base, method := LoRA(2, 4.0)):
         learned(method)
-        return base(torch.tensor([[1, 4, 2]]), torch.tensor([[6, 3]]))
+        return base(torch.tensor([[6, 3]]), source=torch.tensor([[1, 4, 2]]))
 
 
-SUM = "return output + self.scale * F.linear(F.linear(drop(x, self.dropout, self.training), a), b)"
+INNER = "F.linear(F.linear(drop(x, self.dropout, self.training), a), b)"
+SUM = f"return output + self.scale * {INNER}"
 hook.slip(
     "α in place of α/r",
     "You scale by α, not by α/r. With rank r the change is r times as large as meant, and every rank needs another learning rate: "
@@ -263,6 +331,64 @@ hook.slip(
     ("b[linear.rows(*part)]", "b[: output.size(-1)]"),
 )
 hook.slip(
+    "the last rows",
+    "Where some maps are asked for you take the last rows of B, the values'. Which rows they are says linear.rows(*part).",
+    ("b[linear.rows(*part)]", "b[-output.size(-1) :]"),
+)
+hook.slip(
+    "up to the end of the stack",
+    "You hand linear.rows only the first of the two numbers, and get all rows from there to the end of the stack. Where queries alone are asked "
+    "for, these are too many: linear.rows(first, last).",
+    ("linear.rows(*part)", "linear.rows(part[0])"),
+)
+hook.slip(
+    "maps counted as rows",
+    "You cut B by the numbers of the maps, b[first:last]. Each map has many rows: linear.rows(first, last) says which.",
+    ("b[linear.rows(*part)]", "b[part[0] : part[1]]"),
+)
+hook.slip(
+    "multiplied the wrong way round",
+    "F.linear(x, a) multiplies by the transposed matrix, so it is x Aᵀ, A x for every token. You multiply by A as it stands (x @ a, or a.T in "
+    "F.linear): A is (r, d_in), B (d_out, r), as nn.Linear keeps its weights.",
+    (INNER, "F.linear(F.linear(drop(x, self.dropout, self.training), a.T), b.T)"),
+)
+hook.slip(
+    "B before A",
+    "You go through B first. A reads the d_in numbers of x and leaves r of them; B makes d_out of these: B A x is read from the right.",
+    (INNER, "F.linear(F.linear(drop(x, self.dropout, self.training), b), a)"),
+)
+hook.slip(
+    "reads the output",
+    "Your A reads what W gives. LoRA stands beside W and reads what W reads: x, args[0].",
+    (INNER, "F.linear(F.linear(drop(output, self.dropout, self.training), a), b)"),
+)
+hook.slip(
+    "nothing returned",
+    "Your hook returns nothing, and PyTorch takes None for: leave the output as it is. Then the change is computed and lost.",
+    (SUM, SUM.removeprefix("return ")),
+)
+hook.slip(
+    "scale taken once",
+    "You read the scale when the hook is made. Whoever sets α later would change nothing: self.scale belongs into the inner function.",
+    ("def add(linear", "scale = self.scale\n\n            def add(linear"), ("self.scale *", "scale *"),
+)  # fmt: skip
+hook.slip(
+    "the base's training flag",
+    "Your dropout asks whether the base is in training (linear.training, base.training). Base and method are switched one by one; what counts is "
+    "whether LoRA learns: self.training.",
+    ("drop(x, self.dropout, self.training)", "drop(x, self.dropout, linear.training)"),
+)
+hook.slip(
+    "dropout on the sum",
+    "You drop what B gives. The dropout falls on x, on its way to A.",
+    (INNER, "drop(F.linear(F.linear(x, a), b), self.dropout, self.training)"),
+)
+hook.slip(
+    "without gradient",
+    "You compute the change under no_grad, or detach it: A and B get no gradient, and LoRA learns nothing.",
+    (SUM, SUM + ".detach()"),
+)
+hook.slip(
     "made only once",
     "You compute A and B when the hook is made. After the first step of training they are stale, and no gradient reaches the "
     "parameters anew: low.matrices() belongs into the inner function.",
@@ -276,7 +402,7 @@ hook.slip(
 hook.slip(
     "dropout also at rest",
     "You drop numbers when nothing is trained, too: the same text would get other answers each time. drop takes self.training as its "
-    "last argument.",
+    "last argument; F.dropout has to be told as well, or it always drops.",
     ("drop(x, self.dropout, self.training)", "drop(x, self.dropout, True)"),
 )
 hook.slip(
@@ -310,9 +436,9 @@ scale = Exercise(
 
 
 @scale.case
-def twice():
-    """Rank 4, α = 8."""
-    return (LoRA(4, 8.0),)
+def four():
+    """Rank 3, α = 12."""
+    return (LoRA(3, 12.0),)
 
 
 @scale.case
@@ -329,10 +455,11 @@ def no_whole_number():
 
 @scale.scene
 def changed_later(LoRA):
-    """α is set to 2 afterwards, rank 4."""
+    """The scale, and again after α was set to 2, rank 4."""
     method = LoRA(4, 8.0)
+    before = method.scale
     method.alpha = 2.0
-    return method.scale
+    return {"at first": before, "later": method.scale}
 
 
 @scale.mistake
@@ -363,6 +490,32 @@ def whole_numbers_only(self):
 def times_r(self):
     """You multiply by r: the change grows with its square. α/r."""
     return self.alpha * self.rank
+
+
+@scale.mistake
+def the_rank_alone(self):
+    """Your scale is r. That leaves α out, and turns the rank round: α/r."""
+    return self.rank
+
+
+@scale.mistake
+def by_the_number_of_targets(self):
+    """You divide by the number of targets. Each map has its own change of rank r; how many maps there are does not matter: α/r."""
+    return self.alpha / len(self.targets)
+
+
+@scale.mistake
+def by_the_square(self):
+    """You divide by r². α/r has it once."""
+    return self.alpha / self.rank**2
+
+
+@scale.mistake
+def computed_once(self):
+    """You keep what you computed the first time. α may be changed later, and the scale with it: compute it whenever it is asked for."""
+    if "_scale" not in vars(self):
+        self._scale = self.alpha / self.rank
+    return self._scale
 
 
 @scale.mistake
@@ -431,13 +584,19 @@ def tied_head():
 
 @targets.case
 def no_whole_name():
-    """The end of a word is no name ("n" of down)."""
+    """The end of a word is no name ("n" of down), and is refused."""
     return LoRA(2, targets=["n"]), small_gpt()
 
 
 @targets.case
+def the_beginning_of_a_name():
+    """A layer's name, which no map's name ends in, is refused."""
+    return LoRA(2, targets=["blocks.0"]), small_gpt()
+
+
+@targets.case
 def no_map():
-    """A module that is no linear map."""
+    """A module that is no linear map is refused."""
     return LoRA(2, targets=["attention"]), small_gpt()
 
 
@@ -457,6 +616,46 @@ targets.slip(
     'You find the target anywhere in a name: "attention" would mean four matrices in every layer without anyone having said so. It has '
     "to be the name's end.",
     (FOUND, "if target in name"),
+)
+targets.slip(
+    "from the beginning",
+    'You look for names that begin with the target. It is the end that counts: "q" means blocks.0.attention.q and all its like.',
+    (FOUND, "if name.startswith(target)"),
+)
+targets.slip(
+    "the last word alone",
+    'You compare the target with a name\'s last word, so that "cross.v" or a full name finds nothing. A target may have dots in it: the '
+    "name has to end in all of it, after a dot.",
+    (FOUND, 'if name.split(".")[-1] == target'),
+)
+targets.slip(
+    "any word of the name",
+    'You find the target if it is any word of a name: "attention" would mean four matrices in every layer, and "cross.v" none at all. It has to '
+    "be the name's end, dots and all.",
+    (FOUND, 'if target in name.split(".")'),
+)
+targets.slip(
+    "a sentence raised",
+    "self._unknown gives a sentence, a str, and Python raises only exceptions: raise UserError(self._unknown(target, maps)).",
+    ("raise UserError(self._unknown(target, maps))", "raise self._unknown(target, maps)"),
+)
+targets.slip(
+    "the first one wins",
+    "Once a stack has been named you pass over every further target in it: of q and v only q is tuned. Append each number that is not "
+    "there yet.",
+    (
+        "if part not in chosen.setdefault(linear, []):\n                    chosen[linear].append(part)",
+        "chosen.setdefault(linear, [part])",
+    ),
+)
+targets.slip(
+    "no list yet",
+    "chosen has nothing under a module that comes up for the first time, hence the KeyError. chosen.setdefault(linear, []) puts an empty list "
+    "there if need be, and gives the list.",
+    (
+        "if part not in chosen.setdefault(linear, []):\n                    chosen[linear].append(part)",
+        "chosen[linear].append(part)",
+    ),
 )
 targets.slip(
     "silently skipped",
@@ -497,8 +696,8 @@ merge = Exercise(
     purpose="B A has the size of W, so it can be added to it: then tuning costs nothing at all when the model is used. What has to hold: "
     "the same function as before, no hook left, and a way back.",
     hints=(
-        "Four things: refuse or return early, keep the base's numbers, write the new ones over them, and take the hooks out. What is "
-        "merged cannot be trained.",
+        "Five things: refuse or return early, keep the base's numbers, write the new ones over them, take the hooks out, and let what was "
+        "merged, A and B, ask for gradients no more.",
         "self.new_weights(base).items() gives pairs (parameter, value). self.own[weight] = … needs a copy, for weight itself is "
         "written over: clone(). weight.copy_(value) writes into the parameter that the model holds.",
         "if self.merged: return. In the loop: self.own[weight] = weight.detach().clone(); weight.copy_(value). Then handle.remove() "
@@ -526,6 +725,15 @@ def the_same_scores(Mergeable):
 
 
 @merge.scene
+def beside_another_hook(Mergeable):
+    """How many hooks are left where somebody else has one on the same map."""
+    base, method = on_a_gpt()
+    base.blocks[0].attention.qkv.register_forward_hook(lambda linear, args, output: None)
+    method.merge()
+    return sum(len(m._forward_hooks) for m in base.modules())
+
+
+@merge.scene
 def a_second_time(Mergeable):
     """Merged twice, the weights are those of merging once."""
     base, method = on_a_gpt()
@@ -537,17 +745,29 @@ def a_second_time(Mergeable):
 
 @merge.scene
 def the_way_back(Mergeable):
-    """The weights before, and after unmerge()."""
+    """How far weights and scores are from what they were, after merge() and after unmerge()."""
     base, method = on_a_gpt()
-    before = base.blocks[0].mlp.up.weight.detach().clone()
+    scores = base(IDS)
+    before = {name: p.detach().clone() for name, p in base.named_parameters() if name.endswith(("qkv.weight", "up.weight"))}
+
+    def moved():
+        return {name: (base.get_parameter(name) - p).abs().max().item() for name, p in before.items()}
+
     method.merge()
+    in_memory = {p.data_ptr() for p in base.parameters()}
+    merged, shared = moved(), any(kept.data_ptr() in in_memory for kept in method.own.values())
     method.unmerge()
-    return {"before": before, "after": base.blocks[0].mlp.up.weight.detach().clone()}
+    return {
+        "merged": merged,
+        "own lies in the weights' memory": shared,
+        "unmerged": moved(),
+        "scores": round((base(IDS) - scores).abs().max().item(), 4),
+    }
 
 
 @merge.scene
 def below_a_classifier(Mergeable):
-    """What can be trained while merged, below a classifier."""
+    """What asks for gradients while merged, below a classifier: A and B no more, the head as before."""
     model = Classifier(small_gpt(), 3)
     method = learned(LoRA(2, 3.0).attach(model))
     method.merge()
@@ -562,7 +782,8 @@ def on_no_base():
 
 merge.slip(
     "hooks left in",
-    "Your hooks are still there, and the change counts twice: once in the weights, once beside them. Remove every handle.",
+    "Your hooks are still there, and the change counts twice: once in the weights, once beside them. Go through self._handles, call "
+    "handle.remove() on each, and empty the list; emptying it alone takes no hook out.",
     ("handle.remove()", "pass"),
 )
 merge.slip(
@@ -570,6 +791,43 @@ merge.slip(
     "You keep the parameter itself, not a copy: weight.copy_ writes over the same memory, and there is no way back. "
     "weight.detach().clone().",
     ("weight.detach().clone()", "weight.detach()"),
+)
+merge.slip(
+    "the merged numbers kept",
+    "`own` keeps the new numbers, so that there is no way back: you copy a weight after they were written into it, or keep value itself. First "
+    "a copy of the weight as it was, then weight.copy_(value).",
+    (
+        "self.own[weight] = weight.detach().clone()\n            weight.copy_(value)",
+        "weight.copy_(value)\n            self.own[weight] = weight.detach().clone()",
+    ),
+)
+merge.slip(
+    "only the last one kept",
+    "`own` holds one weight alone, the last: each round of your loop makes a new dictionary. self.own[weight] = … adds to the one that "
+    "is there.",
+    ("self.own[weight] = weight.detach().clone()", "self.own = {weight: weight.detach().clone()}"),
+)
+merge.slip(
+    "everybody's hooks taken out",
+    "You empty the modules' lists of hooks, and with them go hooks of others: another method's, or a user's own. Yours are those whose handles are in "
+    "self._handles.",
+    ("for handle in self._handles:\n            handle.remove()", "for module in base.modules():\n            module._forward_hooks.clear()"),
+)
+merge.slip(
+    "its own numbers lost",
+    "You empty B, or drop A and B, once they are in the weights. After unmerge they have to work again from beside: leave them as they are.",
+    ("p.requires_grad_(False)", "p.requires_grad_(False)\n            p.zero_()"),
+)
+merge.slip(
+    "nothing written",
+    "weight = value gives a Python name to other numbers; the model's parameter stays as it was. weight.copy_(value) writes into it.",
+    ("weight.copy_(value)", "weight = value"),
+)
+merge.slip(
+    "off the base altogether",
+    "You call detach(), and the method is off the base. A merged one stays on it: its effect stands in the weights, and unmerge() can take it "
+    "out. Only the hooks go, handle by handle.",
+    ("for handle in self._handles:\n            handle.remove()\n        self._handles.clear()", "self.detach()"),
 )
 merge.slip(
     "merged again",
@@ -590,15 +848,15 @@ merge.slip(
 )
 merge.slip(
     "head frozen too",
-    "You also freeze the classifier's head, which is no part of what was merged and goes on learning: self.trainable() leaves it "
-    "out, self.parameters() does not.",
-    ("self.trainable()", "self.parameters()"),
+    "You also freeze the classifier's head, which is no part of what was merged and goes on learning. self.trainable() leaves it "
+    "out; self.parameters(), self.requires_grad_(False) and base.requires_grad_(False) do not.",
+    ("for p in self.trainable()", "for p in self.parameters()"),
 )
 merge.slip(
     "not refused",
     "On no base your code fails somewhere, with a message about NoneType. self._need_base(\"merge\") gives the base, or says what is "
     "missing.",
-    ('self._need_base("merge")', "self.base"),
+    ('base = self._need_base("merge")', "base = self.base"),
 )
 merge.slip(
     "nothing noted",
@@ -657,11 +915,11 @@ def never_merged(Mergeable):
 
 @unmerge.scene
 def it_can_learn_again(Mergeable):
-    """What can be trained after unmerging."""
+    """What asks for gradients after unmerging: A and B, and nothing of the base."""
     base, method = on_a_gpt()
     method.merge()
     method.unmerge()
-    return {name: p.requires_grad for name, p in method.named_parameters()}
+    return {name: p.requires_grad for name, p in base.named_parameters()}
 
 
 @unmerge.scene
@@ -708,7 +966,7 @@ def copies_not_emptied(self):
 unmerge.slip(
     "not hooked in again",
     "The weights are back, but the hooks are not: the method is on the base and does nothing. merge took them out, so hook in again.",
-    ("self._handles = list(self.hooks(base))", "pass"),
+    ("self._handles = list(self.hooks(base))\n", "pass\n"),
 )
 unmerge.slip(
     "handles lost",
@@ -727,12 +985,24 @@ unmerge.slip(
     ("self.requires_grad_(True)", "pass"),
 )
 unmerge.slip(
+    "base thawed",
+    "You let the base itself ask for gradients: it would be trained along, and a LoRA is nothing but what is beside a frozen base. "
+    "self.requires_grad_(True).",
+    ("self.requires_grad_(True)", "base.requires_grad_(True)"),
+)
+unmerge.slip(
+    "put back before asking",
+    "You put the weights back before you ask whether anything is merged, and then nothing is: `merged` says whether self.own is empty. Hooking "
+    "in belongs under the same if.",
+    ("if self.merged:\n            self._put_back()", "self._put_back()\n        if self.merged:"),
+)
+unmerge.slip(
     "merged weights left",
     "You hook in and leave the merged weights where they are: the change counts twice. self._put_back() comes first.",
-    ("self._put_back()", "self.own.clear()"),
+    ("            self._put_back()\n", "            self.own.clear()\n"),
 )
 unmerge.slip(
     "not refused",
     "On no base your code does nothing, silently: a typing error in somebody's script goes by. self._need_base(\"unmerge\") refuses.",
-    ('self._need_base("unmerge")', "self.base"),
+    ('base = self._need_base("unmerge")', "base = self.base"),
 )

@@ -1,6 +1,7 @@
 """Exercises of lesson 13: the words of a dialogue, cutting, accumulated gradients, a task for each row, padded left."""
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from minitransformer.batches.completion import Fitted
@@ -49,6 +50,12 @@ def an_empty_input():
     return "Tell me a story.", ""
 
 
+@human.case
+def a_space_behind():
+    """An instruction that ends in a space, which belongs to it."""
+    return ("Go on: ",)
+
+
 @human.mistake
 def a_space_at_the_end(instruction, more=""):
     """Your text ends in a space, as 002's does. The tokenizer learned words with the space in front of them: here it would stand alone, where no text has one, and the answer's first word would lose its own."""
@@ -77,6 +84,54 @@ def in_one_line(instruction, more=""):
 def the_input_left_out(instruction, more=""):
     """You leave out what the instruction is about: "Say this like a pirate." without this."""
     return f"Human: {instruction}\n\nAssistant:"
+
+
+@human.mistake
+def an_empty_line_before_the_input(instruction, more=""):
+    """An empty line stands between the instruction and its input. It is what parts the speakers; the input begins on the next line."""
+    return f"Human: {instruction}" + (f"\n\n{more}" if more else "") + "\n\nAssistant:"
+
+
+@human.mistake
+def no_space_behind_the_speaker(instruction, more=""):
+    """No space stands behind "Human:". Every text that the model is trained on has one there."""
+    return f"Human:{instruction}" + (f"\n{more}" if more else "") + "\n\nAssistant:"
+
+
+@human.mistake
+def a_line_break_at_the_end(instruction, more=""):
+    """Your text ends in a line break. The answer stands behind "Assistant:" on the same line, and its first word brings a space."""
+    return f"Human: {instruction}" + (f"\n{more}" if more else "") + "\n\nAssistant:\n"
+
+
+@human.mistake
+def no_assistant(instruction, more=""):
+    """Nobody is asked to answer: behind the empty line stands "Assistant:"."""
+    return f"Human: {instruction}" + (f"\n{more}" if more else "") + "\n\n"
+
+
+@human.mistake
+def other_speakers(instruction, more=""):
+    """Your speakers have other names. The course's are "Human" and "Assistant", as in 002, with capitals."""
+    return f"User: {instruction}" + (f"\n{more}" if more else "") + "\n\nAssistant:"
+
+
+@human.mistake
+def the_input_first(instruction, more=""):
+    """What the instruction is about stands before it. It is the other way round: the instruction, and below it the input."""
+    return "Human: " + (f"{more}\n" if more else "") + f"{instruction}\n\nAssistant:"
+
+
+@human.mistake
+def a_space_for_nothing(instruction, more=""):
+    """You put the input behind the instruction on the same line, with a space even if there is none. It has a line of its own, and only if there is one."""
+    return f"Human: {instruction} {more}\n\nAssistant:"
+
+
+@human.mistake
+def spaces_taken_away(instruction, more=""):
+    """You strip spaces. What somebody says is taken as it is: with a character more or less the model reads another question."""
+    return f"Human: {instruction}\n{more}".strip() + "\n\nAssistant:"
 
 
 @human.mistake
@@ -217,6 +272,41 @@ cut.slip(
     (N_PROMPT, "n_prompt = min(len(prompt), n_positions - n_positions // 2)"),
 )
 cut.slip(
+    "the larger half for y",
+    "Of an odd number of positions you give y the larger half. It is x that keeps it: y is sure of n_positions // 2.",
+    ("max(n_positions // 2, n_positions", "max((n_positions + 1) // 2, n_positions"),
+)
+cut.slip(
+    "y not cut",
+    "Your y keeps its whole length, and the pair is still too long. What x leaves free, and half of the positions at least, is all that y gets.",
+    ("list(target[:n_target])", "list(target)"),
+)
+cut.slip(
+    "y up to all positions",
+    "You let y take every position there is, and nothing of x is left. Down to half of the positions x gives way, not further.",
+    (N_TARGET, "n_target = min(len(target), n_positions)"),
+)
+cut.slip(
+    "whole if x is",
+    "You look whether x was cut. whole is about y: whether its end is where it ends.",
+    ("n_target == len(target),", "n_prompt == len(prompt),"),
+)
+cut.slip(
+    "whole if both are",
+    "You call y whole only if x was not cut either. A y that is all there is asked to end, whatever became of x.",
+    ("n_target == len(target),", "n_target == len(target) and n_prompt == len(prompt),"),
+)
+cut.slip(
+    "whole turned round",
+    "You say whether y was cut; whole is whether it was not.",
+    ("n_target == len(target),", "n_target < len(target),"),
+)
+cut.slip(
+    "a plain tuple",
+    "You make a plain tuple. Who reads it asks for .prompt, .target and .whole by name: Fitted(…).",
+    ("fitted = Fitted(\n", "fitted = (\n"),
+)
+cut.slip(
     "minus nothing",
     "prompt[-n_end:] with n_end = 0 is prompt[0:], all of it: an x that fits stands there twice. prompt[len(prompt) - n_end :] is "
     "empty, as it should be.",
@@ -265,8 +355,17 @@ def weighed_texts(*sizes):
 
 
 def squares(model, batch):
-    """The sum of squared errors, and how many there are."""
-    return (model(batch["x"]) - batch["y"]).square().sum(), len(batch["y"])
+    """The sum of squared errors, and how many there are; of none, a 0 that no model made."""
+    n = len(batch["y"])
+    return (model(batch["x"]) - batch["y"]).square().sum() if n else torch.zeros(()), n
+
+
+class Line(nn.Linear):
+    """A line; beside it, numbers that are never used, and get no gradient."""
+
+    def __init__(self):
+        super().__init__(2, 1)
+        self.unused = nn.Parameter(torch.ones(3))
 
 
 def steps(_update, batches, accumulate, times=1, clip=0.0):
@@ -277,7 +376,7 @@ def steps(_update, batches, accumulate, times=1, clip=0.0):
         asked.append(i)
         return batches[i % len(batches)]
 
-    run = _Run(nn.Linear(2, 1), TrainConfig(steps=9, lr=0.1, accumulate=accumulate, clip=clip), None)
+    run = _Run(Line(), TrainConfig(steps=9, lr=0.1, accumulate=accumulate, clip=clip), None)
     rows = [_update(run, give, squares) for _ in range(times)]
     return {"log": rows, "batches": asked, "weights": run.model.weight.detach().clone()}
 
@@ -385,6 +484,91 @@ step.slip(
     "steps that overlap",
     "Your steps begin one batch apart, so that each batch is used several times. Step s begins at s · accumulate.",
     ("run.step * config.accumulate + i", "run.step + i"),
+)
+step.slip(
+    "an empty batch asked for gradients",
+    "A batch without labels has no loss to go back from, and backward() fails, or does nothing at best. Pass it over: if n is 0, go on with the "
+    "next.",
+    ("if n == 0:\n            continue\n", "pass\n"),
+)
+step.slip(
+    "stopped at an empty batch",
+    "At a batch without labels you leave the loop, and those behind it are never seen. Pass over this one alone: continue, not break.",
+    ("            continue\n", "            break\n"),
+)
+step.slip(
+    "an empty batch refused",
+    "You refuse a step as soon as one of its batches has no label. Only a step without any is refused; the others count.",
+    ("            continue\n", '            raise UserError("A batch has no label.")\n'),
+)
+step.slip(
+    "parameters without gradient",
+    "You take all parameters of the model, or all that ask for gradients. What this step did not use got none all the same, and its grad is None: tuned "
+    "are those whose grad is not None.",
+    ("[p for p in run.model.parameters() if p.grad is not None]", "list(run.model.parameters())"),
+    (DIVIDED, "for p in tuned:\n        p.grad.div_(count)"),
+)
+step.slip(
+    "None divided",
+    "You divide the gradients of all parameters, and some got none: their grad is None. tuned are those whose grad is not None.",
+    ("[p for p in run.model.parameters() if p.grad is not None]", "list(run.model.parameters())"),
+    (DIVIDED, "for p in tuned:\n        p.grad /= count"),
+)
+step.slip(
+    "divided by the loss",
+    "You divide the gradients by the loss. They are sums over labels: divide by how many these are, count.",
+    (DIVIDED, "torch._foreach_div_([p.grad for p in tuned], total)"),
+)
+step.slip(
+    "weights divided",
+    "You divide the weights, not their gradients: p.grad.",
+    (DIVIDED, "torch._foreach_div_([p.data for p in tuned], count)"),
+)
+step.slip(
+    "a mean in the total",
+    "You add up the batches' mean losses. The given lines divide total by count, so it is the sum over labels.",
+    ("total + batch_loss.item()", "total + batch_loss.item() / n"),
+)
+step.slip(
+    "batches counted",
+    "You count batches. count is how many labels there were, in all batches together: n of each.",
+    ("count + n", "count + 1"),
+)
+step.slip(
+    "only the last batch's total",
+    "total is the last batch's loss alone. It adds up, as count does: total + batch_loss.item().",
+    ("total + batch_loss.item()", "batch_loss.item()"),
+)
+step.slip(
+    "only the last batch's count",
+    "count is the last batch's alone. It adds up, as total does: count + n.",
+    ("count + n", "n"),
+)
+step.slip(
+    "one batch too far",
+    "You begin one batch too late: batch 0 is never seen. i counts from 0: run.step * config.accumulate + i.",
+    ("run.step * config.accumulate + i", "run.step * config.accumulate + i + 1"),
+)
+step.slip(
+    "the next step's batches",
+    "You take the batches of the step after this. run.step counts from 0, so that the first step begins at batch 0.",
+    ("run.step * config.accumulate + i", "(run.step + 1) * config.accumulate + i"),
+)
+step.slip(
+    "step and batch exchanged",
+    "You multiply i by accumulate, so that the batches of a step lie far apart. Those of a step are neighbours: run.step * config.accumulate + i.",
+    ("run.step * config.accumulate + i", "i * config.accumulate + run.step"),
+)
+step.slip(
+    "no label not refused",
+    "A step without any label divides by 0 further down. Say so in a sentence: raise a UserError if count is 0.",
+    ("if count == 0:", "if False:"),
+    (DIVIDED, "for p in tuned:\n        p.grad.div_(count)"),
+)
+step.slip(
+    "updated here already",
+    "You update the weights, and the given lines do it once more. Here the gradients are made ready, no more.",
+    (DIVIDED, DIVIDED + "\n    run.optimizer.step()"),
 )
 step.slip(
     "the graph kept",
@@ -497,6 +681,52 @@ mixed.slip(
     "You stack: that makes a new axis in front, (B, 1, H, P, D). The batch's axis is there already, of length 1; torch.cat makes it B.",
     (CAT, "torch.stack(parts)"),
 )
+PAIR = "Prefix(*(torch.cat(parts) for parts in zip(*layer, strict=True)))"
+mixed.slip(
+    "plain pairs",
+    "You make plain tuples. Attention reads prefix.k and prefix.v by name: Prefix(keys, values).",
+    (PAIR, "(*(torch.cat(parts) for parts in zip(*layer, strict=True)),)"),
+)
+mixed.slip(
+    "keys twice",
+    "You join the keys, and take them for the values, too. A Prefix is Prefix(keys, values), each joined by itself.",
+    (PAIR, "Prefix(*[torch.cat([one.k for one in layer])] * 2)"),
+)
+mixed.slip(
+    "along the heads",
+    "You join the prefixes along the heads. The axes are (batch, head, column, number): rows of a batch are the first.",
+    (CAT, "torch.cat(parts, dim=1)"),
+)
+mixed.slip(
+    "only the first layer",
+    "You mix the first layer's prefixes and leave out the layers above. The list has a Prefix for every layer.",
+    ("for slot in each[0]\n    }", "for slot in each[0]\n    }\n    mixed = {slot: layers[:1] for slot, layers in mixed.items()}"),
+)
+mixed.slip(
+    "only the last slot",
+    "You begin a new dictionary for each slot, and so keep the last alone. Make one before the loop, and add to it.",
+    ("for slot in each[0]\n    }", "for slot in each[0]\n    }\n    mixed = dict(list(mixed.items())[-1:])"),
+)
+mixed.slip(
+    "the last task for all",
+    "Each method's prefixes take the place of the one's before (update), so that the last is left alone, for a batch of one. They belong one below "
+    "another.",
+    (CAT, "parts[-1]"),
+)
+mixed.slip(
+    "layers of one after another",
+    "You string the methods' lists together: the layers of the first, then those of the second, as if the model had so many. The list stays as long; in "
+    "each layer the rows are joined.",
+    (
+        "for slot in each[0]\n    }",
+        "for slot in each[0]\n    }\n    mixed = {slot: [one for prefixes in each for one in prefixes[slot]] for slot in mixed}",
+    ),
+)
+mixed.slip(
+    "a method not called",
+    "You take method.prefixes for the prefixes. It is a method: method.prefixes() calls it.",
+    ("[method.prefixes() for method in methods]", "[method.prefixes for method in methods]"),
+)
 mixed.slip(
     "mean of all tasks",
     "You average the prefixes, so that every row gets the same mixture of all tasks. Each row has its own.",
@@ -592,15 +822,15 @@ def the_padding_is_a_word():
 
 
 @left.case
-def no_prompt():
-    """No prompt at all is refused."""
-    return ([],)
-
-
-@left.case
 def an_empty_prompt():
     """An empty prompt is refused."""
     return ([[1, 2], []],)
+
+
+@left.case
+def no_prompt():
+    """No prompt at all is refused."""
+    return ([],)
 
 
 def wrong_pad(prompts, pad_id=0, start=lambda longest, n: longest - n, keep_all=False, refused=True):
@@ -648,6 +878,48 @@ def a_mask_without_need(prompts, pad_id=0):
 def never_a_mask(prompts, pad_id=0):
     """You give no mask at all. The model would read the padding as words, and count positions from it: every shorter row would get other scores than alone."""
     return wrong_pad(prompts, pad_id)[0], None
+
+
+@left.mistake
+def the_ids_alone(prompts, pad_id=0):
+    """You return the ids alone. Two things are promised, the ids and the mask, or None in its place."""
+    return wrong_pad(prompts, pad_id)[0]
+
+
+@left.mistake
+def a_mask_of_numbers(prompts, pad_id=0):
+    """Your mask is made of 0 and 1. keep is boolean: False and True."""
+    ids, keep = wrong_pad(prompts, pad_id)
+    return ids, None if keep is None else keep.long()
+
+
+@left.mistake
+def one_column_too_many(prompts, pad_id=0):
+    """Your rows are wider than the longest prompt: padding stands in front of that one, too. T is the longest one's length."""
+    ids, keep = wrong_pad(prompts, pad_id)
+    keep = torch.ones_like(ids, dtype=torch.bool) if keep is None else keep
+    return F.pad(ids, (1, 0), value=pad_id), F.pad(keep, (1, 0))
+
+
+@left.mistake
+def empty_prompts_left_out(prompts, pad_id=0):
+    """You leave empty prompts out, so that the batch has fewer rows than there were prompts, and the answers no longer belong to their questions. An empty one is refused."""
+    return wrong_pad([prompt for prompt in prompts if len(prompt)], pad_id)
+
+
+@left.mistake
+def only_an_empty_batch_refused(prompts, pad_id=0):
+    """You refuse an empty batch, but not an empty prompt in it: its row would be all padding. Look at each."""
+    return wrong_pad(prompts, pad_id, refused=not prompts)
+
+
+@left.mistake
+def prompts_lengthened(prompts, pad_id=0):
+    """You put the padding into the caller's own lists, which are longer from then on. Make new ones, or write into a new tensor."""
+    made = wrong_pad(prompts, pad_id)
+    for prompt in prompts:
+        prompt[:0] = [pad_id] * (made[0].size(1) - len(prompt))
+    return made
 
 
 @left.mistake

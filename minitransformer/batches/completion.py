@@ -36,7 +36,8 @@ def fit(prompt: Sequence[int], target: Sequence[int], n_positions: int) -> Fitte
         n_positions: the model's, less a prefix's.
 
     Returns:
-        A pair with at most n_positions tokens; the same pair if it fits.
+        Fitted(x, y, whole), x and y lists of at most n_positions tokens together, the same if they fit; whole is
+        whether all of y is left, whatever became of x.
 
     Raises:
         UserError: fewer than two positions, or an empty prompt.
@@ -60,17 +61,20 @@ def fit(prompt: Sequence[int], target: Sequence[int], n_positions: int) -> Fitte
 def completion_batch(prompts: Ids, targets: Ids, end_id: int, whole: Sequence[bool] | None = None) -> Batch:
     """One batch of [x; y; end], which asks for y and the end only: L(p) is a sum over i ∈ Y_idx (000 §4.2, 003 §3.1).
 
-    The rows are padded on the right, where a causal model never looks back from, so no keep-mask is needed; and virtual
-    tokens (negative ids) may stand in a prompt, for they are never asked for.
+    A y that was cut does not end, so its row is [x; y] without the end. The rows are padded on the right, where a
+    causal model never looks back from, so no keep-mask is needed; pad_right(rows, end_id) makes of them the ids, and a
+    boolean tensor of the same shape, True at what is real. Virtual tokens (negative ids) may stand in a prompt, for
+    they are never asked for.
 
     Args:
         prompts: token ids of each x.
         targets: token ids of each y.
         end_id: the token that ends a text; it also fills up the rows.
-        whole: of each y, whether it is; where it is not, it is not asked to end. None if all are.
+        whole: of each y, whether it is, or was cut. None if all are whole.
 
     Returns:
-        "ids" and "labels" (B, T+1), the labels IGNORE at x and at the padding.
+        "ids" and "labels" (B, T+1), as wide as the longest row; the labels are the ids, but IGNORE at x and at the
+        padding.
 
     Raises:
         UserError: no row, other numbers of prompts and targets, an empty prompt.

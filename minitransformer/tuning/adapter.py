@@ -83,11 +83,12 @@ class Adapter(Method):
         self.factors = nn.ParameterDict()  # the norm's name with / for . → factor and shift, (2, C)
 
     def build(self, base: Base) -> None:
-        """A bottleneck for each sublayer that gets one, each with numbers of its own.
+        """A bottleneck for each sublayer that gets one, each with numbers of its own: Bottleneck(C, width, init).
 
         With "houlsby" these are all the base's `Attention` and `FeedForward` modules, else the `FeedForward` ones; the
-        key is the module's name with / for each dot. With `norms`, every LayerNorm in a layer (in `blocks`, `encoder`
-        or `decoder`; not the one behind them) gets a factor and a shift, (2, C), that change nothing at first.
+        key in `bottlenecks` is the module's name in the base with / for each dot. With `norms`, every LayerNorm in a
+        layer (in `blocks`, `encoder` or `decoder`; not the one behind them) gets, in `factors`, a factor and a shift,
+        (2, C), that change nothing at first, whatever the norm itself has learned.
         """
         sublayers = (Attention, FeedForward) if self.placement == "houlsby" else FeedForward
         for name, module in base.named_modules():
@@ -102,9 +103,9 @@ class Adapter(Method):
     def install(self, base: Base) -> Iterable[Any]:
         """Let each bottleneck add to what its sublayer gives, scale · f(·); gives the handles.
 
-        f is a bottleneck. It reads what the sublayer gives, or, parallel, what the sublayer reads. `add(bottleneck)`
-        makes its hook: a function that PyTorch calls with (module, args, output), args the tuple of what the module
-        was called with, and whose answer takes output's place.
+        f is a bottleneck. It reads what the sublayer gives, or, where `placement` is "parallel", what the sublayer
+        reads. `add(bottleneck)` makes its hook: a function that PyTorch calls with (module, args, output), args the
+        tuple of what the module was called with, and whose answer takes output's place. `scale` may be changed later.
         """
 
         # ⟨answer⟩

@@ -71,12 +71,14 @@ class Mergeable(Method):
     def merge(self) -> None:
         """Write the effect into the base's weights. A second time does nothing.
 
-        Until `unmerge` nothing of it can be trained, and no other method can come onto the base. `new_weights` says
-        which parameters become what; `own` keeps a copy of each as it was, and is empty if nothing is merged. The
-        hooks, whose handles are in `_handles`, come out, or the effect would count twice.
+        self.new_weights(base) is a dictionary: parameter of the base → what it becomes. `own` keeps a copy of each as
+        it was, and is empty if nothing is merged; `merged` says whether it is. The hooks, whose handles are in
+        `_handles`, come out, each by its remove(), or the effect would count twice. Until `unmerge` no other method can
+        come onto the base, and what self.trainable() lists asks for no gradients; a classifier's head, which is not
+        among it, goes on learning.
 
         Raises:
-            UserError: it is on no base.
+            UserError: it is on no base. (self._need_base("merge") gives the base, or refuses.)
         """
         base = self._need_base("merge")
         if self.merged:
@@ -93,10 +95,12 @@ class Mergeable(Method):
     def unmerge(self) -> None:
         """Put the base's own weights back, bit for bit, and hook in again. Without a merge before, nothing happens.
 
-        Then all is as before the merge: `own` is empty, the handles of `hooks` are in `_handles`, and it can learn.
+        Then all is as before the merge: `own` is empty, the handles that self.hooks(base) gives are in `_handles`, and
+        its own parameters, not the base's, ask for gradients. `_put_back` copies `own` into the weights and empties
+        it; `merged` says whether anything is merged.
 
         Raises:
-            UserError: it is on no base.
+            UserError: it is on no base. (self._need_base("unmerge") gives the base, or refuses.)
         """
         base = self._need_base("unmerge")
         if self.merged:

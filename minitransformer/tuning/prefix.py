@@ -28,7 +28,15 @@ RANDOM_STD = 0.5  # of random keys and values; real ones of the course's bases h
 
 
 def prefix_slots(base: Base) -> dict[str, list[Attention]]:
-    """Where a base takes prefixes: the name of the argument, and the attention of each layer that reads it."""
+    """Where a base takes prefixes: the name of the argument, and the attention of each layer that reads it.
+
+    A GPT and a BERT take one, "prefix", in their `blocks`; an encoder–decoder takes "encoder_prefix" in the layers of
+    its `encoder`, "prefix" and "cross_prefix" in those of its `decoder`. A layer's self-attention is its `attention`, a
+    decoder's layer has `cross` beside it.
+
+    Returns:
+        Slot → the `Attention` modules, a list from the lowest layer up.
+    """
     if isinstance(base, Seq2Seq):
         return {
             "encoder_prefix": [block.attention for block in base.encoder],
@@ -47,7 +55,7 @@ def is_first_call(cache: Sequence[Any] | None) -> bool:
 
 
 def to_prefixes(flat: Tensor, n_layer: int, n_head: int) -> list[Prefix]:
-    """P_θ (P, L·2·C), L the number of layers → the keys and values of each layer, (1, H, P, D).
+    """P_θ (P, L·2·C), L the number of layers → for each layer Prefix(keys, values), both (1, H, P, D).
 
     A row belongs to one virtual token: layer after layer, in each the C numbers of its key, then those of its value,
     both head after head.
@@ -76,6 +84,11 @@ def activations(base: Base, ids: Tensor) -> dict[str, list[Prefix]]:
     found: dict[str, list[Prefix]] = {slot: [] for slot in prefix_slots(base)}
 
     def keep_them(slot: str, layer: Attention, args: tuple) -> None:
+        """Add a Prefix(keys, values), both (1, H, P, D), to found[slot].
+
+        args begin with x (1, P, C) and the context (1, P, C), None in self-attention. layer.qkv(·) is (1, P, 3·C),
+        queries, keys and values side by side; split_heads(stacked, n_part, layer.n_head) takes n_part such apart.
+        """
         # ⟨answer⟩
         read = args[0] if args[1] is None else args[1]  # (1, P, C)  the text itself, or the source that is read across
         _, k, v = split_heads(layer.qkv(read), 3, layer.n_head)  # (1, H, P, D)
@@ -110,7 +123,9 @@ class Table(nn.Module):
     def __init__(self, start: Tensor, hidden: int | None, d_small: int, fit: bool) -> None:
         """Make `free`, the parameter P_θ; or `small`, the parameter P'_θ (P, d_small), and `mlp`, which makes P_θ.
 
-        The MLP is a Sequential of Linear, Tanh, Linear. `free` is None where there is one.
+        The MLP is a Sequential of Linear, Tanh, Linear. `free` is None where there is one. P'_θ begins as numbers of
+        the standard normal distribution. If it is to be fitted, the module first goes where `start` is (self.to(start):
+        device and kind of number); self.fit(start) then does it.
         """
         super().__init__()
         P, width = start.shape
@@ -205,9 +220,12 @@ class PrefixTuning(Method):
                 self.tables[slot] = Table(start, self.reparametrise, base.config.d_model, fit=bool(starts))
 
     def prefixes(self) -> dict[str, list[Prefix]]:
-        """The arguments that carry the prefix: slot → keys and values for each layer.
+        """The arguments that carry the prefix: slot → a list with a `Prefix` for each layer.
 
-        They are computed anew at every call: a prefix kept from one training step to the next would be stale.
+        self.tables[slot]() is P_θ (P, n·2·C) of a slot's top n layers, n = self.layers, or all self._layers[slot] of
+        them where that is None; to_prefixes(flat, n_layer, self._n_head) unpacks it. A layer below gets a prefix of
+        length 0, keys and values (1, H, 0, D). All is computed anew at every call: a prefix kept from one training step
+        to the next would be stale.
         """
         prefixes = {}
         for slot, table in self.tables.items():
@@ -218,7 +236,17 @@ class PrefixTuning(Method):
         return prefixes
 
     def install(self, base: Base) -> Iterable[Any]:
-        """Hand the prefix to the base, at the first call of a cached generation and at every call without cache."""
+        """Hand the prefix to the base, at the first call of a cached generation and at every call without cache.
+
+        self.prefixes() is the prefix as it is now: the base's arguments by name, one for each slot in self.tables.
+        before_each_call(base, change) hooks in a function from the call's inputs (a dictionary, by argument) to what
+        the base is given instead, and gives the hook's handle; is_first_call(inputs.get("cache")) is True without a
+        cache and while it is empty. An argument given beside the prefix is refused (None is none):
+        check_not_given(self, inputs, names).
+
+        Returns:
+            A list of the handles, here of one, by which `detach` takes the hooks out.
+        """
 
         def give(inputs: dict[str, Any]) -> dict[str, Any]:
             if not is_first_call(inputs.get("cache")):
@@ -303,6 +331,12 @@ class Infix(Method):
             return {**inputs, "vectors": table.new_zeros(self.length, base.config.d_model)}
 
         def put(i: int, module: nn.Linear, args: tuple, qkv: Tensor) -> Tensor | None:
+            """What layer i's qkv (B, T, 3·C), queries, keys and values side by side, become.
+
+            where["at"] (B, T) is True at the virtual tokens of the batch, N in all. where["number"] (N), one entry for
+            each of these in reading order, row after row, says which virtual token it is, 0 for the id -1, 1 for -2, …:
+            the row of where["table"] (P, L·2·C) that it takes.
+            """
             if not where:
                 return None
             # ⟨answer⟩
@@ -351,7 +385,8 @@ def for_each_row(methods: Sequence[PrefixTuning]) -> dict[str, list[Prefix]]:
         methods: one for each row, built for the same base (attached or not), of one length.
 
     Returns:
-        slot → a `Prefix` for each layer, (B, H, P, D).
+        slot → a list with a Prefix(keys, values) for each layer, (B, H, P, D): what each method's prefixes() gives,
+        where B is 1, row by row.
 
     Raises:
         UserError: no method, another than PrefixTuning, one that was never attached, or different lengths, slots,

@@ -96,6 +96,12 @@ class PromptTuning(VirtualTokens):
                 inputs[name] = torch.cat([x[:, :start], value, x[:, start:]], dim=1)  # (B, P+T)
 
         def put(inputs: dict[str, Any]) -> dict[str, Any]:
+            """Change what the base is called with, and say in `cut` whether `take` has rows to cut off.
+
+            is_first_call(inputs.get("cache")) is True without a cache and while it is empty. check_not_given(self,
+            inputs, names) and check_no_virtual(ids) refuse what the caller must not give, or do nothing.
+            virtual_ids(P) is a list of P ids; self.vectors(), (P, C), is what they stand for: the base's `vectors`.
+            """
             nonlocal cut
             # ⟨answer⟩
             first = is_first_call(inputs.get("cache"))
@@ -147,7 +153,12 @@ class PTuning(VirtualTokens):
             self.mlp = nn.Sequential(nn.Linear(2 * C, C), nn.ReLU(), nn.Linear(C, C))
 
     def vectors(self) -> Tensor:
-        """The encoder's output, each virtual token knowing its neighbours, (P, C)."""
+        """The encoder's output, each virtual token knowing its neighbours, (P, C).
+
+        It reads the table self.free (P, C), each row normalised by itself (to mean 0 and variance 1, as F.layer_norm
+        does). self.lstm makes of one text (1, P, C) a pair, its outputs (1, P, 2·C) and its last states; self.mlp makes
+        C numbers of each 2·C. Without encoder (self.encoder is False) the table itself is the answer.
+        """
         if not self.encoder:
             return self.free
         # The embeddings are small numbers; an LSTM reads numbers of size 1.
@@ -193,11 +204,11 @@ def nearest_words(vectors: Tensor, base: Base, k: int = 5) -> list[list[tuple[in
 
     Args:
         vectors: (P, C).
-        base: its vocabulary is searched.
+        base: its vocabulary is searched, base.token_embedding.weight (V, C).
         k: how many for each.
 
     Returns:
-        For each vector, (token id, cosine), the most alike first.
+        For each vector a list of k pairs (token id, cosine), Python's own numbers, the most alike first.
     """
     table = F.normalize(base.token_embedding.weight, dim=-1)  # (V, C)
     cosines, ids = (F.normalize(vectors, dim=-1) @ table.T).topk(k)  # (P, k)

@@ -36,7 +36,7 @@ def matching(examination: Examination, verdict: Verdict) -> list[Mistake]:
             mistaken, actual = examination.mistaken(mistake, n), verdict.actual[n]
             # What is to be refused, and is, each refuses in words of its own.
             both_refuse = isinstance(mistaken.error, UserError) and isinstance(actual.error, UserError)
-            if not (both_refuse and n < verdict.case or same(mistaken, actual, tolerance[n])):
+            if not (both_refuse and n < verdict.case or same(mistaken, actual, examination.expected(n), tolerance[n])):
                 return False
         return True
 
