@@ -38,7 +38,11 @@ class Prefix(NamedTuple):
 
 
 def split_heads(x: Tensor, n_part: int, n_head: int) -> tuple[Tensor, ...]:
-    """Cut stacked projections into their parts, and each part into heads: (B, T, n_part·C) → n_part × (B, H, T, D)."""
+    """Cut stacked projections into their parts, and each part into heads: (B, T, n_part·C) → n_part × (B, H, T, D).
+
+    The last axis of x holds part after part, within a part head after head, within a head its D numbers. Gives a tuple
+    of n_part tensors, even if that is one.
+    """
     B, T, width = x.shape
     parts = x.view(B, T, n_part, n_head, width // (n_part * n_head))  # (B, T, n_part, H, D)
     return parts.permute(2, 0, 3, 1, 4).unbind(0)  # n_part × (B, H, T, D)
@@ -109,8 +113,7 @@ class CausalInHalves(torch.autograd.Function):
         y, weights = torch.empty_like(q), []
         for first, last in ((0, T // 2), (T // 2, T)):
             seen = S - T + last  # the prefix, and the text up to the last query
-            mask = hidden[first:last, :seen].expand(len(q), -1, -1)
-            scores = torch.baddbmm(mask, q[:, first:last], k[:, :seen].mT, alpha=D**-0.5)
+            scores = torch.baddbmm(hidden[first:last, :seen], q[:, first:last], k[:, :seen].mT, alpha=D**-0.5)
             weights.append(scores.softmax(dim=-1))
             y[:, first:last] = weights[-1] @ v[:, :seen]
         ctx.save_for_backward(q, k, v, *weights)
@@ -138,15 +141,19 @@ def keep_mask(
     """Which key each query may look at: prefix columns always, then padding and causality.
 
     Args:
-        n_query: T; the queries are the last T of the keys where `causal` is set.
-        n_key: S, the keys of the text, without the prefix.
+        n_query: T, the queries of this call.
+        n_key: S, the keys of the text, without the prefix. In a causal text read with a cache there are more of them
+            than queries: those of earlier calls are there already, and the queries are the last T of the S tokens.
         n_prefix: P, columns in front of them that everyone sees.
-        causal: whether query t may only look at keys up to its own position.
+        causal: whether a query may only look at keys up to its own token, itself included.
         keep: padding, boolean (B, S), True at real tokens; None where all are real.
         device: where to make the mask.
 
     Returns:
-        Boolean (B or 1, 1, T or 1, P + S), or None where every query sees everything.
+        None where no key is hidden: without `keep`, if also `causal` is not set or T is 1 (one query is the last token,
+        and nothing comes after it). Else boolean, True where a query may look, (B, 1, T, P + S); with two savings: the
+        first axis is 1 without `keep`, and the third is 1, one row for all queries, unless causality gives each its own
+        (`causal` and T > 1).
     """
     mask = None
     if causal and n_query > 1:
@@ -184,6 +191,9 @@ class KVCache:
 
     def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Store new columns (B, H, T, D); return all so far, (B, H, P + S, D) each.
+
+        The first call makes room in `k` and `v` for all that may come, n_prefix + capacity columns; `length` says how
+        many are filled (at first 0), and `columns()` gives those.
 
         Raises:
             UserError: more columns than `capacity`, beside the prefix's; the cache is then as it was.
@@ -319,7 +329,8 @@ class Attention(nn.Module):
             x: (B, T, C), where the queries come from.
             context: (B, S, C), where keys and values come from; x itself if None.
             keep: boolean (B, S), True at the keys that are real tokens, those in the cache included.
-            prefix: keys and values that everyone sees first.
+            prefix: keys and values that everyone sees first, (B or 1, H, P, D) each; with 1 the whole batch shares
+                them. check_prefix(prefix, batch, n_head, d_head) refuses one that does not fit.
             cache: what earlier calls computed. Self-attention appends to it; cross-attention fills it once
                 and then reads it, for its context does not change.
 

@@ -50,7 +50,9 @@ class NGram:
 
     def __init__(self, ids: Tensor, vocab_size: int, n: int = 2, alpha: float = 0.0) -> None:
         """Count the n-grams of `ids` (T,), whole numbers from 0 to vocab_size − 1."""
-        if n < 1 or vocab_size**n > 2**63:  # a run is kept as one int64
+        if n < 1:
+            raise UserError(f"n is {n}: a run has at least one token.")
+        if vocab_size**n > 2**63:  # a run is kept as one int64
             raise UserError(f"n is {n}, but runs of 1 to {int(63 / math.log2(vocab_size))} tokens can be counted.")
         if len(ids) < n:
             raise UserError(f"The text has {len(ids)} tokens: too few for even one run of {n}.")

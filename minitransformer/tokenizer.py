@@ -16,7 +16,6 @@ import binascii
 import functools
 import heapq
 import operator
-import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from itertools import pairwise
@@ -26,6 +25,7 @@ import regex
 import tiktoken
 
 from minitransformer.errors import UserError
+from minitransformer.files import write_aside
 
 # GPT-2's cut into pieces, as tiktoken writes it: contractions, letters, digits, other signs, white space.
 GPT2_PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"""
@@ -110,7 +110,7 @@ def train_bpe(text: str, vocab_size: int, pattern: str = GPT2_PATTERN) -> dict[b
 
 
 def _merge(ids: list[int], pair: tuple[int, int], new_id: int) -> list[int]:
-    """Replace every occurrence of `pair` in `ids` by `new_id`, from left to right."""
+    """Replace every occurrence of `pair` in `ids` by `new_id`, from left to right; gives a new list."""
     merged, i = [], 0
     while i < len(ids):
         if tuple(ids[i : i + 2]) == pair:
@@ -126,7 +126,8 @@ def encode_piece(piece: bytes, ranks: dict[bytes, int]) -> list[int]:
     """Return the ids of one piece: from single bytes, merge the pair of lowest rank until none is known.
 
     Lowest rank first means in the order in which the merges were learned. Of equal pairs the leftmost goes
-    first. A piece that is itself a token is that token. This is tiktoken's algorithm, without its speed.
+    first. A piece that is itself a token is that token. `ranks` has every single byte and, for a join of two parts
+    that is a token, its rank, which is also its id. This is tiktoken's algorithm, without its speed.
     """
     if piece in ranks:
         return [ranks[piece]]
@@ -226,16 +227,10 @@ class Tokenizer:
         """Write the vocabulary in tiktoken's text format, a line "base64-of-token rank" for each token.
 
         The special tokens are not in the file: they are the class's. The file is written aside and renamed.
+        Raises `UserError` if it cannot be.
         """
-        path = Path(path)
-        aside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-        try:
-            with aside.open("w", encoding="ascii", newline="\n") as file:
-                for token, rank in sorted(self.ranks.items(), key=lambda item: item[1]):
-                    file.write(f"{base64.b64encode(token).decode()} {rank}\n")
-            aside.replace(path)
-        finally:
-            aside.unlink(missing_ok=True)
+        ranks = sorted(self.ranks.items(), key=lambda item: item[1])
+        write_aside(path, b"".join(b"%b %d\n" % (base64.b64encode(token), rank) for token, rank in ranks))
 
     @classmethod
     def load(cls, path: str | Path) -> Tokenizer:

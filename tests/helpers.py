@@ -1,5 +1,7 @@
 """Tiny random models and prefixes that several test files share."""
 
+from contextlib import suppress
+
 import torch
 from torch import Tensor, nn
 
@@ -69,11 +71,53 @@ def assert_close(actual: Tensor, expected: Tensor, message: str, tolerance: floa
     )
 
 
+class OnGPU(Tensor):
+    """Says that it is on a GPU, and is not: `x.as_subclass(OnGPU)`."""
+
+    is_cuda = True
+
+
+def devices_of_the_first_call(model: nn.Module, run: object) -> set[str]:
+    """Where the tensors are that `run()` gives the model when it first calls it, beside those inside others."""
+
+    class Enough(Exception):
+        pass
+
+    def look(module: nn.Module, args: tuple, kwargs: dict) -> None:
+        devices.update(str(value.device) for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
+        raise Enough
+
+    devices, hook = set(), model.register_forward_pre_hook(look, with_kwargs=True)
+    with suppress(Enough):
+        run()
+    hook.remove()
+    return devices
+
+
 def keys_and_values(attention: nn.Module, x: Tensor) -> Prefix:
     """What an attention layer makes of its input: keys and values, (B, H, T, D) each, by plain slicing."""
     B, T, C = x.shape
     _, k, v = attention.qkv(x).chunk(3, dim=-1)
     return Prefix(*(part.view(B, T, attention.n_head, -1).transpose(1, 2) for part in (k, v)))
+
+
+def record_drops(monkeypatch, run: object, *modules: object) -> list[tuple[float, bool]]:
+    """What `run()` asks `drop` for in these modules, (share, training) of each call; nothing is dropped."""
+    seen = []
+    for module in modules:
+        monkeypatch.setattr(module, "drop", lambda x, share, training: seen.append((share, training)) or x)
+    run()
+    return seen
+
+
+def spreads(model: nn.Module) -> dict[str, float]:
+    """The standard deviation of each matrix; of a stacked one, of each of its maps, by the number behind its name."""
+    found = {}
+    for name, p in model.named_parameters():
+        if p.dim() == 2:
+            parts = p.chunk(3) if name.endswith("qkv.weight") else [p]
+            found |= {f"{name}{i if len(parts) > 1 else ''}": part.std().item() for i, part in enumerate(parts)}
+    return found
 
 
 def record_keys_and_values(attentions: list[nn.Module], run: object) -> list[Prefix]:

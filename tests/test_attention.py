@@ -8,16 +8,21 @@ from torch import nn
 
 from minitransformer.attention import (
     Attention,
+    CausalInHalves,
     KVCache,
     Prefix,
+    Stacked,
     attend,
     attend_by_formula,
+    columns_before,
     keep_mask,
     merge_heads,
+    prefix_length,
     split_heads,
     watch_attention,
 )
 from minitransformer.errors import UserError
+from tests.helpers import OnGPU
 
 B, T, S, P, H, D = 3, 5, 7, 2, 2, 4
 C = H * D
@@ -118,6 +123,13 @@ def test_causal_attention_with_a_prefix_on_every_path(length, grad):
     assert actual.requires_grad == grad
 
 
+def test_the_mask_of_a_prefix_is_made_where_the_queries_are():
+    q, k, v = (torch.randn(2, H, n, D) for n in (T, P + T, P + T))
+    expected = attend(q, k, v, causal=True)
+    with torch.device("meta"):  # the default device, as in test_devices; what is made there has no numbers
+        assert torch.equal(attend(q, k, v, causal=True), expected)
+
+
 def test_dropout_still_acts_where_there_is_a_prefix():
     q, k, v = (torch.randn(1, H, n, D, requires_grad=True) for n in (4, P + 4, P + 4))
     torch.manual_seed(1)
@@ -136,6 +148,31 @@ def test_the_halves_give_the_prefix_its_gradient_in_the_module(batch):
     gradients.append(torch.autograd.grad(layer(x, prefix=prefix).square().sum(), prefix))
     for name, formula, halves in zip(("keys", "values"), *gradients, strict=True):
         close(halves, formula, f"the gradient of the prefix's {name}", 1e-10)
+
+
+@pytest.mark.parametrize(
+    ("length", "settings", "trained", "halves"),
+    [
+        (2, {}, "q", True),
+        (256, {}, "k", True),
+        (64, {}, "qk", True),
+        (64, {}, "v", False),  # the weights need no gradient
+        (64, {"causal": False}, "qk", False),
+        (64, {"dropout": 0.1}, "qk", False),
+        (63, {}, "qk", False),  # has no half
+        (258, {}, "qk", False),  # too long: the fused kernel is faster
+    ],
+)
+def test_the_halves_are_taken_where_they_are_faster(length, settings, trained, halves, monkeypatch):
+    q, k, v = (torch.randn(1, 1, length, D, requires_grad=name in trained) for name in "qkv")
+    taken = []
+    monkeypatch.setattr(CausalInHalves, "apply", lambda q, k, v: taken.append(q.size(2)) or v)
+    attend(q, k, v, **{"causal": True, **settings})
+    assert taken == [length] * halves, f"T = {length}, {settings}, gradients of {trained}: halves {taken}"
+    with torch.no_grad():
+        attend(q, k, v, **{"causal": True, **settings})
+    attend(*(x.detach().as_subclass(OnGPU).requires_grad_() for x in (q, k, v)), **{"causal": True, **settings})
+    assert len(taken) == halves, "without gradients, and on a GPU, the fused kernel is faster"
 
 
 def test_a_query_that_may_look_nowhere_gets_zeros_and_finite_gradients():
@@ -176,6 +213,22 @@ def test_mask_against_three_nested_loops(causal, padded, n_prefix):
                     f"expected {'visible' if expected else 'hidden'}. Prefix columns are always visible, and the last "
                     "query sees the last key."
                 )
+
+
+@pytest.mark.parametrize("n_prefix", [0, P])
+def test_a_mask_is_no_larger_than_it_has_to_be(n_prefix):
+    S_all = n_prefix + S
+    for n_query, causal, keep, shape in (
+        (T, False, None, None),  # nothing is hidden
+        (1, True, None, None),  # the last token sees all
+        (T, True, None, (1, 1, T, S_all)),  # one for all rows of the batch
+        (T, False, padding(), (B, 1, 1, S_all)),  # one for all queries
+        (1, True, padding(), (B, 1, 1, S_all)),
+        (T, True, padding(), (B, 1, T, S_all)),
+    ):
+        mask = keep_mask(n_query, S, n_prefix, causal, keep)
+        found = None if mask is None else tuple(mask.shape)
+        assert found == shape, f"{n_query} queries, causal {causal}, padding {keep is not None}"
 
 
 # ------------------------------------------------------ the module, against torch
@@ -282,7 +335,23 @@ def test_gradients_reach_keys_and_values_of_the_prefix():
         assert tensor.grad.abs().min() > 0, f"some of the prefix's {name} get no gradient"
 
 
+def test_what_stands_before_the_tokens_of_a_call():
+    prefix, cache = [random_prefix()], [KVCache(T)]  # of a model with one layer
+    assert prefix_length(prefix, 1) == P
+    assert columns_before(None, None, 1) == (0, 0)
+    assert columns_before(prefix, None, 1) == columns_before(prefix, cache, 1) == (P, P)
+    module(causal=True)(torch.randn(1, 3, C), prefix=prefix[0], cache=cache[0])
+    assert columns_before(prefix, cache, 1) == (P + 3, P), "P, and three tokens of the first call"
+
+
 # ----------------------------------------------------------------------- the cache
+
+
+def test_a_cache_starts_empty():
+    cache = KVCache(4)
+    assert (cache.k, cache.v, cache.length, cache.n_prefix) == (None, None, 0, 0)
+    with pytest.raises(UserError, match="The cache holds 4 columns, and this call would fill 5"):
+        cache.append(*torch.randn(2, B, H, 5, D))
 
 
 @pytest.mark.parametrize("with_prefix", [False, True])
@@ -321,6 +390,15 @@ def test_cache_selects_rows(rows):
     close(layer(x[rows, 3:], cache=cache), layer(x[rows])[:, 3:], f"after select, rows {rows.tolist()} go on", 1e-5)
 
 
+def test_cache_selects_rows_where_they_are():
+    cache = KVCache(T)
+    k, v = cache.append(torch.randn(B, H, T, D), torch.randn(B, H, T, D))
+    rows, k, v = torch.tensor([2, 0, 0]), k.clone(), v.clone()
+    with torch.device("meta"):  # the default device; what is made there has no numbers
+        cache.select(rows)
+    close(cache.columns(), (k[rows], v[rows]), "the rows that were asked for")
+
+
 def test_a_watched_layer_gives_the_same_output_and_is_released():
     layer, x = module(causal=True), torch.randn(B, T, C)
     with watch_attention(nn.ModuleDict({"one": layer})) as maps:
@@ -357,6 +435,26 @@ def test_other_bad_input():
     module()(torch.randn(B, 4, C), prefix=random_prefix(), cache=KVCache(4))  # a prefix comes on top
     with pytest.raises(UserError, match="The cache holds 6 columns, and this call would fill 7"):
         module()(torch.randn(B, 5, C), prefix=random_prefix(), cache=KVCache(4))
+
+
+def test_unasked_attention_looks_everywhere_and_drops_nothing():
+    layer, x = Attention(C, H), torch.randn(B, T, C)
+    assert torch.equal(layer.train()(x), layer.eval()(x)), "without dropout, training makes no difference"
+    with watch_attention(layer) as maps:
+        layer(x)
+    assert (maps[""][0] > 0).all(), "unless it is said to be causal, every query sees every key"
+
+
+def test_all_of_the_stacked_maps_unless_some_are_asked_for():
+    stacked, x = Stacked(C, D, 3), torch.randn(B, T, C)
+    whole = nn.functional.linear(x, stacked.weight, stacked.bias)
+    for first, last in ((0, 3), (0, 1), (1, 3)):
+        close(stacked(x, first, last), whole[..., first * D : last * D], f"maps {first} to {last}")
+    close(stacked(x), whole, "unasked, all of them")
+    close(stacked(x, last=2), whole[..., : 2 * D], "unasked, from the first on")
+    assert stacked.rows() == stacked.rows(0, 3) == slice(0, 3 * D)
+    assert stacked.rows(1) == stacked.rows(1, 3) == slice(D, 3 * D)
+    assert stacked.rows(1, 2) == slice(D, 2 * D)
 
 
 def test_dropout_only_while_training():

@@ -4,12 +4,13 @@ import pytest
 import torch
 from torch import nn
 
+from minitransformer import beam
 from minitransformer.attention import Prefix
-from minitransformer.beam import beam_search
+from minitransformer.beam import _Search, beam_search
 from minitransformer.errors import UserError
 from minitransformer.gpt import GPTConfig
-from minitransformer.sampling import generate
-from tests.helpers import random_ids, random_prefix, randomise, tiny_gpt
+from minitransformer.sampling import generate, left_pad
+from tests.helpers import devices_of_the_first_call, random_ids, random_prefix, randomise, tiny_gpt
 
 END = 3
 
@@ -99,6 +100,30 @@ def test_a_prompt_gets_the_same_alone_and_in_a_batch():
         assert [h.tokens for h in together[row]] == [h.tokens for h in alone], f"prompt {row} hangs on its neighbours"
 
 
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_one_prefix_serves_all_prompts(use_cache):
+    model, shared = lively(), random_prefix(2, 2, 4)
+    each = tuple(Prefix(k.expand(3, -1, -1, -1), v.expand(3, -1, -1, -1)) for k, v in shared)
+    by_one, by_three = (
+        beam_search(model, PROMPTS, 6, n_beam=2, stop_id=END, use_cache=use_cache, prefix=prefix)
+        for prefix in (shared, each)
+    )
+    for a, b in zip(by_one, by_three, strict=True):
+        assert [h.tokens for h in a] == [h.tokens for h in b], "the same prefix, once and for each row, differs"
+
+
+def test_unasked_there_are_four_hypotheses():
+    assert [len(row) for row in beam_search(lively(), PROMPTS, 3)] == [4, 4, 4]
+
+
+def test_a_search_is_done_when_nothing_that_runs_is_better():
+    for runs, done in ((-1.5, True), (-1.0, True), (-0.5, False)):  # and has ended: -1.0
+        search = _Search(1, length_penalty=0.0)
+        going = search.step(torch.tensor([-1.0, runs]), [0, 0], [END, 5], END, at_end=False)
+        assert going == [1] and [h.score for h in search.finished] == [-1.0]
+        assert search.done == done, f"finished with -1.0, and {runs} is what still runs: an equal one is no better"
+
+
 def test_a_beam_leaves_the_street_that_greedy_enters():
     # From 0, token 1 is likelier than 2 (0.6 to 0.4), but then all is open, where after 2 comes 4 for certain.
     class Streets(nn.Module):
@@ -119,6 +144,20 @@ def test_a_beam_leaves_the_street_that_greedy_enters():
     (best, *_), = beam_search(Streets(), [[0]], 2, n_beam=2, use_cache=False)
     assert greedy[0] == 1 and best.tokens == [2, 4]
     assert best.score == pytest.approx(torch.tensor(0.4).log().item() / 2, abs=1e-4)
+
+
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_it_computes_where_the_model_is(use_cache, monkeypatch):
+    """As in test_devices: "meta", whose tensors have no numbers, stands in for a GPU."""
+    model = lively()
+    settings = {"n_beam": 2, "stop_id": END, "use_cache": use_cache}
+    expected = beam_search(model, PROMPTS, 6, **settings)
+    padded = left_pad(PROMPTS)  # on the CPU, from where it is carried over
+    monkeypatch.setattr(beam, "left_pad", lambda prompts: padded)
+    with torch.device("meta"):
+        assert beam_search(model, PROMPTS, 6, **settings) == expected
+    model.to("meta")
+    assert devices_of_the_first_call(model, lambda: beam_search(model, PROMPTS, 6, **settings)) == {"meta"}
 
 
 @pytest.mark.parametrize("length_penalty", [0.0, 1.0])

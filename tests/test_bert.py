@@ -1,9 +1,13 @@
 """BERT without the transformers library: torch's own layer, both directions, padding, prefixes, errors."""
 
+import dataclasses
+import math
+
 import pytest
 import torch
 from torch import nn
 
+from minitransformer import bert
 from minitransformer.attention import Prefix
 from minitransformer.bert import Bert, BertConfig, PostNormBlock
 from minitransformer.checkpoint import load_model, save_model
@@ -17,7 +21,9 @@ from tests.helpers import (
     random_ids,
     random_prefix,
     randomise,
+    record_drops,
     record_keys_and_values,
+    spreads,
     tiny_bert,
 )
 
@@ -48,6 +54,40 @@ def test_a_layer_is_torchs_own():
     assert_close(ours(x, keep, None)[keep], expected[keep], "post-norm: normalise after each sum")
 
 
+def test_how_weights_start():
+    """Sines for positions, keys equal to queries, and what is added to the stream small; see `Bert._start_near`."""
+    config = BertConfig(200, 50, n_layer=2, n_head=2, d_model=32, d_ff=64, init_std=0.1)
+    torch.manual_seed(0)
+    model = Bert(config)
+    for position in range(50):
+        for i in range(32):
+            angle = position / 100 ** ((i - i % 2) / 32)
+            expected = 0.1 * 5 / 3 * (math.cos(angle) if i % 2 else math.sin(angle))
+            found = model.position_embedding.weight[position, i].item()
+            assert abs(found - expected) < 1e-5, f"position {position}, number {i}: {found:.4f}, not {expected:.4f}"
+    for block in model.blocks:
+        q, k, _ = block.attention.qkv.weight.chunk(3)
+        assert torch.equal(q, k), "each position is to find what is like it"
+    for name, spread in spreads(model).items():
+        if name.startswith(("position", "type", "nsp")):
+            continue  # sines; too few numbers to tell
+        expected = 0.1 / math.sqrt(2 * 2) if "out" in name or "down" in name else 0.1
+        expected *= 2 if name.endswith(("qkv.weight0", "qkv.weight1")) else 1
+        assert math.isclose(spread, expected, rel_tol=0.1), f"{name}: {spread:.3f} wide, not {expected}"
+
+
+def test_dropout_stands_behind_the_embeddings_and_each_sublayer(monkeypatch):
+    model = tiny_bert(config=dataclasses.replace(BERT_CONFIG, dropout=0.3))
+    for training in (True, False):
+        seen = record_drops(monkeypatch, lambda: model.train(training)(random_ids(1, T)), bert)  # noqa: B023
+        assert seen == [(0.3, training)] * (1 + 2 * L)
+    assert [m.dropout for m in model.modules() if hasattr(m, "dropout")] == [0.3] * 2 * L, "block, attention, block, …"
+
+
+def test_the_norms_add_to_the_variance_what_berts_own_add():
+    assert {m.eps for m in tiny_bert().modules() if isinstance(m, nn.LayerNorm)} == {1e-12}
+
+
 def test_every_position_sees_every_other():
     model, ids = tiny_bert(), random_ids(1, T)
     before = model(ids)
@@ -67,6 +107,14 @@ def test_padding_changes_nothing():
         assert_close(together[row, :n], alone[0], f"row {row}: padding was read, or took a position")
 
 
+def test_padding_on_the_left_changes_nothing_either():
+    model, ids = tiny_bert(), random_ids(B, T)
+    together = model(ids, keep=keep_of([7, 3, 5], T, left=True))
+    for row, n in enumerate([7, 3, 5]):
+        alone = model(ids[row : row + 1, T - n :])
+        assert_close(together[row, T - n :], alone[0], f"row {row}: padding was read, or took a position")
+
+
 def test_types_matter_and_none_is_zero():
     model, ids = tiny_bert(), random_ids(B, T)
     assert torch.equal(model(ids), model(ids, types=torch.zeros_like(ids)))
@@ -79,6 +127,17 @@ def test_heads_have_their_shapes_and_at_selects():
     assert model.pooled(hidden).shape == (B, 8) and model.nsp_logits(hidden).shape == (B, 2)
     at = keep_of([1, 0, 3], T)
     assert_close(model.mlm_logits(hidden, at), model.mlm_logits(hidden)[at], "logits only where asked")
+    assert model.mlm_logits(hidden, at).shape == (4, 40)
+
+
+@torch.no_grad()
+def test_the_mlm_head_by_torchs_own_layers():
+    model, x = tiny_bert(), torch.randn(B, T, 8)
+    theirs = nn.Sequential(nn.Linear(8, 8), nn.GELU(), nn.LayerNorm(8, 1e-12), nn.Linear(8, 40))
+    for name, p in (("0", model.mlm.dense), ("2", model.mlm.norm)):
+        theirs.get_submodule(name).load_state_dict(p.state_dict())
+    theirs[3].load_state_dict({"weight": model.token_embedding.weight, "bias": model.mlm.bias})
+    assert_close(model.mlm_logits(x), theirs(x), "Norm(gelu(W x + b)), then the embedding and a bias")
 
 
 def test_the_mlm_head_is_tied_to_the_embedding():
@@ -194,6 +253,11 @@ def test_saved_and_loaded_it_is_the_same(tmp_path):
         (lambda m: m(random_ids(1, 4), prefix=random_prefix(2, H, D)), "for 2 layers; this model has 3"),
         (lambda m: m(random_ids(1, 4), prefix=random_prefix(3, H, D + 1)), "head width 4"),
         (lambda m: Bert(BertConfig(40, 24, 1, 2, 8, 20, mlm=False)).mlm_logits(m(random_ids(1, 4))), "no mlm"),
+        (lambda m: Bert(BertConfig(40, 24, 1, 2, 8, 20, nsp=False)).nsp_logits(m(random_ids(1, 4))), "no nsp head"),
+        (
+            lambda m: Bert(BertConfig(40, 24, 1, 2, 8, 20, pooler=False, nsp=False)).pooled(m(random_ids(1, 4))),
+            "no pooler head",
+        ),
         (lambda m: BertConfig(pooler=False), "nsp = True needs pooler = True"),
         (lambda m: Bert(BertConfig(d_model=10, n_head=4)), "cannot be cut into n_head = 4"),
     ],

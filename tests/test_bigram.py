@@ -1,6 +1,7 @@
 """The n-gram models against plain loops, and the measures against torch's."""
 
 import math
+import sys
 from collections import Counter
 
 import pytest
@@ -37,6 +38,19 @@ def test_ngram_equals_the_plain_loop(ids: torch.Tensor, n: int, alpha: float) ->
         torch.tensor(expected, dtype=torch.float64),
         msg=lambda m: f"P of an n-gram is not (N(context w) + α)/(N(context) + αV) for n={n}, α={alpha}.\n{m}",
     )
+
+
+@pytest.mark.parametrize(("vocab_size", "n"), [(2, 63), (2**21, 3), (5000, 2)])
+def test_the_largest_runs_are_told_apart(vocab_size: int, n: int) -> None:
+    # A run is counted as one whole number, of which a float would keep 24 or 53 bits, and an int64 keeps 63.
+    ids = vocab_size - 1 - torch.randint(2, (300,), generator=torch.Generator().manual_seed(0))
+    ids[:n] = vocab_size - 1  # the largest run that there can be
+    text, model = tuple(ids.tolist()), NGram(ids, vocab_size, n)
+    runs = [text[i : i + n] for i in range(len(text) - n + 1)]
+    counts, contexts = Counter(runs), Counter(run[:-1] for run in runs)
+    assert model.n_grams == len(counts), f"{len(counts)} different runs of {n} were counted as {model.n_grams}"
+    expected = torch.tensor([counts[run] / contexts[run[:-1]] for run in runs], dtype=torch.float64)
+    torch.testing.assert_close(model.log_probs(ids).exp(), expected)
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 4])
@@ -110,6 +124,7 @@ def test_sampling_is_repeatable_and_stops(ids: torch.Tensor) -> None:
     model = NGram(ids, V, 3)
     start = torch.tensor([0, 0])
     assert model.sample(start, 30, seed=5).tolist() == model.sample(start, 30, seed=5).tolist()
+    assert model.sample(start, 30).tolist() == model.sample(start, 30, seed=0).tolist(), "unasked, the seed is 0"
     assert len(model.sample(start, 30, seed=5)) == 32
     stopped = model.sample(start, 1000, stop=3, seed=5).tolist()
     assert stopped[-1] == 3 and stopped.count(3) == 1
@@ -124,8 +139,10 @@ def test_sampling_is_repeatable_and_stops(ids: torch.Tensor) -> None:
         ),
         (lambda: NGram(torch.tensor([-1, 1]), 7), "ids run from -1 to 1"),
         (lambda: NGram(torch.tensor([0]), 7, n=2), "has 1 tokens: too few"),
-        (lambda: NGram(torch.tensor([0]), 7, n=0), "n is 0"),
+        (lambda: NGram(torch.tensor([0]), 7, n=0), "n is 0: a run has at least one token"),
+        (lambda: NGram(torch.tensor([0]), 1, n=0), "n is 0: a run has at least one token"),
         (lambda: NGram(torch.arange(9), 1024, n=7), "n is 7, but runs of 1 to 6"),
+        (lambda: NGram(torch.zeros(64).long(), 2, n=64), "n is 64, but runs of 1 to 63"),
         (lambda: NGram(torch.arange(7), 7, n=3).next_probs(torch.tensor([1])), "needs 2 tokens .* not 1"),
         (lambda: NGram(torch.arange(6), 7).sample(torch.tensor([6]), 1), "context that was never seen"),
     ],
@@ -147,6 +164,12 @@ def test_perplexity_of_a_uniform_model_is_its_number_of_choices() -> None:
     assert perplexity(math.log(1024)) == pytest.approx(1024)
     assert perplexity(0.0) == 1
     assert perplexity(math.inf) == math.inf
+
+
+def test_perplexity_is_infinite_where_a_float_ends() -> None:
+    largest = math.log(sys.float_info.max)  # 709.78
+    assert perplexity(largest - 0.01) == pytest.approx(sys.float_info.max * math.exp(-0.01))
+    assert perplexity(largest + 0.01) == math.inf
 
 
 def test_bits_per_byte_of_uniform_bytes_is_eight() -> None:

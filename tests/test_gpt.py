@@ -1,5 +1,6 @@
 """The GPT: causality, positions, prefixes, the cache, weight tying. Parity with transformers is in test_parity_*."""
 
+import dataclasses
 import math
 
 import pytest
@@ -7,10 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from minitransformer import gpt
 from minitransformer.attention import Prefix, watch_attention
 from minitransformer.errors import UserError
 from minitransformer.gpt import GPT, GPTConfig
 from minitransformer.layers import gelu_tanh
+from tests.helpers import record_drops, spreads
 
 CONFIG = GPTConfig(vocab_size=40, n_positions=24, n_layer=3, n_head=2, d_model=8, d_ff=20)
 B, T, P = 3, 6, 2
@@ -80,6 +83,23 @@ def test_a_fresh_model_knows_nothing():
     loss = F.cross_entropy(model(ids[:, :-1]).flatten(0, 1), ids[:, 1:].flatten()).item()
     guessing = math.log(2048)
     assert abs(loss - guessing) < 0.1, f"a fresh loss is {loss:.3f}; guessing costs ln 2048 = {guessing:.3f}"
+
+
+def test_how_weights_start():
+    """GPT-2: normal, and those that are added to the stream smaller, so that 2 L sums are as wide as one part."""
+    config = GPTConfig(vocab_size=200, n_positions=50, n_layer=2, n_head=2, d_model=32, d_ff=64, init_std=0.1)
+    torch.manual_seed(0)
+    for name, spread in spreads(GPT(config)).items():
+        expected = 0.1 / math.sqrt(2 * 2) if "out" in name or "down" in name else 0.1
+        assert math.isclose(spread, expected, rel_tol=0.1), f"{name}: {spread:.3f} wide, not {expected}"
+
+
+def test_dropout_stands_behind_the_embeddings_and_each_sublayer(ids, monkeypatch):
+    model = tiny(dataclasses.replace(CONFIG, dropout=0.3))
+    for training in (True, False):
+        seen = record_drops(monkeypatch, lambda: model.train(training)(ids), gpt)  # noqa: B023
+        assert seen == [(0.3, training)] * (1 + 2 * 3)
+    assert [m.dropout for m in model.modules() if hasattr(m, "dropout")] == [0.3] * 2 * 3, "block, attention, block, …"
 
 
 def with_words(model, vectors):
@@ -187,10 +207,12 @@ def test_cached_equals_uncached(ids, with_prefix):
     close(torch.cat(parts, 1), whole, "three calls with a cache differ from one without")
 
 
+@pytest.mark.parametrize("n_layer", [1, 3])
 @pytest.mark.parametrize("with_prefix", [False, True])
-def test_the_quick_step_is_forward(ids, with_prefix):
-    model = tiny()
-    prefix = random_prefix(B) if with_prefix else None
+def test_the_quick_step_is_forward(ids, with_prefix, n_layer):
+    config = dataclasses.replace(CONFIG, n_layer=n_layer)
+    model = tiny(config)
+    prefix = random_prefix(B, config=config) if with_prefix else None
     slow, quick = model.new_cache(), model.new_cache()
     for cache in (slow, quick):
         model(ids[:, :2], prefix=prefix, cache=cache)
@@ -222,6 +244,13 @@ def test_there_is_no_quick_step_where_something_stands_in_for_a_part(ids):
 
     model.blocks[1].attention.qkv = Wrapped(8, 24)
     assert model.quick_step(model.new_cache()) is None, "another kind of layer would be passed over"
+
+
+def test_a_quick_step_does_not_pass_over_layers_that_have_no_cache():
+    model = tiny()
+    for wrong in (model.new_cache()[:2], model.new_cache() * 2):
+        with pytest.raises(ValueError, match="zip"):
+            model.quick_step(wrong)
 
 
 def test_gelu_tanh_is_torchs_in_value_and_gradient():

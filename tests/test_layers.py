@@ -7,7 +7,7 @@ from torch import nn
 
 from minitransformer.errors import UserError
 from minitransformer.layers import _all_inside, check_text, drop, embed, embed_positions, gelu_tanh, init_weights
-from tests.helpers import assert_close, keep_of
+from tests.helpers import OnGPU, assert_close, keep_of
 
 
 def table(n, width=4):
@@ -40,6 +40,16 @@ def test_ids_outside_the_vocabulary_are_found_without_a_look_up():
     """What is asked on a GPU, where a look-up outside the table would end the process."""
     assert _all_inside(torch.tensor([[0, 39], [5, 5]]), 40)
     assert not _all_inside(torch.tensor([[0, 40]]), 40) and not _all_inside(torch.tensor([[3, -1]]), 40)
+
+
+def test_on_a_gpu_ids_are_looked_up_only_if_they_are_inside():
+    words, looked_up = table(9), []
+    words.register_forward_pre_hook(lambda module, args: looked_up.append(args[0].tolist()))
+    found = embed(words, torch.tensor([[0, 8]]).as_subclass(OnGPU))
+    assert torch.equal(found[0], words.weight[[0, 8]])
+    with pytest.raises(UserError, match="id 9 in row 0 at position 1"):
+        embed(words, torch.tensor([[1, 9]]).as_subclass(OnGPU))
+    assert looked_up == [[[0, 8]]], "a look-up of an id outside the table would end the process there"
 
 
 @pytest.mark.parametrize(
@@ -77,9 +87,10 @@ def test_vectors_that_do_not_fit_the_virtual_ids(shape):
         embed(table(9), ids, torch.zeros(shape))
 
 
+@pytest.mark.parametrize("n_prefix", [0, 2])
 @pytest.mark.parametrize("left", [False, True])
-def test_positions_are_counted_by_hand(left):
-    positions, ids, n_prefix = table(12), torch.zeros(3, 4, dtype=torch.long), 2
+def test_positions_are_counted_by_hand(left, n_prefix):
+    positions, ids = table(12), torch.zeros(3, 4, dtype=torch.long)
     keep = keep_of([4, 2, 3], 4, left)
     found = embed_positions(positions, ids, keep, n_prefix, n_prefix)
     last = embed_positions(positions, ids[:, -1:], keep, n_prefix + 3, n_prefix)
@@ -91,7 +102,7 @@ def test_positions_are_counted_by_hand(left):
                 position += 1
         assert torch.equal(last[row, 0], positions.weight[position - 1]), f"row {row}: a step from the cache"
     plain = embed_positions(positions, ids, None, n_prefix, n_prefix)
-    assert torch.equal(plain.expand(3, 4, 4), positions.weight[2:6].expand(3, 4, 4))
+    assert torch.equal(plain.expand(3, 4, 4), positions.weight[n_prefix : n_prefix + 4].expand(3, 4, 4))
 
 
 def test_all_positions_can_be_used_and_no_more():

@@ -149,6 +149,15 @@ def test_the_order_of_the_hunt(monkeypatch):
     assert chosen == ["lora", "gpt"], f"{chosen}: the module's own first, then the quick, up to {hunt.SECONDS} seconds"
 
 
+def test_the_hunt_of_a_module_without_a_file_of_its_own_begins_with_its_folders(monkeypatch):
+    monkeypatch.setattr(hunt, "seconds", {"a": 8.0, "b": 0.1, "c": 9.0})
+    monkeypatch.setenv("MUTANT_UNDER_TEST", "minitransformer.tuning.method.x_load__mutmut_1")
+    files = {"a": "test_tuning.py", "b": "test_tuning_lora.py", "c": "test_tuning.py"}
+    items = [SimpleNamespace(nodeid=name, path=Path("tests", file)) for name, file in files.items()]
+    hunt.pytest_collection_modifyitems(None, items)
+    assert [item.nodeid for item in items] == ["a", "c"], "tests/test_tuning.py is where method.py is tested"
+
+
 def test_the_hunt_refuses_names_that_pytest_would_not_find_again():
     odd = SimpleNamespace(nodeid="tests/test_gpt.py::test_x[a\\u2013b]", path=Path("tests/test_gpt.py"))
     with pytest.raises(pytest.UsageError, match=r"name in ASCII: tests/test_gpt.py::test_x"):

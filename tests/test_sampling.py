@@ -5,11 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 
+from minitransformer import sampling
 from minitransformer.bases import load_base
 from minitransformer.errors import UserError
 from minitransformer.sampling import choose, generate, generate_texts, keep_top_k, keep_top_p, left_pad
 from minitransformer.tasks import prompt_ids
 from minitransformer.tokenizer import default_tokenizer
+from tests.helpers import devices_of_the_first_call
 from tests.test_gpt import CONFIG, random_prefix, tiny
 
 PROMPTS = [[3, 1, 4, 1, 5], [9], [2, 6, 5]]
@@ -140,6 +142,28 @@ def test_generation_leaves_the_model_as_it_was():
     generate(model, PROMPTS, 2)
     assert model.training, "a model that was training has to go on training"
     model(torch.tensor([[1, 2]])).sum().backward()
+
+
+@pytest.mark.parametrize("use_cache", [True, False])
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_it_computes_where_the_model_is(strategy, use_cache, monkeypatch):
+    """As in test_devices: "meta", whose tensors have no numbers, stands in for a GPU."""
+    model, settings = tiny(), {**STRATEGIES[strategy], "use_cache": use_cache}
+    expected = generate(model, PROMPTS, 3, **settings)
+    padded = left_pad(PROMPTS)  # on the CPU, from where it is carried over
+    monkeypatch.setattr(sampling, "left_pad", lambda prompts: padded)
+    with torch.device("meta"):
+        assert generate(model, PROMPTS, 3, **settings) == expected
+    model.to("meta")
+    assert devices_of_the_first_call(model, lambda: generate(model, PROMPTS, 3, use_cache=use_cache)) == {"meta"}
+
+
+def test_a_shortcut_is_asked_for_where_nothing_is_padded():
+    model, asked = tiny(), []
+    model.quick_step = asked.append  # gives None: there is no shortcut
+    expected = generate(model, PROMPTS, 4)
+    assert not asked, "a shortcut knows nothing of padding"
+    assert generate(model, PROMPTS[:1], 4) == expected[:1] and len(asked) == 1, "asked once, after the prompt is read"
 
 
 def test_nothing_is_dropped_while_it_generates():

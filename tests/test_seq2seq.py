@@ -1,9 +1,13 @@
 """The encoder–decoder without the transformers library: torch's own layer, three prefixes, the cache, errors."""
 
+import dataclasses
+import math
+
 import pytest
 import torch
 from torch import nn
 
+from minitransformer import bert, seq2seq
 from minitransformer.attention import Prefix
 from minitransformer.beam import beam_search
 from minitransformer.checkpoint import load_model, save_model
@@ -19,7 +23,9 @@ from tests.helpers import (
     random_ids,
     random_prefix,
     randomise,
+    record_drops,
     record_keys_and_values,
+    spreads,
     tiny_seq2seq,
 )
 
@@ -73,6 +79,26 @@ def test_a_decoder_layer_is_torchs_own():
     assert_close(ours(x, context, None, keep, None, None, None), expected, "self-attention, cross-attention, MLP")
 
 
+def test_how_weights_start():
+    torch.manual_seed(0)
+    config = Seq2SeqConfig(200, 50, 1, 1, 2, 32, 64, pad_id=1, start_id=2, end_id=3, init_std=0.1)
+    for name, spread in spreads(Seq2Seq(config)).items():
+        assert math.isclose(spread, 0.1, rel_tol=0.1), f"{name}: {spread:.3f} wide, not 0.1"
+
+
+def test_dropout_stands_behind_both_embeddings_and_each_sublayer(batch, monkeypatch):
+    model = tiny_seq2seq(config=dataclasses.replace(SEQ2SEQ_CONFIG, dropout=0.3))
+    for training in (True, False):
+        seen = record_drops(monkeypatch, lambda: model.train(training)(**batch), bert, seq2seq)  # noqa: B023
+        assert seen == [(0.3, training)] * (2 + 2 * 2 + 3 * 3), "2 encoder layers of 2 sublayers, 3 decoder layers of 3"
+    dropping = [m.dropout for m in model.modules() if hasattr(m, "dropout")]
+    assert dropping == [0.3] * (2 * 2 + 3 * 3), "each layer and its attentions: 2 in the encoder's, 3 in the decoder's"
+
+
+def test_the_norms_add_to_the_variance_what_barts_own_add():
+    assert {m.eps for m in tiny_seq2seq().modules() if isinstance(m, nn.LayerNorm)} == {1e-5}
+
+
 def test_the_target_is_causal_and_every_position_sees_the_whole_source(model, batch):
     batch = {"ids": batch["ids"], "source": batch["source"]}
     before = model(**batch)
@@ -103,6 +129,14 @@ def test_left_padded_targets(model, batch):
         source = batch["source"][row : row + 1, : LENGTHS[row]]
         alone = model(ids[row : row + 1, T - n :], source=source)
         assert_close(together[row, T - n :], alone[0], f"row {row}: left padding of the target")
+
+
+def test_left_padded_sources(model, batch):
+    source = batch["source"]
+    together = model(batch["ids"], source=source, source_keep=keep_of(LENGTHS, S, left=True))
+    for row, n in enumerate(LENGTHS):
+        alone = model(batch["ids"][row : row + 1], source=source[row : row + 1, S - n :])
+        assert_close(together[row], alone[0], f"row {row}: left padding of the source")
 
 
 def test_forward_is_encode_and_decode(model, batch):
@@ -317,6 +351,8 @@ def test_saved_and_loaded_it_is_the_same(model, batch, tmp_path):
         (lambda m, b: m(b["ids"], source=b["source"], cross_prefix=prefix_for("encoder_prefix")), "for 2 layers"),
         (lambda m, b: m(b["ids"], source=torch.full((3, 4), 99)), "Token id 99 in row 0 at position 0"),
         (lambda m, b: Seq2SeqConfig(vocab_size=10), "pad_id = 2043: ids run from 0 to 9"),
+        (lambda m, b: Seq2SeqConfig(vocab_size=2047), "start_id = 2047: ids run from 0 to 2046"),
+        (lambda m, b: Seq2SeqConfig(end_id=-1), "end_id = -1: ids run from 0 to 2047"),
     ],
 )
 def test_bad_input_says_why(model, batch, make, says):

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import locale
 import os
 import random
 import re
@@ -45,9 +46,9 @@ def ranks() -> dict[bytes, int]:
     return train_bpe(MIXED * 3, 400)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def tokenizer(ranks: dict[bytes, int]) -> Tokenizer:
-    return Tokenizer(ranks)
+    return Tokenizer(ranks)  # made in each test anew, so that `make mutants` sees which tests reach the making
 
 
 def tiktoken_encoding(ranks: dict[bytes, int], pattern: str = GPT2_PATTERN) -> tiktoken.Encoding:
@@ -243,17 +244,17 @@ def test_decode_names_the_bad_id(tokenizer: Tokenizer, ids: list, says: str) -> 
 
 
 def test_token_names_the_bad_id(tokenizer: Tokenizer) -> None:
-    with pytest.raises(UserError, match="406 tokens"):
+    with pytest.raises(UserError, match="^The id is 406, but this vocabulary has 406 tokens"):
         tokenizer.token(406)
 
 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        (b"bytes", "this is bytes"),
+        (b"bytes", "this is bytes: "),
         (None, "this is NoneType"),
         (42, "this is int"),
-        ("ab\ud800c", r"Character 2 of the text.* is U\+D800: a surrogate"),
+        ("ab\ud800c", r"Character 2 of the text is U\+D800: a surrogate"),
     ],
 )
 def test_encode_refuses_what_is_not_text(tokenizer: Tokenizer, ranks: dict, text: object, says: str) -> None:
@@ -304,15 +305,20 @@ def lines(first: int = 0, last: int = 256) -> list[str]:
         ([*lines(), "dGhl"], "line 257: 'dGhl' is not a token in base64, a space and its rank"),
         ([*lines(), ""], "line 257: '' is not a token"),
         ([*lines(), "dGhl two"], "line 257: the rank 'two' is not a whole number"),
-        ([*lines(), "d!hl 256"], "line 257: 'd!hl' is not base64"),
+        ([*lines(), "dG!hl 256"], "line 257: 'dG!hl' is not base64"),  # without the "!" it would be
         ([*lines(), "dGh 256"], "line 257: 'dGh' is not base64"),
         ([*lines(), "dGhl 300"], "line 257: the rank is 300 and should be 256"),
         ([*lines(), "AA== 256"], r"line 257: token b'\\x00' is already in line 1"),
+        ([*lines(), "风筝 256"], "line 257: '风筝' is not base64"),
+        ([*lines(), "Straße 256".encode("latin-1")], r"line 257: 'Stra\\\\xdfe' is not base64"),
+        ([*lines(), "x" * 50], "line 257: 'x{40}' is not a token"),
     ],
-)
-def test_malformed_file_is_refused_with_its_line(content: list[str], says: str, tmp_path: Path) -> None:
+    ids=["empty", "cut off", "no rank", "empty line", "rank in words", "sign", "cut base64", "rank too high",
+         "twice", "Chinese", "not UTF-8", "long line"],
+)  # fmt: skip
+def test_malformed_file_is_refused_with_its_line(content: list[str | bytes], says: str, tmp_path: Path) -> None:
     path = tmp_path / "vocabulary.tiktoken"
-    path.write_text("".join(line + "\n" for line in content))
+    path.write_bytes(b"".join((line if isinstance(line, bytes) else line.encode()) + b"\n" for line in content))
     with pytest.raises(UserError, match=says):
         Tokenizer.load(path)
 
@@ -328,18 +334,44 @@ def test_foreign_and_missing_files_are_refused(tmp_path: Path) -> None:
 # --- the default tokenizer ---------------------------------------------------------------------------------
 
 
-def test_default_tokenizer_is_what_main_trains(tmp_path: Path) -> None:
+def test_default_tokenizer_is_what_main_trains(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     tokenizer_module.main(path=tmp_path / "again.tiktoken")
+    n_merges = VOCAB_SIZE - 256 - len(SPECIAL_TOKENS)
+    said = f"{tmp_path / 'again.tiktoken'}: {VOCAB_SIZE} tokens, {n_merges} of them merges.\n"
+    assert capsys.readouterr().out == said, "what is neither a byte nor a special token is a merge"
     assert (tmp_path / "again.tiktoken").read_bytes() == DEFAULT_PATH.read_bytes(), (
         "data/tokenizer.tiktoken is not what the text in data/text gives: "
         "run `python -m minitransformer tokenizer` and commit the result."
     )
 
 
+def test_default_tokenizer_is_trained_on_a_tenth_of_chinese_in_any_locale(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "text").mkdir()
+    for name, text in (("train.txt", "In the café<|endoftext|>" * 200), ("chinese.txt", CHINESE + "<|endoftext|>")):
+        (tmp_path / "text" / name).write_text(text, encoding="utf-8")
+    texts = []
+    bytes_alone = {bytes([b]): b for b in range(256)}
+    monkeypatch.setattr(tokenizer_module, "train_bpe", lambda text, vocab_size: texts.append(text) or bytes_alone)
+    before = locale.setlocale(locale.LC_CTYPE)
+    locale.setlocale(locale.LC_CTYPE, "C")  # whose encoding is ASCII
+    try:
+        tokenizer_module.train_default_tokenizer(tmp_path)
+    finally:
+        locale.setlocale(locale.LC_CTYPE, before)
+    (text,) = texts
+    assert text.endswith(CHINESE), "all of the Chinese is read, and as UTF-8"
+    english = text.removesuffix(CHINESE)
+    assert ("In the café" * 200).startswith(english), "the English comes from the beginning, without the special token"
+    assert len(english) == 9 * len(CHINESE.encode()), "nine characters of English for each byte of Chinese"
+
+
 def test_default_tokenizer_size_and_cache() -> None:
-    assert default_tokenizer().n_vocab == VOCAB_SIZE
     assert default_tokenizer() is default_tokenizer()
-    assert sorted(default_tokenizer().special_ids.values()) == list(range(VOCAB_SIZE - 6, VOCAB_SIZE))
+    for tokenizer in (default_tokenizer(), default_tokenizer.__wrapped__()):  # the kept one, and one read anew
+        assert tokenizer.n_vocab == VOCAB_SIZE
+        assert sorted(tokenizer.special_ids.values()) == list(range(VOCAB_SIZE - 6, VOCAB_SIZE))
 
 
 def test_default_tokenizer_knows_common_words_and_characters() -> None:

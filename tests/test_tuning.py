@@ -19,8 +19,10 @@ from minitransformer.objectives import classification_loss
 from minitransformer.sampling import generate
 from minitransformer.training import TrainConfig, train
 from minitransformer.tuning import (
+    Adapter,
     FullFineTuning,
     Infix,
+    LoRA,
     Method,
     PrefixTuning,
     PromptTuning,
@@ -35,6 +37,8 @@ from minitransformer.tuning import (
 )
 from minitransformer.tuning.adapter import Bottleneck
 from minitransformer.tuning.lora import LowRank
+from minitransformer.tuning.method import setting
+from minitransformer.tuning.prefix import Table
 from tests.helpers import (
     BERT_CONFIG,
     GPT_CONFIG,
@@ -123,9 +127,17 @@ def test_a_class_of_the_same_name_does_not_take_a_methods_place_in_files():
     assert Method.kinds["TopLayers"] is own is TopLayers
 
 
+def test_a_class_of_a_new_name_is_found_by_it(monkeypatch):
+    monkeypatch.setattr(Method, "kinds", dict(Method.kinds))
+    new = type("LowestLayers", (TopLayers,), {})
+    assert Method.kinds["LowestLayers"] is new, "load() finds a method's class by the name that its file holds"
+
+
 def test_a_base_with_a_method_on_it_is_not_copied_in_silence():
     base = tiny_gpt()
     with attached(base, PrefixTuning(P)), pytest.raises(UserError, match="A PrefixTuning is on this base, and a copy"):
+        copy.deepcopy(base)
+    with attached(base, PrefixTuning(P), Scale()), pytest.raises(UserError, match="A PrefixTuning, Scale is on this"):
         copy.deepcopy(base)
     copy.deepcopy(base)
 
@@ -301,6 +313,8 @@ def test_the_report_speaks():
         f"PrefixTuning: trains 144 numbers ({144 / total:.2%} of the base's {total:,}) and keeps 144 "
         f"({144 / total:.2%}), and a head of 27."
     )
+    with attached(base.base, method):
+        assert str(method.report()) == said.replace(", and a head of 27", ""), "there is no head to speak of"
 
 
 def test_top_layers_are_the_top_layers():
@@ -315,6 +329,47 @@ def test_top_layers_are_the_top_layers():
                 assert names == set(method.names(base))
             tops = tuple(prefix.format(i) for i in range(3 - n, 3)) + above
             assert names == {name for name, _ in base.named_parameters() if name.startswith(tops)}
+
+
+def test_what_is_trained_if_no_number_is_said():
+    """Lessons and experiments build on these: another default is a decision, not a slip."""
+    for method, said in (
+        (PrefixTuning, {"length": 10, "reparametrise": None, "init": "random", "slots": None, "layers": None}),
+        (Infix, {"length": 10, "reparametrise": None, "init": "random"}),
+        (PromptTuning, {"length": 10, "init": "vocabulary"}),
+        (PTuning, {"length": 6, "init": "vocabulary", "encoder": True}),
+        (LoRA, {"rank": 4, "alpha": 8.0, "targets": ["q", "v"], "dropout": 0.0}),
+        (Adapter, {"width": 8, "placement": "houlsby", "init": "zero", "scale": 1.0, "norms": False}),
+        (TopLayers, {"n_layer": 1}),
+    ):
+        assert method().settings == said
+        assert method().head is None and method().fingerprint is None, "before attach() it belongs to nothing"
+
+
+def test_a_setting_may_change_and_the_file_says_what_it_is_then(monkeypatch, tmp_path):
+    def check(loudness):
+        if loudness < 0:
+            raise UserError("Nothing is less loud than silence.")
+
+    monkeypatch.setattr(Method, "kinds", dict(Method.kinds))
+
+    class Loud(Scale):
+        loudness, colour = setting("loudness", "How loud.", check), setting("colour", "Anything will do.")
+
+        def __init__(self, loudness, colour):
+            super().__init__(loudness=loudness, colour=colour)
+
+    assert Loud.loudness.__doc__ == "How loud."
+    base, method = tiny_gpt(), Loud(3, "red")
+    assert (method.loudness, method.colour) == (3, "red"), "a setting is what the constructor was called with"
+    with pytest.raises(UserError, match="less loud than silence"):
+        method.loudness = -1
+    assert method.loudness == 3, "what was refused is kept"
+    method.loudness, method.colour = 4, None
+    with attached(base, method):
+        method.save(tmp_path / "loud.safetensors")
+    again = load(tmp_path / "loud.safetensors", base)
+    assert (again.loudness, again.colour) == (method.loudness, method.colour) == (4, None)
 
 
 # ----------------------------------------------------------------------------------------------- files
@@ -366,6 +421,15 @@ def test_the_file_says_what_it_was_made_for(tmp_path):
     assert about["positions"] == "a prefix of length P takes positions 0 to P-1, the text starts at P"
     assert about["base_config"]["n_layer"] == 3
     assert about["made_with"] == {"length": P, "reparametrise": 16, "init": [5, 6], "slots": None, "layers": None}
+    assert about["settings"] == {"length": P, "reparametrise": None, "init": "random", "slots": None, "layers": None}
+
+
+@pytest.mark.parametrize("make", [PrefixTuning, Infix, PromptTuning, PTuning])
+def test_the_words_it_started_from_are_not_kept_beside_what_became_of_them(make, tmp_path):
+    with attached(tiny_gpt(), method := make(P, init=[5, 6])):
+        method.save(tmp_path / "p.safetensors")
+    _, about = load_tensors(tmp_path / "p.safetensors")
+    assert (about["settings"]["init"], about["made_with"]["init"]) == ("random", [5, 6])
 
 
 def test_the_fingerprint_is_that_of_the_function():
@@ -382,6 +446,10 @@ def test_the_fingerprint_is_that_of_the_function():
     assert torch.equal(others["other heads"].state_dict()["norm.weight"], base.norm.weight)
     for name, other in others.items():
         assert fingerprint(other) != own, f"{name} and the same fingerprint"
+    other = type("OtherGPT", (GPT,), {})(GPT_CONFIG)
+    other.load_state_dict(base.state_dict())
+    assert fingerprint(other) != own, "the same numbers in another architecture are another function"
+    assert len(own) == 16 and int(own, 16) >= 0, "16 hexadecimal digits, as the files have them that were saved so far"
     dropping = tiny_gpt(config=GPTConfig(**{**vars(GPT_CONFIG), "dropout": 0.5}))
     assert fingerprint(dropping) == own, "dropout is how one trains, not what the base says"
 
@@ -412,7 +480,7 @@ def test_a_classifiers_head_is_trained_saved_and_loaded_along(kind, tmp_path):
     with pytest.raises(UserError, match=f"has no classifier's head: load it onto a {type(plain).__name__}"):
         load(tmp_path / "plain.safetensors", Classifier(BASES[kind](), 3))
     two = Classifier(BASES[kind](), 2)
-    with pytest.raises(UserError, match=r"'weight' has the shape \(3, 8\); the model's has \(2, 8\)"):
+    with pytest.raises(UserError, match=r"c.safetensors: 'weight' has the shape \(3, 8\); the model's has \(2, 8\)"):
         load(path, two)
     assert attached_to(two) == [], "a refused file leaves nothing on the base"
 
@@ -449,14 +517,16 @@ def test_files_that_are_refused(tmp_path):
     refused(r"this GPT has \w+ \(d_model = 8 there, 16 here\)", tiny_gpt(config=GPTConfig(**config(d_model=16))))
     refused(r"\(n_layer = 3 there, 2 here\)", tiny_gpt(config=GPTConfig(**config(n_layer=2))))
     refused(r"\(n_head = 2 there, 4 here\)", tiny_gpt(config=GPTConfig(**config(n_head=4))))
+    two = tiny_gpt(config=GPTConfig(**config(n_layer=2, d_model=16)))
+    refused(r"\(n_layer = 3 there, 2 here, d_model = 8 there, 16 here\)", two)
     refused("same sizes but other weights", tiny_gpt(1, GPTConfig(**config(dropout=0.1))))
-    refused(r"a GPT with the fingerprint \w+; this Bert has \w+. Load", tiny_bert())
+    refused(rf"a GPT with the fingerprint {own}; this Bert has {fingerprint(tiny_bert())}\. Load", tiny_bert())
 
     damaged(path, {"positions": "the text starts at 0"})
     refused(r"another convention \(the text starts at 0\); here a prefix of length P takes positions 0 to P-1")
     path.write_bytes(whole)
     damaged(path, drop=["tables.prefix.free"])
-    refused("has no tensor 'tables.prefix.free', which PrefixTuning needs")
+    refused("p.safetensors has no tensor 'tables.prefix.free', which PrefixTuning needs")
     path.write_bytes(whole)
     damaged(path, add={"more": torch.zeros(1)})
     refused("has a tensor 'more' that PrefixTuning does not know")
@@ -471,6 +541,8 @@ def test_files_that_are_refused(tmp_path):
     refused("holds a GPT, no tuned part: give a file that a method's save")
     damaged(path, {"tuning": "Magic"})
     refused("holds a Magic, no tuned part")
+    save_tensors(path, {"random": torch.get_rng_state()}, {"step": 3})  # as the training loop writes it
+    refused("holds a state of training, no tuned part")
     assert_no_trace(base, before, "after every refusal")
 
 
@@ -498,17 +570,18 @@ def test_full_fine_tuning_refuses_the_tensors_of_another(tmp_path):
         method.save(path)
     before = traces(base)
     damaged(path, drop=["norm.bias"])
-    with pytest.raises(UserError, match=r"tensors that this TopLayers trains: 'norm.bias' has the shape \(8,\) here"):
+    says = r"tensors that this TopLayers trains: 'norm.bias' has the shape \(8,\) here and none there\. Was the file"
+    with pytest.raises(UserError, match=says):
         load(path, base)
     assert_no_trace(base, before, "a refused file")
 
 
-def test_loading_starts_from_the_file_and_not_from_words(tmp_path, monkeypatch):
+@pytest.mark.parametrize("make", [PrefixTuning, Infix])
+def test_loading_starts_from_the_file_and_not_from_words(make, tmp_path, monkeypatch):
     base, path = tiny_gpt(), tmp_path / "p.safetensors"
-    with attached(base, method := PrefixTuning(P, reparametrise=16, init=[5, 6, 7])):
+    monkeypatch.setattr(Table, "fit", lambda *args: None)
+    with attached(base, method := make(P, reparametrise=16, init=[5, 6, 7])):
         method.save(path, resume=True)
-    from minitransformer.tuning.prefix import Table
-
     monkeypatch.setattr(Table, "fit", lambda *args: pytest.fail("an MLP is fitted to words, only to be overwritten"))
     assert load(path, base).settings == json.loads(json.dumps(method.settings))
 
@@ -597,7 +670,8 @@ def test_what_is_attached_is_seen_by_those_who_watch():
         (lambda m: PrefixTuning(P).detach(), "This PrefixTuning is on no base"),
         (lambda m: PrefixTuning(P).report(), r"PrefixTuning is on no base: attach\(\) it first, then report\(\)"),
         (lambda m: PrefixTuning(P).save("x.safetensors"), r"on no base: attach\(\) it first, then save\(\)"),
-        (lambda m: FullFineTuning().trainable(), r"FullFineTuning is on no base: attach\(\) it first"),
+        (lambda m: FullFineTuning().trainable(), r"Tuning is on no base: attach\(\) it first, then trainable\(\)"),
+        (lambda m: FullFineTuning().tensors(), r"FullFineTuning is on no base: attach\(\) it first, then save\(\)"),
         (lambda m: PrefixTuning(P).attach(nn.Linear(2, 2)), "onto a GPT, Bert, Seq2Seq or a Classifier .* is a Linear"),
         (lambda m: attached_to(nn.Linear(2, 2)), "this is a Linear"),
         (

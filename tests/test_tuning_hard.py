@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from minitransformer.batches.classification import LabelledTexts
 from minitransformer.bert import Bert
 from minitransformer.errors import UserError
+from minitransformer.gpt import GPT
 from minitransformer.metrics import accuracy
 from minitransformer.tokenizer import default_tokenizer
 from minitransformer.training import TrainConfig, train
@@ -104,6 +105,15 @@ def test_virtual_tokens_are_numbered_through():
     assert template.n_virtual == 6
 
 
+def test_after_virtual_tokens_the_gap_needs_no_space():
+    # No word stands before it there, as at the start of a text.
+    for text, gap in (("{virtual:2}{mask} {text}", 3), ("{text} So{virtual:1}{mask}", -2)):
+        ids, places = Template(text).for_bert({"text": "Good."}, TOKENIZER)
+        assert places == [range(len(ids))[gap]] and ids[places[0]] == TOKENIZER.mask_id and ids[places[0] - 1] < 0
+    with pytest.raises(UserError, match="space before {mask}"):
+        Template("{virtual:1} So{mask}")
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
@@ -153,6 +163,8 @@ def test_solved_examples_stand_before_the_question():
     ids, places = few.for_bert(REVIEWS[1], TOKENIZER, 2)
     assert TOKENIZER.decode(ids[1 : places[0]]) == " " + shown
     assert with_examples(QA, [], ANSWERS).text == QA.text
+    apart = with_examples(QA, [REVIEWS[1]], ANSWERS).text
+    assert apart == f"Question: {REVIEWS[1]['text']} Answer: bad {QA.text}", "a space, if nothing else is said"
 
 
 def test_solved_examples_that_cannot_be_shown():
@@ -213,6 +225,7 @@ def test_nearest_words_against_a_plain_loop(model):
     found = nearest(words, model, TOKENIZER, k)
     for label, own in words.items():
         assert list(found[label]) == own + [word for word in near[label] if word not in both]
+    assert nearest(words, model, TOKENIZER) == nearest(words, model, TOKENIZER, 5), "five, if no number is said"
 
 
 def test_what_is_near_two_labels_speaks_for_neither():
@@ -320,12 +333,14 @@ def test_room_is_counted_to_the_last_position(model):
         label_log_probs(model, TOKENIZER, template, [fits, too_long], one_token)
 
 
-def test_calibration_takes_the_bias_of_template_and_words_away(model):
+@pytest.mark.parametrize("normalise", [True, False])
+def test_calibration_takes_the_bias_of_template_and_words_away(model, normalise):
     empty = {"text": "N/A"}
-    plain = scores_one_by_one(model, QA, REVIEWS, WORDS) - scores_one_by_one(model, QA, [empty], WORDS)
-    found = label_log_probs(model, TOKENIZER, QA, REVIEWS, ANSWERS, calibrate=empty)
-    assert_close(found, plain, "Subtract what the labels score for the content-free text.")
-    nothing = label_log_probs(model, TOKENIZER, QA, [empty], ANSWERS, calibrate=empty)
+    plain, favour = (scores_one_by_one(model, QA, texts, WORDS, normalise) for texts in (REVIEWS, [empty]))
+    how = {"normalise": normalise, "calibrate": empty}
+    found = label_log_probs(model, TOKENIZER, QA, REVIEWS, ANSWERS, **how)
+    assert_close(found, plain - favour, "Subtract what the labels score for the content-free text, in the same way.")
+    nothing = label_log_probs(model, TOKENIZER, QA, [empty], ANSWERS, **how)
     assert_close(nothing, torch.zeros(1, 2), "For the content-free text itself no label is favoured.")
 
 
@@ -363,6 +378,20 @@ def test_scoring_leaves_the_model_as_it_was():
     assert not dropping.training
 
 
+def test_scores_are_computed_where_the_model_is():
+    # A second device stands in for a GPU: "meta", whose tensors have no numbers.
+    class Elsewhere(GPT):
+        def forward(self, ids, at):
+            assert {ids.device.type, at.device.type} == {"meta"}, "the texts stayed where they were made"
+            return torch.zeros(len(ids), TOKENIZER.n_vocab, device="meta")
+
+    with torch.device("meta"):
+        model = Elsewhere(replace(GPT_CONFIG, **SIZES))
+    one_token = by_hand({"a": "good", "b": "dull"}, TOKENIZER)
+    found = label_log_probs(model, TOKENIZER, QA, REVIEWS, one_token)
+    assert found.device.type == "meta" and found.shape == (len(REVIEWS), 2)
+
+
 def test_what_cannot_be_scored():
     with pytest.raises(UserError, match="0 examples"):
         label_log_probs(MODELS["gpt"](), TOKENIZER, QA, [], ANSWERS)
@@ -387,7 +416,9 @@ def labelled(model, reviews=REVIEWS, batch_size: int = 3) -> LabelledTexts:
 
 def test_answer_vectors_start_as_the_words(model):
     words = {"positive": "good", "negative": "dull"}  # one token each: their logits are the model's own
-    vectors = AnswerVectors(by_hand(words, TOKENIZER), TOKENIZER.mask_id).attach(model)
+    vectors = AnswerVectors(by_hand(words, TOKENIZER), TOKENIZER.mask_id)
+    assert vectors.vectors is None, "before it is on a base there are no words' embeddings to start from"
+    vectors.attach(model)
     try:
         (batch,) = labelled(model).in_order()
         with torch.no_grad():
@@ -403,6 +434,21 @@ def test_answer_vectors_start_as_the_words(model):
                     assert_close(found[row, column], logits[token], f"h · v is the logit of {word!r}, less its bias.")
     finally:
         vectors.detach()
+
+
+def test_answer_vectors_answer_a_padded_batch_as_each_text_alone(model):
+    vectors = AnswerVectors(ANSWERS, TOKENIZER.mask_id).attach(model)
+    (batch,) = labelled(model).in_order()
+    lengths = batch["keep"].sum(dim=1).tolist()
+    assert len(set(lengths)) > 1, "this test wants texts of different lengths"
+    shifts = [batch["ids"].size(1) - n for n in lengths]
+    left = {name: torch.stack([row.roll(s) for row, s in zip(batch[name], shifts, strict=True)])
+            for name in ("ids", "keep")}  # fmt: skip
+    for row, n in enumerate(lengths):
+        alone = vectors.scores(model, {name: batch[name][row : row + 1, :n] for name in ("ids", "keep")})
+        assert_close(vectors.scores(model, batch)[row], alone[0], f"row {row}, padded on the right")
+        if isinstance(model, GPT):
+            assert_close(vectors.scores(model, left)[row], alone[0], f"row {row}, padded on the left: keep was lost")
 
 
 def test_answer_vectors_train_alone_and_come_back(model, tmp_path):

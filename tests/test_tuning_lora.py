@@ -612,7 +612,11 @@ def test_in_whatever_order_methods_come_go_and_merge(seed):
 @pytest.mark.parametrize("target", ["head", "lm_head", "token_embedding", "embedding"])
 def test_the_tied_head_is_refused_and_why(base, target):
     """Trap "tied head" (peft#2018): merged into the head, LoRA would change what every token means when read."""
-    with pytest.raises(UserError, match=f"{target!r} cannot be tuned.*token embedding again.*weight tying.*is read"):
+    says = (
+        r"^targets: {} cannot be tuned\. The matrix .* token embedding again \(weight tying\), which is no linear map"
+        r" .* would also change what every token means when it is read\.$"
+    )
+    with pytest.raises(UserError, match=says.format(repr(target))):
         LoRA(2, targets=["q", target]).attach(BASES[base]())
 
 
@@ -651,6 +655,11 @@ def test_what_cannot_be_is_said(settings, says):
         LoRA(**settings).attach(base)
     assert_no_trace(base, before, "a refused LoRA")
     LoRA(8, targets=["q", "up", "down"]).attach(base)  # as high as can be
+
+
+def test_a_map_without_a_dot_in_its_name_is_named_too():
+    with pytest.raises(UserError, match="'c_attn'; there are dense, down, k, nsp, out, pooler, q, up, v\\.$"):
+        LoRA(targets=["c_attn"]).attach(tiny_bert())
 
 
 @pytest.mark.parametrize("alpha", [0.0, float("nan")])

@@ -1,6 +1,8 @@
 """Prefix and infix: what they start as, where they go, how many numbers they are, and a prefix for each row."""
 
 import copy
+import dataclasses
+import math
 
 import pytest
 import torch
@@ -23,7 +25,7 @@ from minitransformer.tuning import (
     load,
     virtual_ids,
 )
-from minitransformer.tuning.prefix import Table, to_flat, to_prefixes
+from minitransformer.tuning.prefix import RANDOM_STD, Table, to_flat, to_prefixes, words
 from tests.helpers import (
     GPT_CONFIG,
     SEQ2SEQ_CONFIG,
@@ -128,6 +130,45 @@ def test_under_an_mlp_it_is_fitted_to_the_words():
         far = (base(ids) - prompt).abs().mean()
     assert missed < 0.02, f"the MLP misses {missed:.1%} of the words' keys and values"
     assert near < far / 4, f"it begins {near:.3f} away from the words' logits, a random one {far:.3f}"
+
+
+def test_an_mlp_that_can_meet_the_words_does():
+    wanted = torch.randn(10, 200)  # more numbers in the MLP than here
+    missed = (Table(wanted, hidden=64, d_small=8, fit=True)() - wanted).square().mean() / wanted.square().mean()
+    assert missed < 1e-3, f"the fit stops {missed:.1%} away: too few steps, or steps of the wrong size"
+
+
+def test_a_table_is_fitted_where_the_words_are():
+    """A base in double precision has words in double precision: an MLP in single precision could not meet them."""
+    table = Table(torch.randn(P, 10, dtype=torch.double), hidden=6, d_small=4, fit=True)
+    assert {p.dtype for p in table.parameters()} == {torch.double}
+
+
+def test_an_infix_under_an_mlp_is_fitted_to_the_words():
+    base, words = tiny_gpt(), [7, 8, 9]
+    wanted = to_flat(activations(base, torch.tensor([words]))["prefix"])
+    method = Infix(3, reparametrise=32, init=words)
+    assert method.table is None, "before it is on a base there are no words' keys and values to start from"
+    with attached(base, method):
+        missed = (method.table() - wanted).square().mean() / wanted.square().mean()
+    assert missed < 0.02, f"the MLP misses {missed:.1%} of the words' keys and values"
+
+
+@pytest.mark.parametrize("make", [PrefixTuning, Infix])
+def test_a_random_start_has_the_size_that_keys_and_values_have(make):
+    with attached(tiny_gpt(), method := make(20)):
+        (numbers,) = (p.detach() for p in method.parameters())
+    assert math.isclose(numbers.std(), RANDOM_STD, rel_tol=0.1) and abs(numbers.mean()) < 0.1 * RANDOM_STD
+
+
+def test_words_are_one_text_where_the_base_is():
+    # A second device stands in for a GPU: "meta", whose tensors have no numbers.
+    base = tiny_gpt()
+    assert words([7, 8], 5, base).tolist() == [[7, 8, 7, 8, 7]]
+    drawn = words("vocabulary", 200, base)
+    assert drawn.shape == (1, 200) and set(drawn[0].tolist()) == set(range(40)), "all words can be drawn, and no others"
+    for init in ("vocabulary", [7, 8]):
+        assert words(init, 5, tiny_gpt().to("meta")).device.type == "meta"
 
 
 @pytest.mark.parametrize("kind", BASES)
@@ -264,6 +305,18 @@ def test_a_prefix_of_the_top_layers_in_a_cached_encoder_decoder(layers):
         assert generate(base, [[START]], 8, source=source, use_cache=False) == cached
 
 
+@pytest.mark.parametrize("kind", ["gpt", "seq2seq"])
+def test_a_base_of_one_layer_knows_its_first_call_too(kind):
+    sizes = {"gpt": {"n_layer": 1}, "seq2seq": {"n_encoder_layer": 1, "n_decoder_layer": 1}}[kind]
+    config = dataclasses.replace({"gpt": GPT_CONFIG, "seq2seq": SEQ2SEQ_CONFIG}[kind], **sizes)
+    base, ids = BASES[kind](config=config), random_ids(1, T)
+    inputs = {"source": ids} if kind == "seq2seq" else {}
+    with attached(base, PrefixTuning(P)), torch.no_grad():
+        whole, cache = base(ids, **inputs), base.new_cache()
+        parts = [base(part, cache=cache, **inputs) for part in ids.split([1, 1, T - 2], dim=1)]
+    assert_close(torch.cat(parts, dim=1), whole, "the prefix has to go in once, at the first call")
+
+
 def test_the_cross_prefix_survives_cached_decoding():
     base, source, ids = tiny_seq2seq(), random_ids(1, T), random_ids(1, 8, seed=1)
     with attached(base, PrefixTuning(P, slots=["cross_prefix"])), torch.no_grad():
@@ -309,6 +362,7 @@ def test_without_its_mlp_it_is_the_same_prefix_and_goes_on_learning(kind, tmp_pa
     method.drop_mlp()
     assert torch.equal(outputs(base, batch), before), "the prefix changed with its MLP dropped"
     assert method.report().trained == method.report().stored == stored
+    assert method.reparametrise is None, "there is no MLP, and the method says there is"
     method.save(tmp_path / "p.safetensors", resume=True)
     train_steps(base, batch)
     assert not torch.equal(outputs(base, batch), before)
@@ -349,6 +403,11 @@ def test_a_prefix_for_each_row_gives_what_each_gives_alone(kind):
         with attached(base, method):
             alone, real = base(**one), batch["keep"][row]
         assert_close(together[row, real], alone[0, real], f"row {row} with its own prefix differs from the row alone")
+
+
+def test_a_batch_may_have_one_row():
+    (method, *_), ids = three_prefixes(tiny_gpt()), random_ids(1, T)
+    assert torch.equal(tiny_gpt()(ids, **for_each_row([method])), tiny_gpt()(ids, **method.prefixes()))
 
 
 @pytest.mark.parametrize("layers", [None, 1])

@@ -61,6 +61,13 @@ def test_in_a_gpt_at_says_where_in_the_text():
         assert_close(base(ids, at=at), base(ids)[at], "`at` counts the text's positions, without the prompt")
 
 
+def test_only_negative_ids_are_virtual_tokens():
+    base, ids = tiny_gpt(), torch.tensor([[0, 1, 0]])
+    with attached(base, method := PromptTuning(P)):
+        output = base(ids)
+    assert_close(output, logits_of(with_words(base, method.free), insert(ids, 0, WORDS))[:, P:], "0 is a word")
+
+
 def test_in_a_gpt_left_padding_changes_nothing():
     base, ids = tiny_gpt(), random_ids(B, T)
     with attached(base, PromptTuning(P)):
@@ -203,6 +210,20 @@ def test_the_encoder_is_a_bidirectional_lstm_and_an_mlp():
         assert ((method.vectors() - before).abs().amax(dim=1) > 1e-6).all(), "it does not reach those before it"
 
 
+def test_the_encoder_step_by_step():
+    """Each row normalised by itself, torch's own LSTM over them, then W_2 relu(W_1 h + b_1) + b_2 at each position."""
+    with attached(tiny_gpt(), method := PTuning(P)), torch.no_grad():
+        rows = torch.stack([(row - row.mean()) / (row.var(unbiased=False) + 1e-5).sqrt() for row in method.free])
+        lstm = nn.LSTM(C, C, num_layers=2, bidirectional=True)
+        lstm.load_state_dict(method.lstm.state_dict())
+        states, _ = lstm(rows)  # (P, 2·C)
+        first, *_, second = method.mlp
+        for i, h in enumerate(states):
+            inside = (first.weight @ h + first.bias).clamp(min=0)
+            expected = second.weight @ inside + second.bias
+            assert_close(method.vectors()[i], expected, f"virtual token {i} = MLP(LSTM(...))", 1e-6)
+
+
 def test_without_its_encoder_after_saving_it_says_the_same(tmp_path):
     base = tiny_bert()
     with attached(base, method := PTuning(P)):
@@ -230,7 +251,9 @@ def test_nearest_words_by_a_plain_loop():
         for token, value in found[row]:
             assert abs(value - cosine[token]) < 1e-5
     with attached(base, method := PromptTuning(2, init=[7, 9])):
-        assert [row[0][0] for row in nearest_words(method.vectors(), base)] == [7, 9], "a word is nearest to itself"
+        found = nearest_words(method.vectors(), base)
+    assert [row[0][0] for row in found] == [7, 9], "a word is nearest to itself"
+    assert [len(row) for row in found] == [5, 5], "five, if no number is said"
 
 
 # -------------------------------------------------------------------------------------------- refusals

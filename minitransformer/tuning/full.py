@@ -38,7 +38,9 @@ class FullFineTuning(Method):
         """Put the tuned numbers into the base, and keep its own.
 
         Of every parameter that `names` gives, `before` takes a copy by its name; if `tuned` has numbers for it (it was
-        attached before), the parameter takes them, in place; and it is to be trained. There are no handles to give: ().
+        attached before), the parameter takes them, in place; and it is to be trained, for attaching froze the base.
+        There are no handles to give: (). `self.names(base)` is a list of names, `base_parameters(base)` has the base's
+        parameters by name.
         """
         own = base_parameters(base)
         for name in self.names(base):
@@ -54,7 +56,6 @@ class FullFineTuning(Method):
         for name, value in self.before.items():
             self.tuned[name] = own[name].detach().clone()
             own[name].data.copy_(value)
-            own[name].requires_grad_(False)
             own[name].grad = None
         self.before.clear()
 

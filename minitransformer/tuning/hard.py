@@ -72,7 +72,9 @@ class Template:
     def for_bert(self, example: Example, tokenizer: Tokenizer, n_answer: int = 1) -> tuple[list[int], list[int]]:
         """[CLS] text [SEP] with `n_answer` [MASK]s in the gap: the ids, and the positions of the [MASK]s.
 
-        `_encode` gives the ids before and after the gap; the first word is to follow a space, as every other does.
+        `self._encode(example, tokenizer, text)` gives two lists, the ids before and after the gap; text is what the
+        first word follows, and here that is a space, as for every other word. The special ids are `tokenizer.cls_id`,
+        `mask_id` and `sep_id`. Positions count from 0, [CLS].
         """
         before, after = self._encode(example, tokenizer, " ")  # the first word has its space, as in `encode_pair`
         before, gap = [tokenizer.cls_id, *before], [tokenizer.mask_id] * n_answer
@@ -130,7 +132,9 @@ def by_hand(words: Words, tokenizer: Tokenizer) -> Answers:
     """The answer mapping that a person chooses: {"positive": ["good", "great"], "negative": "bad"}.
 
     Gives label → word → its token ids, which are those of the word with one space before it; spaces of its own go.
-    Raises `UserError` for fewer than two labels, one without words, a word that is empty, special, or there twice.
+    Raises `UserError` for fewer than two labels, one without words, a word that is empty, special, or there twice,
+    under one label or two. `tokenizer.special_ids` has the special tokens' ids by name; encode(text,
+    allow_special=True) finds those that are written out in a text, where encode(text) takes them for letters.
     """
     answers: Answers = {label: {} for label in words}
     if len(answers) < 2:
@@ -158,6 +162,10 @@ def nearest(
     after a space, pieces of longer words (" gre") too. No label's own word is a neighbour. What is near two labels is
     left out, so that there may be fewer than K.
     Raises `UserError` as `by_hand`, and for k below 1.
+
+    `_label_vectors(model, answers)` are the mean embeddings (labels, C); `nearest_words(vectors, model, k)` gives for
+    each the k nearest tokens of all, as pairs (token id, cosine), the nearest first; `tokenizer.decode(ids)` is their
+    text.
     """
     if k < 1:
         raise UserError(f"k = {k}: each label gets at least one word, or is mapped by_hand.")
@@ -275,7 +283,12 @@ def predict(scores: Tensor, answers: Answers) -> list[str]:
 
 
 def _word_log_probs(model: Bert | GPT, tokenizer: Tokenizer, gaps: list[Gap], words: list[list[int]]) -> Tensor:
-    """Σ log p of each word's tokens in each gap, (B, words). Words with which the model reads the same share a pass."""
+    """Σ log p of each word's tokens in each gap, (B, words). Words with which the model reads the same share a pass.
+
+    Of a BERT's vectors, model(ids, keep=…), model.mlm_logits(vectors, at) makes scores; a GPT gives its own with
+    model(ids, at=…). `at`, boolean (B, T), marks where they are wanted: (number of True, V), in reading order. A GPT's
+    are about the token that comes next.
+    """
     is_bert, device = _is_bert(model), model.token_embedding.weight.device
     passes: dict[tuple[int, ...], list[int]] = defaultdict(list)  # what is read in the gap → the words' numbers
     for w, ids in enumerate(words):

@@ -38,7 +38,11 @@ class LowRank(nn.Module):
     """
 
     def __init__(self, linear: nn.Linear, parts: Sequence[int], rank: int) -> None:
-        """Make `a` (n, r, d_in), uniform between ±1/√d_in, and `b` (n, d_out, r), zero; n maps are tuned."""
+        """Make the parameters `a` (n, r, d_in), uniform between ±1/√d_in, and `b` (n, d_out, r), zero.
+
+        n maps are tuned, those whose numbers in the stack are `parts`. A map reads linear.in_features numbers, and the
+        `n_part` maps of the stack together give linear.out_features.
+        """
         super().__init__()
         self.n_part = n_parts(linear)
         # ⟨answer⟩
@@ -115,17 +119,18 @@ class LoRA(Mergeable):
 
     @property
     def scale(self) -> float:
-        """α/r, the only place where it stands."""
+        """α/r, the only place where it stands; α is `alpha`, which may be changed later, and r is `rank`."""
         return self.alpha / self.rank
 
     def build(self, base: Base) -> None:
         """A and B for every target.
 
-        A target names every map of `linear_maps` that is called so, or whose name ends in it after a dot. `chosen`
-        collects them: the module that holds the map → the numbers of its maps, each once.
+        A target names every map of `linear_maps` that is called so, or whose name ends in it after a dot.
+        linear_maps(base) has for each name, such as "blocks.0.attention.q", the module that holds the map and the map's
+        number in the stack there. `chosen` collects them: module → the numbers of its maps, each once.
 
         Raises:
-            UserError: a target that names no map (`_unknown` writes the sentence); a rank that is not low.
+            UserError: a target that names no map (the sentence is self._unknown(target, maps)); a rank that is not low.
         """
         chosen: dict[nn.Linear, list[int]] = {}
         maps = linear_maps(base)
@@ -151,11 +156,14 @@ class LoRA(Mergeable):
             self.changes[names[linear].replace(".", "/")] = LowRank(linear, sorted(parts), self.rank)
 
     def hooks(self, base: Base) -> Iterable[Any]:
-        """Add (α/r) B A x to what each map gives; A reads x after `dropout`, if that is set.
+        """Add (α/r) B A x to what each map gives; A reads x after `dropout`, if that is set. α/r is self.scale.
 
-        `hook(low)` makes a function that PyTorch calls with (module, args, output), args the tuple of what the module
-        was called with, and whose answer takes output's place. A stack may be called with more than x: the rest says
-        which maps are asked for, and `rows` of the same which rows of the stack, and so of its B, these are.
+        `hook(low)` makes a function that PyTorch calls with (linear, args, output), args the tuple of what the map was
+        called with, and whose answer takes output's place. low.matrices() gives A (n·r, d_in) and B (d_out, n·r); of a
+        `Stacked` module d_out counts all its maps together, and it may be called as linear(x, first, last): only the
+        maps number first to last - 1 are asked for, output has their rows alone, and linear.rows(first, last) is the
+        slice of rows that they are. drop(x, share, training) is the dropout; whether this method is in training
+        (self.training) decides about it, not whether the base is.
         """
 
         # ⟨answer⟩
@@ -193,5 +201,5 @@ class LoRA(Mergeable):
                 "(weight tying), which is no linear map of its own: a change merged into it would also change what "
                 "every token means when it is read."
             )
-        endings = sorted({name.rsplit(".", 1)[-1] for name in maps})
+        endings = sorted({name.rpartition(".")[2] for name in maps})
         return f"targets: no linear map of this base ends in {target!r}; there are {', '.join(endings)}."

@@ -222,11 +222,15 @@ class Method(nn.Module):
     def report(self) -> Report:
         """How many numbers are trained and kept, beside the base's.
 
-        `trained` counts the numbers that `trainable` gives, `stored` those of the tensors that `stored` gives, `head`
-        the classifier's head's (0 without one), `base` the base's own, without what methods brought.
+        `trained` counts the numbers that `trainable` gives (a list), `stored` those of the tensors that `stored` gives
+        (a pair: settings, tensors by name), `head` those of self.head (0 where it is None), `base` those that
+        base_parameters(base) gives (by name): the base's own, without what methods brought.
+
+        Returns:
+            A Report; its `method` is the name of the method's class.
 
         Raises:
-            UserError: it is on no base.
+            UserError: it is on no base. (self._need_base("report") gives the base, or refuses.)
         """
         base = self._need_base("report")
         return Report(
@@ -275,7 +279,7 @@ def load(path: str | Path, model: Base | Classifier) -> Method:
             convention, or one with a classifier's head for a model without, or the reverse.
     """
     tensors, about = load_tensors(path)
-    kind = Method.kinds.get(about.get("tuning", ""))
+    kind = Method.kinds.get(about.get("tuning"))
     if kind is None:
         held = about.get("tuning") or about.get("model") or "state of training"
         raise UserError(f"{path} holds a {held}, no tuned part: give a file that a method's save() wrote.")

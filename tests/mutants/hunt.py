@@ -30,7 +30,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not mutant:
         gc.freeze()  # or each fork would go through all that PyTorch has loaded, to find nothing to collect
         return
-    own = "_" + module.rpartition(".")[2] + ".py"  # of minitransformer.tuning.lora, tests/test_tuning_lora.py
+    *_, folder, file = module.split(".")
+    own = f"_{file}.py"  # of minitransformer.tuning.lora, tests/test_tuning_lora.py
+    if not any(item.path.name.endswith(own) for item in items):
+        own = f"_{folder}.py"  # of minitransformer.tuning.method, tests/test_tuning.py
     cost = [(not item.path.name.endswith(own), seconds.get(item.nodeid, 0.0)) for item in items]
     total, chosen = 0.0, []
     for (foreign, time), item in sorted(zip(cost, items, strict=True), key=lambda pair: pair[0]):
