@@ -2072,8 +2072,15 @@ def test_code_that_fails_inside_a_lesson_is_shown(heads_of_ones_own, capsys):
 
 def test_nothing_of_ones_own_to_run(heads_of_ones_own):
     heads_of_ones_own(set())
-    with pytest.raises(UserError, match="None of your exercises passes yet"):
+    with pytest.raises(UserError, match="(?s)None of your exercises passes yet.*make start-2 begins"):
         mine.run(2)
+
+
+def test_a_lesson_without_exercises_sends_to_one_that_has_some(heads_of_ones_own):
+    heads_of_ones_own(set())
+    (show.ROOT / "lessons" / "lesson_03_only_to_read.py").write_text(LESSON, encoding="utf-8")
+    with pytest.raises(UserError, match="(?s)None of your exercises passes yet.*make start-2 begins"):
+        mine.run(3)
 
 
 def test_a_workbooks_own_functions_call_each_other_only_if_they_pass(toys):

@@ -158,9 +158,10 @@ def run(number: int, quick: bool = False, step: bool = False, text: str | None =
     lesson = course.load(number)
     mine = gather()
     if not mine.used:
+        known = exercise.files()
         raise UserError(
             "None of your exercises passes yet, so the lesson would run on the package's code alone. "
-            f"make start-{number} begins, make progress shows where you are."
+            f"make start-{number if number in known else min(known)} begins, make progress shows where you are."
         )
     tell(mine)
     reference = None
