@@ -25,7 +25,6 @@ import torch
 
 from minitransformer import lab
 from minitransformer.lab import budgets
-from minitransformer.lab.cells import TASKS
 from minitransformer.lab.claim import FAILS, HOLDS, MISSING, OPEN, RULE, digits, mean_of, outcome, reader, score
 from minitransformer.lab.claims.common import STANDARD
 from minitransformer.lab.experiment import SEEDS, used_rows
@@ -464,12 +463,9 @@ draw("methods", "Adapters of three sizes; learning rates, and early ends, of ada
 experiment = lab.EXPERIMENTS["budgets"]
 results = {task: found for task in budgets.PROTOCOLS if (found := experiment.results(task, store))}
 if results:
-    with figure("budgets", "Quality against the numbers kept for a task; bars and bands are intervals over the seeds, lines across the whole width have no place on the axis. What lies lower stands in the table.", (11, 4.4 * len(results)), len(results), 1) as grid:
+    with figure("budgets", "Quality against the numbers kept for a task; bars and bands are intervals over the seeds, lines across the whole width have no place on the axis.", (11, 4.4 * len(results)), len(results), 1) as grid:
         for ax, (task, found) in zip([grid] if len(results) == 1 else grid, results.items(), strict=True):
             budgets.plot(ax, found, task)
-            narrow = [result.scores[TASKS[task].score] for result in found if result.trained and result.scores[TASKS[task].score].half < 0.1]
-            if task == "table_to_text" and narrow:
-                ax.set_ylim(min(value.low for value in narrow) - 0.02, max(value.high for value in narrow) + 0.01)
             ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=9)
 on_tables = sorted(results.get("table_to_text", []), key=lambda result: -result.scores["slots"].mean)
 print()

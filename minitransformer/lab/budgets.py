@@ -332,7 +332,8 @@ def headers(task: str) -> list[str]:
 def plot(axes: Any, found: Sequence[Result], task: str) -> None:
     """Quality against the numbers kept, with bands of 95 % intervals over the seeds.
 
-    Marks of one budget are moved apart sideways, by a fifth at most, so that none hides another.
+    Marks of one budget are moved apart sideways, by a fifth at most, so that none hides another. What is far below the
+    others, or whose interval says next to nothing, does not stretch the axis: it is named at the bottom.
     """
     main, own_families = TASKS[task].score, [family for family in FAMILIES if task in family.rates]
     for i, family in enumerate(own_families):
@@ -350,6 +351,16 @@ def plot(axes: Any, found: Sequence[Result], task: str) -> None:
             bars = [value.half for value in score]
             axes.errorbar(x, mean, bars, marker=mark, capsize=2, linewidth=1.2, color=colour, label=family.name)
             axes.fill_between(x, low, high, alpha=0.12, color=colour, linewidth=0)
+    best = max((result.scores[main].mean for result in found), default=0.0)
+    clear = [result.scores[main] for result in found
+             if result.scores[main].half < 0.2 * best and result.scores[main].mean > 0.5 * best]  # fmt: skip
+    if clear:
+        bottom, top = min(value.low for value in clear), max(value.high for value in clear)
+        room = 0.08 * (top - bottom) or 0.01
+        axes.set_ylim(bottom - 2 * room, top + room)
+        below = [f"{result.name} {shown(result.scores[main])}" for result in found if result.scores[main].mean < bottom]
+        if below:
+            axes.text(0.01, 0.02, "below: " + "; ".join(below), transform=axes.transAxes, fontsize=9)
     axes.set(xscale="log", xlim=(2_000, 400_000), xlabel="numbers kept for the task (log); share of the base")
     axes.set(ylabel=TASKS[task].scores[main], title=TITLES[task])
     axes.set_xticks(list(BUDGETS.values()), [f"{number:,}\n{name}" for name, number in BUDGETS.items()])
