@@ -1,7 +1,6 @@
 """Speed and memory beside the library that a user would pick instead: `make bench`.
 
-What is compared runs in turn, A B A B …, in one process, and the figures are medians of ratios of neighbours: a
-laptop's speed drifts by a factor of two within minutes, and a ratio survives that where a time does not.
+What is compared runs in turn (`timing.py`), and the figures are medians of ratios of neighbours.
 """
 
 from __future__ import annotations
@@ -10,36 +9,23 @@ import multiprocessing
 import os
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from itertools import accumulate
 
 import torch
-from tqdm import tqdm
 
 from minitransformer.gpt import GPT, GPTConfig
 from minitransformer.sampling import generate
 from minitransformer.show import QUICK, say, table
-from minitransformer.training import IGNORE, TrainConfig, language_model_loss, make_optimizer
+from minitransformer.timing import in_turn, update
+from minitransformer.training import IGNORE, language_model_loss
 from minitransformer.tuning import PrefixTuning
 
 THREADS = 2
 SIZE = GPTConfig(vocab_size=1024, n_positions=128, n_layer=4, n_head=4, d_model=128, d_ff=512)
 BATCH, PROMPT = 32, 16
-
-
-def in_turn(functions: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Seconds that each function took in each round, after a round that is not counted."""
-    seconds: dict[str, list[float]] = {name: [] for name in functions}
-    for i in tqdm(range(rounds + 1), unit="round", leave=False, ncols=88, disable=None):
-        for name, function in functions.items():
-            began = time.perf_counter()
-            function()
-            if i:
-                seconds[name].append(time.perf_counter() - began)
-    return seconds
 
 
 def ratio(seconds: dict[str, list[float]], slow: str, fast: str) -> float:
@@ -78,17 +64,18 @@ def training(rounds: int) -> None:
     a, b = torch.randn(BATCH * T, SIZE.d_model), torch.randn(SIZE.d_model, SIZE.d_ff)
     ours, theirs = GPT(SIZE).train(), transformers_gpt2(SIZE).train()
 
-    def our_loss() -> torch.Tensor:
+    def our_loss(_: int) -> torch.Tensor:
         total, count = language_model_loss(ours, {"ids": ids})
         return total / count
 
     seconds = in_turn(
         {
             "minitransformer": update(ours, our_loss),
-            "transformers": update(theirs, lambda: theirs(input_ids=ids[:, :-1], labels=ids[:, :-1]).loss),
-            "matrix product": lambda: [a @ b for _ in range(10)],
+            "transformers": update(theirs, lambda _: theirs(input_ids=ids[:, :-1], labels=ids[:, :-1]).loss),
+            "matrix product": lambda _: [a @ b for _ in range(10)],
         },
         rounds,
+        progress=True,
     )
     product = 10 * 2 * a.size(0) * a.size(1) * b.size(1) / statistics.median(seconds.pop("matrix product"))
     rows = []
@@ -106,7 +93,7 @@ def tuning(rounds: int) -> None:
 
     Half of each text is the prompt, which has no label. Ours computes logits where there is a label.
     """
-    seconds = in_turn({name: tuning_step(name) for name in TUNING}, rounds)
+    seconds = in_turn({name: tuning_step(name) for name in TUNING}, rounds, progress=True)
     memory = {name: peak_memory(name) for name in TUNING}
     tokens = BATCH * SIZE.n_positions
     table([(name, tokens / statistics.median(times), min(times), max(times), memory[name])
@@ -122,8 +109,8 @@ PREFIX = 10
 TUNING = ("prefix, minitransformer", "prefix, peft", "full, minitransformer")
 
 
-def tuning_step(name: str) -> Callable[[], None]:
-    """One update of one of `TUNING`, ready to be called again and again."""
+def tuning_step(name: str) -> Callable[[int], None]:
+    """One update of one of `TUNING`, ready to be called again and again, on the same batch."""
     torch.manual_seed(0)
     config = replace(SIZE, n_positions=SIZE.n_positions + PREFIX)  # room for the prefix beside the text
     ids = torch.randint(SIZE.vocab_size, (BATCH, SIZE.n_positions + 1))
@@ -134,30 +121,16 @@ def tuning_step(name: str) -> Callable[[], None]:
 
         prefix = peft.PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=PREFIX)
         theirs = peft.get_peft_model(transformers_gpt2(config), prefix).train()
-        return update(theirs, lambda: theirs(input_ids=ids[:, :-1], labels=labels[:, :-1]).loss)
+        return update(theirs, lambda _: theirs(input_ids=ids[:, :-1], labels=labels[:, :-1]).loss)
     ours = GPT(config).train()
     if name.startswith("prefix"):
         PrefixTuning(PREFIX).attach(ours)
 
-    def mean_loss() -> torch.Tensor:
+    def mean_loss(_: int) -> torch.Tensor:
         total, count = language_model_loss(ours, {"ids": ids, "labels": labels})
         return total / count
 
     return update(ours, mean_loss)
-
-
-def update(model: torch.nn.Module, mean_loss: Callable[[], torch.Tensor]) -> Callable[[], None]:
-    """One step of training: gradients, clipping, Adam."""
-    optimizer = make_optimizer(model, TrainConfig(steps=1))
-    tuned = [p for p in model.parameters() if p.requires_grad]
-
-    def run() -> None:
-        mean_loss().backward()
-        torch.nn.utils.clip_grad_norm_(tuned, 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-
-    return run
 
 
 def peak_memory(name: str) -> float:
@@ -173,9 +146,9 @@ def _allocated(name: str) -> float:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
     torch.set_num_threads(THREADS)
     step = tuning_step(name)
-    step()  # Adam makes its state at the first
+    step(0)  # Adam makes its state at the first
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
-        step()
+        step(1)
     records = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
     held = accumulate(event.nbytes() for event in sorted(records, key=lambda event: event.start_ns()))
     return max(held) / 1e6
@@ -189,12 +162,13 @@ def generation(rounds: int) -> None:
     n = SIZE.n_positions - PROMPT
     seconds = in_turn(
         {
-            "minitransformer": lambda: generate(ours, prompt.tolist(), n),
-            "transformers": lambda: theirs.generate(
+            "minitransformer": lambda _: generate(ours, prompt.tolist(), n),
+            "transformers": lambda _: theirs.generate(
                 prompt, max_new_tokens=n, min_new_tokens=n, do_sample=False, pad_token_id=0
             ),
         },
         rounds,
+        progress=True,
     )
     table([(name, n / statistics.median(times), min(times), max(times)) for name, times in seconds.items()],
           [f"greedy, {n} tokens", "tokens/s", "fastest s", "slowest s"], [None, ",.0f", ".3f", ".3f"])  # fmt: skip
@@ -203,10 +177,11 @@ def generation(rounds: int) -> None:
     long = GPT(GPTConfig(**{**SIZE.__dict__, "n_positions": 512})).eval()
     seconds = in_turn(
         {
-            "with the cache": lambda: generate(long, prompt.tolist(), 512 - PROMPT),
-            "without": lambda: generate(long, prompt.tolist(), 512 - PROMPT, use_cache=False),
+            "with the cache": lambda _: generate(long, prompt.tolist(), 512 - PROMPT),
+            "without": lambda _: generate(long, prompt.tolist(), 512 - PROMPT, use_cache=False),
         },
         max(1, rounds // 4),
+        progress=True,
     )
     table([(name, (512 - PROMPT) / statistics.median(times)) for name, times in seconds.items()],
           ["greedy to context 512", "tokens/s"], [None, ",.0f"])  # fmt: skip

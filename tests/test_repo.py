@@ -19,7 +19,7 @@ KEY = set("BTSPHDCV")
 LAYERS = [
     {"__main__", "course", "workbook", "bench", "mutants", "chat", "lab", "pretrain"},
     {"show", "bootstrap"},
-    {"tuning", "skills"},
+    {"tuning", "skills", "timing"},
     {"pretrained"},
     {"objectives", "batches"},
     {"training", "sampling", "beam", "metrics", "checkpoint", "bases"},
