@@ -1,5 +1,6 @@
 """Tiny random models and prefixes that several test files share."""
 
+from collections.abc import Callable
 from contextlib import suppress
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 from minitransformer.attention import Prefix
 from minitransformer.bert import Bert, BertConfig
 from minitransformer.gpt import GPT, GPTConfig
+from minitransformer.sampling import left_pad
 from minitransformer.seq2seq import Seq2Seq, Seq2SeqConfig
 
 GPT_CONFIG = GPTConfig(vocab_size=40, n_positions=24, n_layer=3, n_head=2, d_model=8, d_ff=20)
@@ -92,6 +94,20 @@ def devices_of_the_first_call(model: nn.Module, run: object) -> set[str]:
         run()
     hook.remove()
     return devices
+
+
+def assert_it_writes_where_the_model_is(
+    write: Callable[[], object], module: object, prompts: list[list[int]], monkeypatch
+) -> None:
+    """What is made without a device while a model on the CPU writes would stand where it cannot be used.
+
+    As in test_devices, "meta", whose tensors have no numbers, stands in for a GPU. Afterwards `left_pad` in `module`,
+    where `write` finds it, gives the prompts padded on the CPU, from where `write` has to carry them over.
+    """
+    expected, padded = write(), left_pad(prompts)
+    monkeypatch.setattr(module, "left_pad", lambda prompts: padded)
+    with torch.device("meta"):
+        assert write() == expected
 
 
 def keys_and_values(attention: nn.Module, x: Tensor) -> Prefix:

@@ -9,8 +9,15 @@ from minitransformer.attention import Prefix
 from minitransformer.beam import _Search, beam_search
 from minitransformer.errors import UserError
 from minitransformer.gpt import GPTConfig
-from minitransformer.sampling import generate, left_pad
-from tests.helpers import devices_of_the_first_call, random_ids, random_prefix, randomise, tiny_gpt
+from minitransformer.sampling import generate
+from tests.helpers import (
+    assert_it_writes_where_the_model_is,
+    devices_of_the_first_call,
+    random_ids,
+    random_prefix,
+    randomise,
+    tiny_gpt,
+)
 
 END = 3
 
@@ -148,14 +155,11 @@ def test_a_beam_leaves_the_street_that_greedy_enters():
 
 @pytest.mark.parametrize("use_cache", [True, False])
 def test_it_computes_where_the_model_is(use_cache, monkeypatch):
-    """As in test_devices: "meta", whose tensors have no numbers, stands in for a GPU."""
     model = lively()
     settings = {"n_beam": 2, "stop_id": END, "use_cache": use_cache}
-    expected = beam_search(model, PROMPTS, 6, **settings)
-    padded = left_pad(PROMPTS)  # on the CPU, from where it is carried over
-    monkeypatch.setattr(beam, "left_pad", lambda prompts: padded)
-    with torch.device("meta"):
-        assert beam_search(model, PROMPTS, 6, **settings) == expected
+    assert_it_writes_where_the_model_is(
+        lambda: beam_search(model, PROMPTS, 6, **settings), beam, PROMPTS, monkeypatch
+    )
     model.to("meta")
     assert devices_of_the_first_call(model, lambda: beam_search(model, PROMPTS, 6, **settings)) == {"meta"}
 

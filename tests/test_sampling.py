@@ -11,7 +11,7 @@ from minitransformer.errors import UserError
 from minitransformer.sampling import choose, generate, generate_texts, keep_top_k, keep_top_p, left_pad
 from minitransformer.tasks import prompt_ids
 from minitransformer.tokenizer import default_tokenizer
-from tests.helpers import devices_of_the_first_call
+from tests.helpers import assert_it_writes_where_the_model_is, devices_of_the_first_call
 from tests.test_gpt import CONFIG, random_prefix, tiny
 
 PROMPTS = [[3, 1, 4, 1, 5], [9], [2, 6, 5]]
@@ -147,13 +147,10 @@ def test_generation_leaves_the_model_as_it_was():
 @pytest.mark.parametrize("use_cache", [True, False])
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_it_computes_where_the_model_is(strategy, use_cache, monkeypatch):
-    """As in test_devices: "meta", whose tensors have no numbers, stands in for a GPU."""
     model, settings = tiny(), {**STRATEGIES[strategy], "use_cache": use_cache}
-    expected = generate(model, PROMPTS, 3, **settings)
-    padded = left_pad(PROMPTS)  # on the CPU, from where it is carried over
-    monkeypatch.setattr(sampling, "left_pad", lambda prompts: padded)
-    with torch.device("meta"):
-        assert generate(model, PROMPTS, 3, **settings) == expected
+    assert_it_writes_where_the_model_is(
+        lambda: generate(model, PROMPTS, 3, **settings), sampling, PROMPTS, monkeypatch
+    )
     model.to("meta")
     assert devices_of_the_first_call(model, lambda: generate(model, PROMPTS, 3, use_cache=use_cache)) == {"meta"}
 
