@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from minitransformer.lab.cells import Row
 from minitransformer.lab.experiment import Arm, Search, trial, used_rows
 from minitransformer.lab.intervals import Interval
-from minitransformer.lab.report import interval, made_from, markdown, search_line, shown
+from minitransformer.lab.report import SEARCH_TITLE, footing, interval, markdown, search_line, shown
 from minitransformer.lab.store import Store
 from minitransformer.show import PALETTE, figure, say, table
 
@@ -190,12 +190,11 @@ class Claim:
             lines += [*markdown(headers, found, text=1), ""]
         searches = self.searches(store)
         if found and searches:
-            lines += ["The search: loss on validation data (bold: chosen; ⚠: the lowest or highest tried).", ""]
+            lines += [SEARCH_TITLE, ""]
             lines += [*markdown(["", "lr: loss", "", ""], searches, text=4), ""]
-        seconds = sum(row["seconds"] for row in used)
         lines += [
             f"`python -m minitransformer lab {self.name}` measures it and draws `figures/claim/{self.name}.png`: "
-            f"{len(used)} cells, {seconds / 60:.0f} minutes of one core. {made_from(used)}", "",
+            f"{footing(used)}", "",
         ]  # fmt: skip
         return lines
 

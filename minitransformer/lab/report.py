@@ -22,6 +22,9 @@ def shown(value: Interval, decimals: int = 3, sign: bool = False) -> str:
     return f"{value.mean:{'+' if sign else ''}.{decimals}f}{half}"
 
 
+SEARCH_TITLE = "The search: loss on validation data (bold: chosen; ⚠: the lowest or highest tried)."
+
+
 def search_line(search: Search, store: Store) -> list[str]:
     """The losses of a search's learning rates."""
     texts, chosen = [], search.chosen(store)
@@ -47,6 +50,12 @@ def made_from(rows: Sequence[Row]) -> str:
         parts.append(f"{name} `{'`, `'.join(values)}`")
     versions = sorted({", ".join(f"{name} {version}" for name, version in row["versions"].items()) for row in rows})
     return f"Made from {'; '.join(parts)}; with {' and '.join(versions)}."
+
+
+def footing(rows: Sequence[Row]) -> str:
+    """In words, what numbers rest on: how many cells, how long these took, what they were made from."""
+    minutes = sum(row["seconds"] for row in rows) / 60
+    return f"{len(rows)} cells, {minutes:.0f} minutes of one core. {made_from(rows)}"
 
 
 def markdown(head: Sequence[str], lines: Sequence[Sequence[str]], text: int) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,16 +50,16 @@ def check(
         if request.get("only") not in (None, exercise.id):
             continue
         wind_up()
-        about = {"id": exercise.id, "line": workbook.line(exercise), "source": workbook.digest(exercise)}
-        emit(event="begin", **about)
+        say = partial(emit, id=exercise.id, line=workbook.line(exercise), source=workbook.digest(exercise))
+        say(event="begin")
         try:
             told = exercise.id in request.get("told", ())
-            state = check_one(workbook, exercise, request.get("width", 80), emit, told, diagnosed=not has_failed)
+            state = check_one(workbook, exercise, request.get("width", 80), say, told, diagnosed=not has_failed)
         except UserError:
             raise
         except BaseException as error:  # what the code gives back can break who looks at it, such as a list in itself
             state = "failed"
-            emit(event="result", state=state, text=report.stopped(error, path), **about)
+            say(event="result", state=state, text=report.stopped(error, path))
         if state != "passed" and not request.get("all"):
             return
         has_failed |= state == "failed"
@@ -68,7 +69,7 @@ def check_one(
     workbook: Workbook,
     exercise: Exercise,
     width: int,
-    emit: Callable[..., None],
+    say: Callable[..., None],
     told: bool = False,
     diagnosed: bool = True,
 ) -> str:
@@ -78,14 +79,13 @@ def check_one(
         workbook: that was loaded.
         exercise: one of its exercises.
         width: of the text, in columns.
-        emit: called with the result, and once more where more was found out.
+        say: called with the result, and once more where more was found out: event="result", state, text.
         told: whether it was said before what the exercise is for.
         diagnosed: whether to look for the mistake.
     """
 
     def result(state: str, text: str = "") -> str:
-        line, source = workbook.line(exercise), workbook.digest(exercise)
-        emit(event="result", id=exercise.id, state=state, text=text, line=line, source=source)
+        say(event="result", state=state, text=text)
         return state
 
     candidate = workbook.candidates[exercise.id]
