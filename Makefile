@@ -23,7 +23,7 @@ lessons:  ## list the lessons
 chat:  ## talk with the tuned GPT; TASK=dialogue names the task
 	@$(RUN) chat $(if $(TASK),--task $(TASK)) $(ARGS)
 
-lab:  ## measure and judge the documents' claims; ARGS=length names one
+lab:  ## measure and judge the documents' claims; ARGS=length names one, ARGS=budgets every method
 	@$(RUN) lab $(ARGS)
 
 start-%:

@@ -58,10 +58,11 @@ def parser() -> argparse.ArgumentParser:
         "--temperature", type=float, metavar="T", default=0.0,
         help="0, the default, says the likeliest; 1 draws from what the model thinks",
     )  # fmt: skip
-    lab = add("lab", "measure and judge the documents' claims (three hours; QUICK=1: one in small); it can be stopped")
+    lab = add("lab", "measure and judge the documents' claims (two hours; QUICK=1: one in small); it can be stopped")
     lab.add_argument(
         "experiments", nargs="*", metavar="EXPERIMENT",
-        help="a claim, as data/lab/README.md names it, or budgets; all if none is named",
+        help="a claim, as data/lab/README.md names it; all claims if none is named. Or budgets: every method at "
+        "matched budgets, two hours and a half more",
     )  # fmt: skip
     lab.add_argument("--draw", action="store_true", help="measure nothing; tell the rows that are in data/lab")
     lab.add_argument("--again", action="store_true", help="measure anew what other code than today's has measured")
@@ -99,6 +100,13 @@ EXERCISES = {
 EXTRAS = {"parity": ("parity",), "bench": ("parity",), "mutants": ("mutants",), "lint": ("dev",)}
 
 
+def withheld(lesson: int, function: object) -> "str | None":
+    """As `workbook.commands.withheld`, which is not read before a lesson shows a source."""
+    from minitransformer.workbook import commands
+
+    return commands.withheld(lesson, function)
+
+
 def dispatch(arguments: argparse.Namespace, rest: "list[str]") -> int:
     """Run one command in a Python that has the requirements; gives the exit code.
 
@@ -107,9 +115,8 @@ def dispatch(arguments: argparse.Namespace, rest: "list[str]") -> int:
     bootstrap.ensure(EXTRAS.get(arguments.command, ()))
     if arguments.command == "lesson":
         from minitransformer import course, show
-        from minitransformer.workbook import commands
 
-        show.withheld = lambda function: commands.withheld(arguments.number, function)
+        show.withheld = lambda function: withheld(arguments.number, function)
         quick = arguments.quick or show.switched_on("QUICK")
         step = arguments.step or show.switched_on("STEP")
         if arguments.mine or show.switched_on("MINE"):

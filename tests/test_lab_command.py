@@ -39,6 +39,17 @@ def test_unknown_experiment():
         lab.main(["alchemy"])
 
 
+@pytest.mark.parametrize("draw", [False, True])
+def test_without_a_name_claims_are_measured_and_everything_is_drawn(folder, draw, monkeypatch, capsys):
+    arms = []
+    monkeypatch.setattr(lab, "carry_out", lambda given, store: arms.extend(given))
+    lab.main(draw=draw)
+    assert {id(arm) for arm in arms} == (set() if draw else {id(arm) for claim in lab.CLAIMS for arm in claim.arms})
+    told = capsys.readouterr().out
+    assert all(claim.title in told for claim in lab.CLAIMS)
+    assert ("Reviews, on the GPT" in told) == draw
+
+
 def test_a_trial_leaves_the_rows_alone(folder, monkeypatch, capsys):
     monkeypatch.setattr(lab, "QUICK", True)
     lab.main()

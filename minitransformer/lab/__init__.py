@@ -31,7 +31,7 @@ def main(names: Sequence[str] = (), draw: bool = False, again: bool = False) -> 
     With QUICK=1 it is a trial of minutes, whose rows go to a folder of their own and change nothing else.
 
     Args:
-        names: which; none for all, in a trial for one.
+        names: which; none for all claims, in a trial for one of them.
         draw: measure nothing, and tell the rows that there are.
         again: measure anew what other code than today's has measured.
 
@@ -41,7 +41,8 @@ def main(names: Sequence[str] = (), draw: bool = False, again: bool = False) -> 
     for name in names:
         if name not in EXPERIMENTS:
             raise UserError(f"There is no experiment {name!r}; there are {', '.join(EXPERIMENTS)}.")
-    chosen = [EXPERIMENTS[name] for name in names or ((ON_TRIAL,) if QUICK else EXPERIMENTS)]
+    unnamed = (ON_TRIAL,) if QUICK else EXPERIMENTS if draw else [claim.name for claim in CLAIMS]
+    chosen = [EXPERIMENTS[name] for name in names or unnamed]
     if QUICK:
         chosen = [experiment.trial() for experiment in chosen]
     store = Store((FOLDER / "trial" if QUICK else FOLDER) / "rows.jsonl", same_code=again)

@@ -34,7 +34,7 @@ class Pace(NamedTuple):
 PACES = {
     "table_to_text": Pace(0.0115, text=0.2),
     "news_summary": Pace(0.014, text=0.1),
-    "reviews_gpt": Pace(0.0068),
+    "reviews_gpt": Pace(0.0082),
     "reviews_bert": Pace(0.0068),
     "cost": Pace(0, fixed=40.0),
 }
