@@ -587,6 +587,10 @@ for name in doubtful:
     if at_edge(name):
         lines.append(f"Learning rate: at the edge of those tried, for {', '.join(at_edge(name))}.")
         suspects["a learning rate at the edge"] += 1
+    for why in lab.WHYS:
+        if why.why == name and word == FAILS:
+            asked = why.verdict(store)
+            lines.append(f"Supposed: {why.title[0].lower()}{why.title[1:]}. That {'is ' if asked.word in (OPEN, MISSING) else ''}{asked.word}. {'; '.join(why.outcomes(asked))}.")
     say(f"**{claim.title}**: {word}.\n\n" + "\n".join(f"- {line}" for line in [*lines, f"Scale: one would have to try {SCALE[name]}."]))
     print()
 if measured:

@@ -61,7 +61,7 @@ def parser() -> argparse.ArgumentParser:
     lab = add("lab", "measure and judge the documents' claims (two hours; QUICK=1: one in small); it can be stopped")
     lab.add_argument(
         "experiments", nargs="*", metavar="EXPERIMENT",
-        help="a claim, as data/lab/README.md names it; all claims if none is named. Or budgets: every method at "
+        help="a claim, as data/lab/README.md names it; all if none is named. Or budgets: every method at "
         "matched budgets, two hours and a half more",
     )  # fmt: skip
     lab.add_argument("--draw", action="store_true", help="measure nothing; tell the rows that are in data/lab")

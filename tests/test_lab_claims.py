@@ -10,7 +10,7 @@ from minitransformer import lab, show
 from minitransformer.bases import load_base
 from minitransformer.lab import budgets
 from minitransformer.lab.cells import LONGEST, TASKS, Cell
-from minitransformer.lab.claim import FAILS, HOLDS, MISSING, OPEN, Check, Claim, Panel, score, verdict_table
+from minitransformer.lab.claim import FAILS, HOLDS, MISSING, OPEN, Check, Claim, Panel, in_a_word, score, verdict_table
 from minitransformer.lab.experiment import SEEDS, Arm, Search, named, trial
 from minitransformer.lab.run import work
 from minitransformer.lab.store import Store
@@ -19,7 +19,7 @@ from minitransformer.tokenizer import default_tokenizer
 from minitransformer.tuning import LoRA, Method, attached
 from tests.lab_helpers import MADE_UP, fake_row, filled, rewritten, without
 
-CLAIMS = pytest.mark.parametrize("claim", lab.CLAIMS, ids=lambda claim: claim.name)
+CLAIMS = pytest.mark.parametrize("claim", (*lab.CLAIMS, *lab.WHYS), ids=lambda claim: claim.name)
 ARMS = [arm for experiment in lab.EXPERIMENTS.values() for arm in experiment.arms]
 CELLS = {cell.key: cell for arm in ARMS for cell in [*arm.search_cells(), *arm.expected()]}
 
@@ -180,13 +180,25 @@ def test_a_panel_is_drawn_from_the_rows(store):
 
 
 def test_the_table_of_verdicts(store, tmp_path):
-    lines = verdict_table(lab.CLAIMS, store)
+    lines = verdict_table(lab.CLAIMS, lab.WHYS, store)
     assert len(lines) == 2 + len(lab.CLAIMS)
     for claim, line in zip(lab.CLAIMS, lines[2:], strict=True):
         assert line.startswith(f"| [{claim.title}](#{claim.name}) | {claim.document} |")
-        assert line.endswith(f"| **{claim.verdict(store).word}** |")
-    empty = verdict_table(lab.CLAIMS, Store(tmp_path / "none.jsonl"))
+        assert line.endswith(f"| {in_a_word(claim, lab.WHYS, store)} |")
+    empty = verdict_table(lab.CLAIMS, lab.WHYS, Store(tmp_path / "none.jsonl"))
     assert all(line.endswith("| – | **not measured yet** |") for line in empty[2:])
+
+
+def test_a_claim_that_fails_leads_to_what_asks_why(tmp_path):
+    store, claim = rows_of(tmp_path, a=[2, 4, 6, 8, 10], b=[1, 2, 3, 4, 5]), claim_of(better("b", "a"))
+    whys = [replace(claim, name="supposed", why=claim.name), replace(claim, name="unasked", why="another")]
+    assert in_a_word(claim, whys, store, "page.md") == f"**{FAILS}** [why?](page.md#supposed)"
+    assert in_a_word(claim_of(better("a", "b")), whys, store, "page.md") == f"**{HOLDS}**"
+
+
+def test_whys_ask_about_claims():
+    assert {why.why for why in lab.WHYS} <= {claim.name for claim in lab.CLAIMS}
+    assert all(claim.why is None for claim in lab.CLAIMS)
 
 
 # ------------------------------------------------------------------------------------ fairness
@@ -232,7 +244,7 @@ def test_no_cell_before_its_search_is_whole(store, tmp_path):
 @CLAIMS
 def test_what_is_compared_differs_in_what_the_claim_is_about_alone(claim):
     """Within an experiment, arms that are tuned see as many examples, are scored on the same, with the same seeds."""
-    if claim.name == "adapter_training":  # whose subject the steps are
+    if claim.name in ("adapter_training", "compared_longer"):  # whose subject the steps are
         claim = replace(claim, arms=[arm for arm in claim.arms if " steps" not in arm.name])
     alike = {
         (arm.task, arm.steps, arm.batch, arm.split, arm.n_scored, arm.write, tuple(arm.seeds))
@@ -284,7 +296,10 @@ def test_settings_survive_json():
     assert named(None) == ("none", {}) and named(None, 1) == ("none", {"shots": 1})
 
 
-@pytest.mark.parametrize("names", [[claim.name for claim in lab.CLAIMS], ["budgets"]], ids=["claims", "budgets"])
+BY_DEFAULT = [claim.name for claim in (*lab.CLAIMS, *lab.WHYS)]
+
+
+@pytest.mark.parametrize("names", [BY_DEFAULT, ["budgets"]], ids=["claims", "budgets"])
 def test_a_run_fits_in_three_hours_on_two_cores(names):
     """`make lab` is all claims; `budgets` runs by its name."""
     arms = [arm for name in names for arm in lab.EXPERIMENTS[name].arms]

@@ -44,7 +44,7 @@ def test_without_a_name_claims_are_measured_and_everything_is_drawn(folder, draw
     arms = []
     monkeypatch.setattr(lab, "carry_out", lambda given, store: arms.extend(given))
     lab.main(draw=draw)
-    assert {id(arm) for arm in arms} == (set() if draw else {id(arm) for claim in lab.CLAIMS for arm in claim.arms})
+    assert {id(arm) for arm in arms} == {id(arm) for claim in (*lab.CLAIMS, *lab.WHYS) * (not draw) for arm in claim.arms}
     told = capsys.readouterr().out
     assert all(claim.title in told for claim in lab.CLAIMS)
     assert ("Reviews, on the GPT" in told) == draw
@@ -69,7 +69,7 @@ def test_a_run_writes_rows_figure_and_both_readmes(folder, capsys):
     assert len(store.rows) == 2 * (3 + 5)
     assert (folder / "README.md").read_text(encoding="utf-8") == lab.datasheet()
     top, word = lab.README.read_text(encoding="utf-8"), claim.verdict(store).word
-    assert f"| [{claim.title}](data/lab/README.md#infix) | 003 §4.2 | {word} |" in top
+    assert f"| [{claim.title}](data/lab/README.md#infix) | 003 §4.2 | **{word}** |" in top
     assert top.startswith("# Top\n\n<!-- verdicts -->\n") and top.endswith("\n<!-- /verdicts -->\n\nEnd\n")
     assert "\nold\n" not in top and lab.with_verdicts(top) == top
     told = capsys.readouterr().out

@@ -10,8 +10,8 @@ from minitransformer.errors import UserError
 from minitransformer.files import write_aside
 from minitransformer.lab.budgets import Budgets
 from minitransformer.lab.cells import code_hash
-from minitransformer.lab.claim import RULE, verdict_table
-from minitransformer.lab.claims import CLAIMS
+from minitransformer.lab.claim import RULE, in_a_word, verdict_table
+from minitransformer.lab.claims import CLAIMS, WHYS
 from minitransformer.lab.experiment import SEEDS, used_rows
 from minitransformer.lab.report import markdown
 from minitransformer.lab.run import carry_out
@@ -20,7 +20,7 @@ from minitransformer.show import QUICK, say
 
 FOLDER = DATA / "lab"
 README = DATA.parent / "README.md"
-EXPERIMENTS = {experiment.name: experiment for experiment in (*CLAIMS, Budgets())}
+EXPERIMENTS = {experiment.name: experiment for experiment in (*CLAIMS, *WHYS, Budgets())}
 ON_TRIAL = "length"  # with QUICK=1, where none is named
 MARKS = ("<!-- verdicts -->", "<!-- /verdicts -->")  # in the README, around the table
 
@@ -31,7 +31,7 @@ def main(names: Sequence[str] = (), draw: bool = False, again: bool = False) -> 
     With QUICK=1 it is a trial of minutes, whose rows go to a folder of their own and change nothing else.
 
     Args:
-        names: which; none for all claims, in a trial for one of them.
+        names: which; none for all claims and what asks why, in a trial for one claim.
         draw: measure nothing, and tell the rows that there are.
         again: measure anew what other code than today's has measured.
 
@@ -41,7 +41,7 @@ def main(names: Sequence[str] = (), draw: bool = False, again: bool = False) -> 
     for name in names:
         if name not in EXPERIMENTS:
             raise UserError(f"There is no experiment {name!r}; there are {', '.join(EXPERIMENTS)}.")
-    unnamed = (ON_TRIAL,) if QUICK else EXPERIMENTS if draw else [claim.name for claim in CLAIMS]
+    unnamed = (ON_TRIAL,) if QUICK else EXPERIMENTS if draw else [claim.name for claim in (*CLAIMS, *WHYS)]
     chosen = [EXPERIMENTS[name] for name in names or unnamed]
     if QUICK:
         chosen = [experiment.trial() for experiment in chosen]
@@ -83,7 +83,7 @@ def datasheet() -> str:
         "## How it is judged", "", RULE, "",
         "Interval by interval, one in twenty misses what it should hold. With as many checks as there are here, expect "
         "that of one or two.", "",
-        "## The verdicts", "", *verdict_table(CLAIMS, store), "",
+        "## The verdicts", "", *verdict_table(CLAIMS, WHYS, store), "",
     ]  # fmt: skip
     for experiment in EXPERIMENTS.values():
         lines += experiment.section(store)
@@ -93,8 +93,9 @@ def datasheet() -> str:
 def verdicts() -> list[str]:
     """The table of verdicts in README.md, from the rows: each claim with a link to its evidence."""
     store = Store(FOLDER / "rows.jsonl")
+    page = "data/lab/README.md"
     lines = [
-        [f"[{claim.title}](data/lab/README.md#{claim.name})", claim.document, claim.verdict(store).word]
+        [f"[{claim.title}]({page}#{claim.name})", claim.document, in_a_word(claim, WHYS, store, page)]
         for claim in CLAIMS
     ]
     return markdown(["Claim", "Document", "Verdict"], lines, text=3)

@@ -1,7 +1,8 @@
 """A claim (论断) of the documents as an experiment: what it says, how it is measured, and the rule that judges it.
 
 The rule is one for all, and stands here; the checks that it is applied to stand in `claims/`, with each claim. Both
-were written down before anything was measured.
+were written down before anything was measured. Where a claim has failed, `claims/why.py` asks why: a supposition of our
+own, as an experiment of the same form, judged by the same rule, written down after that verdict and before its own run.
 """
 
 from __future__ import annotations
@@ -75,6 +76,7 @@ class Claim:
     panels: Sequence[Panel]
     untested: str  # what the experiment does not say
     beside: Sequence[Check] = ()  # measured in the same way, and not judged by
+    why: str | None = None  # the name of the claim whose failure it looks into; None: it is a claim of the documents
 
     @property
     def caption(self) -> str:
@@ -243,7 +245,21 @@ def digits(mean: float) -> int:
     return 3 if abs(mean) < 10 else 1
 
 
-def verdict_table(claims: Sequence[Claim], store: Store) -> list[str]:
+def in_a_word(claim: Claim, whys: Sequence[Claim], store: Store, page: str = "") -> str:
+    """Its verdict in markdown; of a claim that fails, with a link to each experiment that asks why.
+
+    Args:
+        claim: one of the documents.
+        whys: all that ask why.
+        store: of the rows.
+        page: where the sections are, from where the word will stand.
+    """
+    word = claim.verdict(store).word
+    links = [f"[why?]({page}#{why.name})" for why in whys if why.why == claim.name and word == FAILS]
+    return f"**{word}**" + "".join(f" {link}" for link in links)
+
+
+def verdict_table(claims: Sequence[Claim], whys: Sequence[Claim], store: Store) -> list[str]:
     """The claims and what became of them, in markdown, each with a link to its section."""
     lines = []
     for claim in claims:
@@ -253,5 +269,5 @@ def verdict_table(claims: Sequence[Claim], store: Store) -> list[str]:
             for check in claim.checks if verdict.found
         )  # fmt: skip
         link = f"[{claim.title}](#{claim.name})"
-        lines.append([link, claim.document, claim.published, ours or "–", f"**{verdict.word}**"])
+        lines.append([link, claim.document, claim.published, ours or "–", in_a_word(claim, whys, store)])
     return markdown(["claim", "document", "published", "here (above zero: for it)", "verdict"], lines, text=5)

@@ -1,7 +1,7 @@
-"""The documents' claims, each as an experiment, in the order in which they are told."""
+"""The documents' claims, each as an experiment, in the order in which they are told; and what asks why some fail."""
 
 from minitransformer.lab.claim import Claim
-from minitransformer.lab.claims import data, methods, prefixes, price
+from minitransformer.lab.claims import data, methods, prefixes, price, why
 
 CLAIMS: tuple[Claim, ...] = (
     *(data.FIRST_CLAIM, data.LOW_DATA, data.UNSEEN_KINDS, data.SPORT),
@@ -9,3 +9,6 @@ CLAIMS: tuple[Claim, ...] = (
     *(methods.SHARES, methods.COMPARED, methods.ADAPTER_TRAINING),
     *(price.ABILITIES_KEPT, price.COST),
 )
+
+# What asks why some of them fail.
+WHYS: tuple[Claim, ...] = (why.COMPARED,)
