@@ -19,8 +19,10 @@ from minitransformer.attention import Attention
 from minitransformer.errors import UserError
 from minitransformer.workbook import book, call, commands, cut, draw, exercise, mine, report, sandbox, verify
 from minitransformer.workbook.again import again
+from minitransformer.workbook.again import command as again_command
+from minitransformer.workbook.again import main as run_again
 from minitransformer.workbook.check import check
-from minitransformer.workbook.diagnose import diagnose, numbers_alike, shapes_alike
+from minitransformer.workbook.diagnose import diagnose, is_left_empty, narrowed, numbers_alike, shapes_alike
 from minitransformer.workbook.examine import Examination, compare, seeded
 from minitransformer.workbook.shortcuts import attend, plain_paths
 from minitransformer.workbook.switch import switched
@@ -133,7 +135,7 @@ from minitransformer.workbook import Exercise, tidy
 
 sums = Exercise(
     "1.1", "toys:running_sum", title="Running sums", minutes=5, difficulty=1, purpose="It adds up.",
-    hints=("First hint.", "Second hint.", "Third hint."), oracle=lambda x: torch.cumsum(x, 0),
+    hints=("First hint.", "Second hint.", "    torch.cumsum(x, 0)"), oracle=lambda x: torch.cumsum(x, 0),
 )
 
 
@@ -181,7 +183,7 @@ def detached(x):
 
 means = Exercise(
     "1.2", "toys:mean", title="A mean", minutes=10, difficulty=2, purpose="The middle of numbers.",
-    hints=("Sum.", "Divide.", "Sum, then divide."),
+    hints=("Sum.", "Divide.", "    x.sum() / count"),
 )
 
 
@@ -204,7 +206,7 @@ means.slip("minus", "A wrong sign.", ("x.sum() / count", "-x.sum() / count"))
 
 adding = Exercise(
     "1.3", "toys:Counter.add", title="Count on", minutes=3, difficulty=3, purpose="It counts.",
-    hints=("See self.n.", "Add to it.", "self.n += …"),
+    hints=("See self.n.", "Add to it.", "    self.n += …"),
 )
 
 
@@ -285,7 +287,7 @@ def check_here(only=None, every=False, told=()) -> dict[str, dict]:
     results: dict[str, dict] = {}
 
     def emit(**event):
-        if event["event"] != "begin":
+        if event["event"] not in ("begin", "case"):
             results[event.get("id", event["event"])] = event
 
     check(exercise.exercises(1), book.workbook_path(1), {"only": only, "all": every, "told": told, "width": 88}, emit)
@@ -386,7 +388,7 @@ PAIR = '''"""Exercises of lesson 1."""
 from minitransformer.workbook import Exercise
 
 pair = Exercise(
-    "1.1", "toys:Pair", title="A pair", minutes=5, difficulty=3, purpose="It is two.", hints=("a", "b", "c"),
+    "1.1", "toys:Pair", title="A pair", minutes=5, difficulty=3, purpose="It is two.", hints=("a", "b", "    c"),
 )
 
 
@@ -430,6 +432,15 @@ def test_what_leaks_from_a_class_is_found(toys):
     sys.modules.pop("toys")
     exercise.files()[1].write_text(PAIR[: PAIR.index("pair.slip")], encoding="utf-8")
     assert any("shows a line of the answer: return self._weighted(times" in text for text in verify.verify_lesson(1))
+
+
+def test_the_top_of_a_workbook_is_aligned_and_true(monkeypatch):
+    for number in (1, 11):
+        monkeypatch.setattr(course, "lesson_files", dict)
+        top = book.new_text(number, exercise.exercises(1)).split('"""')[1]
+        rows = re.findall(r"^    (make \S+ +)(?=\S)", top, re.M)
+        assert len(rows) == 6 and len(set(map(len, rows))) == 1, top
+        assert "nothing but you" not in top and f"make reset-{number}.2" in top and f"make start-{number} " in top
 
 
 def test_imports_do_not_give_the_answer_away():
@@ -537,7 +548,7 @@ def test_a_marker_in_a_string_is_none(toys):
     [
         ('"1.1", "toys', '"2.1", "toys', "its id should be 1.1, 1.2"),
         ('"1.2", "toys', '"1.1", "toys', "a second exercise has this id"),
-        ('"Third hint."', '""', "three hints"),
+        ('"    torch.cumsum(x, 0)"', '""', "three hints"),
         ("minutes=5", "minutes=0", "minutes should be"),
         ('("x.sum() / count", "x.sum()")', '("x.prod()", "x.sum()")', "which the solution has 0 times"),
         ('    """You return nothing."""\n', "", "has no docstring"),
@@ -670,6 +681,7 @@ class Unshowable:
     [
         (Plain(3), "Plain(n=3, x=None)"),
         (Plain("a", torch.zeros(2, 3)), "Plain(n='a', x=a tensor of shape (2, 3))"),
+        (Plain(Plain(1), [[1]] * 30), "Plain(n=Plain(…), x=list(…))"),
         ([Plain(3)], "[<Plain>]"),
         ({"f": math.sqrt, "g": copy}, "{'f': <built-in function sqrt>, 'g': <function copy>}"),
         (Unshowable(), "<Unshowable that cannot be shown: ValueError>"),
@@ -842,7 +854,7 @@ def test_helpers_of_a_case_are_explained_and_it_can_be_run_once_more(toys):
         write_workbook(solved=("1.4",), edits=[("return box.x.sum()", wrong)])
         text = check_here("1.4")["1.4"]["text"]
         assert "    odd(start): Two numbers that come from `start`.\n" in text, text
-        assert f'To run it yourself, in Python:  from {report.AGAIN} import again; again("1.4", {number})' in text
+        assert "To run it yourself:" in text and again_command("1.4", number) in text
     assert "    NUMBERS is tensor([2., 3.])\n" in text and "tidy" not in text
     assert again("1.4", 1) == 15 and again("1.4", 2)["sum"].tolist() == [13, 14]
     for identity, number, says in (("1.4", 0, "has the cases 1 to 2, not 0"), ("1.9", 1, "There is no exercise 1.9")):
@@ -864,6 +876,146 @@ def test_a_call_is_shown_as_it_can_be_written(toys):
     verdict = Examination(one).examine(lambda x, mode, y: x)
     text = report.failure(verdict, diagnose(Examination(one), verdict), Path("-"), 88)
     assert "    scaled(x, mode='a', y=y)\n" in text
+
+
+LONG = """
+
+
+@dataclass
+class Settings:
+    '''How to do it.'''
+
+    rate: float = 0.1
+    steps: int = 10
+    names: list[str] = field(default_factory=list)
+
+
+class Words:
+    '''Many.'''
+
+    def __init__(self):
+        self.ranks = {str(n): n for n in range(1000)}
+
+
+def built(words, settings, x, ids, start=0):
+    '''The sum of x.'''
+    return x.sum()
+"""
+LONG_CASES = """
+
+built = Exercise("1.4", "toys:built", title="Built", minutes=3, difficulty=1, purpose="B.", hints=("a", "b", "c"))
+ROW = [7] * 40
+
+
+def two_of(n):
+    '''Two of them.'''
+    return tidy(n, n), ROW
+
+
+def a_plan(**more):
+    '''A plan.'''
+    return Settings(**more)
+
+
+@built.case
+def by_name():
+    '''By name.'''
+    words = Words()
+    return words, a_plan(rate=0.5), tidy(
+        2, 3,
+    ), ROW, 3
+
+
+@built.case
+def starred():
+    '''Starred.'''
+    return Words(), Settings(steps=3, names=["a"] * 9), *two_of(9)
+
+
+@built.case
+def by_keyword():
+    '''By keyword.'''
+    return call(Words(), a_plan(), ids=[1], x=tidy(9, 9))
+"""
+
+
+def test_inputs_are_named_in_words_and_made_one_by_one(toys):
+    future = "from __future__ import annotations\n"
+    source = TOYS.replace(future, f"{future}\nfrom dataclasses import dataclass, field\n", 1)
+    Path(toys.__file__).write_text(source + LONG, encoding="utf-8")
+    old, new = "import Exercise, tidy\n", "import Exercise, call, tidy\nfrom toys import Settings, Words\n"
+    text = EXERCISES.replace(old, new, 1)
+    exercise.files()[1].write_text(text + LONG_CASES, encoding="utf-8")
+    sys.modules.pop("toys")
+    one = the("1.4")
+    sys.modules["toys"].Settings.__module__ = "minitransformer.toys"
+    said = ["\n".join(report._input(one, case, number, 80)) for number, case in enumerate(one.cases)]
+    lines = "    built(words=a Words, settings=Settings(rate=0.5), x=x,\n        ids=a list of length 40, start=3)\n"
+    assert lines in said[0]
+    made = "    words = Words()\n    settings = a_plan(rate=0.5)\n    x = tidy(\n        2, 3,\n    )\n    ids = ROW\n"
+    assert made in said[0] and "return" not in said[0] and "start = " not in said[0]
+    assert "    x, ids = two_of(9)\n" in said[1] and "settings=Settings(steps=3, names=…)" in said[1]
+    assert "settings=Settings(), ids=[1], x=x)" in said[2]
+    assert "    x = tidy(9, 9)\n" in said[2] and "ids = " not in said[2]
+    assert said[0].index("    a_plan(more): A plan.") < said[0].index("    tidy(shape): ")
+    assert "This is run:" in "\n".join(report._input(the("1.3"), the("1.3").cases[0], 0, 80))
+
+
+def test_what_is_in_a_thing_that_was_observed_is_said_in_words(toys):
+    one = exercise.Exercise("1.9", "toys:running_sum", "Sums", 1, 1, "Sums.", ("a", "b", "c"))
+    one.scene(lambda running_sum: {"the log": [{"loss": running_sum(torch.ones(3))[2].item()}]})
+    verdict = Examination(one).examine(lambda x: x)
+    text = report.failure(verdict, diagnose(Examination(one), verdict), Path("-"), 88)
+    assert "\"the log\", at [0]['loss'], is not as it should be." in text
+
+
+def test_a_case_can_be_run_in_a_shell(capfd):
+    edits = [("    count = x.numel()", "    print('see')\n    count = x.numel()"), (SUM, "    return x.nothing")]
+    write_workbook(edits=edits)
+    value = again("1.2", 1)
+    capfd.readouterr()
+    assert run_again(["1.2", "1"]) == 0
+    assert capfd.readouterr().out == f"see\nIt gives:\n{value}\n"
+    assert run_again(["1.3", "1"]) == 0
+    assert capfd.readouterr().out.endswith("It gives:\nfirst:\n17\nthen:\n21\nn:\n21\n")
+    assert run_again(["1.1", "1"]) == 1
+    err = capfd.readouterr().err
+    assert "return x.nothing" in err and "AttributeError" in err and "examine.py" not in err
+    assert run_again(["1.1", "9"]) == 1 and "has the cases 1 to 2, not 9" in capfd.readouterr().err
+    assert run_again(["one"]) == run_again(["1.1", "x"]) == 2
+    assert again_command("1.1", 2).split()[1:] == ["-m", "minitransformer.workbook.again", "1.1", "2"]
+    written = write_workbook(edits=[(ADD, "        self.n += None")]) and check_here("1.3")["1.3"]["text"]
+    assert again_command("1.3", 1) in written, "a check says how"
+
+
+@pytest.mark.parametrize(
+    "code, says",
+    [
+        ("from minitransformer.errors import UserError; raise UserError('Mine.')", "it is your code that refuses it"),
+        ("return mean(torch.ones(2, 2))", "What it refuses is what your code gave it in line"),
+    ],
+)
+def test_who_refused_what(code, says):
+    write_workbook(edits=[(SUM, f"    {code}")])
+    text = " ".join(check_here("1.1")["1.1"]["text"].split())
+    assert "The package accepts this input" in text and says in text, text
+
+
+def test_an_import_that_was_taken_out_is_said():
+    lines = book.new_text(1, exercise.exercises(1)).split("\n")
+    assert "from minitransformer.errors import UserError" in lines
+    for name, line, only in (
+        ("UserError", "from minitransformer.errors import UserError\n", "1.2"),
+        ("Counter", "from toys import Counter\n", None),
+    ):
+        write_workbook(edits=[(line, "")])
+        found = check_here(only, every=True)
+        text = found[only]["text"] if only else found["problem"]["text"]
+        assert f"name '{name}' is not defined" in text, text
+        assert f"\n\n    {line.strip()}" in text
+        assert "A new workbook imports it in its first lines; this one does not." in " ".join(text.split())
+    write_workbook(edits=[(SUM, "    return sumz")])
+    assert "A new workbook" not in check_here("1.1")["1.1"]["text"]
 
 
 def test_what_code_sets_in_pytorch_does_not_outlast_it(toys):
@@ -1005,9 +1157,73 @@ def test_two_mistakes_that_look_alike_are_told_apart_by_further_cases(toys):
         verdict = examination.examine(mistake.code)
         both = diagnose(examination, verdict)
         assert len(both.mistakes) == 2, "in the first case the two cannot be told apart"
-        from minitransformer.workbook.diagnose import narrowed
-
         assert [found.name for found in narrowed(examination, verdict, both).mistakes] == [mistake.name]
+
+
+def test_a_mistake_is_named_only_if_it_is_that_on_every_input(toys):
+    """Else it is said that this input looks like it; or nothing, where the code is right and the mistake wrong."""
+    one = exercise.Exercise("1.9", "toys:running_sum", "Sums", 1, 1, "Sums.", ("a", "b", "c"))
+    for x in (torch.ones(2), torch.tensor([1.0, 0.0]), torch.ones(3)):
+        one.case(lambda x=x: x.clone())
+
+    @one.mistake
+    def twice(x):
+        """You count twice."""
+        return 2 * x.cumsum(0)
+
+    def said(own) -> str:
+        examination = Examination(one)
+        verdict = examination.examine(own)
+        assert verdict.case == 0
+        first = diagnose(examination, verdict)
+        assert [found.name for found in first.mistakes] == ["twice"] and not first.sure, "two cases did not run yet"
+        assert "Diagnosis" not in report.failure(verdict, first, Path("-"), 200)
+        return report.failure(verdict, narrowed(examination, verdict, first), Path("-"), 200)
+
+    assert "Diagnosis: twice. You count twice." in said(lambda x: x.cumsum(0) * 2)
+    text = said(lambda x: x.cumsum(0) * (1 + x[1]))
+    assert "count twice" not in text and "Every number is 2 times what is right" in text, "it is right on [1, 0]"
+    text = said(lambda x: x.cumsum(0) * 2 if len(x) == 2 else x)
+    assert "On this input, though not on every one, it behaves as if this were wrong: twice. You count twice." in text
+
+
+def test_a_right_refusal_in_own_words_behind_the_failing_case_changes_no_diagnosis(toys):
+    one = exercise.Exercise("1.9", "toys:mean", "Mean", 1, 1, "Mean.", ("a", "b", "c"))
+    one.case(lambda: torch.tensor([1.0, 2.0]))
+    one.case(lambda: torch.zeros(1, 1))  # to be refused
+
+    def a_sum(x, words="Too many dimensions."):
+        """You do not divide."""
+        if x.dim() > 1:
+            raise UserError(words)
+        return x.sum(), x.numel()
+
+    one.mistake(a_sum)
+    examination = Examination(one)
+    verdict = examination.examine(lambda x: a_sum(x, "That is a matrix."))
+    found = narrowed(examination, verdict, diagnose(examination, verdict))
+    assert [mistake.name for mistake in found.mistakes] == ["a sum"] and found.sure
+
+
+def test_numbers_that_were_never_written_are_seen(toys):
+    def partly(x):
+        sums = torch.empty_like(x)
+        sums[0] = x[0]
+        return sums
+
+    def written(x):
+        sums = torch.empty_like(x)
+        sums[:] = x + 1
+        return sums
+
+    for own, empty in ((partly, True), (written, False), (lambda x: x / 0 * 0, False), (lambda x: x.tolist(), False)):
+        examination = Examination(the("1.1"))
+        verdict = examination.examine(own)
+        assert is_left_empty(examination, verdict) == empty
+    assert not torch.are_deterministic_algorithms_enabled()
+    write_workbook(edits=[(SUM, "    return torch.cat([sums[0][None], torch.empty_like(x)[1:]])")])
+    text = " ".join(check_here("1.1")["1.1"]["text"].split())
+    assert "Some of these numbers were never written." in text and "Diagnosis" not in text
 
 
 A = torch.tensor([[0.1, 0.2, 0.7], [0.3, 0.3, 0.4], [0.6, 0.1, 0.3]])
@@ -1032,6 +1248,7 @@ LOWER = torch.ones(4, 4, dtype=torch.bool).tril()
         (A * 2, A * 2 / (A * 2).sum(0), "sums to 1 along axis 0"),
         (A, torch.where(A > 0.5, math.nan, A), "2 of 9 of the numbers are nan"),
         (A, A * 0, "Everything is 0"),
+        (A, A * -0.0, "Everything is 0"),
         (A, A.log(), "logarithm of what"),
         (A.log(), A, "e to the power"),
         (A, A.square(), "It is the square of"),
@@ -1059,6 +1276,33 @@ def test_a_constant_factor_is_said_beside_a_known_mistake(toys):
     verdict = Examination(one).examine(thrice)
     text = report.failure(verdict, diagnose(Examination(one), verdict), Path("-"), 88)
     assert text.count("Every number is 3 times what is right") == 1 and "Diagnosis: thrice." in text
+
+
+def test_zeros_are_no_multiple_beside_a_known_mistake(toys):
+    one = exercise.Exercise("1.9", "toys:running_sum", "Sums", 1, 1, "Sums.", ("a", "b", "c"))
+    one.case(lambda: torch.tensor([1.0, 0.0, 2.0]))
+
+    @one.mistake
+    def nothing(x):
+        """You return nothing but 0 (it is on the right.)"""
+        return -0.0 * x
+
+    verdict = Examination(one).examine(nothing)
+    text = report.failure(verdict, diagnose(Examination(one), verdict), Path("-"), 88)
+    assert "Everything is 0." in text and "times" not in text
+    assert text.endswith("(it is on the right.)"), "a full stop inside the bracket is enough"
+
+
+@pytest.mark.parametrize(
+    "text, as_a_sentence",
+    [
+        ("So", "So."), ("So.", "So."), ("So?", "So?"), ("(So.)", "(So.)"), ("So (x)", "So (x)."),
+        ("f(x, …)", "f(x, …)."), ("f(...)", "f(...)."), ('"So."', '"So."'), ("It is x[1]", "It is x[1]."),
+        ("So …", "So …"),
+    ],
+)  # fmt: skip
+def test_a_sentence_has_one_full_stop(text, as_a_sentence):
+    assert book.ended(text) == as_a_sentence
 
 
 def test_no_look_alike_for_what_is_merely_wrong():
@@ -1313,7 +1557,7 @@ def test_abuse_ends_in_a_message_and_loses_nothing(tmp_path):
         assert path.read_bytes() == before[name]
         assert "minitransformer/workbook" not in answer.problem + answer.printed, f"{name}: {answer}"
     loop, storm, memory = (answers[name][0] for name in ("loop", "storm", "memory"))
-    assert loop.at == "1.2"
+    assert loop.at == "1.2" and "It was on input 1, the smallest: Three numbers." in loop.problem
     assert re.search(r"running\s+line \d+, in mean: +(while True:|pass)", loop.problem), loop.problem
     assert len(storm.printed) <= sandbox.SHOWN and storm.cut
     assert "hello there" in memory.printed and not memory.cut
@@ -1610,13 +1854,56 @@ def test_what_was_changed_since_it_was_checked_is_said(here, capsys):
         " ".join(capsys.readouterr().out.split())
     )
     write_workbook(solved=("1.1", "1.2", "1.3"))
-    assert "■■□ 1.3 Counter.add (changed since it was checked)" in drawn_progress(), "it was open, and is written now"
+    assert "■■◧ 1.3 Counter.add (changed since it was checked)" in drawn_progress(), "it was open, and is written now"
     commands.check(1)
     write_workbook("def broken(:\n")
     assert "◧◧◧" in drawn_progress()
     book.workbook_path(1).unlink()
     capsys.readouterr()
     assert "◧◧◧" in drawn_progress()
+
+
+def test_a_stub_that_was_lost_and_added_again_is_open(toys, here, capsys):
+    path = write_workbook(solved=("1.1",))
+    commands.check(1)
+    text = path.read_text(encoding="utf-8")
+    write_workbook(text[: text.index("# ─", text.index("1.2 ·") - 99)])
+    capsys.readouterr()
+    commands.progress()
+    out = " ".join(capsys.readouterr().out.split())
+    assert "■□□ 1.2 mean (not in the workbook: make start-1 adds it)" in out
+    commands.check(1, "1.1")
+    out = " ".join(capsys.readouterr().out.split())
+    assert "Next: 1.2 mean, A mean (10 minutes). It is not in the workbook: make start-1 adds its stub." in out
+    commands.start(1)
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("from toys import Counter", "import toys\nCounter = toys.Counter"), encoding="utf-8")
+    capsys.readouterr()
+    commands.progress()
+    out = capsys.readouterr().out
+    assert "■□□" in out and "1.2 mean\n" in out, "nothing was written, so nothing has changed"
+    legend = dict(re.findall(r"(\S) ([a-z ]+)[,.]", " ".join(out.split()).rpartition("place: ")[2]))
+    assert legend == {commands.BOXES[commands.SOLVED]: "solved", commands.BOXES[commands.OPEN]: "open",
+                      commands.BOXES[commands.CHANGED]: commands.CHANGED_SINCE}  # fmt: skip
+    assert commands.BOXES[commands.RETRIED] == commands.BOXES[commands.CHANGED]
+
+
+def test_a_function_that_has_swallowed_the_next_one(here, capsys):
+    path = write_workbook(solved=("1.1",))
+    text = path.read_text(encoding="utf-8")
+    line = next(line for line in text.split("\n") if line.startswith("def mean("))
+    path = write_workbook(text.replace(line + "\n", ""))
+    lines = path.read_text(encoding="utf-8").split("\n")
+    number = lines.index('    """The mean of numbers (T), and how many there are.') + 1
+    said = " ".join(check_here(every=True)["1.2"]["text"].split())
+    assert said == (
+        f"workbook/lesson_01.py:{number}: here begins what belongs to mean, but it stands in running_sum: the line "
+        f"with its def is gone. Write it above line {number}: {line}"
+    )
+    commands.check(1, "1.1")
+    out = " ".join(capsys.readouterr().out.split())
+    assert "Next: 1.2 mean" in out and "changed" not in out
+    assert f"its def is gone, so that its lines stand in running_sum (workbook/lesson_01.py:{number})." in out
 
 
 def test_what_a_digest_is_of():
@@ -1674,6 +1961,42 @@ def test_of_a_class_what_the_stub_has_is_not_counted(toys):
     assert one.cut.is_class and commands.count(one.cut.answer, one) == 5
 
 
+LOUD = """@means.mistake
+def loud(x, empty=0.0):
+    '''It is loud.'''
+    print("printed by a mistake")
+    warnings.warn("warned by a mistake")
+    return x.sum(), x.numel() + 1
+
+
+@means.scene
+def behind(mean):
+    '''Behind the case that fails.'''
+    return mean(torch.ones(4))
+
+
+adding = Exercise("""
+
+
+def test_only_what_the_learners_code_prints_is_shown(toys, capsys, recwarn):
+    text = EXERCISES.replace("adding = Exercise(", LOUD, 1).replace("import torch", "import torch\nimport warnings", 1)
+    oracle = "lambda x, empty=0.0: (print('printed by the oracle'), (x.mean(), x.numel()))[1]"
+    text = text.replace('"    x.sum() / count"),\n', f'"    x.sum() / count"), oracle={oracle},\n')
+    exercise.files()[1].write_text(text, encoding="utf-8")
+    write_workbook(edits=[("value = x.sum() / count", "value = x.sum(); print('mine', count)")])
+    said = check_here("1.2")["1.2"]
+    assert "sum for mean" in said["text"]
+    out = capsys.readouterr()
+    assert out.out == "mine 3\n" and out.err == "" and not recwarn.list, "nothing that others print, and each line once"
+
+
+def test_what_the_code_prints_is_folded(capsys):
+    commands._printed(sandbox.Answer(printed="a warning of many words " * 12 + "\n\n  and " + "x" * 200))
+    lines = capsys.readouterr().out.split("\n")
+    assert max(map(len, lines)) <= 88 and "".join(lines).count("warning") == 12 and "".join(lines).count("x") == 200
+    assert all(line.split()[-1] in ("a", "warning", "of", "many", "words") for line in lines[1:4]), "whole words"
+
+
 def test_what_the_code_prints_is_shown_and_cut(here, capsys, monkeypatch):
     answer = sandbox.Answer(printed="\n".join(f"line {n}" for n in range(50)), cut=True)
     commands._printed(answer)
@@ -1685,14 +2008,14 @@ def test_what_the_code_prints_is_shown_and_cut(here, capsys, monkeypatch):
 
 def test_hints_come_one_by_one_for_the_first_that_does_not_pass(here, capsys):
     write_workbook(solved=("1.1",))
-    for number, text in enumerate(("Sum.", "Divide.", "Sum, then divide."), 1):
+    for number, text in enumerate(("Sum.", "Divide.", "    x.sum() / count"), 1):
         commands.hint(1)
         out = capsys.readouterr().out
         assert f"1.2 mean · hint {number} of 3\n{text}\n" in out
     commands.hint(1)
     out = capsys.readouterr().out
     assert "1.2 mean · all three hints have been shown; here they are again\n" in out and "hint 3 of 3" not in out
-    assert "\nSum.\n\nDivide.\n\nSum, then divide.\n" in out and "make solution-1.2" in out
+    assert "\nSum.\n\nDivide.\n\n    x.sum() / count\n" in out and "make solution-1.2" in out
     commands.hint(1, "1.1")
     assert "First hint." in capsys.readouterr().out
     assert book.Progress()["1.2"].hints == 3
@@ -1702,31 +2025,34 @@ def test_hints_come_one_by_one_for_the_first_that_does_not_pass(here, capsys):
 
 
 @pytest.mark.parametrize(
-    "hint, lines",
+    "hint, blocks",
     [
-        ("return math.exp(loss)", [(True, "return math.exp(loss)")]),
-        ("a, b = f(x); return g('a; b', [1, 2]).", [(True, "a, b = f(x)"), (True, "return g('a; b', [1, 2])")]),
-        ("y = f(x); then -y.mean().", [(True, "y = f(x)"), (True, "-y.mean()")]),
-        ("y = f(x); the norm likewise; cut.", [(True, "y = f(x)"), (False, "the norm likewise; cut.")]),
-        ("x.view(2, 3) is (B, T); .unbind(0) cuts it.", [(False, "x.view(2, 3) is (B, T); .unbind(0) cuts it.")]),
-        ("It is so:\n    if a:\n        b = 1", [(False, "It is so:"), (True, "if a:"), (True, "    b = 1")]),
-        ("Divide.", [(False, "Divide.")]),
+        ("Divide; then return x.", [(False, "Divide; then return x.")]),
+        ("    return x", [(True, "return x")]),
+        ("It is so:\n    if a:\n        b = 1", [(False, "It is so:"), (True, "if a:\n    b = 1")]),
+        ("So:\n\n    a = 1\n\n\n    b = a · a\n\nAnd\nno more.", [
+            (False, "So:"), (True, "a = 1\n\n\nb = a · a"), (False, "And\nno more."),
+        ]),
+        ("    a\n    b\nor\n    c\n", [(True, "a\nb"), (False, "or"), (True, "c")]),
     ],
 )  # fmt: skip
-def test_the_code_of_a_hint_is_code(hint, lines):
-    assert commands.laid_out(hint) == lines
+def test_the_code_of_a_hint_is_what_is_indented(hint, blocks):
+    assert exercise.laid_out(hint) == blocks
 
 
 def test_code_in_a_hint_is_neither_wrapped_nor_decorated(here, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "40")
-    code = "joined = {**first_of_the_two, **second_of_the_two, **third_of_them}"
-    the("1.1").hints = (f"{code}; return joined", f"Return {{**a, **b}} and f(**a) of **two** of them; {code}.", "c")
+    code = "joined = {**first_of_the_two, **second_of_the_two, **third_of_them}  # x · x, - `**it**`"
+    prose = "Return {**a, **b} and f(**a) of **two** of them:"
+    hint = f"{prose}\n    for x in y:\n        {code}\n\n    return joined\nThat · is all."
+    the("1.1").hints = (hint, "b", "c")
     write_workbook(solved=())
     commands.hint(1, "1.1")
-    assert f"    {code}\n    return joined\n" in capsys.readouterr().out
-    commands.hint(1, "1.1")
     out = capsys.readouterr().out
-    assert "Return {**a, **b} and f(**a) of two\nof them\n" in out and f"    {code}\n" in out
+    assert "Return {**a, **b} and f(**a) of two\nof them:\n" in out
+    assert f"    for x in y:\n        {code}\n\n    return joined\nThat · is all.\n" in out
+    page = exercise.page(the("1.1"))
+    assert f"```python\nfor x in y:\n    {code}\n\nreturn joined\n```" in page
 
 
 def test_a_lesson_shows_an_exercises_source_only_when_it_is_solved(toys, here, capsys, monkeypatch):
@@ -2103,6 +2429,7 @@ def test_a_workbooks_own_functions_call_each_other_only_if_they_pass(toys):
         ("return x.clone()", "return torch.cumsum(x, 0) - x", "is diagnosed as ['first left out', 'no sum']"),
         ('means.slip("minus", "A wrong sign.", ("x.sum() / count", "-x.sum() / count"))', "", "it has 3 mistakes"),
         ('"Second hint."', '"First hint."', "two of its hints are the same"),
+        ('"    x.sum() / count"', '"x.sum() / count"', "its third hint has no code"),
         ("oracle=lambda x: torch.cumsum(x, 0)", "oracle=lambda x: 2 * torch.cumsum(x, 0)", "its own is failed"),
     ],
 )

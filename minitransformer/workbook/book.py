@@ -10,6 +10,7 @@ import ast
 import codecs
 import difflib
 import hashlib
+import inspect
 import re
 import stat
 import sys
@@ -31,13 +32,18 @@ from minitransformer.workbook.exercise import Exercise, exercises
 
 TOP = '''"""Workbook of lesson {number} · {title}
 
-Each exercise below waits for code of yours; everything else that it needs is the course's. Change what you like here:
-nothing but you writes into this file, except to add exercises that it lacks.
+Each exercise below waits for code of yours; everything else that it needs is the course's. Change what you like here.
+Only these two commands write into this file, and only if you call them:
 
-    make check-{number}       checks the exercises in order and says what is wrong (check-{number}.2: only that one)
-    make watch-{number}       does so whenever you save
-    make hint-{number}        gives a hint for the first that does not pass, one more at each call
-    make progress      shows what you have done
+    {start}  adds the exercises that it lacks, at its end
+    {reset}  begins anew, here with one exercise; what you had written is kept in workbook/backup/
+
+These look at it:
+
+    {check}  checks the exercises in order and says what is wrong (check-{number}.2: only that one)
+    {watch}  does so whenever you save
+    {hint}  gives a hint for the first that does not pass, one more at each call
+    {progress}  shows what you have done
 """
 
 from __future__ import annotations
@@ -79,7 +85,11 @@ def new_text(lesson: int, some: list[Exercise], solved: Collection[str] = ()) ->
     """A whole workbook."""
     title = course.load(lesson).title if lesson in course.lesson_files() else "Exercises"
     imports = "\n".join(header([one.cut for one in some], f"workbook of lesson {lesson}"))
-    return f"{TOP.format(number=lesson, title=title)}\n{imports}\n\n\n{source_of(some, solved)}\n"
+    commands = {"progress": "make progress", "reset": f"make reset-{lesson}.2"}
+    commands |= {name: f"make {name}-{lesson}" for name in ("start", "check", "watch", "hint")}
+    widest = max(map(len, commands.values()))
+    top = TOP.format(number=lesson, title=title, **{name: text.ljust(widest) for name, text in commands.items()})
+    return f"{top}\n{imports}\n\n\n{source_of(some, solved)}\n"
 
 
 def start(lesson: int) -> tuple[Path, list[Exercise], bool]:
@@ -259,7 +269,7 @@ PLAIN_WORDS = (
 
 def ended(text: str) -> str:
     """A sentence with its full stop, where it does not end with a mark already; its first letter stays as it is."""
-    return text if text.endswith((".", "!", "?", ":", "…")) else text + "."
+    return text if re.search(r"""[.!?:…]$|(?<!\.)[.!?][])}"'”’]+$""", text) else text + "."
 
 
 def parse(path: Path, text: str) -> ast.Module:
@@ -326,6 +336,34 @@ def _binds(node: ast.stmt) -> set[str]:
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         return {node.name}
     return {one.id for one in ast.walk(node) if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Store)}
+
+
+def is_untouched(tree: ast.Module, exercise: Exercise) -> bool:
+    """Whether a workbook has an exercise as its stub, in which nothing is written yet."""
+    node, stub = locate(tree, exercise)[0], locate(ast.parse(exercise.cut.stub), exercise)[0]
+    return node is not None and ast.dump(node) == ast.dump(stub)
+
+
+def swallowed(tree: ast.Module, exercise: Exercise) -> tuple[str, int] | None:
+    """Which other function has an exercise's lines at its end, because the line with its def is gone: name and line.
+
+    They are known by the docstring.
+    """
+    stub = ast.parse(exercise.cut.stub)
+    docstring = ast.get_docstring(locate(stub, exercise)[0])
+    for node in ast.walk(tree):
+        for one in node.body[1:] if isinstance(node, ast.FunctionDef) else ():
+            text = one.value.value if isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant) else None
+            if isinstance(text, str) and docstring and inspect.cleandoc(text) == docstring:
+                return node.name, one.lineno
+    return None
+
+
+def signature(exercise: Exercise) -> str:
+    """The first lines of an exercise's function, from def to the colon."""
+    stub = exercise.cut.stub
+    node = locate(ast.parse(stub), exercise)[0]
+    return "\n".join(stub.split("\n")[node.lineno - 1 : node.body[0].lineno - 1])
 
 
 def digest(tree: ast.Module, exercise: Exercise, some: list[Exercise]) -> str:
@@ -446,7 +484,7 @@ def load(path: Path, some: list[Exercise]) -> Workbook:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        more = in_plain_words(error)
+        more = in_plain_words(error) or lost_import(error, tree, some)
         raise WorkbookError(
             f"{place(path)} cannot be run, before any exercise is tried:\n\n{own_lines(error, path)}"
             + (f"\n\n{more}" if more else "")
@@ -471,6 +509,24 @@ def in_plain_words(error: BaseException) -> str:
             f"The course has no {found[1]} there{f'; did you mean {near[0]}?' if near else '.'} If an upgrade of the "
             "course gave it another name or took it away, change that line; if nothing below uses it, take it out."
         )
+    return ""
+
+
+def lost_import(error: BaseException, tree: ast.Module, some: list[Exercise]) -> str:
+    """What to say of a name that is not defined because its import was taken out; nothing of others."""
+    name = getattr(error, "name", None) if isinstance(error, NameError) else None
+    # (A class X(X) needs its import.)
+    if name is None or any(name in _binds(node) for node in tree.body if not isinstance(node, ast.ClassDef)):
+        return ""
+    lines = header([one.cut for one in some], "this workbook")
+    for node in ast.parse("\n".join(lines)).body:
+        for alias in getattr(node, "names", ()):
+            if name == (alias.asname or alias.name):
+                node.names = [alias]
+                return (
+                    f"A new workbook imports it in its first lines; this one does not. Write this line there:\n\n"
+                    f"    {ast.unparse(node)}"
+                )
     return ""
 
 

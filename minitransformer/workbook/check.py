@@ -12,9 +12,9 @@ from minitransformer.errors import UserError
 from minitransformer.workbook import report
 from minitransformer.workbook.book import Workbook, WorkbookError, load
 from minitransformer.workbook.cut import resolve
-from minitransformer.workbook.diagnose import Diagnosis, diagnose, narrowed
+from minitransformer.workbook.diagnose import Diagnosis, diagnose, is_left_empty, narrowed
 from minitransformer.workbook.examine import Examination
-from minitransformer.workbook.exercise import Exercise
+from minitransformer.workbook.exercise import Case, Exercise
 
 
 def check(
@@ -32,7 +32,8 @@ def check(
         request: "only": an id, or None for all; "all": whether to go on after one that fails (only the first that
             fails is diagnosed then); "told": ids of which it was said what they are for; "width": in columns.
         emit: called with what happens: event="begin" or "result", id, state ("passed", "failed", "unwritten",
-            "absent"), text, line, source (its digest); or event="problem", text, where the workbook cannot be run.
+            "absent"), text, line, source (its digest); event="case", number (from 0), label, where the code runs on a
+            case; or event="problem", text, where the workbook cannot be run.
         wind_up: sets the clock of the time limit to its beginning; called for each exercise.
     """
     wind_up()
@@ -54,7 +55,11 @@ def check(
         say(event="begin")
         try:
             told = exercise.id in request.get("told", ())
-            state = check_one(workbook, exercise, request.get("width", 80), say, told, diagnosed=not has_failed)
+
+            def begins(number: int, cases: list[Case] = exercise.cases) -> None:
+                emit(event="case", number=number, label=cases[number].label)
+
+            state = check_one(workbook, exercise, request.get("width", 80), say, told, not has_failed, begins)
         except UserError:
             raise
         except BaseException as error:  # what the code gives back can break who looks at it, such as a list in itself
@@ -72,6 +77,7 @@ def check_one(
     say: Callable[..., None],
     told: bool = False,
     diagnosed: bool = True,
+    begins: Callable[[int], None] = lambda number: None,
 ) -> str:
     """Check one exercise on reference code for everything else; gives its state.
 
@@ -82,6 +88,7 @@ def check_one(
         say: called with the result, and once more where more was found out: event="result", state, text.
         told: whether it was said before what the exercise is for.
         diagnosed: whether to look for the mistake.
+        begins: called with the number of each case before the learner's code runs on it.
     """
 
     def result(state: str, text: str = "") -> str:
@@ -93,17 +100,29 @@ def check_one(
         return result("absent", report.absent(workbook, exercise, width))
     workbook.link({exercise.id})
     examination = Examination(exercise)
-    verdict = examination.examine(candidate)
+    verdict = examination.examine(candidate, begins)
     if verdict.passed:
         return result("passed")
     if report.is_unwritten(verdict):
         return result("unwritten", report.unwritten(exercise, workbook.path, workbook.line(exercise), width, told))
     diagnosis = diagnose(examination, verdict) if diagnosed else Diagnosis()
     state = result("failed", report.failure(verdict, diagnosis, workbook.path, width, told))
-    if len(diagnosis.mistakes) > 1:  # the learner's code runs again, and might hang: so what is known was said first
-        diagnosis = narrowed(examination, verdict, diagnosis)
-        result("failed", report.failure(verdict, diagnosis, workbook.path, width, told))
-    return state
+    if not diagnosed:
+        return state
+    # The learner's code runs again, and might hang: so what is known was said first.
+    if is_left_empty(examination, verdict):
+        better = Diagnosis(alike=[EMPTY])
+    elif diagnosis.mistakes and not diagnosis.sure:
+        better = narrowed(examination, verdict, diagnosis)
+    else:
+        return state
+    return result("failed", report.failure(verdict, better, workbook.path, width, told))
+
+
+EMPTY = (
+    "Some of these numbers were never written. torch.empty (or new_empty, empty_like, torch.Tensor) leaves in a tensor "
+    "whatever was in memory before; in another run it is something else."
+)
 
 
 def _is_right_kind(candidate: Any, exercise: Exercise) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import itertools
 import os
 import re
 import sys
@@ -20,7 +19,7 @@ from minitransformer.show import say, styled
 from minitransformer.workbook import book
 from minitransformer.workbook.book import Progress
 from minitransformer.workbook.cut import place
-from minitransformer.workbook.exercise import Exercise, exercises, files, find
+from minitransformer.workbook.exercise import Exercise, exercises, files, find, laid_out
 from minitransformer.workbook.sandbox import Answer, Sandbox
 
 FEW = 8
@@ -28,9 +27,10 @@ FEW = 8
 SAID = {"passed": "passed", "failed": "fails", "unwritten": "not written yet", "absent": "not in the workbook"}
 """The states of an exercise, in the list of a check."""
 MARKS = {"passed": "✓", "unwritten": "○"}
-SOLVED, CHANGED, RETRIED, OPEN = "solved", "changed since", "changed", "open"
-"""How an exercise stands now. CHANGED: it passed, RETRIED: it did not pass, and it is not what was checked then."""
-BOXES = {SOLVED: "■", CHANGED: "◧", RETRIED: "□", OPEN: "□"}
+SOLVED, CHANGED, RETRIED, OPEN, MISSING = "solved", "changed since", "changed", "open", "missing"
+"""How an exercise stands now. CHANGED: it passed, RETRIED: it did not pass, and it is not what was checked then.
+MISSING: there is a workbook, but this is not in it."""
+BOXES = {SOLVED: "■", CHANGED: "◧", RETRIED: "◧", OPEN: "□", MISSING: "□"}
 CHANGED_SINCE = "changed since it was checked"
 
 
@@ -137,7 +137,9 @@ def check_with(sandbox: Sandbox, lesson: int, only: str | None = None, **limits:
         print("\n".join(_wrapped(answer.problem)) if shown is stopped else result["text"], end="\n\n")
         progress.set(shown.id, told=progress[shown.id].told or shown is not stopped)
     elif answer.problem:
-        print("\n".join(_wrapped(answer.problem)) + "\n")
+        print("\n" + "\n".join(_wrapped(answer.problem)) + "\n")
+    elif answer.printed.strip():
+        print()
     _printed(answer)
     wanted = [only] if only else [one.id for one in some]
     failing = next((identity for identity in wanted if identity not in answer.passed()), None)
@@ -162,13 +164,20 @@ def _printed(answer: Answer) -> None:
     if not answer.printed.strip():
         return
     # Escape sequences would clear the screen, or write over the report.
-    lines = re.sub(r"[\0-\x08\x0b-\x1f\x7f]", "·", answer.printed.rstrip("\n")).expandtabs(4).split("\n")
+    text = re.sub(r"[\0-\x08\x0b-\x1f\x7f]", "·", answer.printed.rstrip("\n")).expandtabs(4)
+    width = show.text_width() - 4
+    lines = [part for line in text.split("\n") for part in _folded(line, width)]
     print(styled("Your code printed:", "bold"))
     for line in lines[:20]:
-        print(f"    {line[: show.text_width()]}")
+        print(f"    {line}")
     if answer.cut or len(lines) > 20:
         print("    … (and more, which is cut here)")
     print()
+
+
+def _folded(line: str, width: int) -> list[str]:
+    """A line in pieces of at most so many columns, broken at spaces where there are any."""
+    return textwrap.wrap(line, width, replace_whitespace=False, break_on_hyphens=False) or [""]
 
 
 def _what_next(lesson: int, some: list[Exercise], failing: str | None, answer: Answer, only: str | None) -> None:
@@ -176,13 +185,17 @@ def _what_next(lesson: int, some: list[Exercise], failing: str | None, answer: A
         state = Progress()[failing]
         left = 3 - state.hints
         hint = f"make hint-{failing}: a hint ({left} of 3 left)" if left else f"make solution-{failing}: the solution"
-        print(f"{hint}   ·   make check-{failing}: this one again   ·   make watch-{lesson}: check on every save")
+        print(f"{hint}\nmake check-{failing}: this one again\nmake watch-{lesson}: check on every save")
         return
     now = {identity: state for identity, state in _standing(lesson).items() if identity not in answer.passed()}
     following = next((one for one in some if now.get(one.id, SOLVED) != SOLVED), None)
     if only is not None and following is not None:
-        print(f"Next: {following.id} {following.name}, {following.title} ({following.minutes:g} minutes)"
-              + (f"; it has {CHANGED_SINCE}." if now[following.id] != OPEN else "."))  # fmt: skip
+        text = f"Next: {following.id} {following.name}, {following.title} ({following.minutes:g} minutes)"
+        if now[following.id] == MISSING:
+            text += f". It is not in the workbook: {_where_it_went(following)}"
+        elif now[following.id] != OPEN:
+            text += f"; it has {CHANGED_SINCE}"
+        say(text + ".")
         return
     if only is not None:
         print(f"make check-{lesson} checks all of lesson {lesson}.")
@@ -191,6 +204,15 @@ def _what_next(lesson: int, some: list[Exercise], failing: str | None, answer: A
     print()
     say(f"All {len(some)} exercises of lesson {lesson} pass. make lesson-{lesson} MINE=1 runs it on your code."
         + (f" Next: make start-{later[0]}." if later else ""))  # fmt: skip
+
+
+def _where_it_went(exercise: Exercise) -> str:
+    """Of an exercise that is not in the workbook: where its lines are, or what brings its stub back."""
+    path = book.workbook_path(exercise.lesson)
+    inside = book.swallowed(book.parse(path, book.read(path)), exercise)
+    if inside is None:
+        return f"make start-{exercise.lesson} adds its stub"
+    return f"the line with its def is gone, so that its lines stand in {inside[0]} ({place(path, inside[1])})"
 
 
 def _compared(exercise: Exercise) -> None:
@@ -274,56 +296,9 @@ def give_hint(exercise: Exercise) -> None:
         if shown >= 3:
             print()
         for is_code, part in laid_out(text):
-            print(f"    {part}") if is_code else say(part)
+            print(textwrap.indent(part, "    ")) if is_code else say(part)
     print(f"\nmake hint-{exercise.id} gives another." if number < 3 else
           f"\nmake solution-{exercise.id} shows the solution.")  # fmt: skip
-
-
-def laid_out(hint: str) -> list[tuple[bool, str]]:
-    """The lines of code of a hint and the prose between them, in order: (whether it is code, text).
-
-    Code is what authors indent, and whole statements between semicolons: "a = f(x); return a + 1.".
-    """
-    parts = []
-    for line in hint.split("\n"):
-        parts += [(True, line[4:])] if line.startswith("    ") else _statements(line)
-    return [
-        (is_code, text)
-        for is_code, run in itertools.groupby(parts, key=lambda part: part[0])
-        for text in ([text for _, text in run] if is_code else ["; ".join(text for _, text in run)])
-    ]
-
-
-def _statements(text: str) -> list[tuple[bool, str]]:
-    """A line cut at its semicolons, but for those in brackets or quotation marks, and which parts of it are code."""
-    parts, depth, quote = [""], 0, ""
-    for char in text:
-        if quote:
-            quote = "" if char == quote else quote
-        elif char in "\"'" and not parts[-1][-1:].isalnum():
-            quote = char
-        depth += (char in "([{") - (char in ")]}") if not quote else 0
-        if char == ";" and not quote and depth <= 0:
-            parts.append("")
-        else:
-            parts[-1] += char
-    found = []
-    for part in (part.strip() for part in parts):
-        code = part.removesuffix(".").removeprefix("then ")
-        found += [(True, code) if _is_code(code) else (False, part)] if part else []
-    return found
-
-
-def _is_code(text: str) -> bool:
-    """Whether this is a statement, or an expression that no sentence would be ("x is y" and a name could be both)."""
-    try:
-        body = ast.parse(f"def f():\n {text}").body[0].body
-    except (SyntaxError, ValueError):
-        return False
-    if not isinstance(body[0], ast.Expr):
-        return True
-    value = body[0].value
-    return isinstance(value, ast.Call | ast.BinOp | ast.UnaryOp | ast.List | ast.ListComp | ast.Dict)
 
 
 def solution(lesson: int, only: str | None = None, yes: bool = False) -> int:
@@ -400,7 +375,9 @@ def progress() -> int:
         title = course.load(lesson).title if lesson in course.lesson_files() else ""
         following = next((one for one in some if now[one.id] != SOLVED), None)
         said = "all done" if following is None else f"{following.id} {following.name}"
-        said += f" ({CHANGED_SINCE})" * (following is not None and now[following.id] != OPEN)
+        if following is not None and now[following.id] != OPEN:
+            is_missing = now[following.id] == MISSING
+            said += f" (not in the workbook: make start-{lesson} adds it)" if is_missing else f" ({CHANGED_SINCE})"
         rows.append((lesson, title, drawn, said))
         boxes, total = boxes + drawn, total + len(some)
         minutes_done += sum(one.minutes for one in some if now[one.id] == SOLVED)
@@ -415,11 +392,16 @@ def progress() -> int:
 
 def _standing(lesson: int) -> dict[str, str]:
     """How each exercise of a lesson stands, by its last check and by the workbook as it is now."""
-    some, path, progress, tree = exercises(lesson), book.workbook_path(lesson), Progress(), None
+    some, path, progress, tree, text = exercises(lesson), book.workbook_path(lesson), Progress(), None, ""
     with suppress(UserError):  # no workbook, or none that Python can read: then it is not what was checked
-        tree = book.parse(path, book.read(path))
+        text = book.read(path)
+        tree = book.parse(path, text)
 
     def standing(one: Exercise) -> str:
+        if tree is not None and book.is_untouched(tree, one):
+            return OPEN
+        if tree is not None and not book.is_there(tree, one) and not book.under_its_heading(text, tree, some, one):
+            return MISSING
         is_same = progress[one.id].is_of("" if tree is None else book.digest(tree, one, some))
         if progress[one.id].passed:
             return SOLVED if is_same else CHANGED

@@ -11,7 +11,19 @@ import torch
 from torch import Tensor
 
 from minitransformer.errors import UserError
-from minitransformer.workbook.examine import Examination, Verdict, arguments, parts, same, tensors
+from minitransformer.workbook.examine import (
+    Examination,
+    Outcome,
+    Verdict,
+    arguments,
+    compare,
+    difference_of,
+    observe,
+    parts,
+    quiet,
+    same,
+    tensors,
+)
 from minitransformer.workbook.exercise import Mistake
 
 
@@ -20,9 +32,11 @@ class Diagnosis:
     """What is probably wrong."""
 
     mistakes: list[Mistake] = field(default_factory=list)
-    """Known mistakes that give the same as the learner's code in every case that was run."""
+    """Known mistakes that give the same as the learner's code in the case that failed and all before it."""
+    sure: bool = False
+    """Whether they give the same in every case of the exercise; else the learner's code is something else as well."""
     alike: list[str] = field(default_factory=list)
-    """Where none does: sentences about what the output looks like."""
+    """Where there are none: sentences about what the output looks like."""
 
 
 def matching(examination: Examination, verdict: Verdict) -> list[Mistake]:
@@ -33,10 +47,10 @@ def matching(examination: Examination, verdict: Verdict) -> list[Mistake]:
         order = [verdict.case, *(n for n in range(len(verdict.actual)) if n != verdict.case)]
         tolerance = [case.tolerance for case in examination.exercise.cases]
         for n in order:
-            mistaken, actual = examination.mistaken(mistake, n), verdict.actual[n]
+            mistaken, actual, expected = examination.mistaken(mistake, n), verdict.actual[n], examination.expected(n)
             # What is to be refused, and is, each refuses in words of its own.
-            both_refuse = isinstance(mistaken.error, UserError) and isinstance(actual.error, UserError)
-            if not (both_refuse and n < verdict.case or same(mistaken, actual, examination.expected(n), tolerance[n])):
+            all_refuse = all(isinstance(one.error, UserError) for one in (mistaken, actual, expected))
+            if not (all_refuse or same(mistaken, actual, expected, tolerance[n])):
                 return False
         return True
 
@@ -48,22 +62,56 @@ def diagnose(examination: Examination, verdict: Verdict) -> Diagnosis:
 
     Args:
         examination: of the exercise.
-        verdict: what it found; `Examination.go_on` lets it find more, where several mistakes match.
+        verdict: what it found; `narrowed` finds out more, where mistakes match.
     """
     mistakes = matching(examination, verdict)
     if mistakes:
-        return Diagnosis(mistakes)
-    return Diagnosis(alike=list(itertools.islice(look_alikes(examination, verdict), 2)))
+        return Diagnosis(mistakes, sure=len(verdict.actual) == len(verdict.exercise.cases))
+    return Diagnosis(alike=_alike(examination, verdict))
 
 
 def narrowed(examination: Examination, verdict: Verdict, diagnosis: Diagnosis) -> Diagnosis:
-    """The diagnosis again after the remaining cases were run; the same where that leaves no mistake.
+    """The diagnosis again after the remaining cases were run.
 
-    (Code with two mistakes can look like each of them alone in the smallest case that fails.)
+    Where no mistake gives the same in all of them, the code may have two mistakes, and look like one of them in the
+    case that failed. But a mistake that fails where the code passes is not in it.
     """
     examination.go_on(verdict)
     left = matching(examination, verdict)
-    return Diagnosis(left) if left else diagnosis
+    if left:
+        return Diagnosis(left, sure=True)
+    tolerance = [case.tolerance for case in examination.exercise.cases]
+
+    def is_right(n: int, outcome: Outcome) -> bool:
+        return difference_of(examination.expected(n), outcome, tolerance[n]) is None
+
+    passed = [n for n, outcome in enumerate(verdict.actual) if is_right(n, outcome)]
+    possible = [
+        one for one in diagnosis.mistakes if all(is_right(n, examination.mistaken(one, n)) for n in passed)
+    ]
+    return Diagnosis(possible) if possible else Diagnosis(alike=_alike(examination, verdict))
+
+
+def _alike(examination: Examination, verdict: Verdict) -> list[str]:
+    return list(itertools.islice(look_alikes(examination, verdict), 2))
+
+
+def is_left_empty(examination: Examination, verdict: Verdict) -> bool:
+    """Whether numbers of the output were never written: they change when `torch.empty` leaves something else there."""
+    if verdict.difference is None or verdict.difference.kind != "value":
+        return False
+    before = torch.get_deterministic_debug_mode()
+    torch.set_deterministic_debug_mode("warn")  # it fills what torch.empty gives with nan, or with a large number
+    try:
+        with quiet():
+            again = observe(examination.exercise, examination.exercise.cases[verdict.case], verdict.candidate)
+    finally:
+        torch.set_deterministic_debug_mode(before)
+    difference = compare(verdict.actual[verdict.case].value, again.value, "", 0.0)
+    if again.error is not None or difference is None or difference.wrong is None:
+        return False
+    changed = difference.actual[difference.wrong]
+    return not changed.is_floating_point() or bool(changed.isnan().any())
 
 
 # ---------------------------------------------------------------- what numbers look like
@@ -192,7 +240,9 @@ def by_a_factor(expected: Tensor, actual: Tensor) -> Iterator[str]:
     nonzero = left.abs() > 1e-6
     if nonzero.sum() > 1 and not right[~nonzero].abs().gt(1e-6).any():
         factor = (right[nonzero] / left[nonzero]).median()
-        if factor.isfinite() and _equal(left * factor, right):
+        if not right.any():
+            yield "Everything is 0."
+        elif factor.isfinite() and _equal(left * factor, right):
             yield f"Every number is {factor.item():.4g} times what is right{_which(factor.item(), expected)}."
 
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import inspect
 import math
+import os
 import random
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
@@ -88,10 +90,12 @@ class Examination:
         """What case `number` gives on the package's code, or by its oracle."""
         if number not in self._expected:
             case = self.exercise.cases[number]
-            outcome = observe(self.exercise, case, None)
+            with quiet():
+                outcome = observe(self.exercise, case, None)
             refused = isinstance(outcome.error, UserError)
             if case.oracle is not None and not refused:
-                by_oracle = observe(self.exercise, case, None, case.oracle)
+                with quiet():
+                    by_oracle = observe(self.exercise, case, None, case.oracle)
                 outcome = Outcome(
                     by_oracle.value, by_oracle.error, outcome.changed, outcome.shared, by_oracle.gradients
                 )
@@ -107,18 +111,22 @@ class Examination:
         """What case `number` gives with a mistake."""
         key = self.exercise.mistakes.index(mistake), number
         if key not in self._mistaken:
-            self._mistaken[key] = observe(self.exercise, self.exercise.cases[number], mistake.code)
+            with quiet():
+                self._mistaken[key] = observe(self.exercise, self.exercise.cases[number], mistake.code)
         return self._mistaken[key]
 
-    def examine(self, candidate: Any) -> Verdict:
+    def examine(self, candidate: Any, begins: Callable[[int], None] = lambda number: None) -> Verdict:
         """Run the cases in order, up to the first that fails.
 
         Args:
             candidate: a function; for a class or a method, the class or what stands in it.
+            begins: called with the number of each case before the candidate runs on it.
         """
         verdict = Verdict(self.exercise, candidate)
         for number, case in enumerate(self.exercise.cases):
-            expected, actual = self.expected(number), observe(self.exercise, case, candidate)
+            expected = self.expected(number)
+            begins(number)
+            actual = observe(self.exercise, case, candidate)
             verdict.actual.append(actual)
             difference = difference_of(expected, actual, case.tolerance)
             if difference is not None:
@@ -129,7 +137,8 @@ class Examination:
     def go_on(self, verdict: Verdict) -> None:
         """Run the cases that a failed examination left out, to tell its possible mistakes apart."""
         for case in self.exercise.cases[len(verdict.actual) :]:
-            verdict.actual.append(observe(self.exercise, case, verdict.candidate))
+            with quiet():  # what is printed belongs to the case that is shown
+                verdict.actual.append(observe(self.exercise, case, verdict.candidate))
 
 
 # ---------------------------------------------------------------- running one case
@@ -170,6 +179,15 @@ def observe(exercise: Exercise, case: Case, candidate: Any, instead: Any = None)
         else:
             function = bare(vars(owner)[exercise.cut.method])
         return _call(exercise, case, function)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Neither print nor warn: for code that is not the learner's, or that is run once more."""
+    with open(os.devnull, "w", encoding="utf-8") as nowhere, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with redirect_stdout(nowhere), redirect_stderr(nowhere):
+            yield
 
 
 @contextmanager

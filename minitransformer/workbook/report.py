@@ -9,6 +9,8 @@ import re
 import sys
 import textwrap
 import traceback
+from collections.abc import Sized
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +20,25 @@ from torch import Tensor, nn
 from minitransformer import show
 from minitransformer.errors import UserError
 from minitransformer.workbook import draw
+from minitransformer.workbook.again import command
 from minitransformer.workbook.book import (
     Workbook,
     ended,
     in_plain_words,
+    lost_import,
     message_of,
     own_lines,
+    parse,
+    read,
+    signature,
+    swallowed,
     under_its_heading,
     wants_its_name,
 )
 from minitransformer.workbook.cut import place, resolve
 from minitransformer.workbook.diagnose import Diagnosis, by_a_factor
 from minitransformer.workbook.examine import Difference, Verdict, arguments, tensors
-from minitransformer.workbook.exercise import Case, Exercise, bare, call, tidy
+from minitransformer.workbook.exercise import Case, Exercise, bare, call, exercises, tidy
 
 
 def is_unwritten(verdict: Verdict) -> bool:
@@ -57,12 +65,18 @@ def failure(verdict: Verdict, diagnosis: Diagnosis, path: Path, width: int, told
     if diagnosis.mistakes:
         if difference.kind == "value" and isinstance(difference.expected, Tensor):
             blocks += itertools.islice(by_a_factor(difference.expected, difference.actual), 1)
-        if len(diagnosis.mistakes) == 1:
-            only = diagnosis.mistakes[0]
+        only = diagnosis.mistakes[0] if len(diagnosis.mistakes) == 1 else None
+        if only and diagnosis.sure:
             blocks.append(_wrapped(f"Diagnosis: {only.name}. {ended(only.why)}", width))
+        elif only:
+            text = f"On this input, though not on every one, it behaves as if this were wrong: {only.name}. {only.why}"
+            blocks.append(_wrapped(ended(text), width))
         else:
+            head = "Diagnosis: it could be one of these." if diagnosis.sure else (
+                "On this input, though not on every one, it behaves as if one of these were wrong."
+            )
             listed = [_wrapped(f"- {one.name}: {ended(one.why)}", width, "  ") for one in diagnosis.mistakes]
-            blocks.append("\n".join(["Diagnosis: it could be one of these.", *listed]))
+            blocks.append("\n".join([_wrapped(head, width), *listed]))
     else:
         blocks += [_wrapped(f"Looks like this: {one}", width) for one in diagnosis.alike]
     return "\n\n".join(block for block in blocks if block)
@@ -78,9 +92,11 @@ def _wrapped(text: str, width: int, rest: str = "") -> str:
 def _input(exercise: Exercise, case: Case, number: int, width: int) -> list[str]:
     before = f"{number} smaller input{'s pass' if number > 1 else ' passes'}; it" if number else "It"
     title = f"{before} fails on {'this one' if number else 'the smallest input'}: {ended(case.label)}"
-    again = f'To run it yourself, in Python:  from {AGAIN} import again; again("{exercise.id}", {number + 1})'
+    again = f"To run it yourself:  {command(exercise.id, number + 1)}"
+    again = again if len(again) <= width else again.replace(":  ", ":\n    ", 1)
     if case.is_scene:
-        return [_wrapped(title, width), *_made_so(case, width), again]
+        run = _made_so(case, scene_source(case).removeprefix("return "), width)
+        return [_wrapped(title, width), *(["This is run:", *run] if run else []), again]
     given = arguments(exercise, case)
     panels, said, is_plain = [], [], True
     for name, value in given.items():
@@ -99,16 +115,54 @@ def _input(exercise: Exercise, case: Case, number: int, width: int) -> list[str]
             said.append(name)
             panels += [panel for part, tensor in tensors(value, name) for panel in _panels(part, tensor)]
         else:
-            text = shown(value)
-            said.append(f"{name}={text if len(text) <= 60 else text[:57] + '…'}")
+            said.append(f"{name}={_in_short(value)}")
     first = next((number for number, one in enumerate(said) if "=" in one), len(said))
     said[first:] = [one if "=" in one else f"{one}={one}" for one in said[first:]]
-    drawn = "\n".join([f"    {exercise.name}({', '.join(said)})", *_indented(panels, width)])
-    made = [] if is_plain else _made_so(case, width)
+    drawn = "\n".join([*_call_of(exercise.name, said, width), *_indented(panels, width)])
+    made = [] if is_plain else _made_so(case, _by_name(list(given), scene_source(case)), width)
     return [_wrapped(title, width), drawn, *(["These are made so:", *made] if made else []), again]
 
 
-AGAIN = "minitransformer.workbook.again"
+def _call_of(name: str, arguments: list[str], width: int) -> list[str]:
+    """A call, four columns in; broken between arguments where it is too long for a line."""
+    lines = [f"    {name}("]
+    for number, one in enumerate(arguments, 1):
+        piece = one + (", " if number < len(arguments) else ")")
+        if len(lines[-1] + piece.rstrip()) > width and not lines[-1].endswith("("):
+            lines.append(" " * 8)
+        lines[-1] += piece
+    return [line.rstrip() for line in lines] if arguments else [f"    {name}()"]
+
+
+SHORT = 60
+"""Characters that an argument may take in the line of a call."""
+
+
+def _in_short(value: Any) -> str:
+    """An argument as text; of a long one, what it is: of settings, those that are not as they are by default."""
+    text = shown(value)
+    if type(value).__module__.partition(".")[0] == "minitransformer" and is_dataclass(value):
+        text = f"{type(value).__name__}({', '.join(_set(value))})"
+        if len(text) > SHORT:
+            return f"{type(value).__name__}(…)"
+    has_no_text = type(value).__repr__ is object.__repr__ and "(…)" in text
+    if len(text) <= SHORT and not has_no_text:
+        return text
+    kind = type(value).__name__
+    article = "an" if kind[0].lower() in "aeio" else "a"
+    return f"{article} {kind} of length {len(value)}" if isinstance(value, Sized) else f"{article} {kind}"
+
+
+def _set(value: Any) -> list[str]:
+    """The fields of a dataclass that differ from their defaults, as name=text."""
+    texts = []
+    for one in fields(value):
+        own = getattr(value, one.name)
+        default = one.default_factory() if one.default_factory is not MISSING else one.default
+        if one.init and one.repr and shown(own) != shown(default):
+            text = shown(own)
+            texts.append(f"{one.name}={text if len(text) <= SHORT // 2 else '…'}")
+    return texts
 
 
 def _is_plain(value: Any) -> bool:
@@ -116,29 +170,79 @@ def _is_plain(value: Any) -> bool:
     if isinstance(value, Tensor):
         return value.numel() <= 64
     if isinstance(value, list | tuple | set | frozenset):
-        return all(map(_is_plain, value)) and len(shown(value)) <= 60
+        return all(map(_is_plain, value)) and len(shown(value)) <= SHORT
     if isinstance(value, dict):
-        return all(map(_is_plain, value.values())) and len(shown(value)) <= 60
-    return value is None or isinstance(value, str | int | float | torch.dtype)
+        return all(map(_is_plain, value.values())) and len(shown(value)) <= SHORT
+    if isinstance(value, str):
+        return len(shown(value)) <= SHORT
+    return value is None or isinstance(value, int | float | torch.dtype)
 
 
-def _made_so(case: Case, width: int) -> list[str]:
+def _made_so(case: Case, source: str, width: int) -> list[str]:
     """The source of a case, and what the helpers in it are that stand beside it and nowhere else."""
-    source = scene_source(case)
     if not source:
         return []
-    helpers = ["\n".join(show.wrap(line, width, "    ", "      ")) for line in _helpers(case, source)]
+    helpers = ["\n".join(show.wrap(line, width, "    ", "      ")) for line in _helpers(case, scene_source(case))]
     return [textwrap.indent(source, "    ")] + ["\n".join(helpers)] * bool(helpers)
 
 
+def _by_name(names: list[str], source: str) -> str:
+    """The source of a case, its last line, which returns the arguments of these names, as a line for each.
+
+    What the call itself shows, such as None or a number, is left out; a source of another form stays as it is.
+    """
+    indented = "def case():\n" + textwrap.indent(source, " ")
+    try:
+        last = ast.parse(indented).body[0].body[-1]
+    except SyntaxError:  # a text over several lines in it
+        return source
+    if not isinstance(last, ast.Return) or last.value is None:
+        return source
+    value = last.value
+    if isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == call.__name__:
+        args, named = value.args, [(one.arg, one.value) for one in value.keywords]
+    else:
+        args, named = value.elts if isinstance(value, ast.Tuple) else [value], []
+    by_place = names[: len(names) - len(named)]
+    stars = [number for number, one in enumerate(args) if isinstance(one, ast.Starred)]
+    if len(stars) > 1 or any(name is None for name, _ in named):
+        return source
+    if len(args) == 1 and not stars:  # a function that gives all of them
+        by_place = [", ".join(by_place)]
+    if stars:  # f(…) in *f(…) gives those that no other argument gives
+        at, many = stars[0], len(by_place) - len(args) + 1
+        by_place[at : at + many] = [", ".join(by_place[at : at + many])]
+        args = [*args[:at], args[at].value, *args[at + 1 :]]
+    if len(args) != len(by_place):
+        return source
+    lines = textwrap.dedent("\n".join(indented.split("\n")[1 : last.lineno - 1])).split("\n")
+    for name, one in [*zip(by_place, args, strict=True), *named]:
+        line = indented.split("\n")[one.lineno - 1]
+        text = ast.get_source_segment(indented, one) or ast.unparse(one)
+        text = text.replace("\n" + " " * (len(line) - len(line.lstrip())), "\n")
+        if text != name and not (_is_literal(one) and len(text) <= SHORT):
+            lines.append(f"{name} = {text}")
+    return "\n".join(line for number, line in enumerate(lines) if line or number)
+
+
+def _is_literal(node: ast.expr) -> bool:
+    try:
+        ast.literal_eval(node)
+    except ValueError:
+        return False
+    return True
+
+
 def _helpers(case: Case, source: str) -> list[str]:
-    """For each helper that a case's source uses: what it gives, in words."""
+    """For each helper that a case's source uses: what it gives, in words; in the order in which they are defined."""
     names, lines = getattr(case.make, "__globals__", {}), []
+    places = {name: number for number, name in enumerate([*(n for n in names if n != tidy.__name__), tidy.__name__])}
     try:
         body = ast.parse(f"def case():\n{textwrap.indent(source, ' ')}")
     except SyntaxError:  # a text over several lines in it
         return []
-    for name in dict.fromkeys(one.id for one in ast.walk(body) if isinstance(one, ast.Name)):
+    used = {one.id for one in ast.walk(body) if isinstance(one, ast.Name)} & set(places)
+    for name in sorted(used, key=places.__getitem__):
         value = names.get(name)
         if getattr(value, "__module__", None) in (names.get("__name__"), tidy.__module__) and inspect.isroutine(value):
             if value is not call and inspect.getdoc(value):
@@ -230,8 +334,8 @@ def _difference(verdict: Verdict, difference: Difference, path: Path, width: int
         )  # fmt: skip
     if kind == "gradient" or expected is None or actual is None:
         if actual is None:
-            return f"There is no {where}; there should be one."
-        return f"There is a {where}; there should be none."
+            return _wrapped(f"There is no {where.rstrip(',')}; there should be one.", width)
+        return _wrapped(f"There is a {where.rstrip(',')}; there should be none.", width)
     if kind == "shape":
         text = f"{what} has the shape {tuple(actual.shape)}; it should be {tuple(expected.shape)}."
         if 0 < expected.numel() <= 64 and 0 < actual.numel() <= 64:
@@ -245,11 +349,11 @@ def _difference(verdict: Verdict, difference: Difference, path: Path, width: int
     if isinstance(expected, Tensor):
         count = int(difference.wrong.sum())
         of = f"{count} of {expected.numel()} {'numbers' if expected.numel() > 1 else 'number'}"
-        head = f"In {where}, of shape {tuple(expected.shape)}, {of} differ{'s' * (count == 1)}."
+        head = f"In {where.rstrip(',')}, of shape {tuple(expected.shape)}, {of} differ{'s' * (count == 1)}."
         if expected.dim() > 2 and expected.shape[:-2].numel() > 1:
             head += f" Here is {list(difference.index[:-2])}, the first where they do:"
         return _wrapped(head, width) + _drawn(difference, width, "expected", "yours")
-    return f"{what} is not as it should be." + _plainly(expected, actual, difference)
+    return _wrapped(f"{what} is not as it should be.", width) + _plainly(expected, actual, difference)
 
 
 def _of_no_value(actual: Any) -> str:
@@ -267,7 +371,9 @@ def _of_no_value(actual: Any) -> str:
 def _named(where: str, verdict: Verdict) -> str:
     """Which part of the output, in words: what a scene calls it, or its place."""
     if verdict.exercise.cases[verdict.case].is_scene:
-        where = re.sub(r"""^output\[(?:'(.*?)'|"(.*?)")\]""", lambda found: f'"{found[1] or found[2]}"', where)
+        found = re.match(r"""output\[(?:'(.*?)'|"(.*?)")\](.*)""", where)
+        if found:
+            where = f'"{found[1] or found[2]}"' + (f", at {found[3]}," if found[3] else "")
     return "the output" if where == "output" else where
 
 
@@ -300,12 +406,15 @@ def _raised(verdict: Verdict, error: BaseException, expected: Any, path: Path, w
     lines = own_lines(error, path)
     if isinstance(error, SystemExit):
         return f"Your code ends the program:\n\n{lines}"
+    head = "Your code raises an exception:"
     if expected is not None:
-        return _wrapped(f"The package refuses this with a UserError: {expected}", width) + (
-            f"\nYours raises another exception:\n\n{lines}"
-        )
+        head = _wrapped(f"The package refuses this with a UserError: {expected}", width)
+        head += "\nYours raises another exception:"
     more = _explained(verdict, error, path)
-    return f"Your code raises an exception:\n\n{lines}" + (f"\n\n{_wrapped(more, width)}" if more else "")
+    if not more and isinstance(error, NameError) and path.exists():
+        more = lost_import(error, parse(path, read(path)), exercises(verdict.exercise.lesson))
+    folded = "\n".join(line if line.startswith("    ") else _wrapped(line, width) for line in more.split("\n"))
+    return f"{head}\n\n{lines}" + (f"\n\n{folded}" if more else "")
 
 
 def _explained(verdict: Verdict, error: BaseException, path: Path) -> str:
@@ -314,7 +423,7 @@ def _explained(verdict: Verdict, error: BaseException, path: Path) -> str:
         return said
     text = message_of(error)
     if isinstance(error, UserError):
-        return "The package accepts this input."
+        return _refused(error, path)
     called = re.match(r"([\w.<>]+)\(\) (?:got|missing|takes) .*(?:argument|parameter)", text)
     if isinstance(error, TypeError) and called:
         return _called_wrongly(verdict, error, path, called[1])
@@ -327,6 +436,20 @@ def _explained(verdict: Verdict, error: BaseException, path: Path) -> str:
     ):
         return "Two shapes do not fit. Write the shape of each tensor beside its line; the input's stand above."
     return ""
+
+
+def _refused(error: UserError, path: Path) -> str:
+    """What to say of a refusal of what the package accepts: who refused what."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame.lineno for frame in frames if frame.filename == str(path)]
+    if not own:
+        return "The package accepts this input."
+    if frames[-1].filename == str(path):
+        return "The package accepts this input; it is your code that refuses it."
+    return (
+        f"The package accepts this input. What it refuses is what your code gave it in line {own[-1]}: look at the "
+        "arguments of that call."
+    )
 
 
 def _called_wrongly(verdict: Verdict, error: TypeError, path: Path, called: str) -> str:
@@ -406,8 +529,8 @@ def shown_part(value: Any) -> str:
     """A part of an object, in short."""
     if isinstance(value, Tensor):
         return f"a tensor of shape {tuple(value.shape)}"
-    text = f"{type(value).__name__}(…)" if type(value).__repr__ is object.__repr__ else shown(value)
-    return text if len(text) <= 60 else text[:57] + "…"
+    text = "" if type(value).__repr__ is object.__repr__ else shown(value)
+    return text if 0 < len(text) <= SHORT else f"{type(value).__name__}(…)"
 
 
 def _lies_on(tensor: Tensor) -> str:
@@ -452,6 +575,14 @@ def absent(workbook: Workbook, exercise: Exercise, width: int) -> str:
     if renamed is not None:
         return _wrapped(wants_its_name(path, renamed, exercise), width)
     what = f"{cut.method} in a class {cut.name}" if cut.method else cut.name
+    inside = swallowed(workbook.tree, exercise)
+    if inside is not None:
+        name, line = inside
+        said = (
+            f"{place(path, line)}: here begins what belongs to {exercise.name}, but it stands in {name}: the line with "
+            f"its def is gone. Write it above line {line}:"
+        )
+        return f"{_wrapped(said, width)}\n\n{textwrap.indent(signature(exercise), '    ')}"
     text = (
         f"{place(path)} is empty: make start-{exercise.lesson} writes the stubs into it."
         if not workbook.tree.body

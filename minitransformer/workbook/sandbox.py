@@ -44,6 +44,8 @@ class Answer:
     """Why the workbook could not be checked (to the end), if it could not."""
     at: str | None = None
     """The exercise that was being checked when the problem came."""
+    case: tuple[int, str] | None = None
+    """The number (from 0) and label of the case that was being run then."""
     line: int | None = None
     source: str = ""
     """The digest of that exercise's code."""
@@ -163,7 +165,7 @@ class Sandbox:
         finally:
             self.close()
         if not answer.problem and not self._ended:
-            answer.problem = self._why(workbook, seconds)
+            answer.problem = self._why(workbook, seconds) + _on_which_input(answer)
         trace = re.search(r"^Timeout \(|^Fatal Python error", self.printed, re.M)
         text = self.printed[: trace.start()] if trace else self.printed
         answer.printed, answer.cut = text[:SHOWN], len(text) > SHOWN or self.count > STORM
@@ -186,6 +188,9 @@ class Sandbox:
                 pending = None
             if event["event"] == "begin":
                 answer.at, answer.line, answer.source = event["id"], event.get("line"), event.get("source", "")
+                answer.case = None
+            elif event["event"] == "case":
+                answer.case = event["number"], event["label"]
             elif event["event"] == "result":
                 answer.results[event["id"]] = pending = event
             elif event["event"] == "problem":
@@ -220,6 +225,15 @@ class Sandbox:
             return f"The system stopped the code, as it does when memory runs out. {kept}"
         tail = f"\n\n{self.printed[-1500:].strip()}" if "Traceback" in self.printed else ""
         return f"The code ended the program (os._exit or the like, code {code}) before the check was done. {kept}{tail}"
+
+
+def _on_which_input(answer: Answer) -> str:
+    """At which case a check was stopped, and what was known before; nothing where it ran none."""
+    if answer.case is None:
+        return ""
+    number, label = answer.case
+    passed = f"; {number} smaller input{'s' * (number > 1)} passed" if number else ", the smallest"
+    return f"\n\nIt was on input {number + 1}{passed}: {label}."
 
 
 def _line(path: Path, number: int) -> str:

@@ -2,8 +2,8 @@
 
 Every stub fails as unwritten and holds nothing of its answer; every solution passes, alone on reference code and
 together with all others; every mistake is rejected, and the message names it and no other; every exercise has its
-hints, minutes and at least four mistakes; and a lesson trained on workbooks made of the solutions comes to the
-reference's loss.
+hints, the third with code, minutes and at least four mistakes; and a lesson trained on workbooks made of the solutions
+comes to the reference's loss.
 
 Each lesson's file is proved in a process of its own: `python -m minitransformer.workbook.verify 2`.
 """
@@ -27,7 +27,7 @@ from minitransformer.workbook.check import check_one
 from minitransformer.workbook.cut import unused_markers
 from minitransformer.workbook.diagnose import diagnose, narrowed
 from minitransformer.workbook.examine import Examination, seeded
-from minitransformer.workbook.exercise import Exercise, exercises, files
+from minitransformer.workbook.exercise import Exercise, exercises, files, laid_out
 from minitransformer.workbook.sandbox import PACKAGE
 
 TRAINS = 3
@@ -119,6 +119,8 @@ def _mistakes(exercise: Exercise) -> Iterator[str]:
         yield f"it has {len(exercise.mistakes)} mistakes; at least four are wanted."
     if len(set(exercise.hints)) < 3:
         yield "two of its hints are the same."
+    if not any(is_code for is_code, _ in laid_out(exercise.hints[2])):
+        yield "its third hint has no code: lines that begin with four spaces."
     names = [mistake.name for mistake in exercise.mistakes]
     if len(set(names)) < len(names):
         yield "two of its mistakes have one name."
@@ -129,7 +131,7 @@ def _mistakes(exercise: Exercise) -> Iterator[str]:
             yield f"the mistake {mistake.name!r} passes every case; add the case that tells it from the solution."
             continue
         diagnosis = diagnose(examination, verdict)
-        if len(diagnosis.mistakes) > 1:
+        if diagnosis.mistakes:
             diagnosis = narrowed(examination, verdict, diagnosis)
         found = [one.name for one in diagnosis.mistakes]
         if found != [mistake.name]:
