@@ -78,8 +78,9 @@ say(
 #
 #     z = [x; y; end],   x = "Human: " instruction "\n" input "\n\nAssistant:",   labels = [−100, …, −100; y; end]
 #
-# It is lesson 9's z = [x; y] in the words of a dialogue; −100 is the label that asks for nothing (`IGNORE`). What is new is that two
-# speakers share the text. Without the labels −100 the model would learn to ask as well as to answer.
+# in which "\n" input is left out where there is no input. It is lesson 9's z = [x; y] in the words of a dialogue; −100 is the label that
+# asks for nothing (`IGNORE`). What is new is that two speakers share the text. Without the labels −100 the model would learn to ask as
+# well as to answer.
 #
 # **Predict before you run:** which token is the first that is asked for, and which the last? And what does the model read when it has to
 # say the first?

@@ -329,8 +329,9 @@ class Attention(nn.Module):
             x: (B, T, C), where the queries come from.
             context: (B, S, C), where keys and values come from; x itself if None.
             keep: boolean (B, S), True at the keys that are real tokens, those in the cache included.
-            prefix: keys and values that everyone sees first, (B or 1, H, P, D) each; with 1 the whole batch shares
-                them. check_prefix(prefix, batch, n_head, d_head) refuses one that does not fit.
+            prefix: keys and values that everyone sees first, prefix.k and prefix.v, (B or 1, H, P, D) each; with 1 the
+                whole batch shares them. check_prefix(prefix, batch, n_head, d_head) refuses one that does not fit;
+                n_prefix is P.
             cache: what earlier calls computed. Self-attention appends to it; cross-attention fills it once
                 and then reads it, for its context does not change.
 

@@ -58,7 +58,7 @@ class _Search:
             The indices of the k candidates that go on: the likeliest of those that do not end.
 
         k is `self.n_beam` and α `self.length_penalty`; `self.finished` is a list of Hypothesis(tokens, score), best
-        first, the score a float. The scores of all candidates stay a tensor (2k,).
+        first, the score a float. `scores`, those of all candidates, is a tensor (2k,); `going` is what is returned.
         """
         texts = [self.running[beam] + [token] for beam, token in zip(beams, tokens, strict=True)]
         # ⟨answer⟩

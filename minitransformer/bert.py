@@ -169,6 +169,12 @@ class Bert(nn.Module):
         Raises:
             UserError: ids or types outside their range, more positions than n_positions, a row that is padding
                 alone, a prefix that does not fit.
+
+        What there is for it: `columns_before(prefix, None, n_layer)` gives (n_before, n_prefix);
+        `embed(embedding, ids, vectors)` gives the tokens' vectors, `embed_positions(embedding, ids, keep, n_before,
+        n_prefix)` those of their positions, `self._types`, called with ids and types, those of their sentences; the sum
+        of the three is normalised and then passes through `drop(x, share, training)`. `check_text`, called with keep,
+        refuses a row of padding alone. A block is called as block(x, keep, prefix), with its own prefix or None.
         """
         before = columns_before(prefix, None, self.config.n_layer)
         x = embed(self.token_embedding, ids, vectors)  # (B, T, C)
@@ -181,6 +187,8 @@ class Bert(nn.Module):
 
     def pooled(self, hidden: Tensor) -> Tensor:
         """The text in one vector, tanh(W h_[CLS] + b): (B, T, C) → (B, C).
+
+        self._head("pooler") gives the layer that computes W h + b, or refuses.
 
         Raises:
             UserError: the model has no pooler.

@@ -63,7 +63,8 @@ class Block(nn.Module):
 
         Each sublayer has a norm of its own, norm1 and norm2, and what it gives passes through
         `drop(y, self.dropout, self.training)` before it is added. keep (B, S), prefix and cache are for the attention,
-        which is called as self.attention(x, context, keep, prefix, cache); the context is None here.
+        which is called as self.attention(x, context, keep, prefix, cache); the context is None here. The x that was
+        given stays as it is: the sums are new tensors.
         """
         y = self.attention(self.norm1(x), None, keep, prefix, cache)  # (B, T, C)
         x = x + drop(y, self.dropout, self.training)  # (B, T, C)

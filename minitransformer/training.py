@@ -91,11 +91,12 @@ def language_model_loss(model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
-    """Linear warm-up to `lr`, then a half cosine down to `final_lr` times it; steps count from 0.
+    """Linear warm-up to `lr`, then half a wave of a cosine, from lr down to final_lr · lr; steps count from 0.
 
-    Step 0 has lr / warmup, step warmup - 1 has lr. The cosine begins at lr in step `warmup` and would reach its end in
-    step number `steps`; from there on the rate stays. All four are fields of `config`: lr, warmup (a number of steps,
-    which may be 0), steps and final_lr.
+    Step 0 has lr / warmup, step warmup - 1 has lr. The half wave is cos from 0 to π, scaled so that it begins at lr, in
+    step `warmup`, and ends at final_lr · lr, in step number `steps`; from there on the rate stays. Where the warm-up
+    takes all steps (warmup = steps), the half wave counts as one of a single step: step `warmup` has lr, all after it
+    have final_lr · lr. All four are fields of `config`: lr, warmup (a number of steps, may be 0), steps, final_lr.
     """
     if step < config.warmup:
         return config.lr * (step + 1) / config.warmup
@@ -211,10 +212,11 @@ def _update(run: _Run, batches: Callable[[int], Batch], loss: Loss) -> dict:
     """One step: gradients of `accumulate` batches, summed over their labels, then one update.
 
     `loss(run.model, batch)` gives the sum of a batch's losses and how many labels it has. Step number `run.step`, which
-    counts from 0, takes the next `accumulate` of the batches(0), batches(1), … after those of the step before; one
-    without labels is passed over, for its loss need not have a gradient. `total` (a float) and `count` add up what they
-    give; `tuned` are the model's parameters that got a gradient (some get none), which becomes the gradient of the mean
-    over all labels of the step.
+    counts from 0, takes the next `config.accumulate` of the batches(0), batches(1), … after those of the step before.
+    One without labels is passed over, for its loss need not have a gradient; it uses up its place, and none is taken
+    instead. `total` (a float) and `count` add up the losses and the labels. `tuned` is the list of run.model's
+    parameters that got a gradient (some get none: their p.grad is None). In the end p.grad of each is the gradient of
+    the mean over all labels of the step. Of `run`, run.model and run.step are enough for that.
 
     Raises:
         UserError: no label in the whole step; a loss or a gradient that is not finite.

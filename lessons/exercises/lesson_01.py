@@ -33,8 +33,13 @@ merge = Exercise(
         "go on?",
         "If ids[i] and ids[i + 1] are the pair, the new id goes in and i goes on by two; else ids[i] goes in and i goes on by "
         "one. The last id has no right neighbour: look out for the end.",
-        "merged, i = [], 0; while i < len(ids): if tuple(ids[i : i + 2]) == pair: append new_id, i += 2; else: append ids[i], "
-        "i += 1. (A slice that runs over the end is just shorter, and so no pair.)",
+        "A slice that runs over the end is just shorter, and so no pair.\n"
+        "    merged, i = [], 0\n"
+        "    while i < len(ids):\n"
+        "        if tuple(ids[i : i + 2]) == pair:\n"
+        "            …  # append new_id; i goes on by 2\n"
+        "        else:\n"
+        "            …  # append ids[i]; i goes on by 1",
     ),
     oracle=merge_by_replace,
 )
@@ -214,9 +219,17 @@ encode = Exercise(
         "was learned first? Join that one pair, then look again, for the join has made new neighbours.",
         "ranks.get(left + right) says whether two neighbours are a token together. The lowest rank was learned first; among "
         "equal ones the leftmost goes. Stop when no pair is known. And first of all: is the whole piece a token?",
-        "if piece in ranks: return [ranks[piece]]. parts = [piece[i : i + 1] for i in range(len(piece))]; while len(parts) > 1: "
-        "pair_ranks = [ranks.get(a + b, len(ranks)) for a, b in pairwise(parts)]; take i = pair_ranks.index(min(pair_ranks)), "
-        "stop if that rank is len(ranks), else parts[i : i + 2] = [parts[i] + parts[i + 1]]. At the end ranks[part] of each.",
+        "A pair that is no token has a rank above all others here, len(ranks).\n"
+        "    if piece in ranks:\n"
+        "        return [ranks[piece]]\n"
+        "    parts = [piece[i : i + 1] for i in range(len(piece))]\n"
+        "    while len(parts) > 1:\n"
+        "        pairs = pairwise(parts)\n"
+        "        pair_ranks = [ranks.get(a + b, len(ranks)) for a, b in pairs]\n"
+        "        i = pair_ranks.index(min(pair_ranks))\n"
+        "        # stop if the rank of pair i is len(ranks); else\n"
+        "        parts[i : i + 2] = [parts[i] + parts[i + 1]]\n"
+        "    # at the end ranks[part] of each part",
     ),
     oracle=encoded_by_tiktoken,
 )
@@ -399,7 +412,8 @@ surprise = Exercise(
         "target. Then minus, and the mean.",
         "log softmax(z)_i = z_i − log Σ_j exp(z_j). Spelled with exp it overflows at z = 89; logsumexp(dim=-1, keepdim=True) "
         "does not. gather takes one number from each row; it wants the targets as (T, 1).",
-        "log_probs = logits - logits.logsumexp(dim=-1, keepdim=True); then -log_probs.gather(-1, targets[:, None]).mean().",
+        "    log_probs = logits - logits.logsumexp(dim=-1, keepdim=True)\n"
+        "    return -log_probs.gather(-1, targets[:, None]).mean()",
     ),
     oracle=F.cross_entropy,
 )
@@ -548,8 +562,11 @@ smoothing = Exercise(
         "how do you get rid of the last digit?",
         "_look_up(self._grams, keys) counts the runs; keys // self.vocab_size are their contexts, and self._contexts has the "
         "counts of those. α goes to each of the V tokens, so the context's count grows by V times as much.",
-        "together = _look_up(self._grams, keys) + self.alpha; context = _look_up(self._contexts, keys // self.vocab_size) + "
-        "self.alpha * self.vocab_size; return torch.where(context > 0, together / context, 0.0), for 0/0 is nan.",
+        "0/0 is nan; torch.where puts a 0 in its place.\n"
+        "    together = _look_up(self._grams, keys) + self.alpha\n"
+        "    context = _look_up(self._contexts, keys // self.vocab_size)\n"
+        "    context = context + self.alpha * self.vocab_size\n"
+        "    return torch.where(context > 0, together / context, 0.0)",
     ),
     oracle=counted_by_loop,
     tolerance=1e-9,
@@ -724,7 +741,10 @@ choices = Exercise(
         "ln k has to become k again. Which function undoes the natural logarithm? And what does it do with very large numbers?",
         "math.exp(loss). From about 710 on the result is larger than any float, and math.exp raises OverflowError where "
         "infinity is the sensible answer.",
-        "try: return math.exp(loss); except OverflowError: return math.inf",
+        "    try:\n"
+        "        return math.exp(loss)\n"
+        "    except OverflowError:\n"
+        "        return math.inf",
     ),
     oracle=lambda loss: torch.tensor(loss, dtype=torch.double).exp().item(),
 )

@@ -23,8 +23,9 @@ split = Exercise(
         "gives each of these an axis of its own?",
         "x.view(B, T, n_part, n_head, D) has the axes (B, T, part, head, D). Wanted are parts outside and (B, head, T, D) "
         "inside. `view` cannot exchange axes; `permute` can.",
-        "x.view(B, T, n_part, n_head, D).permute(2, 0, 3, 1, 4) is (part, B, head, T, D); .unbind(0) makes a tuple of its "
-        "parts.",
+        "D is the width of x over n_part · n_head. The view has the axes (B, T, part, head, D), permute makes them "
+        "(part, B, head, T, D), and unbind makes a tuple of the parts.\n"
+        "    x.view(B, T, n_part, n_head, D).permute(2, 0, 3, 1, 4).unbind(0)",
     ),
     oracle=lambda x, n_part, n_head: tuple(
         torch.stack([head for head in part.chunk(n_head, dim=-1)], dim=1) for part in x.chunk(n_part, dim=-1)
@@ -132,8 +133,9 @@ merge = Exercise(
         "In the result, a token's row is the D numbers of head 1, then those of head 2, and so on. Which axes have to be "
         "neighbours for that?",
         "Bring the heads next to D first: (B, T, H, D). Only then can the last two axes become one of width H · D.",
-        "x.transpose(1, 2) is (B, T, H, D); .reshape(B, T, H * D) joins the last two. (view would complain: after a "
-        "transpose the numbers no longer lie in order.)",
+        "The transpose gives (B, T, H, D), and reshape joins the last two axes. (view would complain: after a "
+        "transpose the numbers no longer lie in order.)\n"
+        "    x.transpose(1, 2).reshape(B, T, H * D)",
     ),
     oracle=lambda x: torch.cat([x[:, head] for head in range(x.size(1))], dim=-1),
 )
@@ -246,8 +248,15 @@ formula = Exercise(
         "The mask belongs between the first and the second.",
         "scores = q @ k.transpose(-2, -1) / math.sqrt(D). Where keep is False a score has to become so low that softmax makes "
         "it 0; but a row that is low everywhere must not become nan.",
-        "scores.masked_fill(~keep, torch.finfo(scores.dtype).min), softmax over dim=-1, then once more "
-        "weights.masked_fill(~keep, 0.0), which empties rows that may look nowhere. Return weights @ v, weights.",
+        "The second masked_fill empties rows that may look nowhere.\n"
+        "    # the scores, as the hint before has them\n"
+        "    if keep is not None:\n"
+        "        lowest = torch.finfo(scores.dtype).min\n"
+        "        scores = scores.masked_fill(~keep, lowest)\n"
+        "    # weights by softmax over dim=-1\n"
+        "    if keep is not None:\n"
+        "        weights = weights.masked_fill(~keep, 0.0)\n"
+        "    return weights @ v, weights",
     ),
     oracle=attention_by_loop,
 )
@@ -560,9 +569,13 @@ mask = Exercise(
         "front. True means: may look.",
         "Query t of the T is number n_key - n_query + t of the text; it may look at keys up to and including itself. Compare "
         "torch.arange(n_key) with a column of those numbers. Two masks both have to allow a key: &.",
-        "position = torch.arange(n_key); mask = (position <= position[n_key - n_query:, None])[None, None]; padding = "
-        "keep[:, None, None, :]; F.pad(mask, (n_prefix, 0), value=True). Return None if there was neither (for one query, "
-        "the last, causality forbids nothing).",
+        "For one query, the last, causality forbids nothing. Return None if there is neither causality nor padding.\n"
+        "    position = torch.arange(n_key, device=device)\n"
+        "    mask = position <= position[n_key - n_query :, None]\n"
+        "    mask = mask[None, None]  # (1, 1, T, S), where causality says something\n"
+        "    padding = keep[:, None, None, :]  # (B, 1, 1, S), where there is a keep\n"
+        "    # mask, padding, or both with &\n"
+        "    mask = F.pad(mask, (n_prefix, 0), value=True)  # P columns in front",
     ),
     oracle=mask_by_loop,
 )
@@ -776,8 +789,11 @@ front = Exercise(
         "its values in front of v.",
         "One prefix serves the whole batch: its first axis may be 1 where k has B. torch.cat does not broadcast; expand "
         "does it without copying. Which axis counts the columns?",
-        "check_prefix(prefix, x.size(0), self.n_head, self.d_head); n_prefix = prefix.k.size(2); "
-        "k = torch.cat([prefix.k.expand(k.size(0), -1, -1, -1), k], dim=2), and the same for v.",
+        "    check_prefix(prefix, x.size(0), self.n_head, self.d_head)\n"
+        "    n_prefix = prefix.k.size(2)\n"
+        "    shared = prefix.k.expand(k.size(0), -1, -1, -1)\n"
+        "    k = torch.cat([shared, k], dim=2)  # (B, H, P+S, D)\n"
+        "    # and the same for v",
     ),
     tolerance=1e-5,
 )
@@ -848,7 +864,11 @@ def word_by_word(Attention):
     """A text read word by word with a cache gives what it gives read at once."""
     layer, x, prefix, cache = Attention(6, 2, causal=True), torch.randn(1, 3, 6), random_prefix(4), KVCache(3)
     pieces = [layer(x[:, t : t + 1], prefix=prefix, cache=cache) for t in range(3)]
-    return {"columns in the cache": cache.length, "of the prefix": cache.n_prefix, "output": torch.cat(pieces, dim=1)}
+    return {
+        "columns in the cache": cache.length,
+        "columns of the prefix": cache.n_prefix,
+        "output": torch.cat(pieces, dim=1),
+    }
 
 
 K, V = "[prefix.k.expand(k.size(0), -1, -1, -1), k]", "[prefix.v.expand(v.size(0), -1, -1, -1), v]"

@@ -68,8 +68,10 @@ layer = Exercise(
         "Which x is added: the one before the norm, or after?",
         "x + sublayer(norm(x)), twice; the second begins with what the first gave. Attention takes (x, context, keep, prefix, "
         "cache); there is no context here. What a sublayer gives passes through drop(…, self.dropout, self.training).",
-        "y = self.attention(self.norm1(x), None, keep, prefix, cache); x = x + drop(y, self.dropout, self.training); then the "
-        "same with y = self.mlp(self.norm2(x)).",
+        "    y = self.attention(self.norm1(x), None, keep, prefix, cache)\n"
+        "    x = x + drop(y, self.dropout, self.training)\n"
+        "    y = self.mlp(self.norm2(x))\n"
+        "    # then the same sum again",
     ),
 )
 
@@ -185,6 +187,40 @@ layer.slip(
     (FIRST, "x = x + y"), (SECOND, "return x + y"),
 )  # fmt: skip
 layer.slip(
+    "dropout on attention alone",
+    "What the feed-forward network gives is added as it is. It passes through drop as well: x + drop(self.mlp(…), self.dropout, self.training).",
+    (SECOND, "return x + y"),
+)
+layer.slip(
+    "dropout on the feed-forward network alone",
+    "What attention gives is added as it is. It passes through drop as well: x + drop(y, self.dropout, self.training).",
+    (FIRST, "x = x + y"),
+)
+layer.slip(
+    "dropout on what the feed-forward network reads",
+    "Your dropout falls on what the feed-forward network reads. It falls on what the network gives: drop(self.mlp(self.norm2(x)), …), and then the sum.",
+    ("self.mlp(self.norm2(x))", "self.mlp(drop(self.norm2(x), self.dropout, self.training))"), (SECOND, "return x + y"),
+)  # fmt: skip
+layer.slip(
+    "dropout on what the sublayers read",
+    "Your dropout falls on what the sublayers read, the normalised x. It falls on what they give, before that is added: x + drop(y, …).",
+    (ATTENTION, "y = self.attention(drop(self.norm1(x), self.dropout, self.training), None, keep, prefix, cache)"),
+    (FIRST, "x = x + y"),
+    ("self.mlp(self.norm2(x))", "self.mlp(drop(self.norm2(x), self.dropout, self.training))"), (SECOND, "return x + y"),
+)  # fmt: skip
+layer.slip(
+    "a context passed",
+    "You pass a context, the second argument of attention; it is None here. With a context attention takes the cache for the context's, which "
+    "does not grow: a token that comes later finds neither itself nor the tokens before it.",
+    (ATTENTION, "y = self.norm1(x)\n        y = self.attention(y, y, keep, prefix, cache)"),
+)
+layer.slip(
+    "x passed as the context",
+    "You pass x as the context, the second argument of attention, so that keys and values are made of an x that no norm has seen. The context is None "
+    "here: then queries, keys and values are made of the first argument.",
+    ("self.norm1(x), None, keep", "self.norm1(x), x, keep"),
+)
+layer.slip(
     "arguments moved up",
     "You leave out the second argument of attention, the context, so that each after it arrives one place too early: keep as the context, the "
     "prefix as keep. There is no context here: None, or name them, keep=keep.",
@@ -192,7 +228,7 @@ layer.slip(
 )
 layer.slip(
     "dropout at rest",
-    "Your dropout falls outside of training too: F.dropout does not know whether the model trains, unless you tell it. drop(y, self.dropout, self.training).",
+    "Your dropout falls outside of training too. Whether the model is in training is self.training: drop(y, self.dropout, self.training).",
     (FIRST, "x = x + F.dropout(y, self.dropout)"), (SECOND, "return x + F.dropout(y, self.dropout)"),
 )  # fmt: skip
 layer.slip(
@@ -226,9 +262,16 @@ whole = Exercise(
         "columns_before(prefix, cache, n_layer) says what stands before this call's tokens: two numbers, which embed_positions "
         "takes as its last two. embed and embed_positions refuse what does not fit. x[at] picks the wanted positions; "
         "do that before the dear product.",
-        "before = columns_before(prefix, cache, self.config.n_layer); x = embed(self.token_embedding, ids, vectors) + "
-        "embed_positions(self.position_embedding, ids, keep, *before); drop; for i, block: x = block(x, keep, prefix[i] if prefix "
-        "else None, cache[i] if cache else None); x[at] if at is given; self.norm; F.linear with the token table's weight.",
+        "    before = columns_before(prefix, cache, self.config.n_layer)\n"
+        "    x = embed(self.token_embedding, ids, vectors)\n"
+        "    x = x + embed_positions(self.position_embedding, ids, keep, *before)\n"
+        "    # drop\n"
+        "    for i, block in enumerate(self.blocks):\n"
+        "        of_prefix = prefix[i] if prefix else None\n"
+        "        of_cache = cache[i] if cache else None\n"
+        "        x = block(x, keep, of_prefix, of_cache)\n"
+        "    # x[at] if at is given; self.norm;\n"
+        "    # unless hidden, F.linear with the token table's weight",
     ),
 )
 
@@ -402,7 +445,7 @@ whole.slip(
 )
 whole.slip(
     "dropout at rest",
-    "Your dropout falls outside of training too: F.dropout does not know whether the model trains, unless you tell it. drop(x, self.config.dropout, self.training).",
+    "Your dropout falls outside of training too. Whether the model is in training is self.training: drop(x, self.config.dropout, self.training).",
     ("x = drop(x, self.config.dropout, self.training)", "x = F.dropout(x, self.config.dropout)"),
 )
 whole.slip(
@@ -418,7 +461,7 @@ whole.slip(
 def rate_by_turning(step, config):
     """The warm-up as a list; then a point goes half round a circle, step by step, and its shadow is the rate."""
     rates = [config.lr * k / config.warmup for k in range(1, config.warmup + 1)]
-    n, point, end = config.steps - config.warmup, 1 + 0j, config.lr * config.final_lr
+    n, point, end = config.steps - config.warmup or 1, 1 + 0j, config.lr * config.final_lr
     for _ in range(n + 1):
         rates.append(end + (config.lr - end) * (point.real + 1) / 2)
         point *= cmath.rect(1, math.pi / n)
@@ -438,8 +481,14 @@ rate = Exercise(
         "After that, which share of the remaining steps is done?",
         "done = (step − warmup) / (steps − warmup) goes from 0 to 1. (1 + cos(π · done)) / 2 goes from 1 to 0. Wanted is "
         "something that goes from lr to final_lr · lr, and stays there afterwards.",
-        "if step < config.warmup: return config.lr * (step + 1) / config.warmup; done = min(1, (step - config.warmup) / "
-        "(config.steps - config.warmup)); return config.lr * (config.final_lr + (1 - config.final_lr) * 0.5 * (1 + cos(π done))).",
+        "The max keeps the divisor from being 0 where warmup is as long as steps.\n"
+        "    if step < config.warmup:\n"
+        "        return config.lr * (step + 1) / config.warmup\n"
+        "    n_steps = max(1, config.steps - config.warmup)\n"
+        "    done = min(1, (step - config.warmup) / n_steps)\n"
+        "    half_cosine = 0.5 * (1 + math.cos(math.pi * done))  # from 1 to 0\n"
+        "    share = config.final_lr + (1 - config.final_lr) * half_cosine\n"
+        "    return config.lr * share",
     ),
     oracle=rate_by_turning,
     tolerance=1e-6,
@@ -505,6 +554,18 @@ def without_warmup():
     return 0, plan(steps=5, warmup=0)
 
 
+@rate.case
+def warmup_alone():
+    """The warm-up takes all steps, and they are done: the rate of the step after them."""
+    return 4, plan(steps=4, warmup=4)
+
+
+@rate.case
+def beyond_the_warmup_alone():
+    """The warm-up takes all steps: the rate from the second step after them on."""
+    return 5, plan(steps=4, warmup=4)
+
+
 def wrong_rate(warm=1, cosine=0.5, angle=math.pi, start=True, final=None, most=1.0, shape=None):
     """The function as a learner would write it, with one thing in it replaced."""
 
@@ -512,7 +573,7 @@ def wrong_rate(warm=1, cosine=0.5, angle=math.pi, start=True, final=None, most=1
         if step < config.warmup:
             return config.lr * (step + warm) / config.warmup
         first = config.warmup if start else 0
-        done = min(most, (step - first) / (config.steps - first))
+        done = min(most, (step - first) / max(1, config.steps - first))
         share = shape(done) if shape else cosine * (1 + math.cos(angle * done))
         if final is not None:
             return final(config, share)
@@ -581,7 +642,7 @@ def a_whole_wave(step, config):
 
 @rate.mistake
 def a_straight_line_down(step, config):
-    """Your rate falls along a straight line. The cosine stays high for longer, then falls, then flattens out: (1 + cos(π · done)) / 2."""
+    """Your rate falls along a straight line. The cosine stays high for longer, then falls, then flattens out: (1 + cos(π · d)) / 2, where d goes from 0 at the peak to 1 at the end."""
     return wrong_rate(shape=lambda done: 1 - done)(step, config)
 
 
@@ -590,7 +651,7 @@ def at_the_end_a_step_early(step, config):
     """Your cosine is at its end in the last step, number steps − 1. It is to get there when all steps are done, at number `steps`: (step − warmup) / (steps − warmup)."""
     if step < config.warmup:
         return config.lr * (step + 1) / config.warmup
-    done = min(1, (step - config.warmup) / (config.steps - config.warmup - 1))
+    done = min(1, (step - config.warmup) / max(1, config.steps - config.warmup - 1))
     return config.lr * (config.final_lr + (1 - config.final_lr) * 0.5 * (1 + math.cos(math.pi * done)))
 
 
@@ -599,14 +660,40 @@ def cosine_from_the_last_of_the_warmup(step, config):
     """Your cosine is one step ahead: step `warmup` is already below the peak. It begins there at lr: (step − warmup) / (steps − warmup), without + 1."""
     if step < config.warmup:
         return config.lr * (step + 1) / config.warmup
-    done = min(1, (step - config.warmup + 1) / (config.steps - config.warmup))
+    done = min(1, (step - config.warmup + 1) / max(1, config.steps - config.warmup))
     return config.lr * (config.final_lr + (1 - config.final_lr) * 0.5 * (1 + math.cos(math.pi * done)))
 
 
 @rate.mistake
 def rises_again(step, config):
-    """Beyond the last step your cosine goes up again. `done` is at most 1: a run that is a few steps longer than planned stays at the end."""
+    """Beyond the last step your cosine goes up again. It stays at its end, for a run may be a few steps longer than planned: of the steps behind the warm-up no larger share than 1 can be done, min(1, …)."""
     return wrong_rate(most=math.inf)(step, config)
+
+
+@rate.mistake
+def cut_off_at_the_floor(step, config):
+    """You cut the cosine off where it falls below final_lr. It has to be scaled, so that it goes down to final_lr and flattens out there: final_lr + (1 − final_lr) · (1 + cos(…)) / 2, times lr."""
+    return wrong_rate(final=lambda config, share: config.lr * max(config.final_lr, share))(step, config)
+
+
+@rate.mistake
+def a_quarter_of_a_cosine(step, config):
+    """Yours is a quarter of a cosine, cos from 0 to π/2: it falls fastest at the end. Half a cosine is cos from 0 to π, which goes from 1 to −1: (1 + cos) / 2 brings that to 1 … 0."""
+    return wrong_rate(shape=lambda done: math.cos(math.pi / 2 * done))(step, config)
+
+
+@rate.mistake
+def stops_half_way_down(step, config):
+    """Your cosine goes from 0 to π/2 only, so that (1 + cos) / 2 stops half-way down, at 1/2. It goes to π."""
+    return wrong_rate(angle=math.pi / 2)(step, config)
+
+
+rate.slip(
+    "divided by no steps",
+    "You divide by steps − warmup, which is 0 where the warm-up takes all steps. The cosine then counts as one of a single step: divide by "
+    "max(1, steps − warmup).",
+    ("max(1, config.steps - config.warmup)", "(config.steps - config.warmup)"),
+)
 
 
 # ---------------------------------------------------------------- 3.4
@@ -638,8 +725,12 @@ nucleus = Exercise(
         "How much do those before it hold?",
         "probs.cumsum(-1) counts the token itself; minus probs it is what stood before, which is 0 for the first: that one always "
         "stays. The mask that you have is in sorted order; `order` from sort says where each of its places belongs.",
-        "sorted_logits, order = logits.sort(dim=-1, descending=True); probs = sorted_logits.softmax(-1); before = probs.cumsum(-1) "
-        "- probs; mask = before >= p; mask.scatter(-1, order, mask) puts it back in place; masked_fill with -inf.",
+        "    sorted_logits, order = logits.sort(dim=-1, descending=True)\n"
+        "    probs = sorted_logits.softmax(dim=-1)\n"
+        "    before = probs.cumsum(dim=-1) - probs\n"
+        "    mask = before >= p\n"
+        "    mask = mask.scatter(-1, order, mask)  # puts it back in place\n"
+        "    # masked_fill with -inf",
     ),
     oracle=top_p_by_loop,
 )
@@ -815,8 +906,14 @@ cache = Exercise(
         "T new ones in behind the self.length that are filled, move length on, and return everything that is filled.",
         "Refuse first: self.length + T must be at most self.n_prefix + self.capacity. k.new_empty(…) makes room in the type of "
         "k; self.k.narrow(2, start, T).copy_(k) writes columns start to start + T.",
-        "start, end = self.length, self.length + T; raise UserError if end > self.n_prefix + self.capacity; if self.k is None: "
-        "make self.k and self.v; self.length = end; narrow(2, start, T).copy_ for both; return self.columns().",
+        "    start, end = self.length, self.length + T\n"
+        "    # raise UserError if end > self.n_prefix + self.capacity\n"
+        "    if self.k is None:\n"
+        "        …  # make self.k and self.v\n"
+        "    self.length = end\n"
+        "    self.k.narrow(2, start, T).copy_(k)\n"
+        "    # and the same for v\n"
+        "    return self.columns()",
     ),
 )
 
@@ -877,7 +974,7 @@ def refused_and_unharmed(KVCache):
         refused = "not at all"
     except Exception as error:
         refused = type(error).__name__
-    return {"refused by": refused, "columns filled": cache.length}
+    return {"what the second call raises": refused, "columns filled": cache.length}
 
 
 cache.slip(

@@ -36,9 +36,12 @@ fates = Exercise(
         "torch.where(condition, a, b) makes both, without a loop and without touching ids.",
         "One draw decides the fate of each place: below 0.8 it becomes [MASK], from 0.8 to 0.9 another word, above that nothing "
         "happens. Which word it is needs a draw of its own: words holds the ids that may be put in, draw() is from 0 to 1.",
-        "labels = torch.where(chosen, ids, IGNORE); fate = draw(); corrupted = torch.where(chosen & (fate < 0.8), mask_id, ids); "
-        "random_words = words[(draw() * len(words)).long()]; corrupted = torch.where(chosen & (fate >= 0.8) & (fate < 0.9), "
-        "random_words, corrupted).",
+        "    labels = torch.where(chosen, ids, IGNORE)\n"
+        "    fate = draw()\n"
+        "    corrupted = torch.where(chosen & (fate < 0.8), mask_id, ids)\n"
+        "    random_words = words[(draw() * len(words)).long()]\n"
+        "    replaced = chosen & (fate >= 0.8) & (fate < 0.9)\n"
+        "    corrupted = torch.where(replaced, random_words, corrupted)",
     ),
 )
 
@@ -58,7 +61,7 @@ def labels_of_a_row(mask_tokens):
     """One row, four words of which are chosen; 0, 1 and 2 are special, 2 is [MASK]."""
     ids = torch.tensor([[0, 5, 6, 7, 8, 9, 3, 4, 1]])
     _, labels = mask_tokens(ids, 2, [0, 1, 2], 10, share=0.6, generator=seeded(37))
-    return {"labels": labels[0].tolist(), "of the type": str(labels.dtype)}
+    return {"labels": labels[0].tolist(), "type of the labels": str(labels.dtype)}
 
 
 @fates.scene
@@ -67,8 +70,8 @@ def the_rest_is_left_alone(mask_tokens):
     ids = torch.arange(3, 403).view(4, 100)
     corrupted, labels = mask_tokens(ids, 2, [0, 1, 2], 500, share=0.5, generator=seeded())
     return {
-        "changed without being asked for": int(((corrupted != ids) & (labels == IGNORE)).sum()),
-        "the ids that were given are unchanged": torch.equal(ids, torch.arange(3, 403).view(4, 100)),
+        "words changed that are not asked for": int(((corrupted != ids) & (labels == IGNORE)).sum()),
+        "whether the ids that were given are unchanged": torch.equal(ids, torch.arange(3, 403).view(4, 100)),
     }
 
 
@@ -78,9 +81,9 @@ def how_many_of_each(mask_tokens):
     ids = torch.randint(3, 1000, (40, 600))
     corrupted, _ = mask_tokens(ids, 2, [0, 1, 2], 1000, share=1.0, generator=seeded())
     return {
-        "[MASK]": share_of(corrupted == 2),
-        "another word": share_of((corrupted != 2) & (corrupted != ids)),
-        "as it was": share_of(corrupted == ids),
+        "share that became [MASK]": share_of(corrupted == 2),
+        "share that became another word": share_of((corrupted != 2) & (corrupted != ids)),
+        "share that stayed as it was": share_of(corrupted == ids),
     }
 
 
@@ -91,9 +94,9 @@ def all_three_count(mask_tokens):
     corrupted, labels = mask_tokens(ids, 2, [0, 1, 2], 1000, share=1.0, generator=seeded())
     asked = labels == ids  # (B, T)
     return {
-        "[MASK]": share_of(asked[corrupted == 2]),
-        "another word": share_of(asked[(corrupted != 2) & (corrupted != ids)]),
-        "as it was": share_of(asked[corrupted == ids]),
+        "of those that became [MASK], the share in the loss": share_of(asked[corrupted == 2]),
+        "of those that became another word, the share in the loss": share_of(asked[(corrupted != 2) & (corrupted != ids)]),
+        "of those that stayed as they were, the share in the loss": share_of(asked[corrupted == ids]),
     }
 
 
@@ -102,7 +105,7 @@ def which_are_put_in(mask_tokens):
     """A text of 7s only: which other words appear in it, of a vocabulary of 12, of which 0, 1, 2 and 11 are special?"""
     ids = torch.full((30, 200), 7)
     corrupted, _ = mask_tokens(ids, 2, [0, 1, 2, 11], 12, share=1.0, generator=seeded())
-    return {"put in": sorted(set(corrupted.unique().tolist()) - {2, 7})}
+    return {"ids of the words put in": sorted(set(corrupted.unique().tolist()) - {2, 7})}
 
 
 @fates.scene
@@ -110,7 +113,7 @@ def the_same_again(mask_tokens):
     """The same generator, the same masks."""
     ids = torch.arange(3, 203).view(2, 100)
     first, again = (mask_tokens(ids, 2, [0, 1, 2], 300, share=0.5, generator=seeded(3))[0] for _ in range(2))
-    return {"twice the same": torch.equal(first, again)}
+    return {"whether the second text is like the first": torch.equal(first, again)}
 
 
 LABELS = "labels = torch.where(chosen, ids, IGNORE)  # (B, T)\n    fate = draw()"
@@ -233,8 +236,11 @@ pair = Exercise(
         "nothing if there is no B. The types follow from their lengths.",
         "tokenizer.cls_id and tokenizer.sep_id are the ids. Each sentence is encoded with a space before it. The first [SEP] "
         "still belongs to A.",
-        'first = [tokenizer.cls_id, *tokenizer.encode(" " + a), tokenizer.sep_id]; second = [] if b is None else '
-        '[*tokenizer.encode(" " + b), tokenizer.sep_id]; return first + second, [0] * len(first) + [1] * len(second).',
+        '    first = [tokenizer.cls_id, *tokenizer.encode(" " + a), tokenizer.sep_id]\n'
+        "    second = []\n"
+        "    if b is not None:\n"
+        '        second = [*tokenizer.encode(" " + b), tokenizer.sep_id]\n'
+        "    return first + second, [0] * len(first) + [1] * len(second)",
     ),
     oracle=pair_by_spelling,
 )
@@ -397,7 +403,7 @@ head = Exercise(
         "Four steps: self.dense, gelu, self.norm, and the product with the embedding, to which the bias of each word is added.",
         "The exact gelu, F.gelu(x), as everywhere in BERT; the norm comes after it. F.linear(x, W, b) is x Wᵀ + b: its W has "
         "one row for each output, and the embedding has one for each word.",
-        "F.linear(self.norm(F.gelu(self.dense(x))), embedding, self.bias)",
+        "    F.linear(self.norm(F.gelu(self.dense(x))), embedding, self.bias)",
     ),
     oracle=head_by_loop,
 )
@@ -525,8 +531,11 @@ words = Exercise(
         "Where is something asked? labels != IGNORE, a boolean (B, T). Only there are scores needed, and only those labels.",
         "model.mlm_logits(hidden, at) gives the scores at these places, in reading order; labels[at] gives the labels in the same "
         "order. cross_entropy_sum makes both results of them. A question at padding has no answer: look for one first.",
-        "at = batch[\"labels\"] != IGNORE; if there is a keep and (at & ~keep).any(): raise UserError(…); return "
-        "cross_entropy_sum(model.mlm_logits(hidden, at), batch[\"labels\"][at]).",
+        '    at = batch["labels"] != IGNORE\n'
+        "    # if the batch has a keep, and (at & ~keep).any():\n"
+        "    #     raise UserError(…)\n"
+        "    logits = model.mlm_logits(hidden, at)\n"
+        '    return cross_entropy_sum(logits, batch["labels"][at])',
     ),
     oracle=words_by_torch,
 )
@@ -664,8 +673,11 @@ both = Exercise(
         "Read the text once (_read), then make both losses of the same vectors: _masked_words, and cross_entropy_sum of the "
         "scores for the pairs with next_label. Each gives a sum and a count.",
         "Wanted after division by n_words: words / n_words + order / n_order. So what has to be returned before it?",
-        "hidden = _read(model, batch); words, n_words = _masked_words(model, hidden, batch); order, n_order = "
-        'cross_entropy_sum(model.nsp_logits(hidden), batch["next_label"]); return words + n_words * order / n_order, n_words.',
+        "    hidden = _read(model, batch)\n"
+        "    words, n_words = _masked_words(model, hidden, batch)\n"
+        "    logits = model.nsp_logits(hidden)\n"
+        '    order, n_order = cross_entropy_sum(logits, batch["next_label"])\n'
+        "    return words + n_words * order / n_order, n_words",
     ),
     oracle=both_by_torch,
 )
@@ -714,13 +726,17 @@ def its_gradient(bert_loss):
     model = a_bert().requires_grad_()
     total, count = bert_loss(model, pairs_of([[NO, 5, NO, 7], [3, NO, 2, NO]], [0, 1]))
     (total / count).backward()
-    return {"words": model.mlm.bias.grad.norm(), "pairs": model.nsp.bias.grad.norm(), "layers": model.pooler.weight.grad.norm()}
+    return {
+        "length of the gradient at the head for words": model.mlm.bias.grad.norm(),
+        "length of the gradient at the head for pairs": model.nsp.bias.grad.norm(),
+        "length of the gradient at the pooler": model.pooler.weight.grad.norm(),
+    }
 
 
 SUM = "return words + n_words * order / n_order, n_words"
 both.slip(
     "sums added",
-    "You add the two sums. After division by n_words the pairs weigh n_order / n_words, the less the more words are asked for; BERT adds the means.",
+    "You add the two sums. Divided by n_MLM, the number of words asked for, the pairs weigh n_pairs / n_MLM, the less the more words are asked for; BERT adds the means.",
     (SUM, "return words + order, n_words"),
 )
 both.slip(
@@ -730,12 +746,12 @@ both.slip(
 )
 both.slip(
     "mean not multiplied",
-    "You add the pairs' mean to the words' sum. The loop divides all of it by n_words, and hardly anything is left of the pairs.",
+    "You add the pairs' mean to the words' sum. The loop divides all of it by n_MLM, the number of words asked for, and hardly anything is left of the pairs.",
     (SUM, "return words + order / n_order, n_words"),
 )
 both.slip(
     "means returned",
-    "You return the sum of the means itself. The loop divides by the count once more; what it wants is n_words times that.",
+    "You return the sum of the means itself. The loop divides by the count once more; what it wants is n_MLM times that, the number of words asked for.",
     (SUM, "return words / n_words + order / n_order, n_words"),
 )
 both.slip(
@@ -745,7 +761,7 @@ both.slip(
 )
 both.slip(
     "counted by pairs",
-    "You return the count of the pairs with a sum that is meant for the words'. Sum and count belong together: n_words both times.",
+    "You return the count of the pairs with a sum that is meant for the words'. Sum and count belong together: n_MLM both times, the number of words asked for.",
     (SUM, "return words + n_words * order / n_order, n_order"),
 )
 both.slip(
@@ -776,14 +792,14 @@ def types_and_padding_not_read(model, batch):
 
 @both.mistake
 def two_sums_and_two_counts(model, batch):
-    """You return both sums and both counts. A loss gives one sum and one count: n_words times the sum of the two means, and n_words."""
+    """You return both sums and both counts. A loss gives one sum and one count: n_MLM times the sum of the two means, and n_MLM, the number of words asked for."""
     hidden = model(**{name: batch[name] for name in ("ids", "keep", "types") if name in batch})
     return _masked_words(model, hidden, batch), cross_entropy_sum(model.nsp_logits(hidden), batch["next_label"])
 
 
 @both.mistake
 def pairs_divided_by_the_words(model, batch):
-    """You divide the pairs' sum by n_words and multiply by n_order. It is the other way round: order / n_order is the mean, and n_words times that survives the division by n_words."""
+    """You divide the pairs' sum by the number of words and multiply by that of pairs. It is the other way round: divided by the number of pairs it is their mean, and n_MLM times that, the number of words asked for, survives the division by n_MLM."""
     hidden = model(**{name: batch[name] for name in ("ids", "keep", "types") if name in batch})
     words, n_words = _masked_words(model, hidden, batch)
     order, n_order = cross_entropy_sum(model.nsp_logits(hidden), batch["next_label"])

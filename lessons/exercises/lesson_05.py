@@ -38,8 +38,12 @@ pad = Exercise(
         "row is real if t is less than the row's length.",
         "Refuse first (no row; an empty row). Then lengths = torch.tensor of the rows' lengths, keep = torch.arange(longest) < a column "
         "of lengths; ids start as torch.full(keep.shape, pad_id).",
-        "keep = torch.arange(int(lengths.max())) < lengths[:, None]; ids = torch.full(keep.shape, pad_id); ids[keep] = "
-        "torch.tensor([i for row in rows for i in row]), since a boolean index goes row by row. Return ids, keep.",
+        "A boolean index goes row by row, so all ids can be put in at once. What is refused is refused before.\n"
+        "    # lengths: a tensor of the rows' lengths, (B)\n"
+        "    keep = torch.arange(int(lengths.max())) < lengths[:, None]\n"
+        "    ids = torch.full(keep.shape, pad_id)\n"
+        "    ids[keep] = torch.tensor([i for row in rows for i in row])\n"
+        "    return ids, keep",
     ),
     oracle=padded_by_torch,
 )
@@ -193,8 +197,10 @@ last = Exercise(
         "either side, so counting the Trues is not enough.",
         "Turned round with keep.flip(1), the last True is the first, and argmax of numbers gives the first place of the largest. How "
         "many places from the end is that? At last, compare torch.arange(T) with a column of places.",
-        "last = T - 1 for each row, less keep.flip(1).int().argmax(dim=1) if there is a mask; "
-        "return torch.arange(T) == last[:, None].",
+        "    # last: T - 1 for each row, (B)\n"
+        "    if keep is not None:\n"
+        "        last = last - keep.flip(1).int().argmax(dim=1)\n"
+        "    return torch.arange(T) == last[:, None]",
     ),
     oracle=last_by_loop,
 )
@@ -332,8 +338,13 @@ head = Exercise(
         "bases need the padding mask.",
         "BERT: its vectors self.base(ids, keep=…) through self.base.pooled(…). GPT: it gives vectors in the place of logits with "
         "hidden=True, and only those of certain places with at=last_token(ids, keep). Between summary and head stands dropout.",
-        "self.base.pooled(self.base(ids, keep=keep, **inputs)) or self.base(ids, keep=keep, at=last_token(ids, keep), hidden=True, "
-        "**inputs); then self.head(drop(summary, self.base.config.dropout, self.training)).",
+        "    if isinstance(self.base, Bert):\n"
+        "        summary = self.base.pooled(self.base(ids, keep=keep, **inputs))\n"
+        "    else:\n"
+        "        at = last_token(ids, keep)\n"
+        "        summary = self.base(ids, keep=keep, at=at, hidden=True, **inputs)\n"
+        "    summary = drop(summary, self.base.config.dropout, self.training)\n"
+        "    return self.head(summary)",
     ),
     oracle=one_text_at_a_time,
     tolerance=1e-4,
@@ -411,7 +422,10 @@ def other_inputs(Classifier):
     prefix = [Prefix(tidy(1, 2, 3, 2), tidy(1, 2, 3, 2))]
     ids = torch.tensor([[5, 6, 7]])
     with torch.no_grad():
-        return {"with types": bert(ids, types=torch.tensor([[0, 1, 1]])), "with a prefix": gpt(ids, prefix=prefix)}
+        return {
+            "scores with types": bert(ids, types=torch.tensor([[0, 1, 1]])),
+            "scores with a prefix": gpt(ids, prefix=prefix),
+        }
 
 
 @head.mistake
@@ -482,7 +496,7 @@ def no_dropout(self, ids, keep=None, **inputs):
 
 @head.mistake
 def dropout_while_at_rest(self, ids, keep=None, **inputs):
-    """Your dropout falls outside of training too, so that the same text is judged differently each time. F.dropout does not know whether the model trains, unless you tell it: drop(summary, share, self.training)."""
+    """Your dropout falls outside of training too, so that the same text is judged differently each time. Whether the classifier is in training is self.training: drop(summary, share, self.training)."""
     if isinstance(self.base, Bert):
         summary = self.base.pooled(self.base(ids, keep=keep, **inputs))
     else:
@@ -556,8 +570,15 @@ stop = Exercise(
         "and count the evaluations since the best.",
         "Each row of self.log.valid is {\"step\": …, \"loss\": …}. The weights go on changing after you have kept them: what is kept must be a "
         "copy. Evaluations since the best are those whose step is greater than self.log.best_step.",
-        "best_before = min((row[\"loss\"] for row in self.log.valid), default=math.inf); keep with {name: p.detach().clone() for name, p in "
-        "self.tuned.items()}; stopped_early = bool(self.config.patience) and since_best >= self.config.patience.",
+        "since_best is how many evaluations came after the best one.\n"
+        '    losses = [row["loss"] for row in self.log.valid]\n'
+        "    best_before = min(losses, default=math.inf)\n"
+        "    # note the evaluation; if it is better than best_before:\n"
+        "    #     best_step, and copies of the parameters:\n"
+        "    {name: p.detach().clone() for name, p in self.tuned.items()}\n"
+        "    # at the end\n"
+        "    is_spent = since_best >= self.config.patience\n"
+        "    self.log.stopped_early = bool(self.config.patience) and is_spent",
     ),
 )
 
@@ -576,10 +597,10 @@ def validate(_Run, losses, patience=0, every=1, frozen=False):
         run.validated(loss)
         stopped.append(run.log.stopped_early)
     return {
-        "best step": run.log.best_step,
-        "weights kept": dict(run.best),
-        "log": [(row["step"], row["loss"]) for row in run.log.valid],
-        "stopped early after each": stopped,
+        "log.best_step": run.log.best_step,
+        "the best weights, which are kept": dict(run.best),
+        "log.valid, as pairs (step, loss)": [(row["step"], row["loss"]) for row in run.log.valid],
+        "log.stopped_early after each": stopped,
     }
 
 
@@ -676,7 +697,7 @@ stop.slip(
 stop.slip(
     "one evaluation too patient",
     "You wait one evaluation too long: a patience of 2 means that after two evaluations without a better one training ends, "
-    "since_best >= patience.",
+    "their number >= patience.",
     ("since_best >= self.config.patience", "since_best > self.config.patience"),
 )
 stop.slip(
@@ -730,8 +751,12 @@ f1 = Exercise(
         "Three counts are enough: TP (called positive and so), FP (called positive and not so), FN (so, but not called positive). Those that "
         "neither are nor were called positive do not count at all.",
         "2 TP + FP + FN is the number of times that positive was said plus the number of times that it is true. What if that is 0?",
-        "both = sum(p == t == positive for p, t in pairs); either = sum((p == positive) + (t == positive) for p, t in pairs); "
-        "2 * both / either if either else 0.0. _check_pairs(predictions, truths, \"truths\") refuses what is not in pairs.",
+        "_check_pairs refuses what is not in pairs.\n"
+        '    _check_pairs(predictions, truths, "truths")\n'
+        "    pairs = list(zip(predictions, truths))\n"
+        "    both = sum(p == t == positive for p, t in pairs)\n"
+        "    either = sum((p == positive) + (t == positive) for p, t in pairs)\n"
+        "    return 2 * both / either if either else 0.0",
     ),
     oracle=f1_by_parts,
 )
@@ -890,8 +915,13 @@ full = Exercise(
         "put in, let it learn.",
         "What is kept must be a copy, and it must be taken before anything is put in. What is put in (if self.tuned has it) goes into the parameter "
         "that is there, for an optimizer or a tied table may hold that one.",
-        "self.before[name] = own[name].detach().clone(); if name in self.tuned: own[name].data.copy_(self.tuned[name]); "
-        "own[name].requires_grad_(True). At the end, return ().",
+        "    own = base_parameters(base)\n"
+        "    for name in self.names(base):\n"
+        "        self.before[name] = own[name].detach().clone()\n"
+        "        if name in self.tuned:\n"
+        "            own[name].data.copy_(self.tuned[name])\n"
+        "        own[name].requires_grad_(True)\n"
+        "    return ()",
     ),
 )
 
@@ -919,19 +949,22 @@ def attached_to_a_base(FullFineTuning):
     """Attached: what learns, and what is kept."""
     base, method = small_base(), FullFineTuning()
     method.attach(base)
-    return {"frozen": [name for name, p in base.named_parameters() if not p.requires_grad], "kept": method.before["norm.bias"]}
+    return {
+        "parameters that are frozen": [name for name, p in base.named_parameters() if not p.requires_grad],
+        "norm.bias as self.before keeps it": method.before["norm.bias"],
+    }
 
 
 @full.scene
 def trained_and_taken_off(FullFineTuning):
     """One parameter before, after training, and when the method is off again."""
     base, method = small_base(), FullFineTuning()
-    seen = {"before": bias(base)}
+    seen = {"the parameter before": bias(base)}
     method.attach(base)
     trained(base)
-    seen["trained"] = bias(base)
+    seen["the parameter when trained"] = bias(base)
     method.detach()
-    return seen | {"off again": bias(base)}
+    return seen | {"the parameter when the method is off again": bias(base)}
 
 
 @full.scene
@@ -941,11 +974,11 @@ def put_on_once_more(FullFineTuning):
     method.attach(base)
     trained(base)
     method.detach()
-    seen = {"off": bias(base)}
+    seen = {"the parameter after the first detach()": bias(base)}
     method.attach(base)
-    seen["on once more"] = bias(base)
+    seen["the parameter after the second attach()"] = bias(base)
     method.detach()
-    return seen | {"off at last": bias(base)}
+    return seen | {"the parameter after the second detach()": bias(base)}
 
 
 @full.scene

@@ -63,8 +63,12 @@ pairs = Exercise(
         "ids and mask of both.",
         "A target y is the row [config.start_id, *y, config.end_id]. The labels are that row as well (the loss does the shift by one), with "
         "IGNORE where keep is False.",
-        "source, source_keep = pad_right(sources, config.pad_id); ids, keep = pad_right([[config.start_id, *y, config.end_id] for y in "
-        "targets], config.pad_id); labels = ids.masked_fill(~keep, IGNORE); all five by name in a dictionary.",
+        "check_pairs goes first.\n"
+        "    source, source_keep = pad_right(sources, config.pad_id)\n"
+        "    rows = [[config.start_id, *y, config.end_id] for y in targets]\n"
+        "    ids, keep = pad_right(rows, config.pad_id)\n"
+        "    labels = ids.masked_fill(~keep, IGNORE)\n"
+        "    # all five by name in a dictionary",
     ),
     oracle=batch_by_loop,
 )
@@ -210,8 +214,13 @@ layer = Exercise(
         "the target's own attention, and which to the cross-attention?",
         "own, cross = cache or (None, None). The target's attention gets x, no context, keep, prefix, own. The cross-attention gets x, the "
         "context, context_keep, cross_prefix, cross. The norms are norm1, norm2, norm3 in that order.",
-        "y = self.attention(x, None, keep, prefix, own); x = self.norm1(x + drop(y, self.dropout, self.training)); "
-        "y = self.cross(x, context, context_keep, cross_prefix, cross); norm2 likewise; y = self.mlp(x); norm3 likewise.",
+        "own and cross are the two parts of cache, or None both.\n"
+        "    y = self.attention(x, None, keep, prefix, own)\n"
+        "    x = self.norm1(x + drop(y, self.dropout, self.training))\n"
+        "    y = self.cross(x, context, context_keep, cross_prefix, cross)\n"
+        "    # norm2 likewise\n"
+        "    y = self.mlp(x)\n"
+        "    # norm3 likewise",
     ),
     oracle=layer_by_torch,
     tolerance=1e-4,
@@ -280,7 +289,11 @@ def word_by_word(DecoderBlock):
     own, beside = random_prefix(1), random_prefix(2)
     with torch.no_grad():
         pieces = [one(x[:, t : t + 1], context, None, None, own, beside, cache) for t in range(3)]
-    return {"columns of the target": cache.own.length, "of the source": cache.cross.length, "output": torch.cat(pieces, 1)}
+    return {
+        "columns of the target in the cache": cache.own.length,
+        "columns of the source in the cache": cache.cross.length,
+        "output": torch.cat(pieces, 1),
+    }
 
 
 CROSS = "self.cross(x, context, context_keep, cross_prefix, cross)"
@@ -341,7 +354,7 @@ layer.slip(
 )
 layer.slip(
     "dropout at rest",
-    "Your dropout falls outside of training too: F.dropout does not know whether the model trains, unless you tell it. drop(y, self.dropout, self.training).",
+    "Your dropout falls outside of training too. Whether the layer is in training is self.training: drop(y, self.dropout, self.training).",
     ("self.norm1(x + drop(y, self.dropout, self.training))", "self.norm1(x + F.dropout(y, self.dropout))"),
     (AFTER_CROSS, "self.norm2(x + F.dropout(y, self.dropout))"),
     ("self.norm3(x + drop(y, self.dropout, self.training))", "self.norm3(x + F.dropout(y, self.dropout))"),
@@ -405,8 +418,13 @@ whole = Exercise(
         "cache, and has cache[0].cross any columns (length)?",
         "If it is not done: without a source raise a UserError; else context = self.encode(…) with the source's mask, encoder_prefix "
         "and vectors. If it is done, context is None. Of the prefixes and masks, each goes to one of the two, source_keep to both.",
-        "context = None; if not cache or not cache[0].cross.length: context = self.encode(source, source_keep, encoder_prefix, vectors); "
-        "return self.decode(ids, context, source_keep, keep, prefix, cross_prefix, cache, at).",
+        "Where the source is needed and is None, a UserError.\n"
+        "    context = None\n"
+        "    if not cache or not cache[0].cross.length:\n"
+        "        context = self.encode(source, source_keep, encoder_prefix, vectors)\n"
+        "    return self.decode(\n"
+        "        ids, context, source_keep, keep, prefix, cross_prefix, cache, at\n"
+        "    )",
     ),
     tolerance=1e-4,
 )
@@ -432,7 +450,10 @@ def padded_source(Seq2Seq):
     source, ids = torch.tensor([[6, 7, 8], [9, 0, 0]]), torch.tensor([[1, 5], [1, 4]])
     with torch.no_grad():
         together = model(ids, source=source, source_keep=keep)
-        return {"second, padded": together[1], "second, minus alone": together[1] - model(ids[1:], source=source[1:, :1])[0]}
+        return {
+            "scores of the second text, read beside a longer source": together[1],
+            "the same scores minus those of the text alone": together[1] - model(ids[1:], source=source[1:, :1])[0],
+        }
 
 
 @whole.scene
@@ -486,7 +507,7 @@ def given_with_every_call(Seq2Seq):
     with torch.no_grad():
         for token in (1, 5, 9):
             model(torch.tensor([[token]]), cache=cache, source=source)
-    return {"times": len(read)}
+    return {"how often the source was encoded": len(read)}
 
 
 @whole.scene
@@ -595,8 +616,14 @@ widen = Exercise(
         "stays as it is. For the middle two the function can call itself.",
         "A tensor with a row for each prompt (size(0) == n_row) becomes n_row · times rows, in the order a a b b. One with another number of "
         "rows, such as one prefix for all, stays. PyTorch has repeat and repeat_interleave: which gives a a b b?",
-        "value.repeat_interleave(times, dim=0); value._make(_repeat(part, n_row, times) for part in value) for the named tuple, asked for before "
-        "list | tuple, which a Prefix is too; [_repeat(part, n_row, times) for part in value]; else value.",
+        "Ask for the named tuple before list | tuple, for a Prefix is a tuple too. What is none of these is given "
+        "back as it is.\n"
+        "    # a tensor of n_row rows\n"
+        "    value.repeat_interleave(times, dim=0)\n"
+        "    # a named tuple, which has _make\n"
+        "    value._make(_repeat(part, n_row, times) for part in value)\n"
+        "    # a list or another tuple\n"
+        "    [_repeat(part, n_row, times) for part in value]",
     ),
     oracle=repeated_by_loop,
 )
@@ -722,9 +749,14 @@ search = Exercise(
         "between, unless self.done, those of the first k that end become Hypothesis(tokens, score) in self.finished.",
         "score = Σ log p / |y|^α: all candidates are equally long, len(texts[0]), the end token counted. A text that ends with stop_id is kept without "
         "it; one that ends because at_end is kept whole. Then sort self.finished by score, best first, and cut it to n_beam.",
-        "scores = sums / len(texts[0]) ** self.length_penalty; ends = [at_end or token == stop_id for token in tokens]; for i in range(self.n_beam): if "
-        "ends[i]: append Hypothesis(texts[i][:-1] if tokens[i] == stop_id else texts[i], scores[i].item()); sort by -score, cut; "
-        "going = [i for i, end in enumerate(ends) if not end][:self.n_beam].",
+        "    scores = sums / len(texts[0]) ** self.length_penalty\n"
+        "    ends = [at_end or token == stop_id for token in tokens]\n"
+        "    for i in range(self.n_beam):  # not once the search is done\n"
+        "        if ends[i]:\n"
+        "            text = texts[i][:-1] if tokens[i] == stop_id else texts[i]\n"
+        "            self.finished.append(Hypothesis(text, scores[i].item()))\n"
+        "    # sort self.finished by -score, and cut it after the best k\n"
+        "    going = [i for i, end in enumerate(ends) if not end][: self.n_beam]",
     ),
 )
 
@@ -735,7 +767,12 @@ def searched(_Search, n_beam, alpha, steps, stop_id=END):
     """What a search holds after these steps of (sums, beams, tokens, at_end)."""
     one = _Search(n_beam, alpha)
     going = [one.step(torch.tensor(sums), beams, tokens, stop_id, at_end) for sums, beams, tokens, at_end in steps]
-    return {"go on": going, "running": one.running, "finished": list(one.finished), "done": one.done}
+    return {
+        "what each step returned": going,
+        "running, the texts that go on": one.running,
+        "finished, the list of hypotheses": list(one.finished),
+        "done, whether the search is": one.done,
+    }
 
 
 @search.scene

@@ -1,6 +1,8 @@
 """Exercises of lesson 7: a template for a BERT, words for labels, words of several tokens, scores, nearest words."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import torch
@@ -56,8 +58,12 @@ gap = Exercise(
         "counting.",
         "The special ids are tokenizer.cls_id, mask_id and sep_id. The first [MASK] stands behind [CLS] and the ids before the gap: at which "
         "place, counted from 0? There are n_answer of them, side by side.",
-        "ids = [cls_id, *before] + [mask_id] * n_answer + [*after, sep_id]; the places are list(range(1 + len(before), 1 + len(before) + n_answer)). Return "
-        "both.",
+        '    before, after = self._encode(example, tokenizer, " ")\n'
+        "    before = [tokenizer.cls_id, *before]\n"
+        "    ids = before + [tokenizer.mask_id] * n_answer\n"
+        "    ids = ids + [*after, tokenizer.sep_id]\n"
+        "    places = list(range(len(before), len(before) + n_answer))\n"
+        "    # return both",
     ),
     oracle=sentence_by_sentence,
 )
@@ -163,6 +169,14 @@ def first_place_only(self, example, tokenizer, n_answer=1):
     return ids, [1 + len(before)]
 
 
+@gap.mistake
+def template_in_front(self, example, tokenizer, n_answer=1):
+    """You give _encode the template as what stands in front of the first word, so that its text comes twice, once with the slots not filled in. _encode knows the template; what stands in front of the first word is a space: _encode(example, tokenizer, " ")."""
+    before, after = self._encode(example, tokenizer, self.text)
+    ids = [tokenizer.cls_id, *before] + [tokenizer.mask_id] * n_answer + [*after, tokenizer.sep_id]
+    return ids, list(range(1 + len(before), 1 + len(before) + n_answer))
+
+
 @gap.mistake("[SEP] before the gap")
 def sep_before_the_gap(self, example, tokenizer, n_answer=1):
     """You put a [SEP] before the gap, as if the template were a second sentence. Text and template are one sentence, which ends with the one [SEP]."""
@@ -195,8 +209,11 @@ mapping = Exercise(
         "answer: what is encoded is \" good\", not \"good\".",
         "Go through words.items(); make a list of a lone string; strip each word. Refuse a word that is already there (in any label), one that is empty or "
         "has a special token in it; refuse fewer than two labels, and a label that got no word.",
-        "{*tokenizer.special_ids.values()} & {*tokenizer.encode(word, allow_special=True)} is not empty for a special token; "
-        "answers[label][word] = tokenizer.encode(\" \" + word). Each refusal is a raise UserError(a sentence).",
+        "Each refusal is a raise UserError(a sentence). A word has a special token in it if this set is not empty:\n"
+        "    special = {*tokenizer.special_ids.values()}\n"
+        "    special & {*tokenizer.encode(word, allow_special=True)}\n"
+        "And a word that is not refused is noted:\n"
+        '    answers[label][word] = tokenizer.encode(" " + word)',
     ),
     oracle=tokens_in_a_sentence,
 )
@@ -393,15 +410,21 @@ chain = Exercise(
     minutes=30,
     difficulty=3,
     purpose="How likely is a word in the gap? A GPT says its tokens one after the other, each after those before it; a BERT fills n [MASK]s at once. At the "
-    "place to write, group are the numbers of the words for which the model reads the same filler in the gap, n their length in tokens; it is for you to "
-    "read ids (B, T), with keep (B, T), and to fill sums[:, w] for every w in group.",
+    "place to write, group lists words (their numbers w, counted from 0) for which the model reads the same in the gap, and n is their length in tokens; it is "
+    "for you to let the model read ids (B, T), with keep (B, T), and to fill sums[:, w] for every w in group.",
     hints=(
         "Where is the first of the n tokens told? A BERT tells a token at its own [MASK], right behind `before`. A GPT's logits at place t are about place "
         "t + 1. And before is of another length in each row.",
         "at (B, T) is True at n places of each row, from len(before) on for a BERT, from len(before) - 1 on for a GPT. model.mlm_logits(model(ids, keep=keep), at) and "
         "model(ids, at=at) give B · n rows of logits; log_softmax, then view(B, n, V).",
-        "first = a column of len(before), less int(not is_bert); at = (torch.arange(T) >= first) & (torch.arange(T) < first + n); log_probs = "
-        "logits.log_softmax(dim=-1).view(len(gaps), n, -1); for w in group: sums[:, w] = log_probs[:, range(n), words[w]].sum(dim=1).",
+        "    first = torch.tensor([len(before) for before, _ in gaps])[:, None]\n"
+        "    first = first - int(not is_bert)  # (B, 1)\n"
+        "    place = torch.arange(ids.size(1))\n"
+        "    at = (place >= first) & (place < first + n)\n"
+        "    # logits (number of True, V), of each model as it makes them\n"
+        "    log_probs = logits.log_softmax(dim=-1).view(len(gaps), n, -1)\n"
+        "    for w in group:\n"
+        "        sums[:, w] = log_probs[:, range(n), words[w]].sum(dim=1)",
     ),
     oracle=words_by_loop,
     tolerance=1e-4,
@@ -424,26 +447,51 @@ def one_token_on_a_bert():
 
 @chain.case
 def two_tokens_on_a_gpt():
-    """A GPT, words of one, two and three tokens, two of which begin alike."""
-    return tiny_gpt(), IDS, [([3, 4], [])], [[5], [6, 7], [6, 8], [9, 10, 11]]
+    """A GPT, two words of two tokens that begin alike."""
+    return tiny_gpt(), IDS, [([3, 4], [])], [[6, 7], [6, 8]]
 
 
 @chain.case
 def two_tokens_on_a_bert():
-    """A BERT, words of one, two and three tokens."""
-    return tiny_bert(), IDS, [([2, 4], [3])], [[5], [6, 7], [6, 8], [9, 10, 11]]
+    """A BERT, two words of two tokens."""
+    return tiny_bert(), IDS, [([2, 4], [3])], [[6, 7], [6, 8]]
+
+
+@contextmanager
+def nan_in_what_is_empty() -> Iterator[None]:
+    """torch.empty gives nan, so that a number that is never written shows."""
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=True)
+
+
+@chain.scene
+def groups_on_a_gpt(_word_log_probs):
+    """A GPT, words of one, two and three tokens, in three groups."""
+    with nan_in_what_is_empty():
+        return _word_log_probs(tiny_gpt(), IDS, [([3, 4], [])], [[5], [6, 7], [6, 8], [9, 10, 11]])
+
+
+@chain.scene
+def groups_on_a_bert(_word_log_probs):
+    """A BERT, words of one, two and three tokens, in three groups."""
+    with nan_in_what_is_empty():
+        return _word_log_probs(tiny_bert(), IDS, [([2, 4], [3])], [[5], [6, 7], [6, 8], [9, 10, 11]])
 
 
 @chain.case
 def gaps_of_a_gpt():
     """A GPT, two gaps at different places."""
-    return tiny_gpt(), IDS, [([3, 4], []), ([3, 12, 13, 14], [])], [[5], [6, 7]]
+    return tiny_gpt(), IDS, [([3, 4], []), ([3, 12, 13, 14], [])], [[6, 7], [6, 8]]
 
 
 @chain.case
 def gaps_of_a_bert():
     """A BERT, two texts of different lengths."""
-    return tiny_bert(), IDS, [([2, 4], [3]), ([2, 12, 13, 14], [15, 3])], [[5], [6, 7]]
+    return tiny_bert(), IDS, [([2, 4], [3]), ([2, 12, 13, 14], [15, 3])], [[6, 7], [6, 8]]
 
 
 PLACE = "- int(not is_bert)  # (B, 1)"
@@ -502,6 +550,35 @@ chain.slip(
     (READ, "log_probs[:, :, words[w]].sum(dim=(1, 2))"),
 )
 chain.slip(
+    "columns counted in the group",
+    "You count the columns of sums within the group, from 0 in each, so that groups write over each other and some columns are never written. What "
+    "stands in group are the words' numbers: sums[:, w] for w in group.",
+    ("for w in group:\n            sums[:, w] =", "for i, w in enumerate(group):\n            sums[:, i] ="),
+)
+VIEW = "view(len(gaps), n, -1)"
+chain.slip(
+    "n before the gaps",
+    "Your view has the n places before the gaps, (n, B, V). The scores come in reading order, all n of the first gap and then all of the second: "
+    "view(len(gaps), n, -1).",
+    (VIEW, "view(n, len(gaps), -1)"),
+)
+chain.slip(
+    "n before the gaps, and summed so",
+    "Your view has the n places before the gaps, (n, B, V), and mixes the places of several gaps. The scores come in reading order, all n of the first gap "
+    "and then all of the second: view(len(gaps), n, -1).",
+    (VIEW, "view(n, len(gaps), -1)"), (READ, "log_probs[range(n), :, words[w]].sum(dim=0)"),
+)  # fmt: skip
+chain.slip(
+    "logarithm of the sum",
+    "You take the logarithm of a sum of probabilities. The probability of a word is the product of its tokens', so the logarithms are added: first log, then sum.",
+    ("logits.log_softmax(dim=-1)", "logits.softmax(dim=-1)"), (READ, READ + ".log()"),
+)  # fmt: skip
+chain.slip(
+    "the mask turned round",
+    "You hand the model a keep that is True at the padding. True means a real token, which is how the given lines make it: keep=keep.",
+    ("keep=keep), at)", "keep=~keep), at)"),
+)
+chain.slip(
     "softmax over the places",
     "Your log_softmax goes along the places (dim 0 of (B · n, V)). At each place the vocabulary is what is chosen from: dim=-1.",
     ("logits.log_softmax(dim=-1)", "logits.log_softmax(dim=0)"),
@@ -540,8 +617,14 @@ score = Exercise(
         "subtract what the same template and words get on a text that says nothing.",
         "Words of one label stand side by side: log_probs.split([number of words of each label], dim=1). The mean is of probabilities, "
         "log((e^a + e^b) / 2), so not a mean of logarithms; logsumexp gives log(e^a + e^b) without overflow.",
-        "own.logsumexp(dim=1) - math.log(own.size(1)) for each label, torch.stack(…, dim=1); then scores - label_log_probs(model, tokenizer, template, "
-        "[calibrate], answers, normalise=normalise), which is one row for all.",
+        "What is subtracted is one row for all examples.\n"
+        "    own.logsumexp(dim=1) - math.log(own.size(1))  # for each label\n"
+        "    scores = torch.stack(…, dim=1)\n"
+        "    if calibrate is not None:\n"
+        "        scores = scores - label_log_probs(\n"
+        "            model, tokenizer, template, [calibrate], answers,\n"
+        "            normalise=normalise,\n"
+        "        )",
     ),
     oracle=scores_by_loop,
     tolerance=1e-4,
@@ -694,8 +777,15 @@ near = Exercise(
         "label, and nearest_words(vectors, model, k=…) ranks tokens by cosine, as (token id, cosine).",
         "Rank the whole vocabulary (k=model.config.vocab_size), for much falls away: tokens that are no word after a space, words that any label has "
         "already, words that are not in among. Of the rest each label takes the first k; then drop the words that two labels took.",
-        "re.fullmatch(r\" [^\\W\\d_]{2,}\", tokenizer.decode([token])) finds words; near[i] = [word for word in ranked if word not in taken and "
-        "(among is None or word in among)][:k]; by_hand({label: [*own words, *those of near[i] that stand in no other]}, tokenizer).",
+        "    # of the text of a token, whether it is a word\n"
+        "    re.fullmatch(r\" [^\\W\\d_]{2,}\", tokenizer.decode([token]))\n"
+        "    # of a label's ranked words, its neighbours\n"
+        "    near[i] = [\n"
+        "        word for word in ranked\n"
+        "        if word not in taken and (among is None or word in among)\n"
+        "    ][:k]\n"
+        "    # at the end; new: those of near[i] that stand in no other\n"
+        "    by_hand({label: [*own, *new], …}, tokenizer)",
     ),
 )
 
@@ -813,7 +903,7 @@ near.slip(
 )
 near.slip(
     "the other labels' words",
-    "You leave out a label's own words, but not those of the others. A word that stands for one label cannot be a neighbour of another: taken has the words of all.",
+    "You leave out a label's own words, but not those of the others. A word that stands for one label cannot be a neighbour of another: leave out the words of all labels.",
     ("for ranking in nearest_words(", "for own, ranking in zip(answers.values(), nearest_words("),
     ("k=model.config.vocab_size):", "k=model.config.vocab_size)):"),
     ("if word not in taken and (among", "if word not in own and (among"),

@@ -43,7 +43,7 @@ numbers = Exercise(
     hints=(
         "All ids of words are 0 or more. Which numbers are left over, and which of them is the first?",
         "Token number i has the id -1 - i; the numbers run from 0 to length - 1.",
-        "[-1 - i for i in range(length)]",
+        "    [-1 - i for i in range(length)]",
     ),
     oracle=lambda length: list(range(-1, -length - 1, -1)),
 )
@@ -142,8 +142,10 @@ lookup = Exercise(
         "negative id is no row of E: put some word, 0 say, in its place first.)",
         "embed(embedding, …) gives the words (B, T, C). vectors[number] gives (B, T, C) where one table serves all rows. Where "
         "each row has its own, (B, n_virtual, C), a second index tells the row: (B, 1), the numbers of the rows.",
-        "words = embed(embedding, ids.masked_fill(virtual, 0)); chosen = vectors[torch.arange(len(ids))[:, None], number] if each "
-        "else vectors[number]; x = torch.where(virtual[..., None], chosen, words).",
+        "    words = embed(embedding, ids.masked_fill(virtual, 0))\n"
+        "    rows = torch.arange(len(ids))[:, None]\n"
+        "    chosen = vectors[rows, number] if each else vectors[number]\n"
+        "    x = torch.where(virtual[..., None], chosen, words)",
     ),
     oracle=look_up_by_loop,
 )
@@ -318,9 +320,15 @@ prompt = Exercise(
         "At the first call four tensors get P columns more: the text (with virtual_ids), the mask (ones: they may be seen), `types` "
         "(zeros), and `at`, if the text is `ids` (zeros: nobody asks there). And inputs[\"vectors\"] says what the virtual tokens are. "
         "`take` cuts P rows off, which is right if this is the first call, text == \"ids\", and `at` is not given.",
-        "first = is_first_call(inputs.get(\"cache\")); cut = first and text == \"ids\" and inputs.get(\"at\") is None; widen(inputs, mask, "
-        "torch.ones(P)); then, if first: the two checks (check_not_given(self, inputs, [\"vectors\"]), check_no_virtual(inputs.get(text))), "
-        "widen(inputs, text, torch.tensor(virtual_ids(P))), types and at with torch.zeros(P), inputs[\"vectors\"] = self.vectors().",
+        '    first = is_first_call(inputs.get("cache"))\n'
+        '    cut = first and text == "ids" and inputs.get("at") is None\n'
+        "    widen(inputs, mask, torch.ones(P))\n"
+        "    if first:\n"
+        '        check_not_given(self, inputs, ["vectors"])\n'
+        "        check_no_virtual(inputs.get(text))\n"
+        "        widen(inputs, text, torch.tensor(virtual_ids(P)))\n"
+        '        # "types" with torch.zeros(P); so too "at" if text is "ids"\n'
+        '        inputs["vectors"] = self.vectors()',
     ),
     tolerance=1e-4,
 )
@@ -379,7 +387,11 @@ def word_by_word(PromptTuning):
     with attached(base, PromptTuning(2)):
         first = base(torch.tensor([[3, 5]]), keep[:, :2], cache=cache)
         then = base(torch.tensor([[1]]), keep, cache=cache)
-    return {"first": first, "then": then, "columns in the cache": cache[0].length}
+    return {
+        "scores of the first call": first,
+        "scores of the second call": then,
+        "columns in the cache": cache[0].length,
+    }
 
 
 @prompt.scene
@@ -389,7 +401,7 @@ def what_learns(PromptTuning):
     with attached(base, method):
         base(torch.tensor([[3, 5, 1]])).square().sum().backward()
         trained = [name for name, p in base.named_parameters() if p.grad is not None]
-    return {"trained": trained, "gradient": method.free.grad}
+    return {"parts of the base that have a gradient": trained, "gradient of the vectors": method.free.grad}
 
 
 @prompt.scene
@@ -648,7 +660,10 @@ encoder = Exercise(
         "Four steps, in this order: normalise each row, LSTM, MLP; and before them the way out where there is no encoder.",
         "F.layer_norm(x, x.shape[-1:]) normalises rows. The LSTM wants (batch, length, width): one text of P tokens is (1, P, C). It "
         "returns its outputs at every token and, beside them, its last states; the outputs are wanted.",
-        "read = F.layer_norm(self.free, self.free.shape[-1:]); outputs, _ = self.lstm(read[None]); self.mlp(outputs[0]).",
+        "Without encoder, self.free.\n"
+        "    read = F.layer_norm(self.free, self.free.shape[-1:])\n"
+        "    outputs, _ = self.lstm(read[None])\n"
+        "    return self.mlp(outputs[0])",
     ),
     oracle=encoded_by_loop,
 )
@@ -691,7 +706,10 @@ def which_parts_learn(PTuning):
     """Which of its parts get a gradient, and the table's."""
     method = p_tuning(3)
     method.vectors().square().sum().backward()
-    return {"parts": sorted({name.split(".")[0] for name, p in method.named_parameters() if p.grad is not None}), "table": method.free.grad}
+    return {
+        "parts that have a gradient": sorted({name.split(".")[0] for name, p in method.named_parameters() if p.grad is not None}),
+        "gradient of the table": method.free.grad,
+    }
 
 
 @encoder.scene
@@ -827,8 +845,10 @@ nearest = Exercise(
         "all the cosines.",
         "F.normalize(x, dim=-1) makes each row's length 1. (P, C) @ (C, V) is (P, V), and topk(k) gives the k largest of each "
         "row with their places, which are the token ids.",
-        "table = F.normalize(base.token_embedding.weight, dim=-1); cosines, ids = (F.normalize(vectors, dim=-1) @ table.T).topk(k); "
-        "of both .tolist(), then pairs (id, cosine) row by row with zip.",
+        "    table = F.normalize(base.token_embedding.weight, dim=-1)\n"
+        "    likeness = F.normalize(vectors, dim=-1) @ table.T\n"
+        "    cosines, ids = likeness.topk(k)\n"
+        "    # of both .tolist(); then pairs (id, cosine) row by row, with zip",
     ),
     oracle=nearest_by_loop,
 )

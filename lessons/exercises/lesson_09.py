@@ -57,9 +57,15 @@ asked = Exercise(
         "which everything that is not asked for is IGNORE. Two parts are not asked for.",
         "pad_right(rows, end_id) gives the ids and a boolean keep, True at real tokens. Asked is what is real and stands at the "
         "place len(x) or later: compare torch.arange(ids.size(1)) with a column (B, 1) of the prompts' lengths.",
-        "rows = [[*x, *y, *[end_id] * ends] for x, y, ends in zip(prompts, targets, whole)] (whole: all True if None); ids, keep = "
-        "pad_right(rows, end_id); asked = keep & (torch.arange(ids.size(1)) >= torch.tensor([len(x) for x in prompts])[:, None]); "
-        "labels = ids.masked_fill(~asked, IGNORE).",
+        "whole is all True if it is None.\n"
+        "    rows = [\n"
+        "        [*x, *y, *[end_id] * ends]\n"
+        "        for x, y, ends in zip(prompts, targets, whole)\n"
+        "    ]\n"
+        "    ids, keep = pad_right(rows, end_id)\n"
+        "    n_prompt = torch.tensor([len(x) for x in prompts])[:, None]\n"
+        "    asked = keep & (torch.arange(ids.size(1)) >= n_prompt)\n"
+        "    labels = ids.masked_fill(~asked, IGNORE)",
     ),
     oracle=batch_by_loop,
 )
@@ -260,7 +266,9 @@ unpack = Exercise(
         "its own, and then bring the axes into the wanted order.",
         "flat.view(P, n_layer, 2, n_head, -1) has the axes (P, layer, key or value, head, D). Wanted are layer and key or value outside, "
         "and (head, P, D) inside: permute.",
-        "parts = flat.view(len(flat), n_layer, 2, n_head, -1).permute(1, 2, 3, 0, 4); [Prefix(k[None], v[None]) for k, v in parts]",
+        "    parts = flat.view(len(flat), n_layer, 2, n_head, -1)\n"
+        "    parts = parts.permute(1, 2, 3, 0, 4)  # (layer, 2, H, P, D)\n"
+        "    [Prefix(k[None], v[None]) for k, v in parts]",
     ),
     oracle=prefixes_by_loop,
 )
@@ -388,8 +396,9 @@ words = Exercise(
         "keys and values does cross-attention read?",
         "Read is args[0], the text itself, unless args[1] is a context. layer.qkv(read) is (1, P, 3·C): queries, keys, values side by side; "
         "split_heads(…, 3, layer.n_head) gives the three, (1, H, P, D) each.",
-        "read = args[0] if args[1] is None else args[1]; _, k, v = split_heads(layer.qkv(read), 3, layer.n_head); "
-        "found[slot].append(Prefix(k, v))",
+        "    read = args[0] if args[1] is None else args[1]\n"
+        "    _, k, v = split_heads(layer.qkv(read), 3, layer.n_head)\n"
+        "    found[slot].append(Prefix(k, v))",
     ),
 )
 
@@ -503,8 +512,12 @@ table = Exercise(
         "MLP, and `start` matters only to the fit. What an optimizer is to find has to be an nn.Parameter or an nn.Module.",
         "super().__init__() comes first. Free: self.free = nn.Parameter(start.clone()), and no more. Otherwise self.free = None, self.small with P rows "
         "of d_small numbers, and self.mlp from d_small over hidden to width, with Tanh between; where fit is True, self.to(start) and self.fit(start).",
-        "self.small = nn.Parameter(torch.randn(P, d_small)); self.mlp = nn.Sequential(nn.Linear(d_small, hidden), nn.Tanh(), nn.Linear(hidden, "
-        "width)); if fit: self.to(start).fit(start)",
+        "    self.small = nn.Parameter(torch.randn(P, d_small))\n"
+        "    self.mlp = nn.Sequential(\n"
+        "        nn.Linear(d_small, hidden), nn.Tanh(), nn.Linear(hidden, width)\n"
+        "    )\n"
+        "    if fit:\n"
+        "        self.to(start).fit(start)",
     ),
 )
 
@@ -526,7 +539,7 @@ def free_numbers(Table):
     with torch.no_grad():
         for p in made.parameters():
             p.add_(1)
-    return {"P_θ": before, "after training": made().detach(), "what it started as": start}
+    return {"P_θ": before, "P_θ after training": made().detach(), "the tensor that was given": start}
 
 
 @table.scene
@@ -546,7 +559,11 @@ def by_the_formula(Table):
             p.mul_(0.5)
     then = made()
     then.square().sum().backward()
-    return {"P_θ": first, "later": then.detach(), "gradients": {name: p.grad for name, p in sorted(made.named_parameters())}}
+    return {
+        "P_θ": first,
+        "P_θ after the change": then.detach(),
+        "gradients": {name: p.grad for name, p in sorted(made.named_parameters())},
+    }
 
 
 @table.scene(tolerance=0.1)
@@ -554,11 +571,11 @@ def how_the_small_one_begins(Table):
     """The numbers that P'_θ begins with, 128 rows of 32."""
     small = Table(5 + tidy(128, 40), 2, 32, False).small.detach()
     return {
-        "mean": round(small.mean().item(), 2),
-        "standard deviation": round(small.std().item(), 2),
-        "standard deviation from row to row": round(small.std(dim=0).mean().item(), 2),
-        "zeros among them": bool((small == 0).any()),
-        "negative ones among them": bool((small < 0).any()),
+        "mean of the numbers in P'_θ": round(small.mean().item(), 2),
+        "standard deviation of all of them": round(small.std().item(), 2),
+        "standard deviation of each column, their mean": round(small.std(dim=0).mean().item(), 2),
+        "whether some of the numbers in P'_θ are 0": bool((small == 0).any()),
+        "whether some of them are negative": bool((small < 0).any()),
     }
 
 
@@ -568,7 +585,7 @@ def fitted_to_words(Table):
     start = 2 * tidy(3, 4)
     with torch.no_grad():
         made = Table(start, 16, 4, True)
-    return {"below 0.01": bool((made() - start).square().mean() < 0.01)}
+    return {"whether the mean square error is below 0.01": bool((made() - start).square().mean() < 0.01)}
 
 
 @table.scene
@@ -582,7 +599,9 @@ def in_double_precision(Table):
 def nothing_to_fit(Table):
     """With fit=False: is it far from `start`, as it fell out?"""
     start = 5 + tidy(3, 4)
-    return {"mean square error above 1": bool((Table(start, 16, 4, False)() - start).square().mean() > 1)}
+    return {
+        "whether the mean square error is above 1": bool((Table(start, 16, 4, False)() - start).square().mean() > 1),
+    }
 
 
 table.slip(
@@ -694,8 +713,13 @@ give = Exercise(
         "And when has the prefix to be computed: once, or at every call?",
         "is_first_call(inputs.get(\"cache\")) is True without a cache, and at the first call with one; at later calls the cache has the prefix "
         "already. The table changes with every training step, so self.prefixes() belongs inside the function.",
-        "def give(inputs): if not is_first_call(inputs.get(\"cache\")): return inputs; check_not_given(self, inputs, self.tables); return {**inputs, "
-        "**self.prefixes()}. Then return [before_each_call(base, give)].",
+        "    def give(inputs):\n"
+        '        if not is_first_call(inputs.get("cache")):\n'
+        "            return inputs\n"
+        "        check_not_given(self, inputs, self.tables)\n"
+        "        return {**inputs, **self.prefixes()}\n"
+        "\n"
+        "    return [before_each_call(base, give)]",
     ),
     tolerance=1e-4,
 )
@@ -740,7 +764,12 @@ def with_a_cache(PrefixTuning):
     cache = base.new_cache()
     with attached(base, PrefixTuning(2)):
         first, then = (given_to(base, torch.tensor([ids]), cache=cache) for ids in ([3, 5], [1]))
-    return {"first": first, "then": then, "columns in the cache": cache[0].length, "of the prefix": cache[0].n_prefix}
+    return {
+        "inputs and output of the first call": first,
+        "inputs and output of the second call": then,
+        "columns in the cache": cache[0].length,
+        "columns of the prefix": cache[0].n_prefix,
+    }
 
 
 @give.scene
@@ -810,7 +839,7 @@ def two_generations(PrefixTuning):
         for _ in range(2):
             caches.append(base.new_cache())
             logits = base(torch.tensor([[3, 5]]), cache=caches[-1])
-    return {"the second's scores": logits, "columns in each cache": [cache[0].length for cache in caches]}
+    return {"scores of the second generation": logits, "columns in each cache": [cache[0].length for cache in caches]}
 
 
 @give.scene
@@ -984,8 +1013,11 @@ infix = Exercise(
         "where `at` says.",
         "Layer i has the columns 2·C·i to 2·C·(i + 1); indexing with where[\"number\"] gives one row for each virtual token, in reading order. "
         "tensor.masked_scatter(mask, source) fills the True places in that order, and needs the mask with an axis for the columns: [..., None].",
-        "C = base.config.d_model; kv = where[\"table\"][:, 2 * C * i : 2 * C * (i + 1)][where[\"number\"]]; return torch.cat([qkv[..., :C], "
-        "qkv[..., C:].masked_scatter(where[\"at\"][..., None], kv)], dim=-1)",
+        "    C = base.config.d_model\n"
+        '    of_layer = where["table"][:, 2 * C * i : 2 * C * (i + 1)]\n'
+        '    kv = of_layer[where["number"]]\n'
+        '    changed = qkv[..., C:].masked_scatter(where["at"][..., None], kv)\n'
+        "    return torch.cat([qkv[..., :C], changed], dim=-1)",
     ),
     tolerance=1e-4,
 )
@@ -1031,7 +1063,10 @@ def word_by_word(Infix):
     base = small_gpt()
     cache = base.new_cache()
     with attached(base, Infix(2)):
-        return {"first": base(torch.tensor([[3, -1, -2]]), cache=cache), "then": base(torch.tensor([[5]]), cache=cache)}
+        return {
+            "scores of the first call": base(torch.tensor([[3, -1, -2]]), cache=cache),
+            "scores of the second call": base(torch.tensor([[5]]), cache=cache),
+        }
 
 
 @infix.scene

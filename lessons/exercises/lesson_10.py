@@ -65,8 +65,13 @@ places = Exercise(
     hints=(
         "Which attributes hold the layers of the three models, and which attribute of a layer is its attention? (A decoder's layer has two.)",
         "A GPT and a BERT have `blocks`, a Seq2Seq has `encoder` and `decoder`. A layer's self-attention is `attention`, a decoder's other one `cross`.",
-        "For a Seq2Seq {\"encoder_prefix\": [block.attention for block in base.encoder], \"prefix\": the same of base.decoder, \"cross_prefix\": "
-        "[block.cross for block in base.decoder]}; otherwise {\"prefix\": [block.attention for block in base.blocks]}.",
+        "    if isinstance(base, Seq2Seq):\n"
+        "        return {\n"
+        '            "encoder_prefix": [block.attention for block in base.encoder],\n'
+        '            # "prefix": the same of base.decoder\n'
+        '            "cross_prefix": [block.cross for block in base.decoder],\n'
+        "        }\n"
+        '    return {"prefix": [block.attention for block in base.blocks]}',
     ),
     oracle=slots_by_name,
 )
@@ -224,8 +229,12 @@ carried = Exercise(
         "One slot after the other: unpack its table with to_prefixes, for as many layers as it has numbers for, and put empty prefixes in front for those below.",
         "n_top = self.layers or self._layers[slot] layers have numbers. An empty prefix is keys and values (1, H, 0, D): a slice of length 0 of a real "
         "one, part[:, :, :0]. self._layers[slot] - n_top of them are needed.",
-        "for slot, table in self.tables.items(): top = to_prefixes(table(), n_top, self._n_head); none = Prefix(*(part[:, :, :0] for part in top[0])); "
-        "prefixes[slot] = [none] * (self._layers[slot] - n_top) + top",
+        "    for slot, table in self.tables.items():\n"
+        "        # n_top: how many layers have a prefix\n"
+        "        top = to_prefixes(table(), n_top, self._n_head)\n"
+        "        none = Prefix(*(part[:, :, :0] for part in top[0]))\n"
+        "        n_without = self._layers[slot] - n_top\n"
+        "        prefixes[slot] = [none] * n_without + top",
     ),
     oracle=prefixes_by_loop,
 )
@@ -280,7 +289,10 @@ def asked_twice(PrefixTuning):
     with torch.no_grad():
         for p in method.parameters():
             p.mul_(0.5)
-    return {"first": Prefix(*(part.detach().clone() for part in first)), "then": method.prefixes()["prefix"][0]}
+    return {
+        "prefix of the layer at first": Prefix(*(part.detach().clone() for part in first)),
+        "prefix of the layer after the step": method.prefixes()["prefix"][0],
+    }
 
 
 @carried.scene
@@ -340,7 +352,7 @@ def none_in_place_of_nothing(self):
 
 @carried.mistake
 def table_cut_for_every_layer(self):
-    """You cut each table for all layers of the base. With self.layers = n it has the numbers of n layers only, and each of them would be cut to pieces: n_top = self.layers or self._layers[slot]."""
+    """You cut each table for all layers of the base. With self.layers = n it has the numbers of n layers only, and each of them would be cut to pieces: unpack it for self.layers or self._layers[slot] layers."""
     return {slot: to_prefixes(table(), self._layers[slot], self._n_head) for slot, table in self.tables.items()}
 
 
@@ -364,7 +376,7 @@ def the_free_numbers_alone(self):
 
 @carried.mistake
 def as_many_empty_ones_as_layers(self):
-    """You put an empty prefix in front for every layer of the base. Only the layers below the top n get one: self._layers[slot] - n_top."""
+    """You put an empty prefix in front for every layer of the base. Only the layers below the top n get one: self._layers[slot] - n."""
     return wrong_prefixes(self, join=lambda empty, top: empty + [Prefix(*(part[:, :, :0] for part in top[0]))] * len(top) + top)
 
 
@@ -409,7 +421,8 @@ position = Exercise(
         "A token's position is P and the number of real tokens before it. Which function counts along a row what is True so far?",
         "keep.cumsum(dim=1) counts the token itself, too, so 1 has to go. Only the last T columns belong to this call; padding at the left "
         "comes to -1 without a prefix, which is no row of the table: clamp(min=0).",
-        "order = n_prefix + keep.cumsum(dim=1) - 1; vectors = embedding(order[:, -T:].clamp(min=0))",
+        "    order = n_prefix + keep.cumsum(dim=1) - 1\n"
+        "    vectors = embedding(order[:, -T:].clamp(min=0))",
     ),
 )
 
@@ -420,7 +433,10 @@ def positions(embed_positions, keep, T, P):
     keep = torch.tensor(keep).bool()  # (B, S)
     B, S = keep.shape
     vectors = embed_positions(table, torch.ones(B, T, dtype=torch.int64), keep, P + S - T, P)  # (B, T, 1)
-    return {"shape": tuple(vectors.shape), "positions": [row[kept].flatten().tolist() for row, kept in zip(vectors, keep[:, -T:], strict=True)]}
+    return {
+        "shape of the output": tuple(vectors.shape),
+        "positions of the real tokens": [row[kept].flatten().tolist() for row, kept in zip(vectors, keep[:, -T:], strict=True)],
+    }
 
 
 @position.scene
@@ -554,8 +570,10 @@ reading = Exercise(
         "Three sums, one norm, a loop over the layers. Each layer has a prefix of its own, or None if there is none.",
         "x = embed(self.token_embedding, ids, vectors), plus embed_positions(self.position_embedding, ids, keep, *before), plus self._types(ids, types); "
         "then check_text(keep), self.norm, drop(…, self.config.dropout, self.training), and the layers.",
-        "before = columns_before(prefix, None, self.config.n_layer); after sums and norm: for i, block in enumerate(self.blocks): x = block(x, keep, "
-        "prefix[i] if prefix else None)",
+        "    before = columns_before(prefix, None, self.config.n_layer)\n"
+        "    # the sums, and the norm\n"
+        "    for i, block in enumerate(self.blocks):\n"
+        "        x = block(x, keep, prefix[i] if prefix else None)",
     ),
     tolerance=1e-4,
 )
@@ -609,7 +627,7 @@ def while_training(Bert):
     base, ids = small_bert(1, dropout=0.5).eval(), torch.tensor([[8, 3]])
     in_use = base(ids)
     torch.manual_seed(0)
-    return {"in use": in_use, "in training": base.train()(ids)}
+    return {"output in use": in_use, "output in training": base.train()(ids)}
 
 
 @reading.case
@@ -648,7 +666,7 @@ reading.slip(
 )
 reading.slip(
     "text begins at 0",
-    "Your text begins at position 0 also behind a prefix, which takes the positions 0 … P-1: `before` comes from columns_before(prefix, …).",
+    "Your text begins at position 0 also behind a prefix, which takes the positions 0 … P-1: columns_before(prefix, …) says what stands before the text.",
     ("columns_before(prefix, None, self.config.n_layer)", "columns_before(None, None, self.config.n_layer)"),
 )
 reading.slip(
@@ -772,7 +790,7 @@ summary = Exercise(
     hints=(
         "hidden is (B, T, C). Which index of which axis is [CLS], and what remains of the shape?",
         "hidden[:, 0] is (B, C). The map comes next, and then tanh.",
-        "torch.tanh(self._head(\"pooler\")(hidden[:, 0]))",
+        '    torch.tanh(self._head("pooler")(hidden[:, 0]))',
     ),
     oracle=summary_by_loop,
 )

@@ -40,7 +40,8 @@ formula = Exercise(
         "Three steps, in the order in which the formula is read from the right: down, σ, up. The stream h is added "
         "elsewhere.",
         "self.down and self.up are nn.Linear: called, they multiply by the matrix and add the bias. σ is F.relu.",
-        "The bottleneck is F.relu(self.down(x)), (B, T, r); self.up brings it back to (B, T, C).",
+        "    narrow = F.relu(self.down(x))  # r numbers for each token\n"
+        "    # self.up brings it back to (B, T, C)",
     ),
     oracle=lambda self, x: (
         torch.einsum("btc,rc->btr", x, self.down.weight) + self.down.bias
@@ -185,20 +186,30 @@ placed = Exercise(
         "a tuple of classes, too.",
         "self.bottlenecks is an nn.ModuleDict, whose keys may hold no dot: name.replace('.', '/'). A new Bottleneck for each, "
         "from base.config.d_model, self.width and self.init. self.factors is an nn.ParameterDict.",
-        "Houlsby: isinstance(module, (Attention, FeedForward)), else isinstance(module, FeedForward). With self.norms, an "
-        "nn.LayerNorm whose name.startswith(('blocks.', 'encoder.', 'decoder.')) gets nn.Parameter(torch.stack([one, 0 * one])), "
-        "one = torch.ones(C): factors 1, shifts 0.",
+        'in_layer is whether the name begins with "blocks.", "encoder." or "decoder.": name.startswith takes a tuple '
+        "of them.\n"
+        "    sublayers = FeedForward\n"
+        '    if self.placement == "houlsby":\n'
+        "        sublayers = (Attention, FeedForward)\n"
+        "    for name, module in base.named_modules():\n"
+        "        if isinstance(module, sublayers):\n"
+        "            …  # a Bottleneck\n"
+        "        if self.norms and in_layer and isinstance(module, nn.LayerNorm):\n"
+        "            one = torch.ones(C)\n"
+        "            nn.Parameter(torch.stack([one, 0 * one]))  # its factors",
     ),
 )
 
 
 def what_was_built(method, base):
-    """The bottlenecks and factors by name, and whether numbers are shared."""
+    """The bottlenecks and factors by name, and whether some share their numbers."""
     method.build(base)
     numbers = [p for bottleneck in method.bottlenecks.values() for p in bottleneck.parameters()]
     return {
-        "width of each bottleneck": {name: bottleneck.down.out_features for name, bottleneck in method.bottlenecks.items()},
-        "numbers in different places": len({id(p) for p in (*numbers, *method.factors.values())}),
+        "shape (r, C) of W_down in each bottleneck": {
+            name: tuple(bottleneck.down.weight.shape) for name, bottleneck in method.bottlenecks.items()
+        },
+        "how many parameters there are, a shared one counted once": len({id(p) for p in (*numbers, *method.factors.values())}),
         "factors": dict(method.factors),
     }
 
@@ -236,6 +247,14 @@ def beginning(Adapter):
 def an_encoder_and_a_decoder(Adapter):
     """Houlsby's placement on an encoder–decoder, whose decoder has a cross-attention too."""
     return what_was_built(Adapter(3), small_seq2seq())
+
+
+@placed.scene
+def which_norms(Adapter):
+    """Which norms get factors."""
+    method = Adapter(3, placement="pfeiffer", norms=True)
+    method.build(small_gpt())
+    return {"keys of the factors": sorted(method.factors)}
 
 
 @placed.scene
@@ -321,6 +340,11 @@ placed.slip(
     ("Bottleneck(base.config.d_model, self.width,", "Bottleneck(base.config.d_model, base.config.d_model,"),
 )
 placed.slip(
+    "width and C exchanged",
+    "You exchange the first two arguments: yours reads `width` numbers and widens them to C. It reads C numbers and has `width` inside: Bottleneck(C, width, init).",
+    ("Bottleneck(base.config.d_model, self.width,", "Bottleneck(self.width, base.config.d_model,"),
+)
+placed.slip(
     "the last norm too",
     "You also train the norm behind all layers. Houlsby et al. train those inside the layers; the last one stands in none, its name "
     "begins with no blocks., encoder. or decoder.",
@@ -361,6 +385,18 @@ placed.slip(
     "shifts at 0.",
     (FACTORS, "torch.stack([one, one])"),
 )
+placed.slip(
+    "the last norm too, and a shift of one",
+    "There are two mistakes. You also train the norm behind all layers, which stands in no layer: its name begins with no blocks., encoder. or decoder. "
+    "And your shifts begin at 1; factors begin at 1, shifts at 0.",
+    ("self.norms and in_layer and", "self.norms and"), (FACTORS, "torch.stack([one, one])"),
+)  # fmt: skip
+placed.slip(
+    "the last norm too, and a factor of zero",
+    "There are two mistakes. You also train the norm behind all layers, which stands in no layer: its name begins with no blocks., encoder. or decoder. "
+    "And your factors begin at 0; factors begin at 1, shifts at 0.",
+    ("self.norms and in_layer and", "self.norms and"), (FACTORS, "torch.stack([0 * one, 0 * one])"),
+)  # fmt: skip
 placed.slip(
     "the norm's own numbers",
     "You begin with the norm's weight and bias. What it gives has been multiplied by these already; your factor comes on top: 1 and 0 change "
@@ -415,8 +451,11 @@ hook = Exercise(
         "functions, one inside the other.",
         "def hook(sublayer, args, output): … What the sublayer read is args[0], what it gave is output. self.placement says which of "
         "the two the bottleneck reads.",
-        "read = args[0] if self.placement == 'parallel' else output; the hook returns output + self.scale * bottleneck(read); add "
-        "returns the hook.",
+        "    def hook(sublayer, args, output):\n"
+        '        read = args[0] if self.placement == "parallel" else output\n'
+        "        return output + self.scale * bottleneck(read)\n"
+        "\n"
+        "    # add returns the hook",
     ),
 )
 
@@ -428,7 +467,12 @@ def around_the_feed_forward_layer(method, base):
     with attached(base, method):
         f = method.bottlenecks["blocks/0/mlp"]
         f.down.bias.data, f.up.bias.data = tidy(3), tidy(6)
-        return {"h": h, "f(h)": f(h), "f(x)": f(x), "with the adapter": layer(x)}
+        return {
+            "h, what the layer gives alone": h,
+            "f(h)": f(h),
+            "f(x), of what the layer reads": f(x),
+            "the layer with the adapter": layer(x),
+        }
 
 
 @hook.scene
@@ -599,8 +643,13 @@ count = Exercise(
         "is kept need not be what is trained: a prefix's MLP is dropped.",
         "self._need_base('report') gives the base, or refuses. self.stored() is a pair, settings and tensors by name. base.parameters() "
         "would also give what methods brought; base_parameters(base) does not.",
-        "Report(type(self).__name__, trained=sum(p.numel() for p in self.trainable()), stored=sum(t.numel() for t in "
-        "self.stored()[1].values()), head=… of self.head.parameters() if self.head else 0, base=… of base_parameters(base).values()).",
+        "    Report(\n"
+        "        type(self).__name__,\n"
+        "        trained=sum(p.numel() for p in self.trainable()),\n"
+        "        stored=sum(t.numel() for t in self.stored()[1].values()),\n"
+        "        head=…,  # of self.head.parameters() if self.head, or else 0\n"
+        "        base=…,  # of base_parameters(base).values()\n"
+        "    )",
     ),
 )
 

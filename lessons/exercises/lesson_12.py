@@ -47,8 +47,11 @@ thin = Exercise(
         "map gives its share of them.",
         "At first B A has to be 0, and one of the two still has to get a gradient, which for B is what A makes of x. So A is random "
         "and B is zero. Each of the len(parts) maps has an A of its own.",
-        "bound = 1 / math.sqrt(d_in); self.a = nn.Parameter(torch.empty(len(parts), rank, d_in).uniform_(-bound, bound)); self.b = "
-        "nn.Parameter(torch.zeros(len(parts), d_out, rank)), with d_out = linear.out_features // self.n_part.",
+        "    d_out = linear.out_features // self.n_part\n"
+        "    bound = 1 / math.sqrt(d_in)\n"
+        "    a = torch.empty(len(parts), rank, d_in).uniform_(-bound, bound)\n"
+        "    self.a = nn.Parameter(a)\n"
+        "    self.b = nn.Parameter(torch.zeros(len(parts), d_out, rank))",
     ),
 )
 
@@ -71,7 +74,11 @@ def beginning(LowRank):
     low = LowRank(nn.Linear(3, 5), [0], 2)
     change = low.b[0] @ low.a[0]
     F.linear(tidy(2, 3), change).sum().backward()
-    return {"B A": change, "A gets a gradient": bool(low.a.grad.any()), "B gets a gradient": bool(low.b.grad.any())}
+    return {
+        "the product B A": change,
+        "whether A gets a gradient": bool(low.a.grad.any()),
+        "whether B gets a gradient": bool(low.b.grad.any()),
+    }
 
 
 @thin.scene(tolerance=0.05)
@@ -79,11 +86,11 @@ def spread_of_a(LowRank):
     """The numbers of two A of rank 64, in units of 1/√d_in."""
     a = LowRank(Stacked(256, 5, 3), [0, 2], 64).a.detach() * math.sqrt(256)
     return {
-        "smallest": round(a.min().item(), 2),
-        "largest": round(a.max().item(), 2),
-        "mean": round(a.mean().item(), 2),
-        "root of the mean square": round(a.square().mean().sqrt().item(), 2),
-        "the two A are alike": torch.equal(a[0], a[1]),
+        "smallest number of A": round(a.min().item(), 2),
+        "largest number of A": round(a.max().item(), 2),
+        "mean of the numbers of A": round(a.mean().item(), 2),
+        "root of the mean square of A": round(a.square().mean().sqrt().item(), 2),
+        "whether the two A are alike": torch.equal(a[0], a[1]),
     }
 
 
@@ -204,8 +211,10 @@ hook = Exercise(
         "low.matrices() gives A and B, as all maps of the stack need them.",
         "x, *part = args. If part is not empty, only some maps of the stack were asked for, and output has only their rows: "
         "linear.rows(*part) is the slice of B that belongs to it. F.linear(x, a) is A x for every token.",
-        "a, b = low.matrices(); b = b[linear.rows(*part)] if part else b; return output + self.scale * "
-        "F.linear(F.linear(drop(x, self.dropout, self.training), a), b).",
+        "    a, b = low.matrices()\n"
+        "    b = b[linear.rows(*part)] if part else b\n"
+        "    x = drop(x, self.dropout, self.training)\n"
+        "    return output + self.scale * F.linear(F.linear(x, a), b)",
     ),
 )
 
@@ -218,7 +227,12 @@ def one_map(LoRA):
     alone = up(x)
     with attached(base, method := LoRA(2, 2.0, ["up"])):
         learned(method)
-        return {"W x": alone, "B A": method.changes["blocks/0/mlp/up"].change(), "with LoRA": up(x), "once more": up(x)}
+        return {
+            "the map alone, W x": alone,
+            "the product B A": method.changes["blocks/0/mlp/up"].change(),
+            "the map with LoRA": up(x),
+            "the map with LoRA, asked again": up(x),
+        }
 
 
 def around_the_stack(method, base, *part):
@@ -227,7 +241,11 @@ def around_the_stack(method, base, *part):
     alone = stack(x, *part)
     with attached(base, method):
         learned(method)
-        return {"W x": alone, "B A": method.changes["blocks/0/attention/qkv"].change(), "with LoRA": stack(x, *part)}
+        return {
+            "the map alone, W x": alone,
+            "the product B A": method.changes["blocks/0/attention/qkv"].change(),
+            "the map with LoRA": stack(x, *part),
+        }
 
 
 @hook.scene
@@ -429,7 +447,8 @@ scale = Exercise(
     hints=(
         "The docstring is the formula. Which two of the method's numbers are its letters?",
         "α is what the user sets, self.alpha; r is the rank, self.rank. One division.",
-        "return self.alpha / self.rank, with / and not //.",
+        "With / and not //.\n"
+        "    return self.alpha / self.rank",
     ),
     oracle=lambda self: float(self.settings["alpha"]) * float(self.settings["rank"]) ** -1,
 )
@@ -459,7 +478,7 @@ def changed_later(LoRA):
     method = LoRA(4, 8.0)
     before = method.scale
     method.alpha = 2.0
-    return {"at first": before, "later": method.scale}
+    return {"scale at first": before, "scale after the change": method.scale}
 
 
 @scale.mistake
@@ -540,8 +559,10 @@ targets = Exercise(
         "the stack there. Find the names first.",
         "A name fits if it is the target or ends in a dot and the target. A dot in front of both makes that one question: "
         'f".{name}".endswith(f".{target}"). If none fits: raise UserError(self._unknown(target, maps)).',
-        "For each name found: linear, part = maps[name]; if part not in chosen.setdefault(linear, []): "
-        "chosen[linear].append(part).",
+        "For each name that was found:\n"
+        "    linear, part = maps[name]\n"
+        "    if part not in chosen.setdefault(linear, []):\n"
+        "        chosen[linear].append(part)",
     ),
 )
 
@@ -700,9 +721,17 @@ merge = Exercise(
         "merged, A and B, ask for gradients no more.",
         "self.new_weights(base).items() gives pairs (parameter, value). self.own[weight] = … needs a copy, for weight itself is "
         "written over: clone(). weight.copy_(value) writes into the parameter that the model holds.",
-        "if self.merged: return. In the loop: self.own[weight] = weight.detach().clone(); weight.copy_(value). Then handle.remove() "
-        "for each of self._handles, self._handles.clear(), and p.requires_grad_(False) for p in self.trainable(), which leaves out "
-        "a classifier's head.",
+        "self.trainable() leaves out a classifier's head.\n"
+        "    if self.merged:\n"
+        "        return\n"
+        "    # for each weight and its value:\n"
+        "    self.own[weight] = weight.detach().clone()\n"
+        "    weight.copy_(value)\n"
+        "    # after all of them\n"
+        "    for handle in self._handles:\n"
+        "        handle.remove()\n"
+        "    self._handles.clear()\n"
+        "    # and p.requires_grad_(False) for each p of self.trainable()",
     ),
 )
 
@@ -721,7 +750,11 @@ def the_same_scores(Mergeable):
     base, method = on_a_gpt()
     hooked = base(IDS)
     method.merge()
-    return {"hooked in": hooked, "merged": base(IDS), "hooks left": sum(len(m._forward_hooks) for m in base.modules())}
+    return {
+        "scores, hooked in": hooked,
+        "scores, merged": base(IDS),
+        "number of hooks left": sum(len(m._forward_hooks) for m in base.modules()),
+    }
 
 
 @merge.scene
@@ -740,7 +773,7 @@ def a_second_time(Mergeable):
     method.merge()
     once = base(IDS)
     method.merge()
-    return {"merged": method.merged, "scores moved by": (base(IDS) - once).abs().max().item()}
+    return {"what .merged says": method.merged, "how far the scores moved": (base(IDS) - once).abs().max().item()}
 
 
 @merge.scene
@@ -758,10 +791,10 @@ def the_way_back(Mergeable):
     merged, shared = moved(), any(kept.data_ptr() in in_memory for kept in method.own.values())
     method.unmerge()
     return {
-        "merged": merged,
-        "own lies in the weights' memory": shared,
-        "unmerged": moved(),
-        "scores": round((base(IDS) - scores).abs().max().item(), 4),
+        "how far the weights moved by merge()": merged,
+        "whether own lies in the memory of the weights": shared,
+        "how far the weights are off after unmerge()": moved(),
+        "how far the scores are off after unmerge()": round((base(IDS) - scores).abs().max().item(), 4),
     }
 
 
@@ -879,8 +912,11 @@ unmerge = Exercise(
         "undo.",
         "self._put_back() copies self.own into the weights and empties it. self.hooks(base) hooks in and gives the handles, which "
         "detach() will need: self._handles = list(…).",
-        'base = self._need_base("unmerge"); if self.merged: self._put_back(), then self._handles = list(self.hooks(base)), then '
-        "self.requires_grad_(True).",
+        '    base = self._need_base("unmerge")\n'
+        "    if self.merged:\n"
+        "        self._put_back()\n"
+        "        self._handles = list(self.hooks(base))\n"
+        "        self.requires_grad_(True)",
     ),
 )
 
@@ -892,7 +928,7 @@ def scores_as_before(Mergeable):
     hooked = base(IDS)
     method.merge()
     method.unmerge()
-    return {"hooked in": hooked, "unmerged": base(IDS), "still merged": method.merged}
+    return {"scores, hooked in": hooked, "scores, unmerged": base(IDS), "what .merged says": method.merged}
 
 
 @unmerge.scene
@@ -910,7 +946,7 @@ def never_merged(Mergeable):
     """Without a merge before: the scores, and the hooks."""
     base, method = on_a_gpt()
     method.unmerge()
-    return {"scores": base(IDS), "hooks": sum(len(m._forward_hooks) for m in base.modules())}
+    return {"scores": base(IDS), "number of hooks": sum(len(m._forward_hooks) for m in base.modules())}
 
 
 @unmerge.scene
@@ -929,7 +965,7 @@ def and_leave(Mergeable):
     method.merge()
     method.unmerge()
     method.detach()
-    return {"hooks": sum(len(m._forward_hooks) for m in base.modules()), "scores": base(IDS)}
+    return {"number of hooks left": sum(len(m._forward_hooks) for m in base.modules()), "scores": base(IDS)}
 
 
 @unmerge.case

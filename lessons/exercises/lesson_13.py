@@ -26,7 +26,9 @@ human = Exercise(
         "Four parts: the first speaker, what they say (on one or two lines), an empty line, the second speaker up to the colon.",
         'An empty line is two line breaks, "\\n\\n". The second line of what is said is there only if more is. After "Assistant:" '
         "nothing follows: the answer's first word brings its own space.",
-        'said = instruction, and below it "\\n" + more if more is not empty; return f"Human: {said}\\n\\nAssistant:".',
+        "    said = instruction\n"
+        "    # and below it \"\\n\" + more, if more is not empty\n"
+        "    return f\"Human: {said}\\n\\nAssistant:\"",
     ),
     oracle=lambda instruction, more="": "".join(["Human: ", instruction, *["\n", more] * bool(more), "\n\n", "Assistant:"]),
 )
@@ -173,9 +175,13 @@ cut = Exercise(
         "x leaves free.",
         "n_target = min(len(target), max(n_positions // 2, n_positions - len(prompt))); x gets what is left, or all of itself if that "
         "is less. If x is cut, it keeps its beginning and its end.",
-        "n_prompt = min(len(prompt), n_positions - n_target); n_end = n_prompt // 2 if x is cut, else 0; x becomes "
-        "[*prompt[: n_prompt - n_end], *prompt[len(prompt) - n_end :]], and the pair is whole if n_target == len(target). Give "
-        "fitted = Fitted(…).",
+        "    # n_target: what y keeps, as the hint before has it\n"
+        "    n_prompt = min(len(prompt), n_positions - n_target)\n"
+        "    # n_end: n_prompt // 2 if x is cut, else 0\n"
+        "    beginning = prompt[: n_prompt - n_end]\n"
+        "    end = prompt[len(prompt) - n_end :]\n"
+        "    is_whole = n_target == len(target)\n"
+        "    fitted = Fitted([*beginning, *end], …, is_whole)",
     ),
     oracle=fit_by_loop,
 )
@@ -268,7 +274,7 @@ cut.slip(
 )
 cut.slip(
     "x always at half",
-    "You cut x to half of the positions even if y leaves more room. x has all that y does not take: n_positions - n_target.",
+    "You cut x to half of the positions even if y leaves more room. x has all that y does not take, n_positions less what is kept of y.",
     (N_PROMPT, "n_prompt = min(len(prompt), n_positions - n_positions // 2)"),
 )
 cut.slip(
@@ -308,7 +314,7 @@ cut.slip(
 )
 cut.slip(
     "minus nothing",
-    "prompt[-n_end:] with n_end = 0 is prompt[0:], all of it: an x that fits stands there twice. prompt[len(prompt) - n_end :] is "
+    "Where nothing of the end is to stay, your slice from minus nothing, prompt[-0:], is prompt[0:], all of it: an x that fits stands there twice. prompt[len(prompt) - n :] with n = 0 is "
     "empty, as it should be.",
     (FITTED, "[*prompt[: n_prompt - n_end], *prompt[-n_end:]]"),
 )
@@ -343,8 +349,10 @@ step = Exercise(
         "gradients. When is the one moment to divide, and by what?",
         "For i in range(config.accumulate): the batch is batches(run.step * config.accumulate + i). If it has labels: "
         "batch_loss.backward(), and total and count grow by batch_loss.item() and n. No label at all is a UserError.",
-        "After the loop: tuned = [p for p in run.model.parameters() if p.grad is not None], and for each of them "
-        "p.grad.div_(count). Once, by all labels of the step.",
+        "After the loop, once, by all labels of the step:\n"
+        "    tuned = [p for p in run.model.parameters() if p.grad is not None]\n"
+        "    for p in tuned:\n"
+        "        p.grad.div_(count)",
     ),
 )
 
@@ -369,16 +377,28 @@ class Line(nn.Linear):
 
 
 def steps(_update, batches, accumulate, times=1, clip=0.0):
-    """What the log says of some steps, the weights afterwards, and which batches were asked for."""
+    """Which batches some steps ask for, what the log says, and the weights afterwards."""
     asked = []
 
     def give(i):
         asked.append(i)
+        if len(asked) > 50:
+            raise RuntimeError("More than 50 batches were asked for.")
         return batches[i % len(batches)]
 
     run = _Run(Line(), TrainConfig(steps=9, lr=0.1, accumulate=accumulate, clip=clip), None)
     rows = [_update(run, give, squares) for _ in range(times)]
-    return {"log": rows, "batches": asked, "weights": run.model.weight.detach().clone()}
+    return {
+        "numbers of the batches asked for": asked,
+        "rows of the log": rows,
+        "weights after the steps": run.model.weight.detach().clone(),
+    }
+
+
+@step.scene
+def a_short_and_a_long_one(_update):
+    """Two batches, of one label and of four."""
+    return steps(_update, weighed_texts(1, 4), 2)
 
 
 @step.scene
@@ -391,12 +411,6 @@ def one_batch(_update):
 def two_of_a_size(_update):
     """Two batches of two labels each."""
     return steps(_update, weighed_texts(2, 2), 2)
-
-
-@step.scene
-def a_short_and_a_long_one(_update):
-    """Two batches, of one label and of four."""
-    return steps(_update, weighed_texts(1, 4), 2)
 
 
 @step.scene
@@ -419,7 +433,7 @@ def as_one_large_batch(_update):
     made = []
     for batches, accumulate in ((parts, 3), ([whole], 1)):
         torch.manual_seed(1)
-        made.append(steps(_update, batches, accumulate, times=2)["weights"])
+        made.append(steps(_update, batches, accumulate, times=2)["weights after the steps"])
     return made[0] - made[1]
 
 
@@ -445,8 +459,22 @@ step.slip(
 step.slip(
     "not divided",
     "Your gradients are sums: a step with more labels has a longer gradient, and the clipping cuts it. The loss in the log is a mean, so the "
-    "gradient has to be one: divide by count.",
+    "gradient has to be one. Divide each p.grad by count, in place, or give p.grad the quotient; p = p / count would only give the name p to another tensor.",
     (DIVIDED, "pass"),
+)
+step.slip(
+    "tuned made of new tensors",
+    "Your tuned holds tensors that you have computed, p / count, and these have no gradient: the norm is 0, and nothing was divided. tuned are the "
+    "model's own parameters, and it is their p.grad that is divided.",
+    ("[p for p in run.model.parameters() if p.grad is not None]", "[(p / count).detach() for p in run.model.parameters() if p.grad is not None]"),
+    (DIVIDED, "pass"),
+)
+step.slip(
+    "an empty batch made up for",
+    "Where a batch has no label you take one more for it. It uses up its place all the same: a step takes accumulate batches, with labels or without, or the "
+    "next step would meet the same ones again.",
+    ("for i in range(config.accumulate):", "i = -1\n    used = 0\n    while used < config.accumulate:\n        i += 1"),
+    ("        batch_loss.backward()", "        used += 1\n        batch_loss.backward()"),
 )
 step.slip(
     "divided by the number of batches",
@@ -487,7 +515,7 @@ step.slip(
 )
 step.slip(
     "an empty batch asked for gradients",
-    "A batch without labels has no loss to go back from, and backward() fails, or does nothing at best. Pass it over: if n is 0, go on with the "
+    "A batch without labels has no loss to go back from, and backward() fails, or does nothing at best. Pass it over: if it has no label, go on with the "
     "next.",
     ("if n == 0:\n            continue\n", "pass\n"),
 )
@@ -536,7 +564,7 @@ step.slip(
 )
 step.slip(
     "only the last batch's total",
-    "total is the last batch's loss alone. It adds up, as count does: total + batch_loss.item().",
+    "total is the last batch's loss alone. It adds up over the batches, as count does.",
     ("total + batch_loss.item()", "batch_loss.item()"),
 )
 step.slip(
@@ -573,7 +601,7 @@ step.slip(
 step.slip(
     "the graph kept",
     "You add up tensors: total holds on to the graph of every batch, and so to their activations; the memory that accumulation saves is "
-    "spent again. batch_loss.item() is a number.",
+    "spent again. The .item() of a loss is a number.",
     ("total + batch_loss.item()", "total + batch_loss"),
 )
 
@@ -592,8 +620,13 @@ mixed = Exercise(
         "place of 1, row after row in the order of the methods.",
         "For every slot and every layer, put the keys of all methods one below another, and their values: torch.cat along the first axis, the "
         "batch. zip(*…) turns a list of rows of layers into a list of layers of rows.",
-        "each = [method.prefixes() for method in methods]; for a slot and a layer l: Prefix(torch.cat([p[slot][l].k for p in each]), "
-        "torch.cat([p[slot][l].v for p in each])). mixed = {slot: [… for each layer] for slot in each[0]}.",
+        "    each = [method.prefixes() for method in methods]\n"
+        "    # for a slot and a layer number i\n"
+        "    Prefix(\n"
+        "        torch.cat([prefixes[slot][i].k for prefixes in each]),\n"
+        "        torch.cat([prefixes[slot][i].v for prefixes in each]),\n"
+        "    )\n"
+        "    # and of these a list over the layers, for each slot in each[0]",
     ),
 )
 
@@ -790,8 +823,12 @@ left = Exercise(
         "goes into its row. First refuse what the docstring refuses.",
         "Prompt `row` begins at the column longest - len(prompt) and goes up to the end. (A slice [-len(prompt):] is the same here, since "
         "no prompt is empty.)",
-        "ids[row, longest - len(prompt) :] = torch.as_tensor(prompt), and keep there = True; return ids, None if keep.all() else keep. "
-        "torch.zeros(…, dtype=torch.bool) is False everywhere.",
+        "torch.zeros(…, dtype=torch.bool) is False everywhere.\n"
+        "    # for each row and its prompt\n"
+        "    ids[row, longest - len(prompt) :] = torch.as_tensor(prompt)\n"
+        "    keep[row, longest - len(prompt) :] = True\n"
+        "    # at the end\n"
+        "    return ids, None if keep.all() else keep",
     ),
     oracle=pad_by_loop,
 )

@@ -48,7 +48,10 @@ class Bottleneck(nn.Module):
             nn.init.zeros_(self.up.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        """f(x) = W_up σ(W_down x), (B, T, C) → (B, T, C), without x itself: whoever asks adds it."""
+        """f(x) = W_up σ(W_down x), (B, T, C) → (B, T, C), without x itself: whoever asks adds it.
+
+        W_down and W_up are self.down and self.up, with their biases; σ is F.relu.
+        """
         return self.up(F.relu(self.down(x)))
 
 
@@ -85,10 +88,12 @@ class Adapter(Method):
     def build(self, base: Base) -> None:
         """A bottleneck for each sublayer that gets one, each with numbers of its own: Bottleneck(C, width, init).
 
-        With "houlsby" these are all the base's `Attention` and `FeedForward` modules, else the `FeedForward` ones; the
-        key in `bottlenecks` is the module's name in the base with / for each dot. With `norms`, every LayerNorm in a
-        layer (in `blocks`, `encoder` or `decoder`; not the one behind them) gets, in `factors`, a factor and a shift,
-        (2, C), that change nothing at first, whatever the norm itself has learned.
+        C is base.config.d_model; the rest is the method's own: self.width, self.init, self.placement, self.norms. With
+        the placement "houlsby" the sublayers are all `Attention` and `FeedForward` modules of the base, else the
+        `FeedForward` ones alone. A module's key in self.bottlenecks is its name in the base, with / in the place of
+        each dot: "blocks/0/mlp". With norms, every nn.LayerNorm in a layer (in `blocks`, `encoder` or `decoder`; not
+        the one behind them) gets an nn.Parameter (2, C) in self.factors, under a key of the same form: a row of
+        factors and a row of shifts, which change nothing at first, whatever the norm itself has learned.
         """
         sublayers = (Attention, FeedForward) if self.placement == "houlsby" else FeedForward
         for name, module in base.named_modules():
@@ -103,9 +108,10 @@ class Adapter(Method):
     def install(self, base: Base) -> Iterable[Any]:
         """Let each bottleneck add to what its sublayer gives, scale · f(·); gives the handles.
 
-        f is a bottleneck. It reads what the sublayer gives, or, where `placement` is "parallel", what the sublayer
+        f is a bottleneck. It reads what the sublayer gives, or, where self.placement is "parallel", what the sublayer
         reads. `add(bottleneck)` makes its hook: a function that PyTorch calls with (module, args, output), args the
-        tuple of what the module was called with, and whose answer takes output's place. `scale` may be changed later.
+        tuple of what the module was called with, and whose answer takes output's place. The scale is self.scale, which
+        may be changed later.
         """
 
         # ⟨answer⟩

@@ -72,9 +72,10 @@ class Template:
     def for_bert(self, example: Example, tokenizer: Tokenizer, n_answer: int = 1) -> tuple[list[int], list[int]]:
         """[CLS] text [SEP] with `n_answer` [MASK]s in the gap: the ids, and the positions of the [MASK]s.
 
-        `self._encode(example, tokenizer, text)` gives two lists, the ids before and after the gap; text is what the
-        first word follows, and here that is a space, as for every other word. The special ids are `tokenizer.cls_id`,
-        `mask_id` and `sep_id`. Positions count from 0, [CLS].
+        `self._encode(example, tokenizer, in_front)` fills the example into the template and gives two lists, the ids
+        before and after the gap; in_front is a string that goes in front of the first word, and here that is a space,
+        which every other word has, too. The special ids are `tokenizer.cls_id`, `tokenizer.mask_id` and
+        `tokenizer.sep_id`. Positions count from 0, which is [CLS].
         """
         before, after = self._encode(example, tokenizer, " ")  # the first word has its space, as in `encode_pair`
         before, gap = [tokenizer.cls_id, *before], [tokenizer.mask_id] * n_answer
@@ -240,6 +241,7 @@ def label_log_probs(
     probability after those before it, which is exact. Whatever is attached to the model counts, such as a `PTuning`.
 
     Args, where the types do not say it:
+        answers: label → word → its token ids, as `by_hand` gives it; log_probs has the words in this order.
         normalise: take the mean of log p over a word's tokens, not the sum, so that long words are not punished.
         calibrate: an example without content, {"text": "N/A"}, whose scores are subtracted: what template and words
             favour whatever the text says (contextual calibration, Zhao et al. 2021).
@@ -283,11 +285,15 @@ def predict(scores: Tensor, answers: Answers) -> list[str]:
 
 
 def _word_log_probs(model: Bert | GPT, tokenizer: Tokenizer, gaps: list[Gap], words: list[list[int]]) -> Tensor:
-    """Σ log p of each word's tokens in each gap, (B, words). Words with which the model reads the same share a pass.
+    """Σ log p of each word's tokens in each gap, (B, words).
 
-    Of a BERT's vectors, model(ids, keep=…), model.mlm_logits(vectors, at) makes scores; a GPT gives its own with
-    model(ids, at=…). `at`, boolean (B, T), marks where they are wanted: (number of True, V), in reading order. A GPT's
-    are about the token that comes next.
+    A gap is a pair of lists, the ids before it and the ids after it. Words for which the model reads the same ids in
+    the gap share a pass: `group` lists their numbers w, n is the length of each in tokens, `ids` (B, T) are the texts
+    to read, and `keep` (B, T) is True at real tokens, False at padding. Their sums go into sums[:, w].
+
+    A BERT gives vectors, model(ids, keep=…), of which model.mlm_logits(vectors, at) makes scores; a GPT gives scores
+    itself, model(ids, at=…), each about the token that comes next. `at`, boolean (B, T), marks where they are wanted;
+    they come in reading order, (number of True, V).
     """
     is_bert, device = _is_bert(model), model.token_embedding.weight.device
     passes: dict[tuple[int, ...], list[int]] = defaultdict(list)  # what is read in the gap → the words' numbers

@@ -101,6 +101,8 @@ class PromptTuning(VirtualTokens):
             is_first_call(inputs.get("cache")) is True without a cache and while it is empty. check_not_given(self,
             inputs, names) and check_no_virtual(ids) refuse what the caller must not give, or do nothing.
             virtual_ids(P) is a list of P ids; self.vectors(), (P, C), is what they stand for: the base's `vectors`.
+            widen(inputs, name, value) puts the P numbers of `value` into every row of inputs[name], where the virtual
+            tokens stand; an input that is not given stays away.
             """
             nonlocal cut
             # ⟨answer⟩
