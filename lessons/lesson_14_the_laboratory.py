@@ -459,7 +459,8 @@ draw("methods", "Adapters of three sizes; learning rates, and early ends, of ada
 # The same cells belong to a larger experiment, `budgets`: every method of this course, at up to three sizes, on two tasks. What is counted is what has to be kept
 # for a task, not what is trained on the way (lesson 9: an MLP is trained, and dropped).
 #
-# **Predict before you run:** from 0.5 % to 8 %, sixteen times as many numbers: which method gains most?
+# **Predict before you run:** from 0.5 % to 8 %, sixteen times as many numbers: which method gains most? And on the second task, sorting reviews: does it matter
+# more how many numbers a method has, or which layers they change?
 experiment = lab.EXPERIMENTS["budgets"]
 results = {task: found for task in budgets.PROTOCOLS if (found := experiment.results(task, store))}
 if results:
@@ -467,16 +468,27 @@ if results:
         for ax, (task, found) in zip([grid] if len(results) == 1 else grid, results.items(), strict=True):
             budgets.plot(ax, found, task)
             ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=9)
-on_tables = sorted(results.get("table_to_text", []), key=lambda result: -result.scores["slots"].mean)
-print()
-if on_tables:
-    table([(r.name, r.size or "–", r.stored, r.share, r.trained / max(1, r.stored), shown(r.scores["slots"]), r.of_full) for r in on_tables],
-          ["table to text", "size", "kept", "share", "trained/kept", "values told", "of full"], [None, None, ",", ".1%", ".1f", None, ".1%"])  # fmt: skip
+ranked = {}  # by task, the best first
+for task, title, key, header in (("table_to_text", "table to text", "slots", "values told"), ("reviews_gpt", "reviews", "accuracy", "judged right")):
+    ranked[task] = sorted(results.get(task, []), key=lambda result: -result.scores[key].mean)
     print()
+    if ranked[task]:
+        table([(r.name, r.size or "–", r.stored, r.share, r.trained / max(1, r.stored), shown(r.scores[key]), r.of_full) for r in ranked[task]],
+              [title, "size", "kept", "share", "trained/kept", header, "of full"], [None, None, ",", ".1%", ".1f", None, ".1%"])  # fmt: skip
+        print()
+on_tables = ranked["table_to_text"]
 grown = {small.name: large.scores["slots"].mean - small.scores["slots"].mean for small in on_tables for large in on_tables
          if small.name == large.name and (small.budget, large.budget) == ("0.5 %", "8 %")}  # fmt: skip
 if grown:
     say("From 0.5 % to 8 %: " + ", ".join(f"{name} {100 * gain:+.1f} points" for name, gain in sorted(grown.items(), key=lambda item: -item[1])) + ".")
+sorting: dict[str, list[float]] = {}  # by method, its means at the budgets
+for r in ranked["reviews_gpt"]:
+    if r.budget:
+        sorting.setdefault(r.name, []).append(r.scores["accuracy"].mean)
+middle = [r.scores["accuracy"].mean for r in ranked["reviews_gpt"] if r.budget == "2 %"]
+if len(middle) > 1 and any(len(own) > 1 for own in sorting.values()):
+    moves = {name: max(own) - min(own) for name, own in sorting.items() if len(own) > 1}
+    say(f"On the reviews the methods of 2 % lie between {min(middle):.1%} and {max(middle):.1%}; from its best budget to its worst moves " + ", ".join(f"{name} by {100 * gap:.1f} points" for name, gap in moves.items()) + ".")
 waiting = [arm.name for arm in experiment.arms if arm.rows(store) is None]
 if waiting:
     say(f"Not measured yet: {len(waiting)} of {len(experiment.arms)} sizes of methods; `make lab ARGS=budgets`.")
