@@ -327,7 +327,8 @@ class _Run:
             p.copy_(parts["weight"][name])
             keys = [key for key in parts if key not in ("weight", "best", "random") and name in parts[key]]
             if keys:
-                self.optimizer.state[p] = {key: parts[key][name] for key in keys}
+                state = {key: parts[key][name] for key in keys}  # AdamW counts its steps on the CPU
+                self.optimizer.state[p] = {key: t if key == "step" else t.to(p.device) for key, t in state.items()}
         self.best = parts.get("best", {})
         torch.set_rng_state(parts["random"][""])
         self.step, self.log = about["step"], Log(**about["log"])

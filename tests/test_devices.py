@@ -7,8 +7,10 @@ does not ask for the inputs' device ends up there and cannot be computed with.
 import pytest
 import torch
 
+from minitransformer import training
 from minitransformer.classifier import Classifier
 from minitransformer.layers import embed
+from minitransformer.training import TrainConfig, make_optimizer, train
 from tests.helpers import keep_of, random_ids, tiny_bert, tiny_gpt, tiny_seq2seq
 from tests.tuning_helpers import PAIRS, batch_for, loss_of, make, outputs
 
@@ -56,3 +58,21 @@ def test_so_do_virtual_tokens_of_each_row():
     expected = embed(words, ids, vectors)
     with torch.device("meta"):
         assert torch.equal(embed(words, ids, vectors), expected)
+
+
+def test_a_resumed_run_has_what_the_optimizer_remembers_where_the_weights_are(tmp_path, monkeypatch):
+    ids, config, optimizers = random_ids(2, 6), TrainConfig(steps=2), []
+    train(tiny_gpt(), lambda i: {"ids": ids}, config, checkpoint=tmp_path / "run", progress=False)
+
+    def noted(*args):
+        optimizers.append(make_optimizer(*args))
+        return optimizers[-1]
+
+    monkeypatch.setattr(training, "make_optimizer", noted)
+    train(tiny_gpt().to("meta"), None, config, checkpoint=tmp_path / "run", progress=False)  # nothing is left to do
+    (optimizer,) = optimizers
+    assert optimizer.state
+    for p, state in optimizer.state.items():
+        assert {name: value.device.type for name, value in state.items()} == {
+            "step": "cpu", "exp_avg": p.device.type, "exp_avg_sq": p.device.type
+        }, "AdamW counts steps on the CPU, and needs its averages beside the weights"  # fmt: skip
