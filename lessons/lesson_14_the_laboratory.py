@@ -333,7 +333,7 @@ tell(
     lambda ahead, shrinks: f"Over the four sizes together the prefix tells {than(ahead)} full fine-tuning; the difference at 50 tables is {than(shrinks, 'more in its favour', 'less in its favour')} at 500.",
 )  # fmt: skip
 print()
-draw("data", "How much a prefix tells beside full fine-tuning: after all tables, and after few; right, the losses on few, in training and on the test.", ("first_claim", "low_data"), 3)
+draw("data", "How much a prefix tells beside full fine-tuning: after all tables, and after few; below, the losses on few, in training and on the test.", ("first_claim", "low_data"), 2)
 
 # %% Data: other kinds, other topics
 #
