@@ -1,6 +1,7 @@
 """What `make mutants` makes of the code before mutmut sees it, and of what mutmut leaves behind."""
 
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -162,3 +163,10 @@ def test_the_hunt_refuses_names_that_pytest_would_not_find_again():
     odd = SimpleNamespace(nodeid="tests/test_gpt.py::test_x[a\\u2013b]", path=Path("tests/test_gpt.py"))
     with pytest.raises(pytest.UsageError, match=r"name in ASCII: tests/test_gpt.py::test_x"):
         hunt.pytest_collection_modifyitems(None, [odd])
+
+
+def test_whatever_hunts_has_a_name_that_pytest_finds_again(request):
+    hunting = set(re.findall(r'"(tests/test_\w+\.py)",', (ROOT / "pyproject.toml").read_text(encoding="utf-8")))
+    assert "tests/test_gpt.py" in hunting
+    odd = [item.nodeid for item in request.session.items if "\\u" in item.nodeid and item.location[0] in hunting]
+    assert not odd, f"make mutants would refuse this: give its parameters a name in ASCII. {odd[0]}"

@@ -256,6 +256,7 @@ def test_token_names_the_bad_id(tokenizer: Tokenizer) -> None:
         (42, "this is int"),
         ("ab\ud800c", r"Character 2 of the text is U\+D800: a surrogate"),
     ],
+    ids=["bytes", "None", "a number", "a surrogate"],
 )
 def test_encode_refuses_what_is_not_text(tokenizer: Tokenizer, ranks: dict, text: object, says: str) -> None:
     for encode in (tokenizer.encode, lambda text: bpe_encode(text, ranks), lambda text: train_bpe(text, 256)):
