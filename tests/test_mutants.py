@@ -150,6 +150,15 @@ def test_the_order_of_the_hunt(monkeypatch):
     assert chosen == ["lora", "gpt"], f"{chosen}: the module's own first, then the quick, up to {hunt.SECONDS} seconds"
 
 
+@pytest.mark.parametrize("asked", ["", "stats", "fail"])
+def test_where_no_mutant_is_hunted_all_tests_run(monkeypatch, asked):
+    monkeypatch.setattr(hunt.gc, "freeze", lambda: None)  # the other tests of this process would keep their garbage
+    monkeypatch.setenv("MUTANT_UNDER_TEST", asked)  # what mutmut sets it to before it hunts
+    items = [SimpleNamespace(nodeid=name, path=Path(f"tests/test_{name}.py")) for name in ("gpt", "bert")]
+    hunt.pytest_collection_modifyitems(None, items)
+    assert [item.nodeid for item in items] == ["gpt", "bert"]
+
+
 def test_the_hunt_of_a_module_without_a_file_of_its_own_begins_with_its_folders(monkeypatch):
     monkeypatch.setattr(hunt, "seconds", {"a": 8.0, "b": 0.1, "c": 9.0})
     monkeypatch.setenv("MUTANT_UNDER_TEST", "minitransformer.tuning.method.x_load__mutmut_1")
