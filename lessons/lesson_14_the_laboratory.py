@@ -290,8 +290,8 @@ def tell(name: str, scores: tuple, meaning) -> None:
 
 def draw(name: str, caption: str, names: tuple, columns: int) -> None:
     """The panels of some claims, as far as there is anything to be seen."""
-    parts = [(claims[own], panel) for own in names for panel in claims[own].panels
-             if any(claims[own].arm(arm).rows(store) for _, arms in panel.lines.values() for arm in arms)]  # fmt: skip
+    parts = [(claim, panel) for claim in map(lab.EXPERIMENTS.get, names) for panel in claim.panels
+             if any(claim.arm(arm).rows(store) for _, arms in panel.lines.values() for arm in arms)]  # fmt: skip
     if not parts:
         say("(No figure yet: nothing of this is measured.)")
         return
@@ -551,7 +551,7 @@ SCALE = {
     "shares": "classification, where adapters were first measured, and more steps",
     "compared": "larger models: Lester et al. (2021) see prompt tuning come up to full fine-tuning only as the model grows",
     "adapter_training": "learning rates in finer steps, and epochs in the place of steps",
-    "abilities": "longer tuning",
+    "abilities": "other tasks than tables, and prefixes that begin nearer to doing nothing",
     "cost": "a large model on a GPU, where it is the memory that decides whether training runs at all",
 }
 WRITES = [name for name in claims if next(iter(claims[name].scores.values())) == "slots"]
@@ -599,10 +599,6 @@ for name in doubtful:
     if at_edge(name):
         lines.append(f"Learning rate: at the edge of those tried, for {', '.join(at_edge(name))}.")
         suspects["a learning rate at the edge"] += 1
-    for why in lab.WHYS:
-        if why.why == name and word == FAILS:
-            asked = why.verdict(store)
-            lines.append(f"Supposed: {why.title[0].lower()}{why.title[1:]}. That {'is ' if asked.word in (OPEN, MISSING) else ''}{asked.word}. {'; '.join(why.outcomes(asked))}.")
     say(f"**{claim.title}**: {word}.\n\n" + "\n".join(f"- {line}" for line in [*lines, f"Scale: one would have to try {SCALE[name]}."]))
     print()
 if measured:
@@ -612,6 +608,31 @@ if measured:
     )
 else:
     say("No claim is measured yet, so none is in doubt yet.")
+
+# %% Asked why
+#
+# The suspects are in the rows. A reason (原因) is not: it has to be supposed, and tried. So for each claim that does not hold there is one more experiment, in the same form: what is supposed, its arms,
+# its checks, the same rule. One difference matters. The claims were written down before anything was run; these were thought of after a verdict was seen. What suggested an idea cannot confirm it
+# (事后假设, a hypothesis after the fact), so each needed runs of its own. It may come out wrong like any other.
+#
+# **Predict before you run:** of the ideas that you read, which would you have bet on?
+asked = [why for why in lab.WHYS if verdicts[why.why].word == FAILS]
+for why in asked:
+    answer, (headers, lines) = why.verdict(store), why.numbers(store)
+    wanted = [0, *(4 + i for i in range(len(why.scores)))][:3]  # the arm, and its first two scores
+    say(f"**{claims[why.why].title}**: {FAILS}. Supposed: **{why.title[0].lower()}{why.title[1:]}**.\n\n{why.says}\n\n- Design: {why.design}\n- Not tested: {why.untested}")
+    if lines:
+        print()
+        table([[line[i] for i in wanted] for line in lines], [headers[i] for i in wanted])
+    print()
+    say("\n".join(f"- {line}" for line in why.outcomes(answer)))
+    print()
+    say(f"That {'is ' if answer.word in (OPEN, MISSING) else ''}**{answer.word}**" + (f": `make lab ARGS={why.name}`." if answer.word == MISSING else "."))
+    print()
+if asked:
+    draw("why", "What was supposed of claims that do not hold, and tried: bars and bands are intervals over the seeds.", tuple(why.name for why in asked), 2)
+else:
+    say("No claim is measured that does not hold; nothing is asked.")
 
 # %% The verdicts
 #

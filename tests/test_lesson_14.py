@@ -7,7 +7,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from minitransformer import course, lab, show
-from minitransformer.lab.claim import MISSING
+from minitransformer.lab.claim import FAILS, MISSING
 from minitransformer.lab.experiment import used_rows
 from minitransformer.lab.store import Store
 from tests.lab_helpers import filled, rewritten
@@ -91,8 +91,12 @@ def test_everything_is_measured(told, everything):
         assert claim.untested in text, f"{claim.name}: what it does not test is not told"
     for word in set(words):
         assert f"{word}: {words.count(word)}" in text
+    asked = [why for why in lab.WHYS if lab.EXPERIMENTS[why.why].verdict(everything).word == FAILS]
+    for why in asked:
+        for line in why.outcomes(why.verdict(everything)):
+            assert line in text, f"{why.name}: its check is not told: {line}"
     expected = ["budgets", "data", "elsewhere", "length", "methods", "paired", "prefixes", "price", "rates"]
-    assert told.figures() == expected
+    assert told.figures() == [*expected, *["why"] * bool(asked)]
 
 
 def test_prose_states_no_measured_number():

@@ -46,9 +46,9 @@ UNSEEN_LONGER = Claim(
     says="The papers see full fine-tuning fall on unseen topics after many epochs. One epoch moves the base's weights "
     "too little for that; with more, full fine-tuning falls there, and the prefix comes out ahead.",
     published=EPOCHS,
-    design=f"Both {AT_THOSE_RATES}; all else as in `unseen`.",
+    design=f"A prefix and full fine-tuning {AT_THOSE_RATES}; all else as in `unseen`.",
     untested="a base that was trained on nothing about the unseen kinds: ours knows them from its own training, which "
-    "may be why nothing is lost.",
+    "may be why so little is lost at first.",
     arms=(*(UNSEEN_KINDS.arm(name) for name in BOTH), *(longer(UNSEEN_KINDS.arm(name)) for name in BOTH)),
     checks=(
         Check(f"the fall of full fine-tuning from seen to unseen kinds, after {LONGER} steps − after 250", lambda of: (
@@ -89,11 +89,12 @@ REPARAMETRISATION_RATE = Claim(
     design=f"The prefix without an MLP at the MLP's learning rates, {', '.join(f'{lr:g}' for lr in SHARED)}, beside "
     "the one with; all else as in `reparametrisation`, whose other cells stand in the figure.",
     untested="the papers' learning rates, at which ours would not learn in 100 steps at all.",
-    arms=(
-        *(replace(arm, x=arm.lr) for arm in REPARAMETRISATION.arms),
-        *(Arm(f"direct, lr {lr:g}", TABLES, MAKERS["direct"], lr, x=lr, steps=100, split="valid", write=False)
-          for lr in SHARED),
-    ),
+    arms=tuple(sorted(
+        (*(replace(arm, x=arm.lr) for arm in REPARAMETRISATION.arms),
+         *(Arm(f"direct, lr {lr:g}", TABLES, MAKERS["direct"], lr, x=lr, steps=100, split="valid", write=False)
+           for lr in SHARED)),
+        key=lambda arm: (arm.name.startswith("direct"), arm.x),
+    )),
     checks=tuple(without(lr) for lr in SHARED),
     beside=tuple(without(lr) for lr in (1e-2, 3e-2)),
     scores=REPARAMETRISATION.scores,
@@ -116,7 +117,7 @@ COMPARED_LONGER = Claim(
     says="A prefix starts far from where it has to go, and an adapter as a model that nothing was done to; with more "
     "steps the prefix comes up to it.",
     published=EPOCHS,
-    design=f"Both {AT_THOSE_RATES}; all else as in `compared`.",
+    design=f"A prefix and an adapter of 2 % {AT_THOSE_RATES}; all else as in `compared`.",
     untested="learning rates searched for the longer runs; a larger base, which is where the papers compared.",
     arms=(*(COMPARED.arm(name) for name in AT_ODDS), *(longer(COMPARED.arm(name)) for name in AT_ODDS)),
     checks=(
@@ -144,8 +145,8 @@ ABILITIES_LONGER = Claim(
     "weights are tuned forgets the more the longer it is tuned. After one epoch the prefix costs more, after four the "
     "other.",
     published=EPOCHS,
-    design=f"Both {AT_THOSE_RATES}; all else as in `abilities`. Beside them a prefix as it begins, trained on nothing: "
-    "what it costs that one is there at all.",
+    design=f"A prefix and full fine-tuning {AT_THOSE_RATES}; all else as in `abilities`. Beside them a prefix as it "
+    "begins, trained on nothing: what it costs that one is there at all.",
     untested="other tasks than tables: the less a task is like the skills, the more it may cost them.",
     arms=(
         BASE, replace(ABILITIES_KEPT.arm("prefix"), name=UNTRAINED, lr=0.0, steps=0, also=(ABILITIES,), write=False),
