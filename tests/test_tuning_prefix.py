@@ -151,6 +151,7 @@ def test_an_infix_under_an_mlp_is_fitted_to_the_words():
     assert method.table is None, "before it is on a base there are no words' keys and values to start from"
     with attached(base, method):
         missed = (method.table() - wanted).square().mean() / wanted.square().mean()
+        assert method.table.free is None and method.table.mlp[0].out_features == 32, "the numbers are free: no MLP"
     assert missed < 0.02, f"the MLP misses {missed:.1%} of the words' keys and values"
 
 
