@@ -144,6 +144,10 @@ def test_what_it_starts_as(kind):
         assert ((method.free[:, None] - table).abs().sum(-1) > 0).all()
 
 
+def test_before_it_is_on_a_base_it_has_no_vectors():
+    assert PromptTuning(P).vectors() is None, "how wide they are, and what they begin as, only the base can say"
+
+
 def test_the_embedding_table_is_frozen_and_the_start_is_a_copy():
     """001 §3.1.4 trains "the embedding layer"; it is only the virtual tokens' own vectors that learn."""
     for method in (PromptTuning(P, init=[7, 8, 9]), PTuning(P, init=[7, 8, 9])):
