@@ -123,6 +123,31 @@ def test_unasked_there_are_four_hypotheses():
     assert [len(row) for row in beam_search(lively(), PROMPTS, 3)] == [4, 4, 4]
 
 
+@pytest.mark.parametrize("settings", [{}, {"use_cache": False}])
+def test_unless_asked_not_to_it_reads_each_token_once(settings):
+    model, widths = tiny_gpt(), []
+    with torch.no_grad():
+        model.register_forward_pre_hook(lambda module, args: widths.append(args[0].size(1)))
+        beam_search(model, [[5, 6, 7]], 4, **settings)
+    assert widths == ([3, 4, 5, 6] if settings else [3, 1, 1, 1]), "with a cache a later call takes the new token"
+
+
+def test_one_new_token_and_the_smallest_vocabulary_are_enough():
+    model, prompt = lively(vocab_size=4), [1, 2]
+    (found,) = beam_search(model, [prompt], 1, n_beam=2)
+    likeliest = sorted(((log_prob(model, prompt, [token]), [token]) for token in range(4)), reverse=True)[:2]
+    assert [hypothesis.tokens for hypothesis in found] == [token for _, token in likeliest]
+
+
+def test_once_done_a_search_stays_done():
+    search = _Search(1, length_penalty=1.0)
+    search.step(torch.tensor([-1.0, -3.0]), [0, 0], [END, 5], END, at_end=False)
+    for _ in range(4):  # sure of every further token, a text of this sum scores better the longer it becomes
+        assert search.done, "what runs was given up; a long text may not bring the search to life again"
+        search.step(torch.tensor([-3.0, -9.0]), [0, 0], [5, 6], END, at_end=False)
+    assert search.done and [hypothesis.tokens for hypothesis in search.finished] == [[]]
+
+
 def test_a_search_is_done_when_nothing_that_runs_is_better():
     for runs, done in ((-1.5, True), (-1.0, True), (-0.5, False)):  # and has ended: -1.0
         search = _Search(1, length_penalty=0.0)

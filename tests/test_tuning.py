@@ -466,6 +466,7 @@ def test_a_classifiers_head_is_trained_saved_and_loaded_along(kind, tmp_path):
     assert not torch.equal(model.head.weight, head), "the head was not trained"
     assert method.report().head == count(model.head) == 27
     assert method.report().stored == 2 * 3 * 8 * P, "the head counts apart"
+    assert {name.split(".")[0] for name in method.tensors()} == {"tables"}, "the head is no part of the method"
     inputs = {"ids": batch["ids"], "keep": batch["keep"]}
     method.save(path)
     load(path, fresh)
