@@ -182,6 +182,24 @@ def test_random_starts_follow_the_seed(kind):
     assert torch.equal(seen[0], seen[1]) and not torch.equal(seen[1], seen[2])
 
 
+def test_a_cached_generation_asks_the_mlp_once():
+    base, method, calls = tiny_gpt(), PrefixTuning(P, reparametrise=16), []
+    with attached(base, method):
+        for table in method.tables.values():
+            table.register_forward_hook(lambda module, args, output: calls.append(module))
+        generate(base, [[5, 6, 7]], 5)
+    assert len(calls) == 1, f"the prefix was made {len(calls)} times for 5 tokens; after the first the cache holds it"
+
+
+def test_a_prefix_of_one_slot_is_one_when_it_is_loaded(tmp_path):
+    base = tiny_seq2seq()
+    with attached(base, method := PrefixTuning(P, slots=["cross_prefix"])):
+        method.save(tmp_path / "p")
+        inside = set(method.tables)
+    loaded = load(tmp_path / "p", base)
+    assert set(loaded.tables) == inside == {"cross_prefix"}, "the file has to say which slots it fills"
+
+
 def test_flat_and_layered_are_the_same_numbers():
     prefixes = random_prefix(3, 2, 4, length=5)
     flat = to_flat(prefixes)

@@ -51,6 +51,7 @@ class Panel:
     ylabel: str
     xlabel: str = ""
     log: bool = False  # the horizontal axis
+    log_y: bool = False
 
 
 class Verdict(NamedTuple):
@@ -75,7 +76,7 @@ class Claim:
     scores: Mapping[str, str]  # what its table shows: header → score
     panels: Sequence[Panel]
     untested: str  # what the experiment does not say
-    beside: Sequence[Check] = ()  # measured in the same way, and not judged by
+    beside: Sequence[Check] = ()  # measured in the same way, some thought of later; not judged by
     why: str | None = None  # the name of the claim whose failure it looks into; None: it is a claim of the documents
 
     @property
@@ -117,7 +118,7 @@ class Claim:
         lines = []
         for check in (*self.checks, *self.beside):
             value = verdict.found[check.says]
-            word = outcome(value) if check in self.checks else "not judged by"
+            word = outcome(value) if check in self.checks else "no part of the verdict"
             lines.append(f"{check.says}: {shown(value, check.decimals, sign=True)}, {word}")
         return lines
 
@@ -175,6 +176,10 @@ class Claim:
             places = sorted({self.arm(name).x for _, arms in panel.lines.values() for name in arms})
             axes.set_xticks(places, [f"{place:g}" for place in places])
             axes.minorticks_off()
+        if panel.log_y:
+            axes.set_yscale("log")
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_formatter("{x:g}")
         axes.set(xlabel=panel.xlabel, ylabel=panel.ylabel)
         if len(panel.lines) > 1 and axes.has_data():
             axes.legend(fontsize=9)

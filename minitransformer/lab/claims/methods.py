@@ -85,6 +85,8 @@ COMPARED = Claim(
     scores=QUALITY,
     panels=(
         Panel({"values told": ("slots", [arm.name for arm in (*AT_A_BUDGET, EXAMPLE)])}, "share of values told"),
+        Panel({"values told": ("slots", [arm.name for arm in AT_A_BUDGET if "P-tuning" not in arm.name])},
+              "share of values told, close up"),
     ),
 )  # fmt: skip
 
@@ -126,7 +128,7 @@ ADAPTER_TRAINING = Claim(
     checks=(
         Check("best learning rate in powers of ten, adapter − full", lambda of: (
             log10(best_rate(of, "adapter") / best_rate(of, "full"))), 2),
-        Check("loss after 60 steps above that after 250, full − adapter", lambda of: (
+        Check("loss after 60 steps above that after 250, as a share of it, full − adapter", lambda of: (
             behind(of, "full") - behind(of, "adapter"))),
     ),
     scores={"loss": "loss", "train loss": "train_loss"},

@@ -14,7 +14,7 @@ BEFORE_AND_AFTER = ("untouched base", "prefix", "full fine-tuning", "LoRA")
 
 ABILITIES_KEPT = Claim(
     name="abilities",
-    title="A prefix keeps what the model could do before",
+    title="A prefix keeps what the model could do before, even while it is on",
     document="002",
     says="As the model's own weights are not touched, prefix tuning keeps what the model could do before; full "
     "fine-tuning does not.",

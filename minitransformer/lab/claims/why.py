@@ -84,7 +84,7 @@ REPARAMETRISATION_RATE = Claim(
     title="The MLP stands in for a larger learning rate",
     document="Asked after `reparametrisation` had failed",
     says="A prefix without an MLP is found to train badly where it gets the learning rates that suit one with an MLP, "
-    "or a whole model. Given its own, it is as good; given the MLP's, it hardly learns.",
+    "or a whole model. Given its own, it is not measurably worse; given the MLP's, it hardly learns.",
     published="one list of learning rates, around 5e-5, for prefixes and full fine-tuning (Li & Liang 2021, appendix)",
     design=f"The prefix without an MLP at the MLP's learning rates, {', '.join(f'{lr:g}' for lr in SHARED)}, beside "
     "the one with; all else as in `reparametrisation`, whose other cells stand in the figure.",
@@ -101,7 +101,7 @@ REPARAMETRISATION_RATE = Claim(
     panels=(
         Panel({"MLP": ("loss", [arm.name for arm in REPARAMETRISATION.arms if arm.name.startswith("MLP")]),
                "direct": ("loss", [f"direct, lr {lr:g}" for lr in (*SHARED, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)])},
-              "validation loss, nats a token", "learning rate (log)", log=True),
+              "validation loss, nats a token (log)", "learning rate (log)", log=True, log_y=True),
     ),
 )  # fmt: skip
 
@@ -114,8 +114,8 @@ COMPARED_LONGER = Claim(
     why="compared",
     title="The prefix is behind the adapter for want of steps",
     document="Asked after `compared` had failed",
-    says="A prefix starts far from where it has to go, and an adapter as a model that nothing was done to; with more "
-    "steps the prefix comes up to it.",
+    says="A prefix starts far from where it has to go, while an adapter starts by changing nothing; with more steps "
+    "the prefix comes up to it.",
     published=EPOCHS,
     design=f"A prefix and an adapter of 2 % {AT_THOSE_RATES}; all else as in `compared`.",
     untested="learning rates searched for the longer runs; a larger base, which is where the papers compared.",
