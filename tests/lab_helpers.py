@@ -39,7 +39,9 @@ def fake_row(cell: Cell, made_from: dict | None = None, **more: object) -> dict:
         return {name: dice.uniform(0.5, 0.9) for name in TASKS[cell.task].scores}
 
     def besides(split: str) -> dict[str, float]:
-        return {"skills": dice.random(), "prose": dice.random()} if split == ABILITIES else {"loss": dice.uniform(0.2, 0.5), **scores()}
+        if split == ABILITIES:
+            return {"skills": dice.random(), "prose": dice.random()}
+        return {"loss": dice.uniform(0.2, 0.5), **scores()}
 
     return {
         "cell": json.loads(json.dumps(asdict(cell))), "made_from": made_from or cells.provenance(cell.task),

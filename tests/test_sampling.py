@@ -118,6 +118,14 @@ def test_rows_stop_at_the_stop_token_each_for_itself():
     assert generate(model, PROMPTS, 12, stop_id=stop) == expected
 
 
+def test_draws_are_made_where_the_model_is(monkeypatch):
+    """A generator on the CPU cannot draw from probabilities that are on a GPU."""
+    model, asked, real = tiny(), [], torch.Generator
+    monkeypatch.setattr(torch, "Generator", lambda *device: asked.append(device) or real(*device))
+    generate(model, PROMPTS, 1, temperature=1.0, seed=5)
+    assert asked == [(next(model.parameters()).device,)]
+
+
 def test_a_seed_repeats_and_no_seed_varies():
     first, again = (generate(tiny(), PROMPTS, 12, temperature=1.0, seed=5) for _ in range(2))
     assert first == again
