@@ -182,6 +182,12 @@ def test_random_starts_follow_the_seed(kind):
     assert torch.equal(seen[0], seen[1]) and not torch.equal(seen[1], seen[2])
 
 
+@pytest.mark.parametrize("kind", [PrefixTuning, Infix, PromptTuning])
+def test_words_to_begin_as_may_come_in_anything_and_are_noted_as_a_list(kind):
+    for given in ((7, 8), torch.tensor([7, 8]), range(7, 9)):
+        assert kind(2, init=given).settings["init"] == [7, 8], "a file of settings can hold a list of whole numbers"
+
+
 def test_a_cached_generation_asks_the_mlp_once():
     base, method, calls = tiny_gpt(), PrefixTuning(P, reparametrise=16), []
     with attached(base, method):
