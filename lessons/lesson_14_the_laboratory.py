@@ -630,6 +630,19 @@ else:
 # (事后假设, a hypothesis after the fact), so each needed new runs; where these are compared with the old ones, the old ones' luck is in the difference as well. It may come out wrong like any other.
 #
 # **Predict before you run:** of the ideas that you read, which would you have bet on?
+def with_more_steps(falls: Interval, leads: Interval, moved: Interval) -> str:
+    """What the suppositions on unseen kinds come to."""
+    return "So the verdict turns with the number of steps: the claim is one about long tuning." if outcome(leads) == "holds" else "More steps do not turn the verdict."
+
+
+def in_the_way(lost: Interval, leads: Interval, prefix_lost: Interval, there: Interval) -> str:
+    """What the suppositions on abilities come to."""
+    cost = list(verdicts["abilities"].found.values())[-1]  # of a trained prefix
+    told = f"A prefix that was trained on nothing costs {there.mean:.2f} of the skills, a trained one {cost.mean:.2f}."
+    return told + (" So what a prefix costs while it is on was not forgotten: the virtual tokens stand in the way, and training moves them out of it in part." if outcome(there) == "holds" and there.low > cost.high else "")
+
+
+COMES_TO = {"unseen_longer": with_more_steps, "abilities_longer": in_the_way}
 asked = [why for why in lab.WHYS if verdicts[why.why].word == FAILS]
 for why in asked:
     answer, (headers, lines) = why.verdict(store), why.numbers(store)
@@ -641,7 +654,7 @@ for why in asked:
     print()
     say("\n".join(f"- {line}" for line in why.outcomes(answer)))
     print()
-    say(f"That {'is ' if answer.word in (OPEN, MISSING) else ''}**{answer.word}**" + (f": `make lab ARGS={why.name}`." if answer.word == MISSING else "."))
+    say(f"That {'is ' if answer.word in (OPEN, MISSING) else ''}**{answer.word}**" + (f": `make lab ARGS={why.name}`." if answer.word == MISSING else ".") + (f" {COMES_TO[why.name](*answer.found.values())}" if answer.found and why.name in COMES_TO else ""))
     print()
 if asked:
     draw("why", "What was supposed of claims that do not hold, and tried: bars and bands are intervals over the seeds.", tuple(why.name for why in asked), 2)
@@ -658,6 +671,9 @@ table([(number, claim.title, verdicts[claim.name].word) for number, claim in enu
 tally = {word: sum(verdict.word == word for verdict in verdicts.values()) for word in (HOLDS, FAILS, OPEN, MISSING)}
 print()
 say("; ".join(f"{word}: {number}" for word, number in tally.items() if number) + f". A claim with several checks has to pass all of them; for *{FAILS}* one is enough that surely points the other way.")
+if asked:
+    print()
+    say("And asked why: " + "; ".join(f"{why.title[0].lower()}{why.title[1:]}: {why.verdict(store).word}" for why in asked) + ".")
 
 # %% What to take home
 #

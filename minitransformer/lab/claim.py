@@ -177,9 +177,9 @@ class Claim:
             axes.set_xticks(places, [f"{place:g}" for place in places])
             axes.minorticks_off()
         if panel.log_y:
-            axes.set_yscale("log")
+            axes.set_yscale("log", subs=[])
+            axes.yaxis.get_major_locator().set_params(subs=(1, 2, 3, 5))
             axes.yaxis.set_major_formatter("{x:g}")
-            axes.yaxis.set_minor_formatter("{x:g}")
         axes.set(xlabel=panel.xlabel, ylabel=panel.ylabel)
         if len(panel.lines) > 1 and axes.has_data():
             axes.legend(fontsize=9)
