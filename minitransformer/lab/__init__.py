@@ -81,8 +81,8 @@ def datasheet() -> str:
         f"scored, with seeds {SEEDS[0]} to {SEEDS[-1]}. A seed decides what a method begins as, which examples it "
         "learns from where that is fewer than all, and their order.", "",
         "## How it is judged", "", RULE, "",
-        "A line that ends in *no part of the verdict* is told because a reader should know it; some of these were thought "
-        "of when the numbers were there, and none decides anything.", "",
+        "A line that ends in *no part of the verdict* is told because a reader should know it; some of these were "
+        "thought of when the numbers were there, and none decides anything.", "",
         "Interval by interval, one in twenty misses what it should hold. With as many checks as there are here, expect "
         "that of one or two.", "",
         "## The verdicts", "", *verdict_table(CLAIMS, WHYS, store), "",
