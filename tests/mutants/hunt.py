@@ -20,13 +20,17 @@ torch.optim.AdamW([torch.zeros(1, requires_grad=True)]).step()
 seconds = json.loads(STATS.read_text(encoding="utf-8"))["duration_by_test"] if STATS.exists() else {}
 
 
+def unfindable(items: list[pytest.Item]) -> list[str]:
+    """Names that pytest does not find when a fork asks for them, so that the hunt would be none."""
+    return [item.nodeid for item in items if "\\u" in item.nodeid]
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """The tests of the mutant's own module first, then the quick ones."""
     module, _, _ = os.environ.get("MUTANT_UNDER_TEST", "").rpartition(".x")  # "" before the hunt, or a word
-    strange = [item.nodeid for item in items if "\\u" in item.nodeid]
-    if strange:  # asked for by name in a fork, pytest does not find it, and the hunt would be none
-        raise pytest.UsageError(f"Give this test's parameters a name in ASCII: {strange[0]}")
+    if lost := unfindable(items):
+        raise pytest.UsageError(f"Give this test's parameters a name in ASCII: {lost[0]}")
     if not module:
         gc.freeze()  # or each fork would go through all that PyTorch has loaded, to find nothing to collect
         return

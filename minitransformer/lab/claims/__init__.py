@@ -12,5 +12,5 @@ CLAIMS: tuple[Claim, ...] = (
 
 # What asks why some of them fail.
 WHYS: tuple[Claim, ...] = (
-    *(why.UNSEEN_LONGER, why.REPARAMETRISATION_RATE, why.COMPARED_LONGER, why.ABILITIES_LONGER),
-)
+    why.UNSEEN_LONGER, why.REPARAMETRISATION_RATE, why.COMPARED_LONGER, why.ABILITIES_LONGER
+)  # fmt: skip
