@@ -12,7 +12,8 @@ from minitransformer import bootstrap, course
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-CODE = sorted([*(ROOT / "minitransformer").rglob("*.py"), *(ROOT / "lessons").rglob("*.py")])
+PACKAGE = sorted((ROOT / "minitransformer").rglob("*.py"))
+CODE = sorted([*PACKAGE, *(ROOT / "lessons").rglob("*.py")])
 KEY = set("BTSPHDCV")
 
 # From top to bottom; a module may import what stands in its own line or below. A name stands for a whole folder too.
@@ -153,7 +154,7 @@ def module_name(path: Path) -> str:
     return path.relative_to(ROOT / "minitransformer").parts[0].removesuffix(".py")
 
 
-@pytest.mark.parametrize("path", [path for path in CODE if "minitransformer" in path.parts], ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", PACKAGE, ids=lambda path: path.stem)
 def test_arrows_point_down(path):
     name = module_name(path)
     if name == "__init__":
