@@ -17,10 +17,13 @@ needs: nothing
 # `valid`, and `test` is read once, at the end. No name in one of them occurs in another.
 import math
 
-from minitransformer.datasets import DATA, read_documents, token_stream
-from minitransformer.show import QUICK, bar, figure, say, source, table
+from minitransformer.course.data import DATA
+from minitransformer.course.show import QUICK, bar, figure, say, source, table
+from minitransformer.text.corpora import read_documents, token_stream
 
-documents = {split: read_documents(DATA / "text" / f"{split}.txt") for split in ("train", "valid", "test")}
+documents = {
+    split: read_documents(DATA / "text" / f"{split}.txt") for split in ("train", "valid", "test")
+}
 if QUICK:
     documents["train"] = documents["train"][:1000]
 rows = [(split, len(texts), sum(map(len, texts))) for split, texts in documents.items()]
@@ -34,7 +37,10 @@ say(documents["train"][1])
 # UTF-8 form, so 256 symbols are enough to write anything.
 #
 # **Predict before you run:** how many bytes has `a`, how many `河` (river), how many a balloon?
-table([(c, len(c.encode()), " ".join(map(str, c.encode()))) for c in "aé河🎈"], ["character", "bytes", "which"])
+table(
+    [(c, len(c.encode()), " ".join(map(str, c.encode()))) for c in "aé河🎈"],
+    ["character", "bytes", "which"],
+)
 
 # %% Byte-pair encoding by hand
 #
@@ -50,7 +56,8 @@ table([(c, len(c.encode()), " ".join(map(str, c.encode()))) for c in "aé河🎈
 #
 # **Predict before you run:** which two letters of `rain rain rainy train` are merged first? And what is
 # the fourth token?
-from minitransformer.tokenizer import Tokenizer, bpe_encode, default_tokenizer, encode_piece, train_bpe
+from minitransformer.course.data import default_tokenizer
+from minitransformer.text.tokenizer import Tokenizer, bpe_encode, encode_piece, train_bpe
 
 tiny = "rain rain rainy train"
 ranks = train_bpe(tiny, vocab_size=256 + 6)  # token → rank, in the order of the merges
@@ -90,7 +97,10 @@ source(encode_piece)
 word = " grandmother"
 for size in (256, 288, 320, 512, 1024, 4096):
     some_ranks = {token: rank for token, rank in ranks.items() if rank < size}
-    print(f"V = {size:>5,}  ", " ".join(learned.token(i) for i in encode_piece(word.encode(), some_ranks)))
+    print(
+        f"V = {size:>5,}  ",
+        " ".join(learned.token(i) for i in encode_piece(word.encode(), some_ranks)),
+    )
 
 # %% The same merges, handed to tiktoken
 #
@@ -119,7 +129,13 @@ say(
 # of a special token is ordinary text, unless the caller says otherwise: nobody who types it can end a
 # document.
 rows = []
-for text in ("The old woman went home.", "Mira lives in Bosewick.", "昨天河边下雨了。", "naïve 🎈", "<|endoftext|>"):
+for text in (
+    "The old woman went home.",
+    "Mira lives in Bosewick.",
+    "昨天河边下雨了。",
+    "naïve 🎈",
+    "<|endoftext|>",
+):
     ids = tokenizer.encode(text)
     assert tokenizer.decode(ids) == text
     rows.append((text, len(text.encode()), len(ids), " ".join(tokenizer.token(i) for i in ids)))
@@ -199,10 +215,11 @@ assert math.isclose(product, count / n_all)
 # it is the token before the first word and the one after the last. Without an end the probabilities of
 # the sentences of each length would sum to 1, and those of all sentences together to infinity.
 import torch
+from minitransformer.models.bigram import NGram
 
-from minitransformer.bigram import NGram
-
-train, valid, test = (token_stream(documents[split], tokenizer) for split in ("train", "valid", "test"))  # (T)
+train, valid, test = (
+    token_stream(documents[split], tokenizer) for split in ("train", "valid", "test")
+)  # (T)
 V = tokenizer.n_vocab
 bigram = NGram(train, V, n=2)
 say(
@@ -224,7 +241,9 @@ rows = torch.bincount(train, minlength=V).topk(16).indices  # the most frequent 
 probs = torch.stack([bigram.next_probs(a[None]) for a in rows])  # (16, V)
 columns = probs.sum(dim=0).topk(24).indices  # the tokens b that follow them most
 corner = probs[:, columns]  # (16, 24)
-with figure("bigram_table", "P(b | a): each row is what follows one token a.", size=(9.0, 5.5)) as axes:
+with figure(
+    "bigram_table", "P(b | a): each row is what follows one token a.", size=(9.0, 5.5)
+) as axes:
     image = axes.imshow(corner, vmin=0)
     axes.set_xticks(range(24), [tokenizer.token(b) for b in columns.tolist()], rotation=90)
     axes.set_yticks(range(16), [tokenizer.token(a) for a in rows.tolist()])
@@ -233,7 +252,9 @@ with figure("bigram_table", "P(b | a): each row is what follows one token a.", s
     axes.figure.colorbar(image, shrink=0.8, label="P(b | a)")
 a, b = divmod(corner.argmax().item(), 24)
 brightest = f"P({tokenizer.token(columns[b])} | {tokenizer.token(rows[a])}) = {corner[a, b]:.2f}"
-say(f"The brightest cell is {brightest}. Rows sum to {probs.sum(dim=1).min():.4f} to {probs.sum(dim=1).max():.4f}.")
+say(
+    f"The brightest cell is {brightest}. Rows sum to {probs.sum(dim=1).min():.4f} to {probs.sum(dim=1).max():.4f}."
+)
 
 # %% The probability of a sentence
 #
@@ -251,11 +272,17 @@ ids = torch.tensor([tokenizer.eot_id, *tokenizer.encode(sentence)])
 log_probs = bigram.log_probs(ids)  # (T-1)
 rows = []
 for i, log_prob in zip(ids[1:].tolist(), log_probs.tolist(), strict=True):
-    rows.append((tokenizer.token(i), math.exp(log_prob), log_prob, bar(-log_prob, largest=10, width=20)))
-table(rows, ["w_t", "P(w_t | w_{t−1})", "log P", "−log P: the surprise"], [None, ".5f", ".3f", None])
+    rows.append(
+        (tokenizer.token(i), math.exp(log_prob), log_prob, bar(-log_prob, largest=10, width=20))
+    )
+table(
+    rows, ["w_t", "P(w_t | w_{t−1})", "log P", "−log P: the surprise"], [None, ".5f", ".3f", None]
+)
 product, total = log_probs.exp().prod().item(), log_probs.sum().item()
 print()
-say(f"The product is {product:.3e}; the logarithms sum to {total:.3f}, and exp of that is {math.exp(total):.3e}.")
+say(
+    f"The product is {product:.3e}; the logarithms sum to {total:.3f}, and exp of that is {math.exp(total):.3e}."
+)
 
 # %% Which sentence is likelier?
 #
@@ -274,7 +301,9 @@ for text in ("It was a cold morning.", "It was morning a cold."):
 for dtype in (torch.float32, torch.float64):
     running = bigram.log_probs(train[:2000]).exp().to(dtype).cumprod(0)  # (T-1)
     print(f"{dtype}: the product is 0 from token {(running > 0).sum().item() + 1} on")
-print(f"The sum of all {len(train[:2000]) - 1:,} logarithms is a plain number: {bigram.log_probs(train[:2000]).sum():.1f}")
+print(
+    f"The sum of all {len(train[:2000]) - 1:,} logarithms is a plain number: {bigram.log_probs(train[:2000]).sum():.1f}"
+)
 
 # %% Cross-entropy: the mean surprise
 #
@@ -293,8 +322,7 @@ print(f"The sum of all {len(train[:2000]) - 1:,} logarithms is a plain number: {
 #
 # By hand, by our function and by PyTorch's, on the first training tokens (0 · log 0 counts as 0):
 import torch.nn.functional as F
-
-from minitransformer.bigram import bits_per_byte, cross_entropy, perplexity
+from minitransformer.models.bigram import bits_per_byte, cross_entropy, perplexity
 
 x, targets = train[:200], train[1:201]  # each token, and the one that follows it
 y_hat = torch.stack([bigram.next_probs(token[None]) for token in x])  # (T, V)
@@ -401,7 +429,9 @@ best_n = min(rows, key=lambda row: row[-1])[0]
 n_values, on_train, on_valid = ([row[column] for row in rows] for column in (0, 3, 4))
 assert on_train == sorted(on_train, reverse=True)
 assert on_valid[best_n - 1 :] == sorted(on_valid[best_n - 1 :])
-with figure("ngrams", "A longer memory: the training text is learned by heart, the validation text is not.") as axes:
+with figure(
+    "ngrams", "A longer memory: the training text is learned by heart, the validation text is not."
+) as axes:
     axes.plot(n_values, on_train, "o-", label="train")
     axes.plot(n_values, on_valid, "s-", label="validation")
     axes.set(xlabel="n", ylabel="loss, nats per token", xticks=n_values)
@@ -426,7 +456,9 @@ rows = []
 n_bytes = sum(len(text.encode()) for text in documents["valid"])
 for size in [size for size in (256, 512, 1024, 2048) if size <= largest]:
     some = Tokenizer({token: rank for token, rank in ranks.items() if rank < size})
-    some_train, some_valid = (token_stream(documents[split], some) for split in ("train", "valid"))  # (T)
+    some_train, some_valid = (
+        token_stream(documents[split], some) for split in ("train", "valid")
+    )  # (T)
     loss = min(losses(NGram(some_train, some.n_vocab), some_valid))
     rows.append((size, loss, perplexity(loss), bits_per_byte(loss, len(some_valid), n_bytes)))
 table(rows, ["V", "loss per token", "perplexity", "bits per byte"], [",", ".3f", ".1f", ".3f"])
@@ -479,7 +511,7 @@ for n, model in models.items():
 #     P(b | a) = softmax(table[a])_b
 #
 # It starts from zeros. **Predict before you run:** which loss has it before the first step?
-from minitransformer.bigram import BigramTable
+from minitransformer.models.bigram import BigramTable
 
 network = BigramTable(V)
 x, targets = train[:2000], train[1:2001]
@@ -518,7 +550,9 @@ for step in tqdm(range(steps + 1), desc="learning the bigram", mininterval=0.5):
     loss = F.cross_entropy(network(train[at]), train[at + 1])
     if step % 20 == 0:
         table_of_logs = network.table.detach().log_softmax(dim=-1)  # (V, V)
-        history.append([step, *(-table_of_logs[text[:-1], text[1:]].mean().item() for text in (train, valid))])
+        history.append(
+            [step, *(-table_of_logs[text[:-1], text[1:]].mean().item() for text in (train, valid))]
+        )
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()

@@ -19,9 +19,8 @@ needs: 1
 #
 # **Predict before you run:** the query asks for a colour. Which word gets the largest share, and what will the answer be near?
 import torch
-
-from minitransformer.attention import attend_by_formula
-from minitransformer.show import QUICK, bar, figure, say, source, table
+from minitransformer.course.show import QUICK, bar, figure, say, source, table
+from minitransformer.models.attention import attend_by_formula
 
 words = ["Mira", "has", "a", "red", "kite"]
 keys = torch.tensor([[4.0, 0, 0], [0, 0, 0], [0, 0, 0], [0, 4, 0], [0, 2, 3]])
@@ -29,7 +28,10 @@ values = torch.tensor([[3.0], [0], [0], [10], [1]])
 query = torch.tensor([[0.0, 1, 0]])  # "which colour?"
 scores = query @ keys.T  # (1, S)
 weights = scores.softmax(dim=-1)  # (1, S)
-rows = [(w, s, a, bar(a)) for w, s, a in zip(words, scores[0].tolist(), weights[0].tolist(), strict=True)]
+rows = [
+    (w, s, a, bar(a))
+    for w, s, a in zip(words, scores[0].tolist(), weights[0].tolist(), strict=True)
+]
 table(rows, ["word", "q · k", "weight", ""], [None, ".1f", ".3f", None])
 print(f"\nanswer: {(weights @ values).item():.2f}")
 
@@ -70,7 +72,9 @@ T, C = 6, 16
 X = torch.randn(T, C)  # (T, C)
 W_q, W_k, W_v = (torch.randn(C, C) / math.sqrt(C) for _ in range(3))
 Q, K, V = X @ W_q, X @ W_k, X @ W_v  # (T, C)
-out, weights = attend_by_formula(Q[None, None], K[None, None], V[None, None])  # (B, H, T, D), (B, H, T, S)
+out, weights = attend_by_formula(
+    Q[None, None], K[None, None], V[None, None]
+)  # (B, H, T, D), (B, H, T, S)
 
 largest_difference = 0.0
 for t in range(T):
@@ -105,17 +109,31 @@ for d in widths:
         p = (z / math.sqrt(d) if scaled else z).softmax(dim=-1)
         entropy[scaled].append(-torch.xlogy(p, p).sum(-1).mean().item())
         slope[scaled].append((p * (1 - p)).sum(-1).mean().item())  # Σ_i ∂p_i/∂z_i
-with figure("sqrt_dk", "Without √d_k softmax hardens as keys get longer.", (9, 3.6), 1, 2) as (left, right):
-    for axes, values, name in ((left, entropy, "entropy of the weights (nats)"), (right, slope, "Σ ∂p_i/∂z_i")):
+with figure("sqrt_dk", "Without √d_k softmax hardens as keys get longer.", (9, 3.6), 1, 2) as (
+    left,
+    right,
+):
+    for axes, values, name in (
+        (left, entropy, "entropy of the weights (nats)"),
+        (right, slope, "Σ ∂p_i/∂z_i"),
+    ):
         axes.plot(widths, values[True], "o-", label="q·k / √d_k")
         axes.plot(widths, values[False], "s--", label="q·k")
         axes.set(xscale="log", xlabel="width of a key, d_k", ylabel=name, ylim=(0, None))
         axes.legend()
     left.set_ylim(0, 1.15 * math.log(S))
     left.axhline(math.log(S), color="grey", linewidth=1, linestyle=":")
-    left.text(widths[1], 1.03 * math.log(S), f"every key the same: ln {S}", color="grey", fontsize=9)
-rows = list(zip(widths, spread, entropy[False], entropy[True], slope[False], slope[True], strict=True))
-table(rows, ["d_k", "std of q·k", "entropy", "with √d_k", "slope", "with √d_k"], ["d", ".2f", ".2f", ".2f", ".3f", ".3f"])
+    left.text(
+        widths[1], 1.03 * math.log(S), f"every key the same: ln {S}", color="grey", fontsize=9
+    )
+rows = list(
+    zip(widths, spread, entropy[False], entropy[True], slope[False], slope[True], strict=True)
+)
+table(
+    rows,
+    ["d_k", "std of q·k", "entropy", "with √d_k", "slope", "with √d_k"],
+    ["d", ".2f", ".2f", ".2f", ".3f", ".3f"],
+)
 print()
 say(
     f"From d_k = 1 to {widths[-1]} the scores spread from {spread[0]:.1f} to {spread[-1]:.1f} (√{widths[-1]} = "
@@ -132,14 +150,20 @@ assert entropy[False][-1] < 0.5 * entropy[True][-1]
 # say where one *may* look (True = keep).
 #
 # **Predict before you run:** under the causal mask, what does the first row look like, whatever Q and K are?
-from minitransformer.attention import keep_mask
+from minitransformer.models.attention import keep_mask
 
-causal = keep_mask(n_query=T, n_key=T, n_prefix=0, causal=True, keep=None)  # (1, 1, T, S); prefixes come later
+causal = keep_mask(
+    n_query=T, n_key=T, n_prefix=0, causal=True, keep=None
+)  # (1, 1, T, S); prefixes come later
 real = torch.tensor([[True, True, True, True, False, False]])  # the last two are padding
 padded = keep_mask(T, T, 0, causal=False, keep=real)  # (B, 1, 1, S)
-maps = {name: attend_by_formula(Q[None, None], K[None, None], V[None, None], mask)[1][0, 0]
-        for name, mask in (("everyone sees all", None), ("causal", causal), ("two are padding", padded))}  # fmt: skip
-with figure("masks", "The same scores under three masks; each row sums to 1.", (9.5, 3.4), 1, 3) as axes:
+maps = {
+    name: attend_by_formula(Q[None, None], K[None, None], V[None, None], mask)[1][0, 0]
+    for name, mask in (("everyone sees all", None), ("causal", causal), ("two are padding", padded))
+}
+with figure(
+    "masks", "The same scores under three masks; each row sums to 1.", (9.5, 3.4), 1, 3
+) as axes:
     for ax, (name, weight) in zip(axes, maps.items(), strict=True):
         ax.imshow(weight, vmin=0, vmax=1)
         ax.set(title=name, xlabel="read: s", xticks=range(T), yticks=range(T))
@@ -159,9 +183,15 @@ for weight in maps.values():
 # **Predict before you run:** does that hold under the causal mask too?
 order = torch.randperm(T)
 for name, mask in (("everyone sees all", None), ("causal", causal)):
-    straight = attend_by_formula(Q[None, None], K[None, None], V[None, None], mask)[0][0, 0]  # (T, C)
-    shuffled = attend_by_formula(Q[order][None, None], K[order][None, None], V[order][None, None], mask)[0][0, 0]
-    print(f"{name:18} largest difference after unshuffling: {(straight[order] - shuffled).abs().max():.6f}")
+    straight = attend_by_formula(Q[None, None], K[None, None], V[None, None], mask)[0][
+        0, 0
+    ]  # (T, C)
+    shuffled = attend_by_formula(
+        Q[order][None, None], K[order][None, None], V[order][None, None], mask
+    )[0][0, 0]
+    print(
+        f"{name:18} largest difference after unshuffling: {(straight[order] - shuffled).abs().max():.6f}"
+    )
 say(
     "That is why models add to each token's vector a second one that stands for its position (位置编码); lesson 3 does. "
     "The causal mask alone already breaks the symmetry, for it hides what comes later."
@@ -186,19 +216,24 @@ say(
 # is `out`; each has a bias besides, a learned vector that is added. PyTorch's own module is a fair judge.
 #
 # **Predict before you run:** does the number of parameters depend on the number of heads?
+from minitransformer.models.attention import Attention
 from torch import nn
-
-from minitransformer.attention import Attention
 
 x = torch.randn(2, T, C)  # (B, T, C)
 for H in (1, 2, 4, 8):
     ours, theirs = Attention(C, H), nn.MultiheadAttention(C, H, batch_first=True)
-    theirs.load_state_dict({
-        "in_proj_weight": ours.qkv.weight, "in_proj_bias": ours.qkv.bias,
-        "out_proj.weight": ours.out.weight, "out_proj.bias": ours.out.bias,
-    })  # fmt: skip
+    theirs.load_state_dict(
+        {
+            "in_proj_weight": ours.qkv.weight,
+            "in_proj_bias": ours.qkv.bias,
+            "out_proj.weight": ours.out.weight,
+            "out_proj.bias": ours.out.bias,
+        }
+    )
     difference = (ours(x) - theirs(x, x, x, need_weights=False)[0]).abs().max().item()
-    print(f"H = {H}   D = {C // H:2}   {sum(p.numel() for p in ours.parameters()):,} parameters   differs from torch's by {difference:.0e}")
+    print(
+        f"H = {H}   D = {C // H:2}   {sum(p.numel() for p in ours.parameters()):,} parameters   differs from torch's by {difference:.0e}"
+    )
     assert difference < 1e-5
 say(f"\nThey are 4 C² + 4 C = {4 * C * C + 4 * C:,}, whatever H.")
 
@@ -208,7 +243,7 @@ say(f"\nThey are 4 C² + 4 C = {4 * C * C + 4 * C:,}, whatever H.")
 # blocks and need not store them. Models run on it; the formula is there to be read, and to draw maps with.
 import time
 
-from minitransformer.attention import attend
+from minitransformer.models.attention import attend
 
 q, k, v = (torch.randn(4, 4, 512, 32) for _ in range(3))  # (B, H, T, D)
 mask = keep_mask(512, 512, 0, causal=True, keep=None)
@@ -262,11 +297,16 @@ for name, step in stacks.items():
     for layer, norm in zip(layers, norms, strict=True):
         x = step(layer, norm, x)
     (gradient,) = torch.autograd.grad((x * torch.randn_like(x)).sum(), bottom)
-    one, other = (nn.functional.normalize(x[:, t].double(), dim=-1, eps=0.0) for t in (0, 1))  # (B, C)
+    one, other = (
+        nn.functional.normalize(x[:, t].double(), dim=-1, eps=0.0) for t in (0, 1)
+    )  # (B, C)
     alike = (one * other).sum(-1).mean().item()
     rows.append((name, x.std().item(), alike, gradient.norm().item() / math.sqrt(gradient.numel())))
-table(rows, ["a layer is", "std of the output", "cosine of two tokens", "gradient at the bottom"],
-      [None, ".1e", ".3f", ".1e"])  # fmt: skip
+table(
+    rows,
+    ["a layer is", "std of the output", "cosine of two tokens", "gradient at the bottom"],
+    [None, ".1e", ".3f", ".1e"],
+)
 print()
 say(
     f"Alone, {depth} layers make all tokens alike (cosine {rows[0][2]:.3f}), for each layer averages them a little more, and fresh "
@@ -274,7 +314,9 @@ say(
     f"(cosine {rows[1][2]:.3f}, gradient {rows[1][3]:.1f}). Norm after the sum holds its size at {rows[2][1]:.1f}; before the layer, it "
     f"lets the sum grow (to {rows[3][1]:.1f})."
 )
-assert rows[0][3] < 1e-3 * min(row[3] for row in rows[1:]) and rows[0][2] > 0.99 > max(row[2] for row in rows[1:])
+assert rows[0][3] < 1e-3 * min(row[3] for row in rows[1:]) and rows[0][2] > 0.99 > max(
+    row[2] for row in rows[1:]
+)
 
 # %% Two that nobody wrote
 #
@@ -288,32 +330,44 @@ assert rows[0][3] < 1e-3 * min(row[3] for row in rows[1:]) and rows[0][2] > 0.99
 #
 # **Predict before you run:** how many weights are in each row now, and how many of them are not 0? Does a prefix of zeros
 # change anything?
-from minitransformer.attention import Prefix, watch_attention
+from minitransformer.models.attention import Prefix, watch_attention
 
 torch.manual_seed(1)
 layer = Attention(C, n_head=2, causal=True).requires_grad_(False)
 x = torch.randn(1, T, C)  # (B, T, C)
-prefix = Prefix(torch.randn(1, 2, 2, 16), torch.randn(1, 2, 2, 16))  # keys and values, each (1, H, P, D)
+prefix = Prefix(
+    torch.randn(1, 2, 2, 16), torch.randn(1, 2, 2, 16)
+)  # keys and values, each (1, H, P, D)
 with watch_attention(layer) as maps:
     layer(x), layer(x, prefix=prefix)
 plain = layer(x)  # (B, T, C)
-before, after = (weight[0, 0] for weight in maps[""])  # the first head's; "" is the layer itself, which has no name
+before, after = (
+    weight[0, 0] for weight in maps[""]
+)  # the first head's; "" is the layer itself, which has no name
 for row in after:
-    print("  " + " ".join(f"{value:.2f}" if value else "  · " for value in row[:2].tolist()), " │ ",
-          " ".join(f"{value:.2f}" if value else "  · " for value in row[2:].tolist()))  # fmt: skip
+    print(
+        "  " + " ".join(f"{value:.2f}" if value else "  · " for value in row[:2].tolist()),
+        " │ ",
+        " ".join(f"{value:.2f}" if value else "  · " for value in row[2:].tolist()),
+    )
 zero = Prefix(torch.zeros(1, 2, 2, 16), torch.zeros(1, 2, 2, 16))
 none = Prefix(torch.zeros(1, 2, 0, 16), torch.zeros(1, 2, 0, 16))
 table(
-    [(name, (layer(x, prefix=p) - plain).abs().max().item())
-     for name, p in (("random", prefix), ("zeros", zero), ("of length 0", none))],
-    ["prefix", "largest change of an output"], [None, ".4f"],
-)  # fmt: skip
+    [
+        (name, (layer(x, prefix=p) - plain).abs().max().item())
+        for name, p in (("random", prefix), ("zeros", zero), ("of length 0", none))
+    ],
+    ["prefix", "largest change of an output"],
+    [None, ".4f"],
+)
 print()
 say(
     "Zeros do change the output: a key of zeros scores 0, and e⁰ = 1 still takes its share. Only a prefix of "
     "length 0 is no prefix."
 )
-assert torch.equal(layer(x, prefix=none), plain) and (layer(x, prefix=zero) - plain).abs().max() > 1e-3
+assert (
+    torch.equal(layer(x, prefix=none), plain) and (layer(x, prefix=zero) - plain).abs().max() > 1e-3
+)
 
 # %% What a prefix does, exactly
 #
@@ -327,7 +381,7 @@ assert torch.equal(layer(x, prefix=none), plain) and (layer(x, prefix=zero) - pl
 # the shares among them stay as they were. (In the next layer it can: there the queries come from moved vectors.)
 #
 # **Predict before you run:** how large is the difference between the two sides?
-from minitransformer.attention import split_heads
+from minitransformer.models.attention import split_heads
 
 q, k, v = split_heads(layer.qkv(x), 3, 2)  # (B, H, T, D)
 mask = keep_mask(T, T, 0, causal=True, keep=None)
@@ -335,10 +389,16 @@ text_only, _ = attend_by_formula(q, k, v, mask)  # (B, H, T, D)
 prefix_only, _ = attend_by_formula(q, prefix.k, prefix.v)  # (B, H, T, D)
 share = maps[""][1][..., :2].sum(-1, keepdim=True)  # λ, one for each head and query
 blend = (1 - share) * text_only + share * prefix_only  # (B, H, T, D)
-whole, _ = attend_by_formula(q, torch.cat([prefix.k, k], 2), torch.cat([prefix.v, v], 2),
-                             keep_mask(T, T, 2, causal=True, keep=None))  # fmt: skip
+whole, _ = attend_by_formula(
+    q,
+    torch.cat([prefix.k, k], 2),
+    torch.cat([prefix.v, v], 2),
+    keep_mask(T, T, 2, causal=True, keep=None),
+)
 shares = ", ".join(f"{value:.2f}" for value in share[0, 0, :, 0].tolist())
-say(f"λ of the first head, query by query: {shares}. The two sides differ by {(blend - whole).abs().max():.0e}.")
+say(
+    f"λ of the first head, query by query: {shares}. The two sides differ by {(blend - whole).abs().max():.0e}."
+)
 ratio_before, ratio_after = before[-1, 0] / before[-1, 1], after[-1, 2] / after[-1, 3]
 say(
     f"And the last query reads its first token {ratio_before:.4f} times as much as its second without the prefix, "

@@ -21,14 +21,21 @@ import os
 from pathlib import Path
 
 import torch
-
-from minitransformer.datasets import DATA, END_OF_TEXT, Windows, eval_windows, read_documents, token_stream
-from minitransformer.show import QUICK, bar, figure, say, source, table
-from minitransformer.tokenizer import default_tokenizer
+from minitransformer.course.data import DATA, default_tokenizer
+from minitransformer.course.show import QUICK, bar, figure, say, source, table
+from minitransformer.text.corpora import (
+    END_OF_TEXT,
+    Windows,
+    eval_windows,
+    read_documents,
+    token_stream,
+)
 
 own = os.environ.get("MINITRANSFORMER_TEXT")
 if not own:
-    train_documents, valid_documents = (read_documents(DATA / "text" / f"{part}.txt") for part in ("train", "valid"))
+    train_documents, valid_documents = (
+        read_documents(DATA / "text" / f"{part}.txt") for part in ("train", "valid")
+    )
 else:
     if own == "python":
         from pydoc_data.topics import topics
@@ -42,10 +49,14 @@ else:
 
 tokenizer = default_tokenizer()
 T, B = 64, 8
-train_stream, valid_stream = (token_stream(part, tokenizer) for part in (train_documents, valid_documents))
+train_stream, valid_stream = (
+    token_stream(part, tokenizer) for part in (train_documents, valid_documents)
+)
 windows = Windows(train_stream, length=T, batch_size=B, seed=0)
 valid = eval_windows(valid_stream, length=T, batch_size=32, most=64 if QUICK else 192)
-judged = valid_stream[: sum(batch["ids"][:, 1:].numel() for batch in valid) + 1]  # the tokens in those windows
+judged = valid_stream[
+    : sum(batch["ids"][:, 1:].numel() for batch in valid) + 1
+]  # the tokens in those windows
 n_bytes = len(tokenizer.decode([i for i in judged[1:].tolist() if i != tokenizer.eot_id]).encode())
 say(
     f"{len(train_stream):,} training tokens; every model here is judged on the same {len(judged) - 1:,} validation tokens, "
@@ -80,21 +91,31 @@ say(tokenizer.decode(windows(0)["ids"][0, :48].tolist()).replace(END_OF_TEXT, "�
 # **Predict before you run:** which part holds most of the parameters? There are n = 4 layers, each with 4 C² numbers in
 # its attention and 8 C² in its feed-forward; C = 128, V = 2,048, and T = 64 places: a place
 # that training never saw would have a vector that means nothing.
-from minitransformer.gpt import GPT, Block, GPTConfig
+from minitransformer.models.gpt import GPT, Block, GPTConfig
 
 source(Block.forward)
 torch.manual_seed(0)
 model = GPT(GPTConfig(vocab_size=tokenizer.n_vocab, n_positions=T))
-parts = {"token table (and W)": "token_embedding", "position table": "position_embedding", "attention": ".attention.",
-         "feed-forward": ".mlp.", "norms": "norm"}  # fmt: skip
+parts = {
+    "token table (and W)": "token_embedding",
+    "position table": "position_embedding",
+    "attention": ".attention.",
+    "feed-forward": ".mlp.",
+    "norms": "norm",
+}
 counts = dict.fromkeys(parts, 0)
 for name, parameter in model.named_parameters():
     counts[next(part for part, key in parts.items() if key in name)] += parameter.numel()
 total = sum(p.numel() for p in model.parameters())
-table([(part, n, n / total, bar(n / total)) for part, n in counts.items()], ["part", "parameters", "share", ""],
-      [None, ",", ".1%", None])  # fmt: skip
+table(
+    [(part, n, n / total, bar(n / total)) for part, n in counts.items()],
+    ["part", "parameters", "share", ""],
+    [None, ",", ".1%", None],
+)
 print()
-say(f"{total:,} parameters in all, {model.config.n_layer} layers, {model.config.n_head} heads, C = {model.config.d_model}.")
+say(
+    f"{total:,} parameters in all, {model.config.n_layer} layers, {model.config.n_head} heads, C = {model.config.d_model}."
+)
 assert sum(counts.values()) == total
 
 # %% Before training
@@ -103,8 +124,8 @@ assert sum(counts.values()) == total
 # had the worst sensible model.) And what does it write?
 import math
 
-from minitransformer.sampling import generate
-from minitransformer.training import evaluate
+from minitransformer.generation.sampling import generate
+from minitransformer.training.loop import evaluate
 
 loss_before = evaluate(model, valid)
 before = tokenizer.decode(generate(model, [[tokenizer.eot_id]], 30, temperature=0.5, seed=0)[0])
@@ -124,11 +145,14 @@ assert 0 < loss_before - math.log(tokenizer.n_vocab) < 0.5
 # factors:
 #
 #     L = −1/N Σ_t log P(w_t | w_<t)
-from minitransformer.training import language_model_loss
+from minitransformer.training.losses import language_model_loss
 
 ids = windows(0)["ids"][:1, :9]  # (1, T+1)
 shown = [tokenizer.token(i) for i in ids[0].tolist()]
-table([(t + 1, " ".join(shown[: t + 1]), shown[t + 1]) for t in range(8)], ["t", "reads", "has to say"])
+table(
+    [(t + 1, " ".join(shown[: t + 1]), shown[t + 1]) for t in range(8)],
+    ["t", "reads", "has to say"],
+)
 summed, count = language_model_loss(model, {"ids": ids})
 print()
 say(f"{count} exercises, {summed.item():.2f} nats in all, {summed.item() / count:.3f} each.")
@@ -138,18 +162,21 @@ say(f"{count} exercises, {summed.item():.2f} nats in all, {summed.item() / count
 # One step: a batch in, its mean loss, the gradient, an update of every parameter. The update is AdamW: lesson 1's Adam,
 # which here also shrinks every matrix a little. The learning rate (学习率), how far one step goes, rises for the first
 # steps (warm-up) and then falls along a cosine to `final_lr` times its peak; the gradient is clipped to length 1, so that
-# one odd batch cannot throw the model off. The whole loop is `minitransformer/training.py`, and every model of the course
+# one odd batch cannot throw the model off. The whole loop is `minitransformer/training/loop.py`, and every model of the course
 # goes through it. Every so often it reads the validation text, which it never trains on.
 #
 # **Predict before you run:** the training lasts one epoch (轮次): every token is trained on about once. Can the training
 # loss be much lower than the validation loss at the end?
-from minitransformer.training import TrainConfig, train
+from minitransformer.training.loop import TrainConfig, train
 
 steps = 40 if QUICK else 1200
 config = TrainConfig(steps=steps, lr=4e-3, warmup=steps // 12, final_lr=0.02, eval_every=steps // 6)
 log = train(model, windows, config, valid=valid)
-table([(row["step"], row["loss"], math.exp(row["loss"])) for row in log.valid],
-      ["step", "validation loss", "perplexity"], ["d", ".3f", ".1f"])  # fmt: skip
+table(
+    [(row["step"], row["loss"], math.exp(row["loss"])) for row in log.valid],
+    ["step", "validation loss", "perplexity"],
+    ["d", ".3f", ".1f"],
+)
 print()
 say(
     f"{steps} steps of {B * T} tokens, {steps * B * T / len(train_stream):.2f} epochs, in {log.seconds:.0f} s: "
@@ -161,26 +188,50 @@ loss_after = log.valid[-1]["loss"]
 #
 # Lesson 1's counted models, on the very same tokens, judge whether looking further back was worth it: the bigram, and
 # n = 3.
-from minitransformer.bigram import NGram, bits_per_byte
+from minitransformer.models.bigram import NGram, bits_per_byte
 
 counted = {}
 for n in (2, 3):
     ngram, tried = NGram(train_stream, tokenizer.n_vocab, n=n), []
-    for ngram.alpha in (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1):  # lesson 1's smoothing, chosen on validation
+    for ngram.alpha in (
+        0.0003,
+        0.001,
+        0.003,
+        0.01,
+        0.03,
+        0.1,
+    ):  # lesson 1's smoothing, chosen on validation
         tried.append(ngram.loss(judged))
     counted[n] = min(tried)
 smooth = max(1, steps // 50)
-means = [sum(row["loss"] for row in log.train[i : i + smooth]) / smooth for i in range(0, steps - smooth + 1, smooth)]
+means = [
+    sum(row["loss"] for row in log.train[i : i + smooth]) / smooth
+    for i in range(0, steps - smooth + 1, smooth)
+]
 with figure("loss", "The loss on training and validation text while the GPT learns.") as axes:
-    axes.plot([smooth * (i + 0.5) for i in range(len(means))], means, label=f"training (means of {smooth} steps)")
-    axes.plot([0] + [row["step"] for row in log.valid], [loss_before] + [row["loss"] for row in log.valid], "o-",
-              label="validation")  # fmt: skip
-    axes.axhline(math.log(tokenizer.n_vocab), color="grey", linestyle=":", label="knowing nothing, ln V")
+    axes.plot(
+        [smooth * (i + 0.5) for i in range(len(means))],
+        means,
+        label=f"training (means of {smooth} steps)",
+    )
+    axes.plot(
+        [0] + [row["step"] for row in log.valid],
+        [loss_before] + [row["loss"] for row in log.valid],
+        "o-",
+        label="validation",
+    )
+    axes.axhline(
+        math.log(tokenizer.n_vocab), color="grey", linestyle=":", label="knowing nothing, ln V"
+    )
     for n, style in ((2, "--"), (3, "-.")):
-        axes.axhline(counted[n], color="grey", linestyle=style, label=f"counted, n = {n} (lesson 1)")
+        axes.axhline(
+            counted[n], color="grey", linestyle=style, label=f"counted, n = {n} (lesson 1)"
+        )
     axes.set(xlabel="step", ylabel="loss, nats per token", ylim=(0, None))
     axes.legend()
-bits = [bits_per_byte(loss, len(judged) - 1, n_bytes) for loss in (counted[2], counted[3], loss_after)]
+bits = [
+    bits_per_byte(loss, len(judged) - 1, n_bytes) for loss in (counted[2], counted[3], loss_after)
+]
 last_train = sum(row["loss"] for row in log.train[-steps // 10 :]) / len(log.train[-steps // 10 :])
 say(
     f"Bits per byte on validation: bigram {bits[0]:.3f}, n = 3 {bits[1]:.3f}, GPT {bits[2]:.3f}. The last tenth of training "
@@ -201,12 +252,16 @@ starts = ["", "One snowy morning", "The museum of", "On Sunday"] if not own else
 ids = [[tokenizer.eot_id, *tokenizer.encode(start)] for start in starts]
 texts = generate(model, ids, 56, temperature=0.5, seed=1, stop_id=tokenizer.eot_id)
 for start, text in zip(starts, texts, strict=True):
-    say(f"> **{start}**" + tokenizer.decode(text) if start else "> " + tokenizer.decode(text).strip())
+    say(
+        f"> **{start}**" + tokenizer.decode(text)
+        if start
+        else "> " + tokenizer.decode(text).strip()
+    )
     print()
 
 # %% How to choose: temperature, top-k, top-p
 #
-# The model gives a distribution; the sampler (`minitransformer/sampling.py`) has to choose one token from it.
+# The model gives a distribution; the sampler (`minitransformer/generation/sampling.py`) has to choose one token from it.
 #
 #     greedy            the likeliest token, always
 #     temperature τ     divide the scores by τ before softmax: below 1 the likely gets likelier
@@ -216,7 +271,7 @@ for start, text in zip(starts, texts, strict=True):
 # Here is what they do to one distribution; and below it, how many tokens top-k and top-p leave at three places.
 #
 # **Predict before you run:** which of the two leaves few tokens at one place and many at another?
-from minitransformer.sampling import apply_temperature, keep_top_k, keep_top_p
+from minitransformer.generation.sampling import apply_temperature, keep_top_k, keep_top_p
 
 start = [tokenizer.eot_id, *tokenizer.encode("The wind comes from the" if not own else "The")]
 with torch.inference_mode():
@@ -231,13 +286,18 @@ choices = {
 best = logits[0].topk(8).indices.tolist()
 table(
     [(tokenizer.token(i), *(c.softmax(-1)[0, i].item() for c in choices.values())) for i in best],
-    ["token", *choices], [None] + [lambda p: f"{p:.3f}" if p else "·"] * len(choices),
-)  # fmt: skip
+    ["token", *choices],
+    [None] + [lambda p: f"{p:.3f}" if p else "·"] * len(choices),
+)
 rows = []
 for beginning in ("The wind comes from the", "", "Mira") if not own else ("The", "", "A"):
     with torch.inference_mode():
-        logits = model(torch.tensor([[tokenizer.eot_id, *tokenizer.encode(beginning)]]))[:, -1]  # (1, V)
-    left = [int((kept > -math.inf).sum()) for kept in (keep_top_k(logits, 3), keep_top_p(logits, 0.8))]
+        logits = model(torch.tensor([[tokenizer.eot_id, *tokenizer.encode(beginning)]]))[
+            :, -1
+        ]  # (1, V)
+    left = [
+        int((kept > -math.inf).sum()) for kept in (keep_top_k(logits, 3), keep_top_p(logits, 0.8))
+    ]
     rows.append((beginning or "(a new text)", *left))
 print()
 table(rows, ["after", "top-k 3 leaves", "top-p 0.8 leaves"])
@@ -248,9 +308,14 @@ table(rows, ["after", "top-k 3 leaves", "top-p 0.8 leaves"])
 # variety or a mistake, no number says here: read the beginnings.
 #
 # **Predict before you run:** which row repeats itself most, which is the most surprising?
-samplers = {"greedy": {"temperature": 0.0}, "τ = 0.5": {"temperature": 0.5}, "τ = 1": {"temperature": 1.0},
-            "τ = 1.5": {"temperature": 1.5}, "top-k 10": {"temperature": 1.0, "top_k": 10},
-            "top-p 0.9": {"temperature": 1.0, "top_p": 0.9}}  # fmt: skip
+samplers = {
+    "greedy": {"temperature": 0.0},
+    "τ = 0.5": {"temperature": 0.5},
+    "τ = 1": {"temperature": 1.0},
+    "τ = 1.5": {"temperature": 1.5},
+    "top-k 10": {"temperature": 1.0, "top_k": 10},
+    "top-p 0.9": {"temperature": 1.0, "top_p": 0.9},
+}
 n_texts, length = 12, 50
 rows = []
 for name, settings in samplers.items():
@@ -258,8 +323,19 @@ for name, settings in samplers.items():
     ids = torch.tensor([[tokenizer.eot_id, *text] for text in texts])  # (B, T+1)
     surprise = evaluate(model, [{"ids": ids}])
     words = tokenizer.decode([i for text in texts for i in text]).split()
-    rows.append((name, surprise, len(set(words)) / max(1, len(words)), tokenizer.decode(texts[0][:12]).strip()))
-table(rows, ["sampler", "surprise", "different", "the first begins"], [None, ".2f", ".0%", lambda s: s.replace("\n", " ")])
+    rows.append(
+        (
+            name,
+            surprise,
+            len(set(words)) / max(1, len(words)),
+            tokenizer.decode(texts[0][:12]).strip(),
+        )
+    )
+table(
+    rows,
+    ["sampler", "surprise", "different", "the first begins"],
+    [None, ".2f", ".0%", lambda s: s.replace("\n", " ")],
+)
 
 # %% The cache
 #
@@ -274,7 +350,9 @@ import time
 longest = 64 if QUICK else 256
 lengths = [n for n in (16, 32, 64, 128, 256) if n <= longest]
 torch.manual_seed(0)
-long_model = GPT(GPTConfig(vocab_size=tokenizer.n_vocab, n_positions=longest + 8)).eval()  # untrained: speed is the same
+long_model = GPT(
+    GPTConfig(vocab_size=tokenizer.n_vocab, n_positions=longest + 8)
+).eval()  # untrained: speed is the same
 seconds: dict[bool, list[float]] = {True: [], False: []}
 for n in lengths:
     written = {}
@@ -301,7 +379,7 @@ say(
 #
 # **Predict before you run:** a head that looks exactly one token back would be a bright line beside the diagonal. Has any
 # head become one, or at least leaned that way, compared with an untrained model?
-from minitransformer.attention import watch_attention
+from minitransformer.models.attention import watch_attention
 
 sentence = "Mira gave Fado a red kite. Fado was glad." if not own else train_documents[0][:60]
 ids = torch.tensor([tokenizer.encode(sentence)])  # (1, T)
@@ -316,7 +394,12 @@ def head_maps(net: GPT) -> torch.Tensor:
 
 grid = head_maps(model)
 labels = [tokenizer.token(i) for i in ids[0].tolist()]
-with figure("heads", "What every head reads in one sentence: rows read, columns are read.", (11, 11), *grid.shape[:2]) as axes:
+with figure(
+    "heads",
+    "What every head reads in one sentence: rows read, columns are read.",
+    (11, 11),
+    *grid.shape[:2],
+) as axes:
     for layer in range(grid.shape[0]):
         for head in range(grid.shape[1]):
             ax = axes[layer][head]
@@ -324,7 +407,12 @@ with figure("heads", "What every head reads in one sentence: rows read, columns 
             ax.grid(False)
             ax.set_title(f"layer {layer + 1}, head {head + 1}", fontsize=9)
             ax.set_yticks(range(len(labels)), labels if head == 0 else [], fontsize=7)
-            ax.set_xticks(range(len(labels)), labels if layer == grid.shape[0] - 1 else [], fontsize=7, rotation=90)
+            ax.set_xticks(
+                range(len(labels)),
+                labels if layer == grid.shape[0] - 1 else [],
+                fontsize=7,
+                rotation=90,
+            )
 one_back = grid.diagonal(offset=-1, dim1=-2, dim2=-1).mean(-1)  # for each layer and head
 layer, head = divmod(one_back.argmax().item(), grid.shape[1])
 torch.manual_seed(0)
@@ -343,7 +431,7 @@ say(
 #
 # **Predict before you run:** how many numbers is a prefix of P = 1? (One key and one value of C numbers, in each of 4
 # layers.)
-from minitransformer.attention import Prefix
+from minitransformer.models.attention import Prefix
 
 prompt, rest = tokenizer.encode("Once there was a"), tokenizer.encode(" boy")
 cache = model.new_cache()
@@ -375,21 +463,27 @@ sizes = {
     f"a prefix of {P} in every layer": P * 2 * model.config.n_layer * model.config.d_model,
     f"{P} trained vectors before the input only (a soft prompt, 软提示)": P * model.config.d_model,
 }
-table([(name, n, n / total) for name, n in sizes.items()], ["method", "trained numbers", "share"], [None, ",", ".2%"])
+table(
+    [(name, n, n / total) for name, n in sizes.items()],
+    ["method", "trained numbers", "share"],
+    [None, ",", ".2%"],
+)
 
 # %% Keep it
 #
 # The weights go into a safetensors file: tensors and their names, no code. A model that is loaded again is the same, to
 # the last bit.
 from minitransformer.checkpoint import load_model, save_model
-from minitransformer.show import ROOT
+from minitransformer.course.show import ROOT
 
 path = ROOT / "figures" / "lesson_03" / "gpt.safetensors"
 save_model(path, model)
 again = load_model(path, GPT, GPTConfig)
 ids = torch.tensor([prompt])
 assert torch.equal(again(ids), model(ids))
-say(f"Saved: {Path(path).relative_to(ROOT).as_posix()}, {path.stat().st_size / 1e6:.1f} MB for {total:,} numbers of 4 bytes.")
+say(
+    f"Saved: {Path(path).relative_to(ROOT).as_posix()}, {path.stat().st_size / 1e6:.1f} MB for {total:,} numbers of 4 bytes."
+)
 
 # %% The answer
 #

@@ -25,11 +25,10 @@ needs: 1, 2, 3
 #
 # **Predict before you run:** we change the fourth token of eight. At which positions does the output move?
 import torch
-
-from minitransformer.bert import Bert, BertConfig
-from minitransformer.gpt import GPT, GPTConfig
-from minitransformer.show import QUICK, bar, figure, say, table
-from minitransformer.tokenizer import default_tokenizer
+from minitransformer.course.data import default_tokenizer
+from minitransformer.course.show import QUICK, bar, figure, say, table
+from minitransformer.models.bert import Bert, BertConfig
+from minitransformer.models.gpt import GPT, GPTConfig
 
 tokenizer = default_tokenizer()
 V = tokenizer.n_vocab
@@ -38,14 +37,19 @@ changed = ids.clone()
 changed[0, 3] = tokenizer.encode(" old")[0]
 torch.manual_seed(0)
 moved = {}
-for name, net in (("GPT", GPT(GPTConfig(vocab_size=V, n_layer=2))), ("BERT", Bert(BertConfig(vocab_size=V, n_layer=2)))):
+for name, net in (
+    ("GPT", GPT(GPTConfig(vocab_size=V, n_layer=2))),
+    ("BERT", Bert(BertConfig(vocab_size=V, n_layer=2))),
+):
     with torch.inference_mode():
         moved[name] = (net.eval()(ids) - net(changed)).abs().amax(-1)[0]  # (T)
 table(
-    [(t + 1, tokenizer.token(i), *("moves" if moved[name][t] > 1e-6 else "–" for name in moved))
-     for t, i in enumerate(ids[0].tolist())],
+    [
+        (t + 1, tokenizer.token(i), *("moves" if moved[name][t] > 1e-6 else "–" for name in moved))
+        for t, i in enumerate(ids[0].tolist())
+    ],
     ["t", "token", *moved],
-)  # fmt: skip
+)
 assert not (moved["GPT"][:3] > 1e-6).any() and (moved["BERT"] > 1e-6).all()
 
 # %% Why not just the next token?
@@ -62,10 +66,10 @@ assert not (moved["GPT"][:3] > 1e-6).any() and (moved["BERT"] > 1e-6).all()
 # **Predict before you run:** how far does its loss fall? And what is it when the next token is really not there?
 import math
 
-from minitransformer.datasets import Windows, eval_windows, token_stream
-from minitransformer.objectives import cross_entropy_sum
-from minitransformer.skills import draw
-from minitransformer.training import TrainConfig, evaluate, train
+from minitransformer.course.skills import draw
+from minitransformer.text.corpora import Windows, eval_windows, token_stream
+from minitransformer.training.loop import TrainConfig, evaluate, train
+from minitransformer.training.losses import cross_entropy_sum
 
 counts = {"story": 200, "description": 400, "review": 200, "copied run": 5000}
 
@@ -76,7 +80,10 @@ def corpus(split: str, size: float) -> list[str]:
     return [text for text in drawn if "\n" not in text or len(text.split()) <= 2 * 8]
 
 
-texts = {"train": corpus("train", 0.05 if QUICK else 1), "valid": corpus("valid", 0.03 if QUICK else 0.3)}
+texts = {
+    "train": corpus("train", 0.05 if QUICK else 1),
+    "valid": corpus("valid", 0.03 if QUICK else 0.3),
+}
 streams = {split: token_stream(part, tokenizer) for split, part in texts.items()}
 
 
@@ -88,20 +95,31 @@ def next_token_loss(model, batch):
 
 def next_token_loss_honest(model, batch):
     """The last position says what follows, and the text ends there."""
-    return cross_entropy_sum(model.mlm_logits(model(batch["ids"][:, :-1])[:, -1:])[:, 0], batch["ids"][:, -1])
+    return cross_entropy_sum(
+        model.mlm_logits(model(batch["ids"][:, :-1])[:, -1:])[:, 0], batch["ids"][:, -1]
+    )
 
 
 torch.manual_seed(0)
 cheat = Bert(BertConfig(vocab_size=V, n_positions=32, n_layer=1))
 steps = 4 if QUICK else 160
 config = TrainConfig(steps=steps, lr=5e-3, warmup=steps // 10, final_lr=0.1)
-log = train(cheat, Windows(streams["train"], length=16, batch_size=16), config, loss=next_token_loss)
+log = train(
+    cheat, Windows(streams["train"], length=16, batch_size=16), config, loss=next_token_loss
+)
 unseen = eval_windows(streams["valid"], length=16, batch_size=64, most=512)
-peeking, honest = evaluate(cheat, unseen, next_token_loss), evaluate(cheat, unseen, next_token_loss_honest)
+peeking, honest = (
+    evaluate(cheat, unseen, next_token_loss),
+    evaluate(cheat, unseen, next_token_loss_honest),
+)
 say(
     f"{log.seconds:.0f} seconds of training: loss {peeking:.3f} on validation text with the next token in sight, {honest:.2f} "
     f"without; knowing nothing is ln V = {math.log(V):.2f}. "
-    + ("It has learned to copy its right neighbour, which is no use to anyone who has to guess." if peeking < honest - 1 else "")
+    + (
+        "It has learned to copy its right neighbour, which is no use to anyone who has to guess."
+        if peeking < honest - 1
+        else ""
+    )
 )
 assert QUICK or peeking < honest - 1
 
@@ -121,30 +139,45 @@ assert QUICK or peeking < honest - 1
 # text outside of training holds a [MASK]: this way any word may turn out to be a question, the visible ones too.
 #
 # **Predict before you run:** which share of all tokens ends up as [MASK]?
-from minitransformer.objectives import mask_tokens
-from minitransformer.training import IGNORE
+from minitransformer.text.batches import IGNORE
+from minitransformer.text.masking import mask_tokens
 
 special = tokenizer.special_ids.values()
 generator = torch.Generator().manual_seed(0)
 rows = streams["train"][: len(streams["train"]) // 64 * 64].view(-1, 64)  # (B, T)
 masked, labels = mask_tokens(rows, tokenizer.mask_id, special, V, generator=generator)
-shown = [f"{tokenizer.token(j)}⟨{tokenizer.token(i)}⟩" if label != IGNORE else tokenizer.token(i)
-         for i, j, label in zip(rows[0].tolist(), masked[0].tolist(), labels[0].tolist(), strict=True)]  # fmt: skip
+shown = [
+    f"{tokenizer.token(j)}⟨{tokenizer.token(i)}⟩" if label != IGNORE else tokenizer.token(i)
+    for i, j, label in zip(rows[0].tolist(), masked[0].tolist(), labels[0].tolist(), strict=True)
+]
 say("Chosen tokens as the model sees them, the true one in ⟨⟩: " + " ".join(shown[:40]))
 print()
 words, asked = ~torch.isin(rows, torch.tensor(list(special))), labels != IGNORE
-fates = {"[MASK]": masked == tokenizer.mask_id, "another token": (masked != rows) & (masked != tokenizer.mask_id),
-         "kept as it is": asked & (masked == rows)}  # fmt: skip
+fates = {
+    "[MASK]": masked == tokenizer.mask_id,
+    "another token": (masked != rows) & (masked != tokenizer.mask_id),
+    "kept as it is": asked & (masked == rows),
+}
 n_words, n_chosen = words.sum().item(), sum(fate.sum().item() for fate in fates.values())
 table(
     [("chosen, of all tokens", 0.15, n_chosen / n_words, None)]
-    + [(f"{name}, of the chosen", rule, fate.sum().item() / n_chosen, (asked & fate).sum().item() / fate.sum().item())
-       for (name, fate), rule in zip(fates.items(), (0.8, 0.1, 0.1), strict=True)],
-    ["", "the rule", f"{n_words:,} tokens", "in the loss"], [None, ".1%", ".1%", ".0%"],
-)  # fmt: skip
+    + [
+        (
+            f"{name}, of the chosen",
+            rule,
+            fate.sum().item() / n_chosen,
+            (asked & fate).sum().item() / fate.sum().item(),
+        )
+        for (name, fate), rule in zip(fates.items(), (0.8, 0.1, 0.1), strict=True)
+    ],
+    ["", "the rule", f"{n_words:,} tokens", "in the loss"],
+    [None, ".1%", ".1%", ".0%"],
+)
 print()
 row = int(words[0].sum())
-say(f"(15 % of one row's {row} words would be {0.15 * row:.2f}; `mask_tokens` rounds to whole words, row by row.)")
+say(
+    f"(15 % of one row's {row} words would be {0.15 * row:.2f}; `mask_tokens` rounds to whole words, row by row.)"
+)
 assert all((asked & fate).sum() == fate.sum() for fate in fates.values())
 
 # %% Neighbours and strangers
@@ -158,12 +191,17 @@ assert all((asked & fate).sum() == fate.sum() for fate in fates.values())
 # in truth passages; here they are sentences, or the two lines of a run that is written twice.)
 #
 # Where the document is loose: "adjacent or not adjacent" (004 §3.1) leaves open where a non-adjacent B comes from. In
-# BERT it comes from another document, half of the time; `minitransformer/batches/pairs.py` does that. A trap: if
+# BERT it comes from another document, half of the time; `minitransformer/text/batches/pairs.py` does that. A trap: if
 # strangers were any sentence, some would be the first of their document, as no true B ever is, and the model would
 # learn to spot those. So a stranger is the B of another pair.
 #
 # **Predict before you run:** in the rows below, what gives the strangers away?
-from minitransformer.batches.pairs import NEIGHBOURS, SentencePairs, encode_pair, split_sentences
+from minitransformer.text.batches.pairs import (
+    NEIGHBOURS,
+    SentencePairs,
+    encode_pair,
+    split_sentences,
+)
 
 B, n_positions = 16, 80
 
@@ -178,7 +216,9 @@ pairs, valid_pairs = in_pairs(texts["train"], B, seed=0), in_pairs(texts["valid"
 valid = [valid_pairs(i) for i in range(1 if QUICK else 36)]
 batch = pairs(0)
 for (a, b), label in list(zip(pairs.drawn(0), batch["next_label"].tolist(), strict=True))[:6]:
-    say(f"- **{'neighbours' if label == NEIGHBOURS else 'strangers'}** {pairs.pairs[a][0]} **[SEP]** {pairs.pairs[b][1]}")
+    say(
+        f"- **{'neighbours' if label == NEIGHBOURS else 'strangers'}** {pairs.pairs[a][0]} **[SEP]** {pairs.pairs[b][1]}"
+    )
 say(
     f"\n{len(pairs.pairs):,} pairs of neighbours in the training text. The first batch: {tuple(batch['ids'].shape)} ids, "
     f"{(~batch['keep']).float().mean():.0%} of them padding, {int((batch['labels'] != IGNORE).sum())} tokens to guess, "
@@ -195,11 +235,13 @@ say(
 # most, [CLS] too, whose task is to read the others. So here W^Q and W^K start random and apart, as BERT's do.
 #
 # **Predict before you run:** what are the two losses of a model that knows nothing else?
-from minitransformer.attention import watch_attention
-from minitransformer.objectives import bert_loss, mlm_loss, nsp_loss
+from minitransformer.models.attention import watch_attention
+from minitransformer.training.losses import bert_loss, mlm_loss, nsp_loss
 
 sizes = BertConfig(vocab_size=V, n_positions=n_positions, n_layer=2)
-frequent = torch.bincount(streams["train"], minlength=V).float() + 1  # add-one smoothing, lesson 1's α
+frequent = (
+    torch.bincount(streams["train"], minlength=V).float() + 1
+)  # add-one smoothing, lesson 1's α
 frequent[list(special)] = 0.01  # never the answer
 
 
@@ -245,7 +287,9 @@ parts = {"masked words": mlm_loss, "pairs": nsp_loss}  # what each objective is 
 models, curves, seconds = {}, {}, 0.0
 for name, loss in objectives.items():
     models[name] = fresh()
-    asked = [part for part in parts if loss in (bert_loss, parts[part])]  # the exercises that it is trained on
+    asked = [
+        part for part in parts if loss in (bert_loss, parts[part])
+    ]  # the exercises that it is trained on
     curves[name] = {part: [(0, evaluate(models[name], valid[:8], parts[part]))] for part in asked}
 
     def note(step: int, _: float, net: Bert = models[name], mine: dict = curves[name]) -> None:
@@ -254,7 +298,13 @@ for name, loss in objectives.items():
             curve.append((step, evaluate(net, valid[:8], parts[part])))
 
     seconds += train(models[name], pairs, config, valid=valid[:8], loss=loss, on_eval=note).seconds
-with figure("losses", "Both losses on validation, in the trainings that had that exercise.", (9.5, 3.8), 1, 2) as axes:
+with figure(
+    "losses",
+    "Both losses on validation, in the trainings that had that exercise.",
+    (9.5, 3.8),
+    1,
+    2,
+) as axes:
     for ax, part in zip(axes, parts, strict=True):
         for (name, mine), style in zip(curves.items(), ("o-", "s--", "^-."), strict=True):
             if part in mine:
@@ -263,7 +313,9 @@ with figure("losses", "Both losses on validation, in the trainings that had that
         ax.set(title=part, xlabel="step", ylabel="loss, nats")
         ax.legend(fontsize=9)
     axes[1].set_ylim(0, 1)
-(words_first, words_last), (pairs_first, pairs_last) = ((mine[0][1], mine[-1][1]) for mine in curves["both"].values())
+(words_first, words_last), (pairs_first, pairs_last) = (
+    (mine[0][1], mine[-1][1]) for mine in curves["both"].values()
+)
 say(
     f"Three times {steps} steps in {seconds:.0f} s. Trained on both, the words' loss went from {words_first:.2f} to {words_last:.2f} nats, "
     f"the pairs' from {pairs_first:.3f} to {pairs_last:.3f}; {math.log(2):.3f} is guessing."
@@ -295,9 +347,16 @@ def shares(net: Bert, batches: list[dict]) -> list[tuple[int, int]]:
     """How many of the [MASK]s, and of the pairs, the model gets right, each with how many there are."""
     right, n = [0, 0], [0, 0]
     for batch in batches:
-        hidden, at = net(batch["ids"], batch["keep"], batch["types"]), batch["ids"] == tokenizer.mask_id
-        for k, (logits, truth) in enumerate([(net.mlm_logits(hidden, at), batch["labels"][at]),
-                                             (net.nsp_logits(hidden), batch["next_label"])]):  # fmt: skip
+        hidden, at = (
+            net(batch["ids"], batch["keep"], batch["types"]),
+            batch["ids"] == tokenizer.mask_id,
+        )
+        for k, (logits, truth) in enumerate(
+            [
+                (net.mlm_logits(hidden, at), batch["labels"][at]),
+                (net.nsp_logits(hidden), batch["next_label"]),
+            ]
+        ):
             right[k] += int((logits.argmax(-1) == truth).sum())
             n[k] += len(truth)
     return list(zip(right, n, strict=True))
@@ -322,20 +381,32 @@ def names(sentence: str) -> set[str]:
 
 def no_network(source: SentencePairs, batches: list[dict]) -> list[tuple[int, int]]:
     """The same counts for the two judges that learn nothing but which token is frequent."""
-    truth = torch.cat([batch["labels"][batch["ids"] == tokenizer.mask_id] for batch in batches])  # (n)
+    truth = torch.cat(
+        [batch["labels"][batch["ids"] == tokenizer.mask_id] for batch in batches]
+    )  # (n)
     drawn = [couple for i in range(len(batches)) for couple in source.drawn(i)]
-    right = sum(bool(names(source.pairs[a][0]) & names(source.pairs[b][1])) == (a == b) for a, b in drawn)
+    right = sum(
+        bool(names(source.pairs[a][0]) & names(source.pairs[b][1])) == (a == b) for a, b in drawn
+    )
     return [(int((truth == frequent.argmax()).sum()), len(truth)), (right, len(drawn))]
 
 
 found = {name: shares(net, valid) for name, net in models.items()}
 rule = no_network(valid_pairs, valid)
 table(
-    [(f"trained on {name}", *(shown_share(counted) if part in curves[name] else None
-                              for part, counted in zip(parts, found[name], strict=True))) for name in models]
+    [
+        (
+            f"trained on {name}",
+            *(
+                shown_share(counted) if part in curves[name] else None
+                for part, counted in zip(parts, found[name], strict=True)
+            ),
+        )
+        for name in models
+    ]
     + [("no network", *map(shown_share, rule))],
     ["", "[MASK]s right", "pairs right"],
-)  # fmt: skip
+)
 print()
 
 
@@ -357,27 +428,44 @@ say(
     f"that on pairs alone {'too' if beyond(found['pairs alone'][1], 0.5) else 'does not'}. Pairs, with both or alone: "
     f"{compared(1, 'pairs alone')}. Words, with both or alone: {compared(0, 'masked words alone')}."
 )
-assert QUICK or (beyond(found["both"][0], rule[0][0] / rule[0][1]) and beyond(found["both"][1], 0.5))
+assert QUICK or (
+    beyond(found["both"][0], rule[0][0] / rule[0][1]) and beyond(found["both"][1], 0.5)
+)
 
 # %% What a longer training buys
 #
 # The course keeps a BERT that was trained on both exercises for longer, and differs in more than that: more layers, more
 # kinds of text, passages instead of sentences, and more of the words to guess at a time (the recipe is in
-# `minitransformer/pretrain.py`). The lessons on tuning start from it; `make pretrain` makes it again. Beside the lesson's
+# `minitransformer/course/pretrain.py`). The lessons on tuning start from it; `make pretrain` makes it again. Beside the lesson's
 # own, it fills blanks: the five likeliest tokens for a [MASK].
 #
 # **Predict before you run:** which of the blanks could you fill without the words to their right, or without the other
 # sentence?
-from minitransformer.bases import load_base
-from minitransformer.pretrain import MASKED, RECIPES
+from minitransformer.course.bases import load_base
+from minitransformer.course.pretrain import MASKED, RECIPES
 
 base = load_base("bert")
 contenders = {"this lesson's": models["both"], "the course's": base}
 table(
-    [("this lesson's", sizes.n_layer, sum(p.numel() for p in models["both"].parameters()), steps, pairs.share),
-     ("the course's", base.config.n_layer, sum(p.numel() for p in base.parameters()), RECIPES["bert"].phases[0].steps, MASKED)],
-    ["BERT", "layers", "parameters", "steps", "words chosen"], [None, None, ",", ",", ".0%"],
-)  # fmt: skip
+    [
+        (
+            "this lesson's",
+            sizes.n_layer,
+            sum(p.numel() for p in models["both"].parameters()),
+            steps,
+            pairs.share,
+        ),
+        (
+            "the course's",
+            base.config.n_layer,
+            sum(p.numel() for p in base.parameters()),
+            RECIPES["bert"].phases[0].steps,
+            MASKED,
+        ),
+    ],
+    ["BERT", "layers", "parameters", "steps", "words chosen"],
+    [None, None, ",", ",", ".0%"],
+)
 
 
 def blank(a: str, b: str, word: str, last: bool = False) -> tuple[list[int], list[int], int]:
@@ -405,8 +493,15 @@ for a, b, word, last in (
     say(f"- {''.join(text[1:-1]).strip().replace('[SEP]', ' [SEP]')} ({word})")
     for name, net in contenders.items():
         with torch.inference_mode():
-            probs = net.mlm_logits(net(torch.tensor([ids]), types=torch.tensor([types])))[0, at].softmax(-1)  # (V)
-        print(f"  {name:15}", "   ".join(f"{tokenizer.token(i)} {probs[i]:.3f}" for i in probs.topk(5).indices.tolist()))
+            probs = net.mlm_logits(net(torch.tensor([ids]), types=torch.tensor([types])))[
+                0, at
+            ].softmax(-1)  # (V)
+        print(
+            f"  {name:15}",
+            "   ".join(
+                f"{tokenizer.token(i)} {probs[i]:.3f}" for i in probs.topk(5).indices.tolist()
+            ),
+        )
 
 # %% A copy looks at its twin
 #
@@ -431,36 +526,82 @@ def look(net: Bert, run: str) -> tuple[torch.Tensor, int, int, list[int], bool]:
     with watch_attention(net) as maps:
         hidden = net(torch.tensor([ids]), types=torch.tensor([types]))  # (1, T, C)
     guess = net.mlm_logits(hidden[:, hole]).argmax().item()
-    return torch.stack([weights[0][0] for weights in maps.values()]), hole, twin, ids, guess == answer
+    return (
+        torch.stack([weights[0][0] for weights in maps.values()]),
+        hole,
+        twin,
+        ids,
+        guess == answer,
+    )
 
 
 torch.manual_seed(0)
-looking = {"this lesson's": models["both"], "the course's": base, "untrained": Bert(base.config).eval()}
+looking = {
+    "this lesson's": models["both"],
+    "the course's": base,
+    "untrained": Bert(base.config).eval(),
+}
 rows, around = [], {}
 for name, net in looking.items():
-    seen = [look(net, run) for run in runs if len(tokenizer.encode(" " + run)) * 2 + 3 <= net.config.n_positions]
-    to_twin = torch.stack([maps[:, :, hole, twin] for maps, hole, twin, _, _ in seen])  # runs × layers × heads
+    seen = [
+        look(net, run)
+        for run in runs
+        if len(tokenizer.encode(" " + run)) * 2 + 3 <= net.config.n_positions
+    ]
+    to_twin = torch.stack(
+        [maps[:, :, hole, twin] for maps, hole, twin, _, _ in seen]
+    )  # runs × layers × heads
     half = len(seen) // 2
     layer, head = divmod(to_twin[:half].mean(0).argmax().item(), net.config.n_head)
     even = sum(1 / len(ids) for *_, ids, _ in seen[half:]) / (len(seen) - half)
     right = sum(ok for *_, ok in seen[half:]), len(seen) - half
-    rows.append((name, f"{head + 1} of layer {layer + 1}", to_twin[half:, layer, head].mean().item(), even, shown_share(right)))
-    reads = {away: [maps[layer, head, hole, twin + away].item() for maps, hole, twin, ids, _ in seen[half:]
-                    if 1 <= twin + away < len(ids) // 2] for away in range(-6, 7)}  # fmt: skip
+    rows.append(
+        (
+            name,
+            f"{head + 1} of layer {layer + 1}",
+            to_twin[half:, layer, head].mean().item(),
+            even,
+            shown_share(right),
+        )
+    )
+    reads = {
+        away: [
+            maps[layer, head, hole, twin + away].item()
+            for maps, hole, twin, ids, _ in seen[half:]
+            if 1 <= twin + away < len(ids) // 2
+        ]
+        for away in range(-6, 7)
+    }
     around[name] = {away: sum(values) / len(values) for away, values in reads.items() if values}
-table(rows, ["BERT", "best head", "looks at the twin", "evenly spread", "fills the hole"], [None, None, ".3f", ".3f", None])
+table(
+    rows,
+    ["BERT", "best head", "looks at the twin", "evenly spread", "fills the hole"],
+    [None, None, ".3f", ".3f", None],
+)
 print()
-with figure("twins", "What the [MASK] reads in the other sentence, token by token around its hidden word's twin.") as axes:
+with figure(
+    "twins",
+    "What the [MASK] reads in the other sentence, token by token around its hidden word's twin.",
+) as axes:
     for (name, curve), style in zip(around.items(), ("s--", "o-", "^-."), strict=True):
         axes.plot(list(curve), list(curve.values()), style, label=name)
     axes.axhline(rows[1][3], color="grey", linestyle=":", label="evenly spread")
-    axes.set(xlabel="tokens to the right of the twin", ylabel="attention of the best head", ylim=(0, None), xticks=range(-6, 7))
+    axes.set(
+        xlabel="tokens to the right of the twin",
+        ylabel="attention of the best head",
+        ylim=(0, None),
+        xticks=range(-6, 7),
+    )
     axes.legend()
 ours, course, _ = rows
 say(
     f"The course's BERT gives the twin {course[2]:.2f} of that head's attention, {course[2] / course[3]:.1f} times an even share, and "
     f"fills the hole in {course[4]}; this lesson's gives {ours[2]:.2f}, {ours[2] / ours[3]:.1f} times an even share, and fills it in {ours[4]}. "
-    + ("Finding the same word elsewhere is a skill that this lesson's minute did not buy." if ours[2] < course[2] / 2 else "")
+    + (
+        "Finding the same word elsewhere is a skill that this lesson's minute did not buy."
+        if ours[2] < course[2] / 2
+        else ""
+    )
 )
 
 # %% Is the pair exercise too easy?
@@ -474,7 +615,7 @@ say(
 # BERT answers.
 #
 # **Predict before you run:** which of them does it still call neighbours?
-from minitransformer.batches import pad_right
+from minitransformer.text.batches import pad_right
 
 
 @torch.inference_mode()
@@ -483,32 +624,51 @@ def called_neighbours(couples: list[tuple[str, str]]) -> tuple[int, int]:
     encoded = [encode_pair(tokenizer, a, b) for a, b in couples]
     ids, keep = pad_right([row for row, _ in encoded], tokenizer.pad_id)  # (B, T)
     types, _ = pad_right([row for _, row in encoded], 0)  # (B, T)
-    return int((base.nsp_logits(base(ids, keep, types)).argmax(-1) == NEIGHBOURS).sum()), len(couples)
+    return int((base.nsp_logits(base(ids, keep, types)).argmax(-1) == NEIGHBOURS).sum()), len(
+        couples
+    )
 
 
 told = [split_sentences(text) for text in draw("story", 30 if QUICK else 250, "valid")]
-told = [[" ".join(text[k : k + 2]) for k in (0, 2, 4)] for text in told if len(text) >= 6]  # three passages each
-reviewed = [" ".join(text[2:4]) for text in map(split_sentences, draw("review", 2 * len(told), "valid")) if len(text) >= 4]
+told = [
+    [" ".join(text[k : k + 2]) for k in (0, 2, 4)] for text in told if len(text) >= 6
+]  # three passages each
+reviewed = [
+    " ".join(text[2:4])
+    for text in map(split_sentences, draw("review", 2 * len(told), "valid"))
+    if len(text) >= 4
+]
 couples = {
     "neighbours": [(text[0], text[1]) for text in told],
     "neighbours, the wrong way round": [(text[1], text[0]) for text in told],
     "same story, not adjacent": [(text[0], text[2]) for text in told],
-    "strangers, from another story": [(text[0], other[1]) for text, other in zip(told, told[1:] + told[:1], strict=True)],
-    "strangers, from a review": [(text[0], other) for text, other in zip(told, reviewed, strict=False)],
+    "strangers, from another story": [
+        (text[0], other[1]) for text, other in zip(told, told[1:] + told[:1], strict=True)
+    ],
+    "strangers, from a review": [
+        (text[0], other) for text, other in zip(told, reviewed, strict=False)
+    ],
 }
 called = {name: called_neighbours(some) for name, some in couples.items()}
-table([(name, shown_share(counted), bar(counted[0] / counted[1])) for name, counted in called.items()],
-      ["pairs", "called neighbours", ""])  # fmt: skip
+table(
+    [
+        (name, shown_share(counted), bar(counted[0] / counted[1]))
+        for name, counted in called.items()
+    ],
+    ["pairs", "called neighbours", ""],
+)
 print()
 true, wrong_way, same, stranger, alien = (right / n for right, n in called.values())
 say(
     f"Points between neighbours and strangers from a review: {100 * (true - alien):.0f}; from another story: {100 * (true - stranger):.0f}. "
     f"Between the right and the wrong order: {100 * (true - wrong_way):.0f}; adjacent and not: {100 * (true - same):.0f}. "
-    + ("So what it goes by is mostly the kind of text: the exercise is too easy where strangers are of another kind, and "
-       "its answer there says little of whether B follows A. Later models ask for the order of two neighbours, or leave the exercise out."
-       if true - alien > 0.2 and min(stranger, same, wrong_way) > (true + alien) / 2 else
-       "The kind of text alone does not explain that.")
-)  # fmt: skip
+    + (
+        "So what it goes by is mostly the kind of text: the exercise is too easy where strangers are of another kind, and "
+        "its answer there says little of whether B follows A. Later models ask for the order of two neighbours, or leave the exercise out."
+        if true - alien > 0.2 and min(stranger, same, wrong_way) > (true + alien) / 2
+        else "The kind of text alone does not explain that."
+    )
+)
 
 # %% On test text
 #
@@ -518,8 +678,13 @@ say(
 # **Predict before you run:** which of the two columns gains more from the longer training?
 test_pairs = in_pairs(corpus("test", 0.03 if QUICK else 0.3), 32, seed=2)
 test = [test_pairs(i) for i in range(1 if QUICK else 36)]
-judged = {name: shares(net, test) for name, net in contenders.items()} | {"no network": no_network(test_pairs, test)}
-table([(name, *map(shown_share, counted)) for name, counted in judged.items()], ["BERT", "[MASK]s right", "pairs right"])
+judged = {name: shares(net, test) for name, net in contenders.items()} | {
+    "no network": no_network(test_pairs, test)
+}
+table(
+    [(name, *map(shown_share, counted)) for name, counted in judged.items()],
+    ["BERT", "[MASK]s right", "pairs right"],
+)
 print()
 (words, order), (base_words, base_order), (rule_words, rule_order) = (
     [right / n for right, n in counted] for counted in judged.values()
@@ -528,7 +693,9 @@ say(
     f"{judged['no network'][0][1]:,} [MASK]s and {judged['no network'][1][1]:,} pairs. The longer training gains {100 * (base_words - words):+.0f} "
     f"points on words and {100 * (base_order - order):+.0f} on pairs; the rule about names gets {rule_order:.0%} of the pairs."
 )
-assert QUICK or (beyond(judged["this lesson's"][0], rule_words) and beyond(judged["this lesson's"][1], 0.5))
+assert QUICK or (
+    beyond(judged["this lesson's"][0], rule_words) and beyond(judged["this lesson's"][1], 0.5)
+)
 
 # %% The answer
 #

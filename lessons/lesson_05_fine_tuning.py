@@ -22,21 +22,30 @@ import re
 from collections import Counter
 
 import torch
-
-from minitransformer.datasets import DATA, read_jsonl
-from minitransformer.show import QUICK, bar, figure, say, table
-from minitransformer.tokenizer import default_tokenizer
+from minitransformer.course.data import DATA, default_tokenizer
+from minitransformer.course.show import QUICK, bar, figure, say, table
+from minitransformer.text.corpora import read_jsonl
 
 CLASSES = ("negative", "positive")
 tokenizer = default_tokenizer()
-reviews = {split: read_jsonl(DATA / "tasks" / "reviews" / f"{split}.jsonl", ("text", "label"))
-           for split in ("train", "valid", "test")}  # fmt: skip
+reviews = {
+    split: read_jsonl(DATA / "tasks" / "reviews" / f"{split}.jsonl", ("text", "label"))
+    for split in ("train", "valid", "test")
+}
 if QUICK:
     reviews = {split: rows[:60] for split, rows in reviews.items()}
 for split in ("valid", "test"):
-    reviews[split].sort(key=lambda row: len(row["text"]))  # their order does not matter, and like lengths need less padding
-table([(split, len(rows), *(Counter(row["label"] for row in rows)[name] for name in CLASSES)) for split, rows in reviews.items()],
-      ["split", "reviews", *CLASSES], [None, ",", "d", "d"])  # fmt: skip
+    reviews[split].sort(
+        key=lambda row: len(row["text"])
+    )  # their order does not matter, and like lengths need less padding
+table(
+    [
+        (split, len(rows), *(Counter(row["label"] for row in rows)[name] for name in CLASSES))
+        for split, rows in reviews.items()
+    ],
+    ["split", "reviews", *CLASSES],
+    [None, ",", "d", "d"],
+)
 print()
 for row in reviews["train"][:2]:
     say(f"> {row['text']} **{row['label']}**")
@@ -46,7 +55,7 @@ for row in reviews["train"][:2]:
 # What is measured on texts that a model has met is memory. Two checks, before anything is trained: no text of `valid` or
 # `test` is in `train`, and no invented name of theirs is. (A name is a word with a capital that is made of the world's
 # syllables. The texts that our models were pre-trained on keep to the same rule: names of `train` only.)
-from minitransformer.tinyworld.names import syllables_of
+from minitransformer.course.tinyworld.names import syllables_of
 
 
 def names_in(texts: list[str]) -> set[str]:
@@ -60,7 +69,9 @@ for split in ("valid", "test"):
     same_text = set(texts[split]) & set(texts["train"])
     names = names_in(texts[split])
     same_name = names & names_in(texts["train"])
-    say(f"{split}: {len(same_text)} texts and {len(same_name)} of {len(names)} names occur in what we learn from.")
+    say(
+        f"{split}: {len(same_text)} texts and {len(same_name)} of {len(names)} names occur in what we learn from."
+    )
     assert not same_text and not same_name
 
 # %% Tokenise, pad, mask
@@ -72,8 +83,13 @@ for split in ("valid", "test"):
 # tends to stand; so ours are never cut: what is too long is refused.
 #
 # **Predict before you run:** which share of a batch is padding, in each way?
-from minitransformer.bases import load_base
-from minitransformer.batches.classification import LabelledTexts, Texts, encode_for_bert, encode_for_gpt
+from minitransformer.course.bases import load_base
+from minitransformer.text.batches.classification import (
+    LabelledTexts,
+    Texts,
+    encode_for_bert,
+    encode_for_gpt,
+)
 
 encode = {"bert": encode_for_bert, "gpt": encode_for_gpt}
 rows = {kind: {split: encode[kind](texts[split], tokenizer) for split in texts} for kind in encode}
@@ -83,13 +99,22 @@ real = sum(lengths)
 batches = Texts(rows["bert"]["train"], B, tokenizer.pad_id, n_positions)
 rectangles = {
     "all to 128": 128 * len(lengths),
-    f"to the longest of {B}": sum(len(part) * max(part) for part in (lengths[i : i + B] for i in range(0, len(lengths), B))),
-    "the same, like lengths together": sum(batches(i)["ids"].numel() for i in range(batches.batches_per_epoch)),
+    f"to the longest of {B}": sum(
+        len(part) * max(part) for part in (lengths[i : i + B] for i in range(0, len(lengths), B))
+    ),
+    "the same, like lengths together": sum(
+        batches(i)["ids"].numel() for i in range(batches.batches_per_epoch)
+    ),
 }
-table([(name, n, 1 - real / n, bar(1 - real / n)) for name, n in rectangles.items()],
-      ["padding", "tokens computed", "of them padding", ""], [None, ",", ".0%", None])  # fmt: skip
+table(
+    [(name, n, 1 - real / n, bar(1 - real / n)) for name, n in rectangles.items()],
+    ["padding", "tokens computed", "of them padding", ""],
+    [None, ",", ".0%", None],
+)
 print()
-say(f"The reviews have {min(lengths)} to {max(lengths)} tokens, {real / len(lengths):.0f} on average.")
+say(
+    f"The reviews have {min(lengths)} to {max(lengths)} tokens, {real / len(lengths):.0f} on average."
+)
 
 # %% A base, and a head for the classes
 #
@@ -109,7 +134,7 @@ say(f"The reviews have {min(lengths)} to {max(lengths)} tokens, {real / len(leng
 # If the mask is forgotten, padding is read as if it were text. One review alone, and the same beside a longer one:
 #
 # **Predict before you run:** how much do its two probabilities move, with the mask and without?
-from minitransformer.classifier import Classifier
+from minitransformer.models.classifier import Classifier
 
 
 def classifier(kind: str, pretrained: bool = True, seed: int = 0) -> Classifier:
@@ -127,9 +152,14 @@ with torch.inference_mode():
     alone = model(torch.tensor([short])).softmax(-1)[0]  # (2)
     masked = model(pair["ids"], pair["keep"]).softmax(-1)[0]  # (2)
     forgotten = model(pair["ids"]).softmax(-1)[0]  # (2)
-moved = {name: (p - alone).abs().max().item() for name, p in (("with the mask", masked), ("without", forgotten))}
-say(f"P(positive) alone is {alone[1]:.6f}; beside a longer text it moves by {moved['with the mask']:.0e} with the mask, "
-    f"by {moved['without']:.0e} without.")  # fmt: skip
+moved = {
+    name: (p - alone).abs().max().item()
+    for name, p in (("with the mask", masked), ("without", forgotten))
+}
+say(
+    f"P(positive) alone is {alone[1]:.6f}; beside a longer text it moves by {moved['with the mask']:.0e} with the mask, "
+    f"by {moved['without']:.0e} without."
+)
 assert moved["with the mask"] < 1e-5 < moved["without"]
 
 # %% Which parameters are adjusted?
@@ -138,32 +168,56 @@ assert moved["with the mask"] < 1e-5 < moved["without"]
 # them. Two steps of training can be asked: which parameters got a gradient, and which are different afterwards?
 #
 # **Predict before you run:** about which share of this model's parameters will have changed?
-from minitransformer.objectives import classification_loss
-from minitransformer.training import TrainConfig, train
+from minitransformer.training.loop import TrainConfig, train
+from minitransformer.training.losses import classification_loss
 
 
-def labelled(kind: str, split: str, n: int | None = None, batch_size: int = B, seed: int = 0) -> LabelledTexts:
+def labelled(
+    kind: str, split: str, n: int | None = None, batch_size: int = B, seed: int = 0
+) -> LabelledTexts:
     """The first n reviews of a split, as batches."""
     labels = [row["label"] for row in reviews[split][:n]]
-    return LabelledTexts(rows[kind][split][:n], labels, CLASSES, batch_size, tokenizer.pad_id, n_positions, seed)
+    return LabelledTexts(
+        rows[kind][split][:n], labels, CLASSES, batch_size, tokenizer.pad_id, n_positions, seed
+    )
 
 
 model = classifier("bert")
 before = {name: p.detach().clone() for name, p in model.named_parameters()}
 classification_loss(model, labelled("bert", "train")(0))[0].backward()
-parts = {"token table": "token_embedding", "positions, types": "(position|type)_embedding", "attention": "attention",
-         "feed-forward": r"blocks.*\bmlp", "norms": "norm", "pooler and new head": "pooler|^head",
-         "heads of pre-training": r"^base\.(mlm|nsp)"}  # fmt: skip
-gradients = {name: int((p.grad != 0).sum()) if p.grad is not None else 0 for name, p in model.named_parameters()}
+parts = {
+    "token table": "token_embedding",
+    "positions, types": "(position|type)_embedding",
+    "attention": "attention",
+    "feed-forward": r"blocks.*\bmlp",
+    "norms": "norm",
+    "pooler and new head": "pooler|^head",
+    "heads of pre-training": r"^base\.(mlm|nsp)",
+}
+gradients = {
+    name: int((p.grad != 0).sum()) if p.grad is not None else 0
+    for name, p in model.named_parameters()
+}
 model.zero_grad()
-train(model, labelled("bert", "train"), TrainConfig(steps=2, lr=1e-3), loss=classification_loss, progress=False)
+train(
+    model,
+    labelled("bert", "train"),
+    TrainConfig(steps=2, lr=1e-3),
+    loss=classification_loss,
+    progress=False,
+)
 table_rows = {part: [0, 0, 0] for part in parts}
 for name, p in model.named_parameters():
     part = next(part for part in reversed(parts) if re.search(parts[part], name))
-    for column, n in enumerate((p.numel(), gradients[name], int((p.detach() != before[name]).sum()))):
+    for column, n in enumerate(
+        (p.numel(), gradients[name], int((p.detach() != before[name]).sum()))
+    ):
         table_rows[part][column] += n
-table([(part, *counts) for part, counts in table_rows.items()],
-      ["part", "parameters", "gradient not 0, one batch", "changed, two steps"], [None, ",", ",", ","])  # fmt: skip
+table(
+    [(part, *counts) for part, counts in table_rows.items()],
+    ["part", "parameters", "gradient not 0, one batch", "changed, two steps"],
+    [None, ",", ",", ","],
+)
 total, _, changed = (sum(column) for column in zip(*table_rows.values(), strict=True))
 unused = table_rows["heads of pre-training"][0]
 print()
@@ -192,21 +246,35 @@ assert changed > 0.9 * (total - unused)
 #
 # **Predict before you run:** one learning rate is more than three times the other. Too low, the model has not learned by the end; too
 # high, it forgets what it knew. Which of the two will do better?
-from minitransformer.bert import Bert
-from minitransformer.objectives import CountedClassification
-from minitransformer.training import Log
+from minitransformer.models.bert import Bert
+from minitransformer.training.loop import Log
+from minitransformer.training.losses import CountedClassification
 
 valid = {kind: labelled(kind, "valid", batch_size=20).in_order() for kind in encode}
 
 
 def fine_tune(
-    model: Classifier, batches: LabelledTexts, lr: float, steps: int, eval_every: int = 0, patience: int = 0
+    model: Classifier,
+    batches: LabelledTexts,
+    lr: float,
+    steps: int,
+    eval_every: int = 0,
+    patience: int = 0,
 ) -> tuple[Log, list[float]]:
     """Train all parameters of a classifier; gives its log and its validation accuracy at each evaluation."""
     counted = CountedClassification()
-    config = TrainConfig(steps, lr, warmup=steps // 10, final_lr=0.1, eval_every=eval_every, patience=patience)
-    log = train(model, batches, config, valid=valid["bert" if isinstance(model.base, Bert) else "gpt"], loss=counted.loss,
-                progress=False, on_eval=counted.on_eval)  # fmt: skip
+    config = TrainConfig(
+        steps, lr, warmup=steps // 10, final_lr=0.1, eval_every=eval_every, patience=patience
+    )
+    log = train(
+        model,
+        batches,
+        config,
+        valid=valid["bert" if isinstance(model.base, Bert) else "gpt"],
+        loss=counted.loss,
+        progress=False,
+        on_eval=counted.on_eval,
+    )
     return log, counted.accuracies
 
 
@@ -216,18 +284,27 @@ for lr in (3e-4, 1e-3):
     model, batches = classifier("bert"), labelled("bert", "train", n_bert)
     epoch = batches.batches_per_epoch
     berts[lr] = model, *fine_tune(model, batches, lr, epochs * epoch, eval_every=epoch, patience=1)
-search = {(lr, i): (row["loss"], accuracy) for lr, (_, log, accuracies) in berts.items()
-          for i, (row, accuracy) in enumerate(zip(log.valid, accuracies, strict=True), 1)}  # fmt: skip
-table([(*key, *value) for key, value in search.items()], ["learning rate", "epochs", "validation loss", "accuracy"],
-      [".0e", "d", ".3f", ".1%"])  # fmt: skip
+search = {
+    (lr, i): (row["loss"], accuracy)
+    for lr, (_, log, accuracies) in berts.items()
+    for i, (row, accuracy) in enumerate(zip(log.valid, accuracies, strict=True), 1)
+}
+table(
+    [(*key, *value) for key, value in search.items()],
+    ["learning rate", "epochs", "validation loss", "accuracy"],
+    [".0e", "d", ".3f", ".1%"],
+)
 lr_bert, epoch_bert = min(search, key=lambda key: search[key][0])
 bert = berts[lr_bert][0]  # `train` has put its best epoch's weights back
 print()
 say(
     f"Lowest validation loss: learning rate {lr_bert:.0e}, {epoch_bert} epoch{'s' * (epoch_bert > 1)} of {n_bert} reviews. "
-    + " ".join(f"The run with {lr:.0e} was stopped early, after {log.valid[-1]['step'] // epoch} epochs."
-               for lr, (_, log, _) in berts.items() if log.stopped_early)
-)  # fmt: skip
+    + " ".join(
+        f"The run with {lr:.0e} was stopped early, after {log.valid[-1]['step'] // epoch} epochs."
+        for lr, (_, log, _) in berts.items()
+        if log.stopped_early
+    )
+)
 
 # %%
 # The curves, epoch by epoch. Beside the accuracy stands a band: if a model only guesses, its accuracy on n reviews strays
@@ -244,13 +321,21 @@ def guessing(n: int) -> float:
     return 2 * math.sqrt(0.25 / n)
 
 
-with figure("bert", "The BERT on the validation reviews, epoch by epoch, for each learning rate.", (9, 3.6), 1, 2) as (left, right):
+with figure(
+    "bert",
+    "The BERT on the validation reviews, epoch by epoch, for each learning rate.",
+    (9, 3.6),
+    1,
+    2,
+) as (left, right):
     for (lr, (_, log, accuracies)), mark in zip(berts.items(), ("o-", "s--"), strict=True):
         at = range(1, len(accuracies) + 1)
         left.plot(at, [row["loss"] for row in log.valid], mark, label=f"learning rate {lr:.0e}")
         right.plot(at, accuracies, mark, label=f"learning rate {lr:.0e}")
     left.axhline(math.log(2), color="grey", linestyle=":", label="guessing, ln 2")
-    right.axhspan(0.5 - guessing(n_valid), 0.5 + guessing(n_valid), color="grey", alpha=0.2, label="guessing")
+    right.axhspan(
+        0.5 - guessing(n_valid), 0.5 + guessing(n_valid), color="grey", alpha=0.2, label="guessing"
+    )
     left.set(ylabel="validation loss, nats", ylim=(0, 1))
     right.set(ylabel="validation accuracy", ylim=(0.4, 1))
     for ax in (left, right):
@@ -259,9 +344,12 @@ with figure("bert", "The BERT on the validation reviews, epoch by epoch, for eac
 best_bert = search[lr_bert, epoch_bert][1]
 say(
     f"The BERT that we keep is right on {best_bert:.1%} of {n_valid} validation reviews; guessing would stray to {0.5 + guessing(n_valid):.1%}. "
-    + ("So it has learned something." if best_bert > 0.5 + guessing(n_valid) else
-       f"So what it has learned from {n_bert} reviews cannot be told from guessing.")
-)  # fmt: skip
+    + (
+        "So it has learned something."
+        if best_bert > 0.5 + guessing(n_valid)
+        else f"So what it has learned from {n_bert} reviews cannot be told from guessing."
+    )
+)
 
 # %% The same on a GPT
 #
@@ -278,8 +366,11 @@ for start in ("pre-trained", "from nothing"):
         model = classifier("gpt", pretrained=start == "pre-trained")
         log, accuracies = fine_tune(model, labelled("gpt", "train", many), lr, steps)
         tried[start, lr] = log.valid[-1]["loss"], accuracies[-1], model, log
-table([(*key, loss, accuracy) for key, (loss, accuracy, *_) in tried.items()],
-      [f"GPT, {many} reviews", "learning rate", "validation loss", "accuracy"], [None, ".0e", ".3f", ".1%"])  # fmt: skip
+table(
+    [(*key, loss, accuracy) for key, (loss, accuracy, *_) in tried.items()],
+    [f"GPT, {many} reviews", "learning rate", "validation loss", "accuracy"],
+    [None, ".0e", ".3f", ".1%"],
+)
 chosen = {}  # by start: learning rate, accuracy, model, log
 for start in ("pre-trained", "from nothing"):
     _, lr = min((loss, lr) for (which, lr), (loss, *_) in tried.items() if which == start)
@@ -311,42 +402,86 @@ for n in amounts:
             log, (accuracy,) = fine_tune(model, labelled("gpt", "train", n), lr, steps)
         last = [row["loss"] for row in log.train[-max(1, steps // 10) :]]
         scores[start, n] = accuracy
-        table_rows.append((n, steps * B / n, start, sum(last) / len(last), log.valid[-1]["loss"], accuracy))
-table(table_rows, ["reviews", "times read", "GPT", "training loss", "validation loss", "accuracy"],
-      ["d", ".0f", None, ".3f", ".3f", ".1%"])  # fmt: skip
+        table_rows.append(
+            (n, steps * B / n, start, sum(last) / len(last), log.valid[-1]["loss"], accuracy)
+        )
+table(
+    table_rows,
+    ["reviews", "times read", "GPT", "training loss", "validation loss", "accuracy"],
+    ["d", ".0f", None, ".3f", ".3f", ".1%"],
+)
 print()
-with figure("transfer", "Validation accuracy of a GPT by the number of labelled reviews, one seed; bars are a standard error.") as axes:
+with figure(
+    "transfer",
+    "Validation accuracy of a GPT by the number of labelled reviews, one seed; bars are a standard error.",
+) as axes:
     for start, mark in zip(chosen, ("o-", "s--"), strict=True):
         values = [scores[start, n] for n in amounts]
-        axes.errorbar(amounts, values, [standard_error(a, n_valid) for a in values], fmt=mark, capsize=3, label=start)
-    axes.axhspan(0.5 - guessing(n_valid), 0.5 + guessing(n_valid), color="grey", alpha=0.2, label="guessing")
-    axes.set(xscale="log", xlabel=f"labelled reviews ({steps} steps of {B} each time)", ylabel="validation accuracy", ylim=(0.4, 1))
+        axes.errorbar(
+            amounts,
+            values,
+            [standard_error(a, n_valid) for a in values],
+            fmt=mark,
+            capsize=3,
+            label=start,
+        )
+    axes.axhspan(
+        0.5 - guessing(n_valid), 0.5 + guessing(n_valid), color="grey", alpha=0.2, label="guessing"
+    )
+    axes.set(
+        xscale="log",
+        xlabel=f"labelled reviews ({steps} steps of {B} each time)",
+        ylabel="validation accuracy",
+        ylim=(0.4, 1),
+    )
     axes.set_xticks(amounts, [f"{n:,}" for n in amounts])
     axes.minorticks_off()
     axes.legend()
 rows_shown = []
 for n in amounts:
     ours, theirs = scores["pre-trained", n], scores["from nothing", n]
-    rows_shown.append((n, ours - theirs, math.hypot(standard_error(ours, n_valid), standard_error(theirs, n_valid))))
-say("Transfer was worth " + ", ".join(f"{100 * gap:+.1f} points at {n}" for n, gap, _ in rows_shown)
-    + f"; the standard error of such a gap is about {100 * max(error for *_, error in rows_shown):.1f}, from the validation reviews alone.")  # fmt: skip
+    rows_shown.append(
+        (
+            n,
+            ours - theirs,
+            math.hypot(standard_error(ours, n_valid), standard_error(theirs, n_valid)),
+        )
+    )
+say(
+    "Transfer was worth "
+    + ", ".join(f"{100 * gap:+.1f} points at {n}" for n, gap, _ in rows_shown)
+    + f"; the standard error of such a gap is about {100 * max(error for *_, error in rows_shown):.1f}, from the validation reviews alone."
+)
 clear = [n for n, gap, error in rows_shown if gap > 2 * error]
 widest = max(rows_shown, key=lambda row: row[1])[0]
-say("\n" + (
-    "At no size is that clear." if not clear else
-    f"It is clear (more than two standard errors) at {', '.join(map(str, clear))} reviews, and widest at {widest}. "
-    + ("The fewer the labels, the more it was worth: the document's claim, as it stands." if widest == amounts[0] else
-       f"The claim is often read as: the fewer the labels, the larger the gap. Here it is not so: from {amounts[0]} reviews the pre-trained "
-       f"GPT gets to {scores['pre-trained', amounts[0]]:.1%}.")
-))  # fmt: skip
+say(
+    "\n"
+    + (
+        "At no size is that clear."
+        if not clear
+        else f"It is clear (more than two standard errors) at {', '.join(map(str, clear))} reviews, and widest at {widest}. "
+        + (
+            "The fewer the labels, the more it was worth: the document's claim, as it stands."
+            if widest == amounts[0]
+            else f"The claim is often read as: the fewer the labels, the larger the gap. Here it is not so: from {amounts[0]} reviews the pre-trained "
+            f"GPT gets to {scores['pre-trained', amounts[0]]:.1%}."
+        )
+    )
+)
 fewest, most = scores["pre-trained", amounts[0]], scores["from nothing", many]
 if fewest > most + 2 * math.hypot(standard_error(fewest, n_valid), standard_error(most, n_valid)):
-    say(f"\nBut read it across: after as many steps, {amounts[0]} labels with pre-training ({fewest:.1%}) go further than {many} without ({most:.1%}).")
+    say(
+        f"\nBut read it across: after as many steps, {amounts[0]} labels with pre-training ({fewest:.1%}) go further than {many} without ({most:.1%})."
+    )
 by_heart = next(row for row in table_rows if row[2] == "pre-trained")
 if by_heart[4] > by_heart[3] + 0.2:
-    say(f"\nWith {amounts[0]} reviews the pre-trained GPT has a training loss of {by_heart[3]:.3f} and a validation loss of {by_heart[4]:.3f}: it knows those "
-        "reviews by heart, lesson 1's overfitting.")  # fmt: skip
-say("\nOne seed for each point: another head, other weights and another order of the reviews would move them all.")
+    say(
+        f"\nWith {amounts[0]} reviews the pre-trained GPT has a training loss of {by_heart[3]:.3f} and a validation loss of {by_heart[4]:.3f}: it knows those "
+        "reviews by heart, lesson 1's overfitting."
+    )
+say(
+    "\nOne seed for each point: another head, other weights and another order of the reviews would move them all."
+)
 
 # %% The test, once
 #
@@ -365,32 +500,59 @@ say("\nOne seed for each point: another head, other weights and another order of
 from minitransformer.metrics import confusion_matrix, f1
 
 truths = [row["label"] for row in reviews["test"]]
-judged = {"BERT": (bert, best_bert), "GPT": (gpt, chosen["pre-trained"][1]),
-          "GPT from nothing": (chosen["from nothing"][2], chosen["from nothing"][1])}  # fmt: skip
+judged = {
+    "BERT": (bert, best_bert),
+    "GPT": (gpt, chosen["pre-trained"][1]),
+    "GPT from nothing": (chosen["from nothing"][2], chosen["from nothing"][1]),
+}
 probs, counts, table_rows = {}, {}, []
 for name, (model, on_valid) in judged.items():
     batches = labelled("bert" if model is bert else "gpt", "test", batch_size=20).in_order()
     with torch.inference_mode():
-        probs[name] = torch.cat([model(batch["ids"], batch["keep"]).softmax(-1) for batch in batches])  # (500, 2)
+        probs[name] = torch.cat(
+            [model(batch["ids"], batch["keep"]).softmax(-1) for batch in batches]
+        )  # (500, 2)
     predictions = [CLASSES[i] for i in probs[name].argmax(-1).tolist()]
     counts[name] = confusion_matrix(predictions, truths, CLASSES)
     (TN, FP), (FN, TP) = counts[name].tolist()
     accuracy, precision, recall = (TP + TN) / len(truths), TP / max(1, TP + FP), TP / (TP + FN)
     F1 = 2 * precision * recall / max(1e-9, precision + recall)
     assert abs(F1 - f1(predictions, truths, "positive")) < 1e-9
-    table_rows.append((name, on_valid, accuracy, standard_error(accuracy, len(truths)), precision, recall, F1))
-table(table_rows, ["model", "validation", "test", "±", "precision", "recall", "F1"], [None, ".1%", ".1%", ".1%", ".3f", ".3f", ".3f"])
+    table_rows.append(
+        (name, on_valid, accuracy, standard_error(accuracy, len(truths)), precision, recall, F1)
+    )
+table(
+    table_rows,
+    ["model", "validation", "test", "±", "precision", "recall", "F1"],
+    [None, ".1%", ".1%", ".1%", ".3f", ".3f", ".3f"],
+)
 on_test = {row[0]: row[2] for row in table_rows}
 print()
-with figure("confusion", f"What each model took the {len(truths)} test reviews for.", (7.5, 3.6), 1, 2) as axes:
+with figure(
+    "confusion", f"What each model took the {len(truths)} test reviews for.", (7.5, 3.6), 1, 2
+) as axes:
     for ax, name in zip(axes, ("BERT", "GPT"), strict=True):
         ax.imshow(counts[name], cmap="Blues", vmin=0, vmax=len(truths) / 2)
         ax.grid(False)
-        ax.set(title=name, xlabel="was taken for", xticks=(0, 1), xticklabels=CLASSES, yticks=(0, 1), yticklabels=CLASSES)
+        ax.set(
+            title=name,
+            xlabel="was taken for",
+            xticks=(0, 1),
+            xticklabels=CLASSES,
+            yticks=(0, 1),
+            yticklabels=CLASSES,
+        )
         for i in (0, 1):
             for j in (0, 1):
                 n = counts[name][i, j]
-                ax.text(j, i, str(n), ha="center", va="center", color="white" if n > len(truths) / 4 else "black")
+                ax.text(
+                    j,
+                    i,
+                    str(n),
+                    ha="center",
+                    va="center",
+                    color="white" if n > len(truths) / 4 else "black",
+                )
     axes[0].set_ylabel("is")
 
 # %% The worst mistakes
@@ -410,18 +572,26 @@ for i in p_right.argsort()[:4].tolist():
 # only adds up words of praise and blame is wrong about them. So count them in each test review.
 #
 # **Predict before you run:** is the GPT wrong more often where there are more of them?
-TURNED = r"not \w+ at all|obody can call|anything but|was told that|I expected|do not agree|never felt"
+TURNED = (
+    r"not \w+ at all|obody can call|anything but|was told that|I expected|do not agree|never felt"
+)
 groups = {"none": [], "one": [], "two or more": []}
 for row, p in zip(reviews["test"], p_right.tolist(), strict=True):
     groups[list(groups)[min(2, len(re.findall(TURNED, row["text"])))]].append(p > 0.5)
 shares = {name: (sum(group) / len(group), len(group)) for name, group in groups.items()}
-table([(name, n, share, standard_error(share, n)) for name, (share, n) in shares.items()],
-      ["turned remarks", "test reviews", "GPT right", "±"], [None, "d", ".1%", ".1%"])  # fmt: skip
+table(
+    [(name, n, share, standard_error(share, n)) for name, (share, n) in shares.items()],
+    ["turned remarks", "test reviews", "GPT right", "±"],
+    [None, "d", ".1%", ".1%"],
+)
 drop = shares["none"][0] - shares["two or more"][0]
 error = math.hypot(standard_error(*shares["none"]), standard_error(*shares["two or more"]))
 print()
-say("So the guess is right: they are harder." if drop > 2 * error else
-    "So the guess is not borne out: reviews full of them are not clearly harder (by more than two standard errors).")  # fmt: skip
+say(
+    "So the guess is right: they are harder."
+    if drop > 2 * error
+    else "So the guess is not borne out: reviews full of them are not clearly harder (by more than two standard errors)."
+)
 
 # %% What has to be kept
 #
@@ -435,7 +605,9 @@ from minitransformer.tuning import FullFineTuning
 model = classifier("gpt")
 method = FullFineTuning().attach(model)
 report = method.report()
-say(f"{report} In a file, at 4 bytes a number: {4 * (report.stored + report.head) / 1e6:.1f} MB a task.")
+say(
+    f"{report} In a file, at 4 bytes a number: {4 * (report.stored + report.head) / 1e6:.1f} MB a task."
+)
 method.detach()
 
 # %% The answer
@@ -443,10 +615,13 @@ method.detach()
 # Full fine-tuning adjusts every parameter that the task reads, and what that gains over training from nothing has to be
 # measured on reviews that nobody learned from. Here it came to this.
 gap = on_test["GPT"] - on_test["GPT from nothing"]
-error = math.hypot(*(standard_error(on_test[name], len(truths)) for name in ("GPT", "GPT from nothing")))
+error = math.hypot(
+    *(standard_error(on_test[name], len(truths)) for name in ("GPT", "GPT from nothing"))
+)
 say(
     f"With {many} labelled reviews, each read once, a GPT that had read many texts before is right on {on_test['GPT']:.1%} of the test, and one "
-    f"that had not on {on_test['GPT from nothing']:.1%}: " + ("a clear gain." if gap > 2 * error else "no clear gain.")
+    f"that had not on {on_test['GPT from nothing']:.1%}: "
+    + ("a clear gain." if gap > 2 * error else "no clear gain.")
 )
 # %%
 # To try next:

@@ -20,12 +20,14 @@ needs: 3, 4, 5
 import re
 
 import torch
+from minitransformer.course.data import DATA, default_tokenizer
+from minitransformer.course.show import QUICK, bar, chinese_font, figure, say, table
+from minitransformer.text.corpora import read_jsonl
 
-from minitransformer.datasets import DATA, read_jsonl
-from minitransformer.show import QUICK, bar, chinese_font, figure, say, table
-from minitransformer.tokenizer import default_tokenizer
-
-pairs = {split: read_jsonl(DATA / "tasks" / "translation" / f"{split}.jsonl", ["en", "zh"]) for split in ("train", "valid", "test")}
+pairs = {
+    split: read_jsonl(DATA / "tasks" / "translation" / f"{split}.jsonl", ["en", "zh"])
+    for split in ("train", "valid", "test")
+}
 if QUICK:
     pairs["valid"], pairs["test"] = pairs["valid"][:40], pairs["test"][:40]
 PAST = "yesterday|this morning|last night|last week|on Monday|on Wednesday"
@@ -42,7 +44,7 @@ say(", ".join(f"{len(part):,} pairs in {split}" for split, part in pairs.items()
 # not.
 #
 # **Predict before you run:** will a name be cut where its syllables are?
-from minitransformer.tinyworld.names import syllables_of, transliterate
+from minitransformer.course.tinyworld.names import syllables_of, transliterate
 
 tokenizer = default_tokenizer()
 
@@ -55,7 +57,9 @@ def names_in(text: str) -> list[str]:
 
 def pieces_of(name: str, text: str) -> list[str]:
     """The tokens of a name as it stands in a sentence: at its beginning, or after a space."""
-    return [tokenizer.token(i) for i in tokenizer.encode(name if text.startswith(name) else " " + name)]
+    return [
+        tokenizer.token(i) for i in tokenizer.encode(name if text.startswith(name) else " " + name)
+    ]
 
 
 def cut_at_syllables(name: str, text: str) -> bool:
@@ -63,15 +67,29 @@ def cut_at_syllables(name: str, text: str) -> bool:
     return [piece.strip("␣").lower() for piece in pieces_of(name, text)] == syllables_of(name)
 
 
-ids = {split: [tokenizer.encode_batch([pair[side] for pair in part]) for side in ("en", "zh")] for split, part in pairs.items()}
-names = {split: {name for pair in part for name in names_in(pair["en"])} for split, part in pairs.items()}
+ids = {
+    split: [tokenizer.encode_batch([pair[side] for pair in part]) for side in ("en", "zh")]
+    for split, part in pairs.items()
+}
+names = {
+    split: {name for pair in part for name in names_in(pair["en"])} for split, part in pairs.items()
+}
 rows = []
 for pair in pairs["valid"][:5]:
     name = names_in(pair["en"])[0]
-    rows.append((name, " ".join(pieces_of(name, pair["en"])), " ".join(syllables_of(name)), transliterate(name)))
+    rows.append(
+        (
+            name,
+            " ".join(pieces_of(name, pair["en"])),
+            " ".join(syllables_of(name)),
+            transliterate(name),
+        )
+    )
 table(rows, ["name", "tokens", "syllables", "Chinese"])
 print()
-cuts = [cut_at_syllables(name, pair["en"]) for pair in pairs["valid"] for name in names_in(pair["en"])]
+cuts = [
+    cut_at_syllables(name, pair["en"]) for pair in pairs["valid"] for name in names_in(pair["en"])
+]
 say(
     f"The validation text has {len(names['valid'])} names, {len(names['valid'] & names['train'])} of them in training too. They stand "
     f"there {len(cuts)} times, {sum(cuts) / len(cuts):.0%} cut at their syllables. A sentence has {sum(map(len, ids['train'][0])) / len(pairs['train']):.1f} "
@@ -98,11 +116,16 @@ assert not names["valid"] & names["train"] and not names["test"] & (names["train
 # two stacks apart: change the last token of a text, and see whether its first vector moves.
 #
 # **Predict before you run:** which of the two first vectors moves?
-from minitransformer.seq2seq import Seq2Seq, Seq2SeqConfig
+from minitransformer.models.seq2seq import Seq2Seq, Seq2SeqConfig
 
 torch.manual_seed(0)
-config = Seq2SeqConfig(vocab_size=tokenizer.n_vocab, n_positions=64, pad_id=tokenizer.pad_id,
-                       start_id=tokenizer.bos_id, end_id=tokenizer.eot_id)  # fmt: skip
+config = Seq2SeqConfig(
+    vocab_size=tokenizer.n_vocab,
+    n_positions=64,
+    pad_id=tokenizer.pad_id,
+    start_id=tokenizer.bos_id,
+    end_id=tokenizer.eot_id,
+)
 model = Seq2Seq(config).eval()
 x, y = (torch.tensor([ids["valid"][side][0]]) for side in (0, 1))  # (1, S), (1, T)
 other_x, other_y = (torch.cat([text[:, :-1], text[:, -1:] - 1], dim=1) for text in (x, y))
@@ -110,16 +133,33 @@ with torch.inference_mode():
     c = model.encode(x)  # (1, S, C)
     moved = {
         "source (encoder)": (model.encode(other_x) - c)[0, 0].abs().max().item(),
-        "target (decoder)": (model.decode(other_y, c) - model.decode(y, c))[0, 0].abs().max().item(),
+        "target (decoder)": (model.decode(other_y, c) - model.decode(y, c))[0, 0]
+        .abs()
+        .max()
+        .item(),
     }
 table(moved.items(), ["last token changed in the", "first position moves by"], [None, ".4f"])
 print()
-parts = {"token table (and W)": "token_embedding", "positions": "_positions", "encoder": "encoder.", "decoder": "decoder."}
-counts = {part: sum(p.numel() for name, p in model.named_parameters() if key in name) for part, key in parts.items()}
+parts = {
+    "token table (and W)": "token_embedding",
+    "positions": "_positions",
+    "encoder": "encoder.",
+    "decoder": "decoder.",
+}
+counts = {
+    part: sum(p.numel() for name, p in model.named_parameters() if key in name)
+    for part, key in parts.items()
+}
 total = sum(p.numel() for p in model.parameters())
-table([(part, n, bar(n / total)) for part, n in counts.items()], ["part", "parameters", ""], [None, ",", None])
+table(
+    [(part, n, bar(n / total)) for part, n in counts.items()],
+    ["part", "parameters", ""],
+    [None, ",", None],
+)
 print()
-say(f"{total:,} parameters in all; {config.n_encoder_layer} + {config.n_decoder_layer} layers, C = {config.d_model}.")
+say(
+    f"{total:,} parameters in all; {config.n_encoder_layer} + {config.n_decoder_layer} layers, C = {config.d_model}."
+)
 assert moved["source (encoder)"] > 1e-3 and moved["target (decoder)"] == 0
 
 # %% Cross-attention
@@ -134,10 +174,12 @@ assert moved["source (encoder)"] > 1e-3 and moved["target (decoder)"] == 0
 # anywhere, at any time. In the code it is the same module as ever, called with a `context`.
 #
 # **Predict before you run:** S and T are printed in the first line. What shape have the answers?
-from minitransformer.attention import attend_by_formula, merge_heads, split_heads
+from minitransformer.models.attention import attend_by_formula, merge_heads, split_heads
 
 cross = model.decoder[0].cross
-X = torch.randn(1, y.size(1), config.d_model)  # (B, T, C)  what the decoder knows so far; any numbers will do
+X = torch.randn(
+    1, y.size(1), config.d_model
+)  # (B, T, C)  what the decoder knows so far; any numbers will do
 C = config.d_model
 with torch.inference_mode():
     (Q,) = split_heads(X @ cross.qkv.weight[:C].T, 1, config.n_head)  # (B, H, T, D)
@@ -146,7 +188,14 @@ with torch.inference_mode():
     by_hand = cross.out(merge_heads(answer))  # (B, T, C); fresh biases are 0
     difference = (by_hand - cross(X, context=c)).abs().max().item()
 print(f"S = {x.size(1)}, T = {y.size(1)}")
-for name, tensor in (("X", X), ("c", c), ("Q", Q), ("K and V", K), ("weights", weights), ("answers", by_hand)):
+for name, tensor in (
+    ("X", X),
+    ("c", c),
+    ("Q", Q),
+    ("K and V", K),
+    ("weights", weights),
+    ("answers", by_hand),
+):
     print(f"{name:8} {tuple(tensor.shape)}")
 say(f"\nBy hand and by the module they differ by {difference:.0e}.")
 assert difference < 1e-5
@@ -159,8 +208,8 @@ assert difference < 1e-5
 # in one pass. What it reads is always the true beginning, whatever it would have said itself (teacher forcing).
 #
 # **Predict before you run:** how many rows will the table have for this target?
-from minitransformer.batches.translation import translation_batch
-from minitransformer.objectives import seq2seq_loss
+from minitransformer.text.batches.translation import translation_batch
+from minitransformer.training.losses import seq2seq_loss
 
 MARKS = {config.start_id: "▶", config.end_id: "⏹", config.pad_id: "·"}
 
@@ -174,7 +223,10 @@ batch = translation_batch(*(ids["valid"][side][:1] for side in (0, 1)), config)
 row = batch["ids"][0].tolist()  # [start, y, end]
 say(f"Source: {' '.join(map(token, batch['source'][0].tolist()))}")
 print()
-table([(t + 1, " ".join(map(token, row[: t + 1])), token(row[t + 1])) for t in range(len(row) - 1)], ["t", "reads", "has to say"])
+table(
+    [(t + 1, " ".join(map(token, row[: t + 1])), token(row[t + 1])) for t in range(len(row) - 1)],
+    ["t", "reads", "has to say"],
+)
 summed, count = seq2seq_loss(model, batch)
 print()
 say(f"{count} exercises for a target of {len(ids['valid'][1][0])} tokens.")
@@ -191,19 +243,28 @@ assert count == len(ids["valid"][1][0]) + 1
 # happens to those who forget the mask.
 #
 # **Predict before you run:** which of the three rows is not (nearly) 0?
-from minitransformer.batches.translation import TranslationBatches, eval_translation_batches
+from minitransformer.text.batches.translation import TranslationBatches, eval_translation_batches
 
 with torch.inference_mode():
     alone = translation_batch([ids["valid"][0][0]], [ids["valid"][1][0]], config)
-    longest = max(range(len(pairs["valid"])), key=lambda i: len(ids["valid"][0][i]) + len(ids["valid"][1][i]))
-    both = translation_batch(*([ids["valid"][side][i] for i in (0, longest)] for side in (0, 1)), config)
+    longest = max(
+        range(len(pairs["valid"])), key=lambda i: len(ids["valid"][0][i]) + len(ids["valid"][1][i])
+    )
+    both = translation_batch(
+        *([ids["valid"][side][i] for i in (0, longest)] for side in (0, 1)), config
+    )
     garbage = both | {"source": torch.where(both["source_keep"], both["source"], 7)}
     garbage["ids"] = torch.where(both["keep"], both["ids"], 7)
     forgotten = both | {"source_keep": None}
 
     def scores(batch: dict) -> torch.Tensor:
         """Logits of the first sentence where it has tokens, (T, V)."""
-        out = model(batch["ids"], keep=batch["keep"], source=batch["source"], source_keep=batch["source_keep"])
+        out = model(
+            batch["ids"],
+            keep=batch["keep"],
+            source=batch["source"],
+            source_keep=batch["source_keep"],
+        )
         return out[0, : alone["ids"].size(1)]  # (T, V)
 
     changes = {
@@ -211,9 +272,17 @@ with torch.inference_mode():
         "another padding token": (scores(garbage) - scores(both)).abs().max().item(),
         "padded, mask forgotten": (scores(forgotten) - scores(alone)).abs().max().item(),
     }
-print(" ".join(map(token, both["source"][0].tolist())), "│", " ".join(map(token, both["ids"][0].tolist())), end="\n\n")
+print(
+    " ".join(map(token, both["source"][0].tolist())),
+    "│",
+    " ".join(map(token, both["ids"][0].tolist())),
+    end="\n\n",
+)
 table(changes.items(), ["first sentence of two", "largest change of a score"], [None, ".1e"])
-assert changes["padded, against alone"] < 1e-4 and changes["another padding token"] < 1e-4 < changes["padded, mask forgotten"]
+assert (
+    changes["padded, against alone"] < 1e-4
+    and changes["another padding token"] < 1e-4 < changes["padded, mask forgotten"]
+)
 
 # %%
 # What padding does cost is time: it is computed like everything else. So pairs of similar length go together: an epoch
@@ -224,19 +293,23 @@ for name, pool in (("drawn at random", 1), ("similar lengths together", 5)):
     some = [batches(i) for i in range(100)]
     real = sum(int(b["source_keep"].sum() + b["keep"].sum()) for b in some)
     filled[name] = real / sum(b["source"].numel() + b["ids"].numel() for b in some)
-table([(name, share, bar(share)) for name, share in filled.items()], ["batches of 16", "real tokens", ""], [None, ".0%", None])
+table(
+    [(name, share, bar(share)) for name, share in filled.items()],
+    ["batches of 16", "real tokens", ""],
+    [None, ".0%", None],
+)
 
 # %% Before training
 #
 # To translate, the decoder starts from ▶, and what it says is fed back to it until it says ⏹; the source is encoded once
-# (`minitransformer/sampling.py`, as in lesson 3, greedy). Three measures, each against the one reference: BLEU counts
+# (`minitransformer/generation/sampling.py`, as in lesson 3, greedy). Three measures, each against the one reference: BLEU counts
 # which runs of one to four characters the reference has too; chrF takes runs of up to six, and asks also how much of the
 # reference was said; both go from 0 to 100. *exact* is the share of sentences that are the reference to the last character.
 #
 # **Predict before you run:** what will a fresh model say, and what is its BLEU?
 from minitransformer import metrics
-from minitransformer.batches import pad_right
-from minitransformer.sampling import generate
+from minitransformer.generation.sampling import generate
+from minitransformer.text.batches import pad_right
 
 MOST = max(map(len, ids["train"][1])) + 8  # tokens to write; no training target has so many
 
@@ -257,7 +330,11 @@ def judge(texts: list[str], split: str = "valid") -> tuple[float, float, float]:
     """BLEU, chrF and the share of exact translations."""
     right = [pair["zh"] for pair in pairs[split]]
     one_each = [[text] for text in right]
-    return metrics.bleu(texts, one_each, chinese=True), metrics.chrf(texts, one_each), metrics.accuracy(texts, right)
+    return (
+        metrics.bleu(texts, one_each, chinese=True),
+        metrics.chrf(texts, one_each),
+        metrics.accuracy(texts, right),
+    )
 
 
 before = translate("valid")
@@ -276,15 +353,19 @@ say("> " + before[0][:60])
 # **Predict before you run:** what is learned first, to write Chinese or to read English?
 import math
 
-from minitransformer.training import TrainConfig, evaluate, train
+from minitransformer.training.loop import TrainConfig, evaluate, train
 
 steps = 20 if QUICK else 800
 batches = TranslationBatches(*ids["train"], config, batch_size=16, seed=0, pool=5)
 valid = eval_translation_batches(*ids["valid"], config, batch_size=50)
 sources = ids["valid"][0]
-swapped = eval_translation_batches(sources[1:] + sources[:1], ids["valid"][1], config, batch_size=50)
-curves = {"its own source": [(0, evaluate(model, valid, seq2seq_loss))],
-          "another's source": [(0, evaluate(model, swapped, seq2seq_loss))]}  # fmt: skip
+swapped = eval_translation_batches(
+    sources[1:] + sources[:1], ids["valid"][1], config, batch_size=50
+)
+curves = {
+    "its own source": [(0, evaluate(model, valid, seq2seq_loss))],
+    "another's source": [(0, evaluate(model, swapped, seq2seq_loss))],
+}
 
 
 young: dict[str, torch.Tensor] = {}  # the weights at a third of the way, for later
@@ -298,23 +379,50 @@ def compare(step: int, loss: float) -> None:
     curves["another's source"].append((step, evaluate(model, swapped, seq2seq_loss)))
 
 
-log = train(model, batches, TrainConfig(steps=steps, lr=2e-3, warmup=steps // 14, final_lr=0.02, eval_every=max(1, steps // 14)),
-            valid=valid, loss=seq2seq_loss, on_eval=compare)  # fmt: skip
+log = train(
+    model,
+    batches,
+    TrainConfig(
+        steps=steps, lr=2e-3, warmup=steps // 14, final_lr=0.02, eval_every=max(1, steps // 14)
+    ),
+    valid=valid,
+    loss=seq2seq_loss,
+    on_eval=compare,
+)
 smooth = max(1, steps // 50)
-means = [sum(row["loss"] for row in log.train[i : i + smooth]) / smooth for i in range(0, steps - smooth + 1, smooth)]
-with figure("loss", "Validation loss with the right source and with another sentence's; their distance is what reading is worth.") as axes:
-    axes.plot([smooth * (i + 0.5) for i in range(len(means))], means, color="lightgrey", label=f"training (means of {smooth} steps)")
+means = [
+    sum(row["loss"] for row in log.train[i : i + smooth]) / smooth
+    for i in range(0, steps - smooth + 1, smooth)
+]
+with figure(
+    "loss",
+    "Validation loss with the right source and with another sentence's; their distance is what reading is worth.",
+) as axes:
+    axes.plot(
+        [smooth * (i + 0.5) for i in range(len(means))],
+        means,
+        color="lightgrey",
+        label=f"training (means of {smooth} steps)",
+    )
     for (name, points), style in zip(curves.items(), ("o-", "s--"), strict=True):
         axes.plot(*zip(*points, strict=True), style, label=f"validation, {name}")
-    axes.axhline(math.log(config.vocab_size), color="grey", linestyle=":", label="knowing nothing, ln V")
+    axes.axhline(
+        math.log(config.vocab_size), color="grey", linestyle=":", label="knowing nothing, ln V"
+    )
     axes.set(xlabel="step", ylabel="loss, nats per target token", ylim=(0, None))
     axes.legend(loc="lower right", bbox_to_anchor=(1, 0.12))
 (_, own), (_, others) = (points[-1] for points in curves.values())
-parted = next((step for (step, a), (_, b) in zip(*curves.values(), strict=True) if b - a > 0.5), None)
+parted = next(
+    (step for (step, a), (_, b) in zip(*curves.values(), strict=True) if b - a > 0.5), None
+)
 say(
     f"{steps} steps of 16 pairs, {steps * 16 / len(pairs['train']):.1f} epochs in {log.seconds:.0f} s. At the end the loss is {own:.3f} "
     f"nats a token with its own source, {others:.3f} with another's."
-    + (f" The two are half a nat apart from step {parted} on." if parted else " The two have not parted yet.")
+    + (
+        f" The two are half a nat apart from step {parted} on."
+        if parted
+        else " The two have not parted yet."
+    )
 )
 assert QUICK or others > own + 2
 
@@ -322,10 +430,20 @@ assert QUICK or others > own + 2
 #
 # **Predict before you run:** what will be harder, word order or names?
 after = translate("valid")
-table([("fresh", *judge(before)), ("trained", *judge(after))], ["model", "BLEU", "chrF", "exact"], [None, ".1f", ".1f", ".1%"])
+table(
+    [("fresh", *judge(before)), ("trained", *judge(after))],
+    ["model", "BLEU", "chrF", "exact"],
+    [None, ".1f", ".1f", ".1%"],
+)
 print()
-table([(pair["en"], text, "✓" if text == pair["zh"] else pair["zh"]) for pair, text in list(zip(pairs["valid"], after, strict=True))[:8]],
-      ["English", "the model", "right"])  # fmt: skip
+table(
+    [
+        (pair["en"], text, "✓" if text == pair["zh"] else pair["zh"])
+        for pair, text in list(zip(pairs["valid"], after, strict=True))[:8]
+    ],
+    ["English", "the model", "right"],
+)
+
 
 # %% Names, a character for each syllable
 #
@@ -336,8 +454,11 @@ table([(pair["en"], text, "✓" if text == pair["zh"] else pair["zh"]) for pair,
 # **Predict before you run:** what share of the names is right?
 def check_names(texts: list[str], split: str) -> list[tuple[bool, bool]]:
     """For every name of a split's sentences whether it is cut at its syllables, and whether its translation is right."""
-    return [(cut_at_syllables(name, pair["en"]), transliterate(name) in text)
-            for pair, text in zip(pairs[split], texts, strict=True) for name in names_in(pair["en"])]  # fmt: skip
+    return [
+        (cut_at_syllables(name, pair["en"]), transliterate(name) in text)
+        for pair, text in zip(pairs[split], texts, strict=True)
+        for name in names_in(pair["en"])
+    ]
 
 
 def share_right(checked: list[tuple[bool, bool]]) -> float:
@@ -346,11 +467,24 @@ def share_right(checked: list[tuple[bool, bool]]) -> float:
 
 
 checked = check_names(after, "valid")
-kinds = {"all": checked, "cut at their syllables": [pair for pair in checked if pair[0]],
-         "cut elsewhere": [pair for pair in checked if not pair[0]]}  # fmt: skip
-table([(kind, len(some), share_right(some)) for kind, some in kinds.items()], ["names", "number", "right"], [None, "d", ".1%"])
-wrong = [(pair["en"], text, pair["zh"]) for pair, text in zip(pairs["valid"], after, strict=True) if text != pair["zh"]]
-misnamed = sum(any(transliterate(name) not in text for name in names_in(source)) for source, text, _ in wrong)
+kinds = {
+    "all": checked,
+    "cut at their syllables": [pair for pair in checked if pair[0]],
+    "cut elsewhere": [pair for pair in checked if not pair[0]],
+}
+table(
+    [(kind, len(some), share_right(some)) for kind, some in kinds.items()],
+    ["names", "number", "right"],
+    [None, "d", ".1%"],
+)
+wrong = [
+    (pair["en"], text, pair["zh"])
+    for pair, text in zip(pairs["valid"], after, strict=True)
+    if text != pair["zh"]
+]
+misnamed = sum(
+    any(transliterate(name) not in text for name in names_in(source)) for source, text, _ in wrong
+)
 print()
 say(f"{len(wrong)} of {len(after)} sentences are not exact; in {misnamed} of them a name is wrong.")
 print()
@@ -365,29 +499,47 @@ table(wrong[:6], ["English", "the model", "right"])
 # Where no installed font can draw Chinese, the rows are numbered, and the table below says what the numbers stand for.
 #
 # **Predict before you run:** read the rows from top to bottom. Where does the bright spot jump back to the left?
-from minitransformer.attention import watch_attention
+from minitransformer.models.attention import watch_attention
 
 picked = next(i for i, pair in enumerate(pairs["valid"]) if re.match(PLACED, pair["en"]))
 given = ids["valid"][0][picked]
-said = generate(model, [[config.start_id]], MOST, stop_id=config.end_id, source=torch.tensor([given]))[0]
+said = generate(
+    model, [[config.start_id]], MOST, stop_id=config.end_id, source=torch.tensor([given])
+)[0]
 with torch.inference_mode(), watch_attention(model.decoder) as maps:
     model(torch.tensor([[config.start_id, *said]]), source=torch.tensor([given]))
-reads = torch.stack([maps[f"{layer}.cross"][0][0].mean(0) for layer in range(config.n_decoder_layer)])  # every row: T to S
+reads = torch.stack(
+    [maps[f"{layer}.cross"][0][0].mean(0) for layer in range(config.n_decoder_layer)]
+)  # every row: T to S
 
 groups, start = [], 0  # runs of tokens that are whole characters together
 for end in range(1, len(said) + 1):
     if "\ufffd" not in tokenizer.decode(said[start:end]):
         groups, start = [*groups, range(start, end)], end
 groups.append(range(start, len(said) + 1))  # what is left, and the end token
-written = [tokenizer.decode(said[g.start : g.stop]) + ("⏹" if g.stop > len(said) else "") for g in groups]
-rows_read = torch.stack([reads[:, g.start : g.stop].mean(1) for g in groups], dim=1)  # of each layer
+written = [
+    tokenizer.decode(said[g.start : g.stop]) + ("⏹" if g.stop > len(said) else "") for g in groups
+]
+rows_read = torch.stack(
+    [reads[:, g.start : g.stop].mean(1) for g in groups], dim=1
+)  # of each layer
 english = [tokenizer.token(i) for i in given]
 labels = [f"{n}  {text}" if chinese_font() else str(n) for n, text in enumerate(written, 1)]
 labels[-1] = labels[-1].replace("⏹", "(end)")
 height = 1.6 + 0.36 * len(written)
-with figure("alignment", "What the decoder reads (columns) when it says each part of its translation (rows, "
-            + ("in Chinese" if chinese_font() else "numbered as in the table below, for want of a Chinese font")
-            + "); means over the heads.", (10, height), 1, config.n_decoder_layer) as axes:  # fmt: skip
+with figure(
+    "alignment",
+    "What the decoder reads (columns) when it says each part of its translation (rows, "
+    + (
+        "in Chinese"
+        if chinese_font()
+        else "numbered as in the table below, for want of a Chinese font"
+    )
+    + "); means over the heads.",
+    (10, height),
+    1,
+    config.n_decoder_layer,
+) as axes:
     for layer, ax in enumerate(axes):
         ax.imshow(rows_read[layer], vmin=0, vmax=1, aspect="auto")
         ax.grid(False)
@@ -399,14 +551,24 @@ most = rows_read[sharpest].max(-1)
 print()
 say(f"> {pairs['valid'][picked]['en']}")
 print()
-table([(n, text, english[at], share, bar(share, width=20)) for n, (text, at, share)
-       in enumerate(zip(written, most.indices.tolist(), most.values.tolist(), strict=True), 1)],
-      ["row", "it says", "and reads most", "weight", ""], [None, None, None, ".2f", None])  # fmt: skip
+table(
+    [
+        (n, text, english[at], share, bar(share, width=20))
+        for n, (text, at, share) in enumerate(
+            zip(written, most.indices.tolist(), most.values.tolist(), strict=True), 1
+        )
+    ],
+    ["row", "it says", "and reads most", "weight", ""],
+    [None, None, None, ".2f", None],
+)
 jumps = sum(b < a for a, b in zip(most.indices.tolist(), most.indices.tolist()[1:], strict=False))
 print()
 say(
     f"(Decoder layer {sharpest + 1}, whose weights are the sharpest.) From row to row the place that is read most jumps back to the left {jumps} "
-    "time" + "s" * (jumps != 1) + ": the source is read in Chinese order. The weights show where was read, not what was taken from there: what an encoder "
+    "time"
+    + "s"
+    * (jumps != 1)
+    + ": the source is read in Chinese order. The weights show where was read, not what was taken from there: what an encoder "
     "vector holds may come from its neighbours."
 )
 assert QUICK or jumps > 0
@@ -427,13 +589,20 @@ assert QUICK or jumps > 0
 # **Predict before you run:** in how many of a hundred sentences will a beam of 4 find another text than greedy?
 import time
 
-from minitransformer.beam import beam_search
+from minitransformer.generation.beam import beam_search
 
 
 def search(model: Seq2Seq, k: int, alpha: float, split: str = "valid") -> dict:
     """The best translations that a beam search finds, their Σ log p, their lengths with ⏹, and the seconds it took."""
     began = time.perf_counter()
-    found = beam_search(model, max_new_tokens=MOST, n_beam=k, length_penalty=alpha, stop_id=config.end_id, **inputs(split))
+    found = beam_search(
+        model,
+        max_new_tokens=MOST,
+        n_beam=k,
+        length_penalty=alpha,
+        stop_id=config.end_id,
+        **inputs(split),
+    )
     seconds = time.perf_counter() - began
     best = [hypotheses[0] for hypotheses in found]
     lengths = [min(len(text.tokens) + 1, MOST) for text in best]
@@ -444,15 +613,36 @@ def search(model: Seq2Seq, k: int, alpha: float, split: str = "valid") -> dict:
 
 young_model = Seq2Seq(config)
 young_model.load_state_dict(young)
-found = {("young", k, alpha): search(young_model, k, alpha) for k, alpha in ((1, 0.0), (4, 0.0), (4, 1.0), (4, 2.0))}
+found = {
+    ("young", k, alpha): search(young_model, k, alpha)
+    for k, alpha in ((1, 0.0), (4, 0.0), (4, 1.0), (4, 2.0))
+}
 found |= {("trained", k, alpha): search(model, k, alpha) for k, alpha in ((1, 0.0), (4, 1.0))}
 rows = []
 for (which, k, alpha), result in found.items():
     other = [a != b for a, b in zip(result["texts"], found[which, 1, 0.0]["texts"], strict=True)]
-    mean = {name: sum(values) / len(other) for name, values in (("sums", result["sums"]), ("lengths", result["lengths"]), ("other", other))}
-    rows.append((which, "greedy" if k == 1 else f"beam {k}, α = {alpha:g}", *judge(result["texts"]), *mean.values(), result["seconds"]))
-table(rows, ["model", "search", "BLEU", "chrF", "exact", "Σ log p", "|y|", "other text", "s"],
-      [None, None, ".1f", ".1f", ".1%", ".2f", ".2f", ".1%", ".1f"])  # fmt: skip
+    mean = {
+        name: sum(values) / len(other)
+        for name, values in (
+            ("sums", result["sums"]),
+            ("lengths", result["lengths"]),
+            ("other", other),
+        )
+    }
+    rows.append(
+        (
+            which,
+            "greedy" if k == 1 else f"beam {k}, α = {alpha:g}",
+            *judge(result["texts"]),
+            *mean.values(),
+            result["seconds"],
+        )
+    )
+table(
+    rows,
+    ["model", "search", "BLEU", "chrF", "exact", "Σ log p", "|y|", "other text", "s"],
+    [None, None, ".1f", ".1f", ".1%", ".2f", ".2f", ".1%", ".1f"],
+)
 assert found["trained", 1, 0.0]["texts"] == after, "a beam of one should be greedy decoding"
 
 # %%
@@ -469,20 +659,33 @@ for which in ("young", "trained"):
         for i in parting[:3]:
             say(f"> {pairs['valid'][i]['en']}")
             for name, result in (("greedy", greedy), ("beam", wide)):
-                say(f"    {name:7} {result['sums'][i]:7.2f}  {result['texts'][i]}" + ("  ✓" if result["texts"][i] == right[i] else ""))
+                say(
+                    f"    {name:7} {result['sums'][i]:7.2f}  {result['texts'][i]}"
+                    + ("  ✓" if result["texts"][i] == right[i] else "")
+                )
             say(f"    {'right':15}  {right[i]}\n")
     likelier = sum(wide["sums"][i] > greedy["sums"][i] for i in parting)
-    better, worse = (sum(result["texts"][i] == right[i] for i in parting) for result in (wide, greedy))
+    better, worse = (
+        sum(result["texts"][i] == right[i] for i in parting) for result in (wide, greedy)
+    )
     n = better + worse
     p = min(1.0, 2 * sum(math.comb(n, i) for i in range(min(better, worse) + 1)) / 2**n)
-    verdict = "too little to tell from chance" if p > 0.05 else "it helps" if better > worse else "it harms"
+    verdict = (
+        "too little to tell from chance"
+        if p > 0.05
+        else "it helps"
+        if better > worse
+        else "it harms"
+    )
     say(
         f"The {which} model: another text for {len(parting)} of {len(right)} sentences, a likelier one for {likelier} of these; {better} became "
         f"exact and {worse} ceased to be: {100 * (better - worse) / len(right):+.1f} points of exact sentences (p = {p:.2f}, {verdict}), in "
         f"{wide['seconds'] / greedy['seconds']:.1f} times the time.\n"
     )
 lengths = [sum(found["young", 4, alpha]["lengths"]) / len(right) for alpha in (0.0, 1.0, 2.0)]
-say(f"And α: with 0, 1 and 2 the young model's texts have {lengths[0]:.2f}, {lengths[1]:.2f} and {lengths[2]:.2f} tokens on average.")
+say(
+    f"And α: with 0, 1 and 2 the young model's texts have {lengths[0]:.2f}, {lengths[1]:.2f} and {lengths[2]:.2f} tokens on average."
+)
 assert QUICK or lengths[0] <= lengths[1] <= lengths[2]
 
 # %% Once, on the test
@@ -491,12 +694,16 @@ assert QUICK or lengths[0] <= lengths[1] <= lengths[2]
 # tie. Now, once, the sentences and names that nothing was chosen on.
 #
 # **Predict before you run:** higher or lower than on validation?
-k, alpha = max([(1, 0.0), (4, 1.0)], key=lambda setting: judge(found[("trained", *setting)]["texts"])[2])  # the first of equals
+k, alpha = max(
+    [(1, 0.0), (4, 1.0)], key=lambda setting: judge(found[("trained", *setting)]["texts"])[2]
+)  # the first of equals
 final = search(model, k, alpha, "test")["texts"]
 on = {"validation": (found["trained", k, alpha]["texts"], "valid"), "test": (final, "test")}
-table([(name, *judge(*texts), share_right(check_names(*texts))) for name, texts in on.items()],
-      ["greedy" if k == 1 else f"beam {k}, α = {alpha:g}", "BLEU", "chrF", "exact", "names right"],
-      [None, ".1f", ".1f", ".1%", ".1%"])  # fmt: skip
+table(
+    [(name, *judge(*texts), share_right(check_names(*texts))) for name, texts in on.items()],
+    ["greedy" if k == 1 else f"beam {k}, α = {alpha:g}", "BLEU", "chrF", "exact", "names right"],
+    [None, ".1f", ".1f", ".1%", ".1%"],
+)
 assert QUICK or judge(final, "test")[2] > 0.5
 
 # %% Three places for a prefix
@@ -506,11 +713,13 @@ assert QUICK or judge(final, "test")[2] > 0.5
 # beside the source as well, seen by the decoder alone.
 #
 # **Predict before you run:** which of the three changes what the encoder makes of the source?
-from minitransformer.attention import Prefix
+from minitransformer.models.attention import Prefix
 
 P, H, D = 5, config.n_head, config.d_model // config.n_head
 torch.manual_seed(0)
-prefix = [Prefix(*torch.randn(2, 1, H, P, D)) for _ in range(config.n_decoder_layer)]  # each (1, H, P, D); 2 + 2 layers
+prefix = [
+    Prefix(*torch.randn(2, 1, H, P, D)) for _ in range(config.n_decoder_layer)
+]  # each (1, H, P, D); 2 + 2 layers
 ids_in, text = torch.tensor([[config.start_id]]), torch.tensor([given])
 with torch.inference_mode():
     plain = model(ids_in, source=text).softmax(-1)  # (1, 1, V)
@@ -532,7 +741,7 @@ assert all(moved > 0 for _, moved in rows)
 #
 # The model goes into a file, as in lesson 3.
 from minitransformer.checkpoint import load_model, save_model
-from minitransformer.show import ROOT
+from minitransformer.course.show import ROOT
 
 path = ROOT / "figures" / "lesson_06" / "translator.safetensors"
 save_model(path, model)

@@ -25,28 +25,42 @@ needs: 3, 4, 5
 import re
 
 import torch
-
-from minitransformer.bases import load_base
-from minitransformer.datasets import DATA, read_documents, read_jsonl
-from minitransformer.show import QUICK, bar, figure, say, table
-from minitransformer.tokenizer import default_tokenizer
+from minitransformer.course.bases import load_base
+from minitransformer.course.data import DATA, default_tokenizer
+from minitransformer.course.show import QUICK, bar, figure, say, table
+from minitransformer.text.corpora import read_documents, read_jsonl
 
 tokenizer = default_tokenizer()
 models = {"GPT": load_base("gpt"), "BERT": load_base("bert")}
 KINDS = ("town", "river", "book", "film", "cafe", "shop")
-tables = {split: read_jsonl(DATA / "tasks" / "table_to_text" / f"{split}.jsonl", ["source", "target"]) for split in ("train", "valid", "test_seen")}
-reviews = {split: read_jsonl(DATA / "tasks" / "reviews" / f"{split}.jsonl", ["text", "label"]) for split in ("train", "valid", "test")}
+tables = {
+    split: read_jsonl(DATA / "tasks" / "table_to_text" / f"{split}.jsonl", ["source", "target"])
+    for split in ("train", "valid", "test_seen")
+}
+reviews = {
+    split: read_jsonl(DATA / "tasks" / "reviews" / f"{split}.jsonl", ["text", "label"])
+    for split in ("train", "valid", "test")
+}
 examples = {
-    ("kind", split): [{"text": row["target"], "label": row["category"]} for row in tables[source] if row["category"] in KINDS]
+    ("kind", split): [
+        {"text": row["target"], "label": row["category"]}
+        for row in tables[source]
+        if row["category"] in KINDS
+    ]
     for split, source in (("train", "train"), ("valid", "valid"), ("test", "test_seen"))
-} | {("verdict", split): rows for split, rows in reviews.items()}  # fmt: skip
+} | {("verdict", split): rows for split, rows in reviews.items()}
 examples["verdict", "valid"] = examples["verdict", "valid"][:160]  # reading takes time
 if QUICK:
-    examples = {(task, split): rows if split == "train" else rows[:: len(rows) // 12][:12] for (task, split), rows in examples.items()}
+    examples = {
+        (task, split): rows if split == "train" else rows[:: len(rows) // 12][:12]
+        for (task, split), rows in examples.items()
+    }
 chance = {"kind": 1 / len(KINDS), "verdict": 1 / 2}
 for task in chance:
     example = examples[task, "valid"][0]
-    say(f"**{task}**, {len(examples[task, 'valid'])} validation texts, guessing gets {chance[task]:.0%}. One of them, labelled *{example['label']}*:\n\n> {example['text']}\n")
+    say(
+        f"**{task}**, {len(examples[task, 'valid'])} validation texts, guessing gets {chance[task]:.0%}. One of them, labelled *{example['label']}*:\n\n> {example['text']}\n"
+    )
 
 # %% Three templates
 #
@@ -65,8 +79,11 @@ for task in chance:
 from minitransformer.errors import UserError
 from minitransformer.tuning.hard import Template
 
-forms = {"cloze (填空型)": "{text} The story is about a {mask}.", "question (问答型)": "Question: What is it? {text} Answer: {mask}",
-         "classification (分类型)": "{text} It was {mask}."}  # fmt: skip
+forms = {
+    "cloze (填空型)": "{text} The story is about a {mask}.",
+    "question (问答型)": "Question: What is it? {text} Answer: {mask}",
+    "classification (分类型)": "{text} It was {mask}.",
+}
 short = {"text": "Velo lies in the north."}
 for form, text in forms.items():
     template = Template(text)
@@ -79,7 +96,13 @@ for form, text in forms.items():
 
 # %%
 # A template that cannot work is refused at once, with the reason.
-for text in ("{text} It was good.", "{text} It was{mask}.", "{text} It was {mask}, {virtual}.", "{txet} It was {mask}", "{text} It was {mask}."):
+for text in (
+    "{text} It was good.",
+    "{text} It was{mask}.",
+    "{text} It was {mask}, {virtual}.",
+    "{txet} It was {mask}",
+    "{text} It was {mask}.",
+):
     try:
         Template(text).for_gpt(short, tokenizer)
     except UserError as error:
@@ -112,8 +135,13 @@ example = examples["kind", "valid"][0]
 say(f"> {TEXT.format(text=example['text'], mask='____')}\n")
 likeliest = {name: guesses(name, TEXT, example).topk(6) for name in models}
 rows = [
-    [cell for name in models for cell in (tokenizer.token(likeliest[name].indices[i]), likeliest[name].values[i].item())] for i in range(6)
-]  # fmt: skip
+    [
+        cell
+        for name in models
+        for cell in (tokenizer.token(likeliest[name].indices[i]), likeliest[name].values[i].item())
+    ]
+    for i in range(6)
+]
 table(rows, ["GPT", "P", "BERT", "P"], [None, ".3f", None, ".3f"])
 
 # %% The answer mapping, by hand
@@ -148,17 +176,30 @@ def margin(share: float, n: int) -> float:
 
 def ask(name: str, text: str, words: dict, rows: list[dict], **more) -> torch.Tensor:
     """The scores of a wording, (examples, labels)."""
-    return label_log_probs(models[name], tokenizer, template_for(name, text), rows, by_hand(words, tokenizer), **more)
+    return label_log_probs(
+        models[name], tokenizer, template_for(name, text), rows, by_hand(words, tokenizer), **more
+    )
 
 
 valid = examples["kind", "valid"]
 scores = {name: ask(name, TEXT, OWN_WORDS, valid) for name in models}
-table([(name, *(f"{p:.3f}" for p in scores[name][0].exp().tolist()), predict(scores[name], by_hand(OWN_WORDS, tokenizer))[0]) for name in models],
-      ["P(v(label) | …)", *KINDS, "answer"])  # fmt: skip
+table(
+    [
+        (
+            name,
+            *(f"{p:.3f}" for p in scores[name][0].exp().tolist()),
+            predict(scores[name], by_hand(OWN_WORDS, tokenizer))[0],
+        )
+        for name in models
+    ],
+    ["P(v(label) | …)", *KINDS, "answer"],
+)
 print()
 for name in models:
     share = right(scores[name], OWN_WORDS, valid)
-    say(f"The {name} gets {share:.1%} ± {100 * margin(share, len(valid)):.1f} of {len(valid)} texts right, guessing {chance['kind']:.1%}.")
+    say(
+        f"The {name} gets {share:.1%} ± {100 * margin(share, len(valid)):.1f} of {len(valid)} texts right, guessing {chance['kind']:.1%}."
+    )
 
 # %% Words of several tokens
 #
@@ -178,7 +219,9 @@ for word in ("town", "river", "terrible"):
     ids = tokenizer.encode(" " + word)
     pair = {"this": word, "other": "cafe"}
     for name in models:
-        total, mean = (ask(name, TEXT, pair, valid[:1], normalise=on)[0, 0].item() for on in (False, True))
+        total, mean = (
+            ask(name, TEXT, pair, valid[:1], normalise=on)[0, 0].item() for on in (False, True)
+        )
         rows.append((word, " ".join(tokenizer.token(i) for i in ids), name, total, mean))
         assert abs(total / len(ids) - mean) < 1e-4
 table(rows, ["word", "tokens", "model", "Σ log p", "mean log p"], [None, None, None, ".2f", ".2f"])
@@ -186,10 +229,15 @@ print()
 longer = [kind for kind in KINDS if len(tokenizer.encode(" " + kind)) > 1]
 for name in models:
     summed = ask(name, TEXT, OWN_WORDS, valid, normalise=False)
-    says = [[predict(s, by_hand(OWN_WORDS, tokenizer)).count(kind) for kind in longer] for s in (summed, scores[name])]
+    says = [
+        [predict(s, by_hand(OWN_WORDS, tokenizer)).count(kind) for kind in longer]
+        for s in (summed, scores[name])
+    ]
     truly = [sum(row["label"] == kind for row in valid) for kind in longer]
-    say(f"The {name}, by the sum: {right(summed, OWN_WORDS, valid):.1%} right, by the mean {right(scores[name], OWN_WORDS, valid):.1%}. It says "
-        f"{', '.join(longer)} {says[0]} and {says[1]} times; true would be {truly}.")  # fmt: skip
+    say(
+        f"The {name}, by the sum: {right(summed, OWN_WORDS, valid):.1%} right, by the mean {right(scores[name], OWN_WORDS, valid):.1%}. It says "
+        f"{', '.join(longer)} {says[0]} and {says[1]} times; true would be {truly}."
+    )
 
 # %% Only the wording changes
 #
@@ -200,25 +248,31 @@ for name in models:
 #
 # **Predict before you run:** how far apart will the best wording and the worst be?
 WORDINGS = {
-    "kind": [(text, OWN_WORDS) for text in (
-        TEXT,
-        "{text} It is a {mask}.",
-        "{text} People like the {mask}.",
-        "{text} All in all, it was a {mask}.",
-        "{text} This text is about a {mask}.",
-        "Text: {text} Topic: {mask}",
-        "Question: What is this? {text} Answer: a {mask}",
-    )],
-    "verdict": [(text, {"positive": plus, "negative": minus}) for text, plus, minus in (
-        ("{text} I left {mask} a smile.", "with", "without"),
-        ("{text} I would {mask} see it again.", "gladly", "not"),
-        ("{text} I have not seen a {mask} film this year.", "better", "worse"),
-        ("{text} The film is {mask}.", "clever", "dull"),
-        ("{text} All in all, the film was {mask}.", "good", "bad"),
-        ("{text} It was {mask}.", "great", "terrible"),
-        ("Question: {text} Did I like it? Answer: {mask}", "yes", "no"),
-    )],
-}  # fmt: skip
+    "kind": [
+        (text, OWN_WORDS)
+        for text in (
+            TEXT,
+            "{text} It is a {mask}.",
+            "{text} People like the {mask}.",
+            "{text} All in all, it was a {mask}.",
+            "{text} This text is about a {mask}.",
+            "Text: {text} Topic: {mask}",
+            "Question: What is this? {text} Answer: a {mask}",
+        )
+    ],
+    "verdict": [
+        (text, {"positive": plus, "negative": minus})
+        for text, plus, minus in (
+            ("{text} I left {mask} a smile.", "with", "without"),
+            ("{text} I would {mask} see it again.", "gladly", "not"),
+            ("{text} I have not seen a {mask} film this year.", "better", "worse"),
+            ("{text} The film is {mask}.", "clever", "dull"),
+            ("{text} All in all, the film was {mask}.", "good", "bad"),
+            ("{text} It was {mask}.", "great", "terrible"),
+            ("Question: {text} Did I like it? Answer: {mask}", "yes", "no"),
+        )
+    ],
+}
 prose = "\n".join(read_documents(DATA / "text" / "train.txt"))
 
 
@@ -233,26 +287,54 @@ def heard(text: str, words: dict) -> int:
     return sum(prose.count(f"{before} {word}".strip()) for word in words.values())
 
 
-found, blank = {}, {}  # scores of the examples, and of a text without content, by (task, model, wording)
+found, blank = (
+    {},
+    {},
+)  # scores of the examples, and of a text without content, by (task, model, wording)
 for task, wordings in WORDINGS.items():
     for text, words in wordings:
         for name in models:
             found[task, name, text] = ask(name, text, words, examples[task, "valid"])
             blank[task, name, text] = ask(name, text, words, [{"text": "N/A"}])
-shares = {(task, name, text): right(found[task, name, text], words, examples[task, "valid"])
-          for task, wordings in WORDINGS.items() for text, words in wordings for name in models}  # fmt: skip
-table([(brief(text), heard(text, words), *(shares["kind", name, text] for name in models)) for text, words in WORDINGS["kind"]],
-      ["kind: what is it?", "heard", *models], [None, ",", ".1%", ".1%"])  # fmt: skip
+shares = {
+    (task, name, text): right(found[task, name, text], words, examples[task, "valid"])
+    for task, wordings in WORDINGS.items()
+    for text, words in wordings
+    for name in models
+}
+table(
+    [
+        (brief(text), heard(text, words), *(shares["kind", name, text] for name in models))
+        for text, words in WORDINGS["kind"]
+    ],
+    ["kind: what is it?", "heard", *models],
+    [None, ",", ".1%", ".1%"],
+)
 print()
 for name in models:
     values = [shares["kind", name, text] for text, _ in WORDINGS["kind"]]
     band = margin(chance["kind"], len(valid))
     n_above = sum(value > chance["kind"] + band for value in values)
-    say(f"{name}: from {min(values):.1%} to {max(values):.1%}, by the wording alone; {n_above} of {len(values)} wordings are above what guessing reaches by chance "
-        f"({chance['kind']:.1%} ± {100 * band:.1f}).")  # fmt: skip
-    tops = {yes: max(shares["kind", name, text] for text, words in WORDINGS["kind"] if bool(heard(text, words)) == yes) for yes in (True, False)}
-    say(f"The best that was heard has {tops[True]:.1%}, the best that never was {tops[False]:.1%}"
-        + (": a wording need not have been heard to work.\n" if tops[False] > chance["kind"] + band else ".\n"))  # fmt: skip
+    say(
+        f"{name}: from {min(values):.1%} to {max(values):.1%}, by the wording alone; {n_above} of {len(values)} wordings are above what guessing reaches by chance "
+        f"({chance['kind']:.1%} ± {100 * band:.1f})."
+    )
+    tops = {
+        yes: max(
+            shares["kind", name, text]
+            for text, words in WORDINGS["kind"]
+            if bool(heard(text, words)) == yes
+        )
+        for yes in (True, False)
+    }
+    say(
+        f"The best that was heard has {tops[True]:.1%}, the best that never was {tops[False]:.1%}"
+        + (
+            ": a wording need not have been heard to work.\n"
+            if tops[False] > chance["kind"] + band
+            else ".\n"
+        )
+    )
 
 # %% A task that must be weighed
 #
@@ -260,19 +342,51 @@ for name in models:
 # fills the gap after many of them; but to fill it rightly, one has to have understood the remarks.
 #
 # **Predict before you run:** for `I left … a smile`, both models have read reviews that end so. Will they know which word fits?
-table([(brief(text), "/".join(words.values()), heard(text, words), *(shares["verdict", name, text] for name in models)) for text, words in WORDINGS["verdict"]],
-      ["verdict: for or against?", "words", "heard", *models], [None, None, ",", ".1%", ".1%"])  # fmt: skip
+table(
+    [
+        (
+            brief(text),
+            "/".join(words.values()),
+            heard(text, words),
+            *(shares["verdict", name, text] for name in models),
+        )
+        for text, words in WORDINGS["verdict"]
+    ],
+    ["verdict: for or against?", "words", "heard", *models],
+    [None, None, ",", ".1%", ".1%"],
+)
 print()
-with figure("wordings", "Validation accuracy by the wording alone, with 95 % intervals; grey is what guessing reaches by chance.", (10, 6.4), 2, 1) as axes:
+with figure(
+    "wordings",
+    "Validation accuracy by the wording alone, with 95 % intervals; grey is what guessing reaches by chance.",
+    (10, 6.4),
+    2,
+    1,
+) as axes:
     for ax, (task, wordings) in zip(axes, WORDINGS.items(), strict=True):
         n = len(examples[task, "valid"])
         for name, mark, shift in (("GPT", "o", -0.14), ("BERT", "s", 0.14)):
             values = [shares[task, name, text] for text, _ in wordings]
-            ax.errorbar(values, [i + shift for i in range(len(values))], xerr=[margin(v, n) for v in values], fmt=mark, capsize=3, label=name)
-        ax.axvspan(chance[task] - margin(chance[task], n), chance[task] + margin(chance[task], n), color="grey", alpha=0.2)
+            ax.errorbar(
+                values,
+                [i + shift for i in range(len(values))],
+                xerr=[margin(v, n) for v in values],
+                fmt=mark,
+                capsize=3,
+                label=name,
+            )
+        ax.axvspan(
+            chance[task] - margin(chance[task], n),
+            chance[task] + margin(chance[task], n),
+            color="grey",
+            alpha=0.2,
+        )
         ax.set_yticks(range(len(wordings)), [brief(text) for text, _ in wordings])
         ax.invert_yaxis()
-        ax.set(xlim=(0, 1.02), title=f"{task}: {' / '.join(KINDS) if task == 'kind' else 'positive / negative'}")
+        ax.set(
+            xlim=(0, 1.02),
+            title=f"{task}: {' / '.join(KINDS) if task == 'kind' else 'positive / negative'}",
+        )
         ax.grid(axis="y", visible=False)
     axes[1].set_xlabel("share right")
     axes[0].legend(loc="lower right")
@@ -280,20 +394,45 @@ n = len(examples["verdict", "valid"])
 band = margin(0.5, n)
 outside = [key for key, value in shares.items() if key[0] == "verdict" and abs(value - 0.5) > band]
 n_tries = 2 * len(WORDINGS["verdict"])
-say(f"Guessing reaches 50.0 % ± {100 * band:.1f} on {n} reviews. Of {n_tries} wordings and models {len(outside)} lie outside, where chance alone would put "
-    f"about {0.05 * n_tries:.1f}.")  # fmt: skip
-best = {(task, name): max(WORDINGS[task], key=lambda pair, task=task, name=name: shares[task, name, pair[0]]) for task in chance for name in models}
-worst = {(task, name): min(WORDINGS[task], key=lambda pair, task=task, name=name: shares[task, name, pair[0]]) for task in chance for name in models}
-both = {name: found["verdict", name, WORDINGS["verdict"][0][0]].exp().sum(dim=1).mean().item() for name in models}
-say("\nIn the gap of `I left … a smile` " + ", ".join(f"the {name} gives `with` and `without` together {p:.1%}" for name, p in both.items())
-    + ", on average: how much of the gap the two words have, whichever is right.")  # fmt: skip
+say(
+    f"Guessing reaches 50.0 % ± {100 * band:.1f} on {n} reviews. Of {n_tries} wordings and models {len(outside)} lie outside, where chance alone would put "
+    f"about {0.05 * n_tries:.1f}."
+)
+best = {
+    (task, name): max(
+        WORDINGS[task], key=lambda pair, task=task, name=name: shares[task, name, pair[0]]
+    )
+    for task in chance
+    for name in models
+}
+worst = {
+    (task, name): min(
+        WORDINGS[task], key=lambda pair, task=task, name=name: shares[task, name, pair[0]]
+    )
+    for task in chance
+    for name in models
+}
+both = {
+    name: found["verdict", name, WORDINGS["verdict"][0][0]].exp().sum(dim=1).mean().item()
+    for name in models
+}
+say(
+    "\nIn the gap of `I left … a smile` "
+    + ", ".join(
+        f"the {name} gives `with` and `without` together {p:.1%}" for name, p in both.items()
+    )
+    + ", on average: how much of the gap the two words have, whichever is right."
+)
 reach = {key: shares[(*key, pair[0])] for key, pair in best.items()}
-say("\n" + (
-    f"The best of them, {max(reach['verdict', name] for name in models):.1%}, is well above guessing: words do reach this task, if they are the right ones."
-    if max(reach["verdict", name] for name in models) > 0.5 + 2 * band else
-    "So no wording gets at the verdict clearly, not even those that reviews contain. A prompt brings out what pre-training put in, and adds nothing: these "
-    "small bases have met the sentences, but not learned, or not well enough, how they hang together with the remarks before them."
-))  # fmt: skip
+say(
+    "\n"
+    + (
+        f"The best of them, {max(reach['verdict', name] for name in models):.1%}, is well above guessing: words do reach this task, if they are the right ones."
+        if max(reach["verdict", name] for name in models) > 0.5 + 2 * band
+        else "So no wording gets at the verdict clearly, not even those that reviews contain. A prompt brings out what pre-training put in, and adds nothing: these "
+        "small bases have met the sentences, but not learned, or not well enough, how they hang together with the remarks before them."
+    )
+)
 
 # %% Favourites
 #
@@ -306,8 +445,14 @@ say("\n" + (
 # mean times the word's length; its result stands beside.
 #
 # **Predict before you run:** whom does it help more, good wordings or bad ones?
-calibrated = {(task, name, text): right(found[task, name, text] - blank[task, name, text], words, examples[task, "valid"])
-              for task, wordings in WORDINGS.items() for text, words in wordings for name in models}  # fmt: skip
+calibrated = {
+    (task, name, text): right(
+        found[task, name, text] - blank[task, name, text], words, examples[task, "valid"]
+    )
+    for task, wordings in WORDINGS.items()
+    for text, words in wordings
+    for name in models
+}
 
 
 def favourite(task: str, name: str, text: str, words: dict) -> str:
@@ -325,16 +470,29 @@ def by_sum(task: str, name: str, text: str, words: dict) -> float:
 
 for task, wordings in WORDINGS.items():
     for name in models:
-        table([(brief(text), favourite(task, name, text, words), shares[task, name, text], by_sum(task, name, text, words), calibrated[task, name, text])
-               for text, words in wordings],
-              [f"{task}, {name}", "says most", "right", "by the sum", "calibrated"], [None, None, ".1%", ".1%", ".1%"])  # fmt: skip
+        table(
+            [
+                (
+                    brief(text),
+                    favourite(task, name, text, words),
+                    shares[task, name, text],
+                    by_sum(task, name, text, words),
+                    calibrated[task, name, text],
+                )
+                for text, words in wordings
+            ],
+            [f"{task}, {name}", "says most", "right", "by the sum", "calibrated"],
+            [None, None, ".1%", ".1%", ".1%"],
+        )
         print()
 for task in WORDINGS:
     for name in models:
         gains = [calibrated[key] - shares[key] for key in shares if key[:2] == (task, name)]
-        say(f"{task}, {name}: calibration raises {sum(gain > 0 for gain in gains)} of {len(gains)} wordings and lowers {sum(gain < 0 for gain in gains)}, "
+        say(
+            f"{task}, {name}: calibration raises {sum(gain > 0 for gain in gains)} of {len(gains)} wordings and lowers {sum(gain < 0 for gain in gains)}, "
             f"{100 * sum(gains) / len(gains):+.1f} points on average; the best goes from {reach[task, name]:.1%} to "
-            f"{calibrated[task, name, best[task, name][0]]:.1%}.")  # fmt: skip
+            f"{calibrated[task, name, best[task, name][0]]:.1%}."
+        )
 
 # %% A few examples
 #
@@ -348,11 +506,21 @@ for task in WORDINGS:
 from minitransformer.tuning.hard import with_examples
 
 generator = torch.Generator().manual_seed(0)
-pools = {task: sorted(examples[task, "train"], key=lambda row: len(row["text"]))[: len(examples[task, "train"]) // 20] for task in chance}
+pools = {
+    task: sorted(examples[task, "train"], key=lambda row: len(row["text"]))[
+        : len(examples[task, "train"]) // 20
+    ]
+    for task in chance
+}
 judged = {}
 for task in chance:  # the shorter ones of each label
-    by_label = {label: sorted((row for row in examples[task, "valid"] if row["label"] == label), key=lambda row: len(row["text"]))
-                for label in WORDINGS[task][0][1]}  # fmt: skip
+    by_label = {
+        label: sorted(
+            (row for row in examples[task, "valid"] if row["label"] == label),
+            key=lambda row: len(row["text"]),
+        )
+        for label in WORDINGS[task][0][1]
+    }
     judged[task] = [row for rows in by_label.values() for row in rows[: max(1, len(rows) * 2 // 5)]]
 
 
@@ -364,44 +532,80 @@ def few_shot(task: str, name: str, pair: tuple, shown: list[dict]) -> torch.Tens
 
 
 question = WORDINGS["kind"][-1]
-draws = [[pools["kind"][i] for i in torch.randperm(len(pools["kind"]), generator=generator)[:4].tolist()] for _ in range(2)]
+draws = [
+    [pools["kind"][i] for i in torch.randperm(len(pools["kind"]), generator=generator)[:4].tolist()]
+    for _ in range(2)
+]
 rows = []
 for name in models:
     for n_shown in (0, 1, 2, 4)[: 4 if name == "GPT" else 3]:
-        values = [right(few_shot("kind", name, question, shown[:n_shown]), OWN_WORDS, judged["kind"])
-                  for shown in draws[: 2 if n_shown else 1]]  # fmt: skip
-        rows.append((name, n_shown, ", ".join(f"{value:.1%}" for value in values), sum(values) / len(values)))
-table(rows, [f"{brief(question[0])}", "examples", "each draw", "mean right"], [None, "d", None, ".1%"])
+        values = [
+            right(few_shot("kind", name, question, shown[:n_shown]), OWN_WORDS, judged["kind"])
+            for shown in draws[: 2 if n_shown else 1]
+        ]
+        rows.append(
+            (
+                name,
+                n_shown,
+                ", ".join(f"{value:.1%}" for value in values),
+                sum(values) / len(values),
+            )
+        )
+table(
+    rows, [f"{brief(question[0])}", "examples", "each draw", "mean right"], [None, "d", None, ".1%"]
+)
 print()
 for name in models:
     means = {row[1]: row[3] for row in rows if row[0] == name}
     most = max(means)
     gain, noise = means[most] - means[0], margin(0.5, len(judged["kind"]))
-    say(f"{name}: {most} examples change {means[0]:.1%} to {means[most]:.1%}"
+    say(
+        f"{name}: {most} examples change {means[0]:.1%} to {means[most]:.1%}"
         + (", a help" if gain > noise else ", a harm" if gain < -noise else ", no clear change")
-        + f"; the best wording without any has {right(ask(name, best['kind', name][0], OWN_WORDS, judged['kind']), OWN_WORDS, judged['kind']):.1%} on these texts.")  # fmt: skip
+        + f"; the best wording without any has {right(ask(name, best['kind', name][0], OWN_WORDS, judged['kind']), OWN_WORDS, judged['kind']):.1%} on these texts."
+    )
 
 # %%
 # The reviews, with each model's best wording. The examples have labels, and labels tempt: watch the share of `positive`.
 #
 # **Predict before you run:** after one positive example, what will be said more often?
 rows = []
-plus, minus = (next(row for row in pools["verdict"] if row["label"] == label) for label in ("positive", "negative"))
+plus, minus = (
+    next(row for row in pools["verdict"] if row["label"] == label)
+    for label in ("positive", "negative")
+)
 tempted = {}
 for name in models:
-    for kind, shown in {"none": [], "+": [plus], "−": [minus], "+ −": [plus, minus], "− +": [minus, plus]}.items():
+    for kind, shown in {
+        "none": [],
+        "+": [plus],
+        "−": [minus],
+        "+ −": [plus, minus],
+        "− +": [minus, plus],
+    }.items():
         answers = by_hand(best["verdict", name][1], tokenizer)
         scores_few = few_shot("verdict", name, best["verdict", name], shown)
-        tempted[name, kind] = predict(scores_few, answers).count("positive") / len(judged["verdict"])
+        tempted[name, kind] = predict(scores_few, answers).count("positive") / len(
+            judged["verdict"]
+        )
         share = right(scores_few, best["verdict", name][1], judged["verdict"])
-        rows.append((name, kind, tempted[name, kind], share, 100 * margin(share, len(judged["verdict"]))))
+        rows.append(
+            (name, kind, tempted[name, kind], share, 100 * margin(share, len(judged["verdict"])))
+        )
 table(rows, ["model", "examples", "says positive", "right", "±"], [None, None, ".0%", ".1%", ".1f"])
 print()
 for name in models:
     after_plus, after_minus = tempted[name, "+"], tempted[name, "−"]
-    say(f"{name}: it says `positive` in {after_plus:.0%} of cases after a positive example and in {after_minus:.0%} after a negative one: "
-        + ("the label that it has just read pulls." if after_plus > after_minus + 0.1 else
-           "the label that it has just read pushes away." if after_plus < after_minus - 0.1 else "the label that it has just read hardly matters."))  # fmt: skip
+    say(
+        f"{name}: it says `positive` in {after_plus:.0%} of cases after a positive example and in {after_minus:.0%} after a negative one: "
+        + (
+            "the label that it has just read pulls."
+            if after_plus > after_minus + 0.1
+            else "the label that it has just read pushes away."
+            if after_plus < after_minus - 0.1
+            else "the label that it has just read hardly matters."
+        )
+    )
 many = [max(examples["verdict", "train"], key=lambda row: len(row["text"]))] * 3
 try:
     few_shot("verdict", "GPT", best["verdict", "GPT"], many)
@@ -420,8 +624,13 @@ from collections import Counter
 from minitransformer.tuning.hard import nearest
 
 common = {word for word, count in Counter(re.findall(r"[a-z]+", prose)).items() if count >= 20}
-near = {name: nearest(OWN_WORDS, model, tokenizer, k=3, among=common) for name, model in models.items()}
-table([(kind, *(", ".join(list(near[name][kind])[1:]) or "–" for name in models)) for kind in KINDS], ["label", *(f"near it in the {name}" for name in models)])
+near = {
+    name: nearest(OWN_WORDS, model, tokenizer, k=3, among=common) for name, model in models.items()
+}
+table(
+    [(kind, *(", ".join(list(near[name][kind])[1:]) or "–" for name in models)) for kind in KINDS],
+    ["label", *(f"near it in the {name}" for name in models)],
+)
 print()
 text = best["kind", "GPT"][0]
 rows = []
@@ -429,14 +638,25 @@ for name in models:
     shares_k = [reach["kind", name]]
     for k in (1, 3):
         answers = nearest(OWN_WORDS, models[name], tokenizer, k=k, among=common)
-        mapped = label_log_probs(models[name], tokenizer, template_for(name, best["kind", name][0]), valid, answers)
+        mapped = label_log_probs(
+            models[name], tokenizer, template_for(name, best["kind", name][0]), valid, answers
+        )
         shares_k.append(accuracy(predict(mapped, answers), [row["label"] for row in valid]))
     rows.append((name, brief(best["kind", name][0]), *shares_k))
-table(rows, ["model", "its best wording", "K = 0", "K = 1", "K = 3"], [None, None, ".1%", ".1%", ".1%"])
+table(
+    rows,
+    ["model", "its best wording", "K = 0", "K = 1", "K = 3"],
+    [None, None, ".1%", ".1%", ".1%"],
+)
 print()
 by_neighbours = {row[0]: row[4] - row[2] for row in rows}
-say(" ".join(f"For the {name} three neighbours each change {100 * gain:+.1f} points." for name, gain in by_neighbours.items())
-    + " An embedding brings together what occurs in the same places. That may be a synonym; it may as well be the other label.")  # fmt: skip
+say(
+    " ".join(
+        f"For the {name} three neighbours each change {100 * gain:+.1f} points."
+        for name, gain in by_neighbours.items()
+    )
+    + " An embedding brings together what occurs in the same places. That may be a synonym; it may as well be the other label."
+)
 
 # %% The answer mapping, continuous
 #
@@ -451,8 +671,8 @@ say(" ".join(f"For the {name} three neighbours each change {100 * gain:+.1f} poi
 #
 # **Predict before you run:** for which task will it help: `kind` in the worst wording with 24 examples, `verdict` in the best
 # with 640?
-from minitransformer.batches.classification import LabelledTexts
-from minitransformer.training import TrainConfig, train
+from minitransformer.text.batches.classification import LabelledTexts
+from minitransformer.training.loop import TrainConfig, train
 from minitransformer.tuning import attached
 from minitransformer.tuning.hard import AnswerVectors
 
@@ -460,12 +680,29 @@ from minitransformer.tuning.hard import AnswerVectors
 def labelled(task: str, name: str, pair: tuple, rows: list[dict], batch_size: int) -> LabelledTexts:
     """Batches of a task in a wording."""
     template, model = template_for(name, pair[0]), models[name]
-    ids = [template.for_bert(row, tokenizer)[0] if name == "BERT" else template.for_gpt(row, tokenizer) for row in rows]
-    return LabelledTexts(ids, [row["label"] for row in rows], list(pair[1]), batch_size, tokenizer.pad_id, model.config.n_positions)
+    ids = [
+        template.for_bert(row, tokenizer)[0] if name == "BERT" else template.for_gpt(row, tokenizer)
+        for row in rows
+    ]
+    return LabelledTexts(
+        ids,
+        [row["label"] for row in rows],
+        list(pair[1]),
+        batch_size,
+        tokenizer.pad_id,
+        model.config.n_positions,
+    )
 
 
-few = [row for kind in KINDS for row in [row for row in examples["kind", "train"] if row["label"] == kind][:4]]
-plan = {"kind": (worst, few, 8, 4 if QUICK else 48), "verdict": (best, examples["verdict", "train"][:640], 16, 4 if QUICK else 80)}
+few = [
+    row
+    for kind in KINDS
+    for row in [row for row in examples["kind", "train"] if row["label"] == kind][:4]
+]
+plan = {
+    "kind": (worst, few, 8, 4 if QUICK else 48),
+    "verdict": (best, examples["verdict", "train"][:640], 16, 4 if QUICK else 80),
+}
 rows, continuous = [], {}
 for task, (chosen, train_rows, batch_size, steps) in plan.items():
     for name, model in models.items():
@@ -474,23 +711,50 @@ for task, (chosen, train_rows, batch_size, steps) in plan.items():
         judged_batches = labelled(task, name, pair, examples[task, "valid"], 32).in_order()
         with attached(model, vectors):
             config = TrainConfig(steps=steps, lr=1e-2, warmup=4, weight_decay=0.0)
-            train(model, labelled(task, name, pair, train_rows, batch_size), config, loss=vectors.loss, progress=False)
+            train(
+                model,
+                labelled(task, name, pair, train_rows, batch_size),
+                config,
+                loss=vectors.loss,
+                progress=False,
+            )
             with torch.inference_mode():
-                told = torch.cat([vectors.scores(model, batch) for batch in judged_batches])  # (examples, labels)
+                told = torch.cat(
+                    [vectors.scores(model, batch) for batch in judged_batches]
+                )  # (examples, labels)
             numbers = vectors.report().trained
         continuous[task, name] = right(told, pair[1], examples[task, "valid"])
-        rows.append((task, name, brief(pair[0]), len(train_rows), numbers, shares[task, name, pair[0]], continuous[task, name]))
-table(rows, ["task", "model", "wording", "examples", "trained", "by words", "by vectors"], [None, None, None, "d", "d", ".1%", ".1%"])
+        rows.append(
+            (
+                task,
+                name,
+                brief(pair[0]),
+                len(train_rows),
+                numbers,
+                shares[task, name, pair[0]],
+                continuous[task, name],
+            )
+        )
+table(
+    rows,
+    ["task", "model", "wording", "examples", "trained", "by words", "by vectors"],
+    [None, None, None, "d", "d", ".1%", ".1%"],
+)
 print()
 for task in chance:
     for name in models:
         band = margin(chance[task], len(examples[task, "valid"]))
         gain = continuous[task, name] - shares[task, name, plan[task][0][task, name][0]]
-        say(f"{task}, {name}: " + (
-            "still not above guessing: if h holds the answer at this gap, it is in no form that one vector a label could be trained to read." if continuous[task, name] <= chance[task] + band else
-            f"{100 * gain:+.1f} points: {'the answer' if continuous[task, name] > 0.8 else 'a part of the answer'} was there, and the words had not fetched it."
-            if gain > 2**0.5 * band else
-            "above guessing, but the vectors add nothing clear to the words."))  # fmt: skip
+        say(
+            f"{task}, {name}: "
+            + (
+                "still not above guessing: if h holds the answer at this gap, it is in no form that one vector a label could be trained to read."
+                if continuous[task, name] <= chance[task] + band
+                else f"{100 * gain:+.1f} points: {'the answer' if continuous[task, name] > 0.8 else 'a part of the answer'} was there, and the words had not fetched it."
+                if gain > 2**0.5 * band
+                else "above guessing, but the vectors add nothing clear to the words."
+            )
+        )
 
 # %% Words for a longer answer
 #
@@ -505,9 +769,9 @@ for task in chance:
 # words.
 #
 # **Predict before you run:** does "In a sentence:" bring sentences? Does an example?
+from minitransformer.course.tinyworld import slot_values
+from minitransformer.generation.sampling import generate
 from minitransformer.metrics import slot_accuracy
-from minitransformer.sampling import generate
-from minitransformer.tinyworld import slot_values
 
 told_rows = tables["valid"][: 4 if QUICK else 40]
 one = min(tables["train"], key=lambda row: len(tokenizer.encode(row["source"] + row["target"])))
@@ -526,10 +790,19 @@ for request, text in requests.items():
     ids = [Template(text).for_gpt({**row, "shot": shot}, tokenizer) for row in told_rows]
     said = generate(models["GPT"], ids, 24 if QUICK else 70, stop_id=tokenizer.eot_id)
     written[request] = [tokenizer.decode(new).strip().split("\n")[0] for new in said]
-    sentences = sum(" | " not in new and new.endswith((".", "!", "?")) for new in written[request]) / len(told_rows)
-    told_all = sum(" | " not in new and slot_accuracy([new], [own])[1] == 1 for new, own in zip(written[request], values, strict=True)) / len(told_rows)
+    sentences = sum(
+        " | " not in new and new.endswith((".", "!", "?")) for new in written[request]
+    ) / len(told_rows)
+    told_all = sum(
+        " | " not in new and slot_accuracy([new], [own])[1] == 1
+        for new, own in zip(written[request], values, strict=True)
+    ) / len(told_rows)
     rows.append((request, *slot_accuracy(written[request], values), sentences, told_all))
-table(rows, ["after the table", "slots", "whole", "sentences", "whole, in sentences"], [None, ".1%", ".1%", ".0%", ".1%"])
+table(
+    rows,
+    ["after the table", "slots", "whole", "sentences", "whole, in sentences"],
+    [None, ".1%", ".1%", ".0%", ".1%"],
+)
 print()
 say(f"> {told_rows[0]['source']}\n")
 for request in list(requests)[1:]:
@@ -537,12 +810,24 @@ for request in list(requests)[1:]:
 asked = {row[0]: row for row in rows[1:]}
 top = max(asked.values(), key=lambda row: row[4])
 print()
-say((f"The best of these requests, “{top[0]}”, gets {top[4]:.1%} of the tables wholly told in sentences" if top[4] else
-     f"None of these requests gets one of {len(told_rows)} tables wholly told in sentences")
-    + (". So these words do not make this GPT describe"
-       + (f", though a description it says again with {rows[0][1]:.0%} of the values, in sentences ({rows[0][3]:.0%})" if min(rows[0][1], rows[0][3]) > 0.5 else "")
-       + ". What it can do and what it is asked do not find each other. Lessons 8 and 9 look for what no word says." if top[4] < 0.5 else
-       ": words alone do make this GPT describe. Lessons 8 and 9 see how much further trained prompts go."))  # fmt: skip
+say(
+    (
+        f"The best of these requests, “{top[0]}”, gets {top[4]:.1%} of the tables wholly told in sentences"
+        if top[4]
+        else f"None of these requests gets one of {len(told_rows)} tables wholly told in sentences"
+    )
+    + (
+        ". So these words do not make this GPT describe"
+        + (
+            f", though a description it says again with {rows[0][1]:.0%} of the values, in sentences ({rows[0][3]:.0%})"
+            if min(rows[0][1], rows[0][3]) > 0.5
+            else ""
+        )
+        + ". What it can do and what it is asked do not find each other. Lessons 8 and 9 look for what no word says."
+        if top[4] < 0.5
+        else ": words alone do make this GPT describe. Lessons 8 and 9 see how much further trained prompts go."
+    )
+)
 
 # %% Once, on the test
 #
@@ -556,9 +841,26 @@ for task in chance:
     for name in models:
         for which, chosen in (("best", best), ("worst", worst)):
             text, words = chosen[task, name]
-            share = right(ask(name, text, words, examples[task, "test"]), words, examples[task, "test"])
-            rows.append((task, name, which, brief(text), shares[task, name, text], share, 100 * margin(share, len(examples[task, "test"])), bar(share, width=12)))
-table(rows, ["task", "model", "on validation", "wording", "validation", "test", "±", ""], [None, None, None, None, ".1%", ".1%", ".1f", None])
+            share = right(
+                ask(name, text, words, examples[task, "test"]), words, examples[task, "test"]
+            )
+            rows.append(
+                (
+                    task,
+                    name,
+                    which,
+                    brief(text),
+                    shares[task, name, text],
+                    share,
+                    100 * margin(share, len(examples[task, "test"])),
+                    bar(share, width=12),
+                )
+            )
+table(
+    rows,
+    ["task", "model", "on validation", "wording", "validation", "test", "±", ""],
+    [None, None, None, None, ".1%", ".1%", ".1f", None],
+)
 print()
 tested = {row[:3]: row[5] for row in rows}
 for task in chance:
@@ -566,7 +868,10 @@ for task in chance:
         high, low = tested[task, name, "best"], tested[task, name, "worst"]
         n = len(examples[task, "test"])
         clear = high - low > (margin(high, n) ** 2 + margin(low, n) ** 2) ** 0.5
-        say(f"{task}, {name}: {100 * (high - low):+.1f} points between two wordings" + (", beyond chance." if clear else ", no more than chance would give."))
+        say(
+            f"{task}, {name}: {100 * (high - low):+.1f} points between two wordings"
+            + (", beyond chance." if clear else ", no more than chance would give.")
+        )
 
 # %% The answer
 #
@@ -575,9 +880,15 @@ for task in chance:
 assert QUICK or tested["kind", "GPT", "best"] > 0.5
 answers_to_it = [
     f"the {name} does `{task}` with {tested[task, name, 'best']:.0%} in the best of {len(WORDINGS[task])} wordings, {tested[task, name, 'worst']:.0%} in the worst"
-    for task in chance for name in models
-]  # fmt: skip
-say("; ".join(answers_to_it) + "; guessing has " + " and ".join(f"{value:.0%}" for value in chance.values()) + ".")
+    for task in chance
+    for name in models
+]
+say(
+    "; ".join(answers_to_it)
+    + "; guessing has "
+    + " and ".join(f"{value:.0%}" for value in chance.values())
+    + "."
+)
 
 # %%
 # To try next:

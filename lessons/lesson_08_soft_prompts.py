@@ -19,14 +19,13 @@ needs: 3, 4, 7
 # **Predict before you run:** given a table and a line break, what will the base write? And which of the measures will
 # fail to notice?
 import torch
-
 from minitransformer import metrics
-from minitransformer.bases import load_base
-from minitransformer.datasets import DATA, read_jsonl
-from minitransformer.sampling import generate_texts
-from minitransformer.show import QUICK, ROOT, bar, figure, say, table
-from minitransformer.tasks import task_ids, task_rows
-from minitransformer.tokenizer import default_tokenizer
+from minitransformer.course.bases import load_base
+from minitransformer.course.data import DATA, default_tokenizer
+from minitransformer.course.show import QUICK, ROOT, bar, figure, say, table
+from minitransformer.course.tasks import table_scores, task_ids, task_rows
+from minitransformer.generation.sampling import generate_texts
+from minitransformer.text.corpora import read_jsonl
 
 tokenizer = default_tokenizer()
 base = load_base("gpt")
@@ -41,7 +40,9 @@ untouched = generate_texts(base, tokenizer, x["valid"], MOST)
 for row, text in list(zip(tables["valid"], untouched, strict=True))[:2]:
     say(f"**{row['source']}**\n\n> {text}")
     print()
-table([("untouched", *metrics.table_scores(untouched, tables["valid"]))], ["GPT", *MEASURES], [None, *FORMATS])
+table(
+    [("untouched", *table_scores(untouched, tables["valid"]))], ["GPT", *MEASURES], [None, *FORMATS]
+)
 
 # %% Vectors in front
 #
@@ -66,7 +67,9 @@ one = x["valid"][0]
 with torch.inference_mode():
     E = base.token_embedding.weight  # (V, C)
     as_words = base(torch.tensor([words + one]))  # (1, P+T, V)
-    as_vectors = base(torch.tensor([virtual_ids(len(words)) + one]), vectors=E[words])  # (1, P+T, V)
+    as_vectors = base(
+        torch.tensor([virtual_ids(len(words)) + one]), vectors=E[words]
+    )  # (1, P+T, V)
 say(
     f"m = {len(words)}, T = {len(one)}: the scores are {tuple(as_vectors.shape)} and differ by {(as_words - as_vectors).abs().max():.0e}. "
     f"E has {len(E):,} rows: so many hard prompts of length 1 there are, and all of R^{E.size(1)} for a soft one."
@@ -98,13 +101,20 @@ assert torch.allclose(cut, as_vectors[:, len(words) :], atol=1e-4) and cut.size(
 # "only P is updated, the embedding layer stays as it is". One loss and its gradient decide which.
 #
 # **Predict before you run:** which tensors get a gradient, and how many numbers are they for m = 10?
-from minitransformer.batches.completion import Completions, eval_completions
-from minitransformer.training import TrainConfig, evaluate, language_model_loss, train
+from minitransformer.text.batches.completion import Completions, eval_completions
+from minitransformer.training.loop import TrainConfig, evaluate, train
+from minitransformer.training.losses import language_model_loss
 from minitransformer.tuning import fingerprint
 
 m, d = 10, base.config.d_model
 before = fingerprint(base)
-batches = Completions(x["train"], y["train"], tokenizer.eot_id, batch_size=8, n_positions=base.config.n_positions - m - 1)
+batches = Completions(
+    x["train"],
+    y["train"],
+    tokenizer.eot_id,
+    batch_size=8,
+    n_positions=base.config.n_positions - m - 1,
+)
 valid = eval_completions(x["valid"], y["valid"], tokenizer.eot_id, batch_size=32)
 prompts = {}
 for init in ("random", "vocabulary"):
@@ -112,7 +122,9 @@ for init in ("random", "vocabulary"):
     prompts[init] = PromptTuning(m, init=init)
 with attached(base, prompts["random"]):
     language_model_loss(base, batches(0))[0].backward()
-    with_gradient = {name: tuple(p.shape) for name, p in base.named_parameters() if p.grad is not None}
+    with_gradient = {
+        name: tuple(p.shape) for name, p in base.named_parameters() if p.grad is not None
+    }
     base.zero_grad()
     report = prompts["random"].report()
 say(f"With a gradient: {with_gradient}. {report}")
@@ -129,7 +141,9 @@ assert list(with_gradient.values()) == [(m, d)] and report.trained == report.sto
 #
 # **Predict before you run:** which beginning is the better one? How far can ten vectors get in so few steps?
 steps = 3 if QUICK else 150
-config = TrainConfig(steps=steps, lr=0.03, warmup=steps // 10, weight_decay=0.0, eval_every=max(1, steps // 6))
+config = TrainConfig(
+    steps=steps, lr=0.03, warmup=steps // 10, weight_decay=0.0, eval_every=max(1, steps // 6)
+)
 loss_untouched = evaluate(base, valid)
 curves, started = {}, {}
 for init, prompt in prompts.items():
@@ -138,9 +152,15 @@ for init, prompt in prompts.items():
         curves[init] = [(0, evaluate(base, valid))]
         log = train(base, batches, config, valid=valid)
         curves[init] += [(row["step"], row["loss"]) for row in log.valid]
-with figure("prompt_tuning", "Validation loss while ten vectors learn; all else is frozen.") as axes:
+with figure(
+    "prompt_tuning", "Validation loss while ten vectors learn; all else is frozen."
+) as axes:
     for (init, points), style in zip(curves.items(), ("s--", "o-"), strict=True):
-        axes.plot(*zip(*points, strict=True), style, label=f"begins as {init} {'vectors' if init == 'random' else 'words'}")
+        axes.plot(
+            *zip(*points, strict=True),
+            style,
+            label=f"begins as {init} {'vectors' if init == 'random' else 'words'}",
+        )
     axes.axhline(loss_untouched, color="grey", linestyle=":", label="untouched, without a prompt")
     axes.set(xlabel="step", ylabel="loss, nats per token of the description")
     axes.legend()
@@ -163,13 +183,16 @@ texts = {"untouched": untouched}
 for init, prompt in prompts.items():
     with attached(base, prompt):
         texts[f"{init}, trained"] = generate_texts(base, tokenizer, x["valid"], MOST)
-scores = {name: metrics.table_scores(written, tables["valid"]) for name, written in texts.items()}
+scores = {name: table_scores(written, tables["valid"]) for name, written in texts.items()}
 table([(name, *score) for name, score in scores.items()], ["GPT", *MEASURES], [None, *FORMATS])
 print()
 for row, text in list(zip(tables["valid"], texts[f"{better}, trained"], strict=True))[:2]:
     say(f"**{row['source']}**\n\n> {text}")
     print()
-(bleu, slots, _, again), (bleu_now, slots_now, _, again_now) = scores["untouched"], scores[f"{better}, trained"]
+(bleu, slots, _, again), (bleu_now, slots_now, _, again_now) = (
+    scores["untouched"],
+    scores[f"{better}, trained"],
+)
 say(
     f"With {m * d:,} trained numbers before it, the base repeats the table in {again_now:.0%} of the texts instead of {again:.0%}, and its BLEU is {bleu_now:.1f}, not "
     f"{bleu:.1f}. *Slots* went from {slots:.0%} to {slots_now:.0%}; to copy a table is one way of saying its values, so that slots alone do not tell who "
@@ -192,7 +215,10 @@ learned = {init: prompt.vectors().detach() for init, prompt in prompts.items()}
 near = {init: nearest_words(vectors, base, k=3) for init, vectors in learned.items()}
 origin = [nearest[0][0] for nearest in nearest_words(started["vocabulary"], base, k=1)]
 for i in range(m):
-    for_eye = {init: "  ".join(f"{tokenizer.token(word)} {cosine:.2f}" for word, cosine in near[init][i]) for init in near}
+    for_eye = {
+        init: "  ".join(f"{tokenizer.token(word)} {cosine:.2f}" for word, cosine in near[init][i])
+        for init in near
+    }
     rows.append((i + 1, for_eye["random"], tokenizer.token(origin[i]), for_eye["vocabulary"]))
 table(rows, ["i", "random: nearest now", "word: began as", "nearest now"])
 torch.manual_seed(0)
@@ -204,15 +230,22 @@ with attached(base, PromptTuning(m, init=hard)):
     losses["their nearest words"] = evaluate(base, valid)
 means = {init: sum(nearest[0][1] for nearest in near[init]) / m for init in near}
 print()
-table([(name, loss, bar(loss, max(losses.values()))) for name, loss in losses.items()], [f"prompt ({better})", "loss", ""], [None, ".3f", None])
+table(
+    [(name, loss, bar(loss, max(losses.values()))) for name, loss in losses.items()],
+    [f"prompt ({better})", "loss", ""],
+    [None, ".3f", None],
+)
 print()
 say(
     f"The nearest word of a random vector has a cosine of {chance:.2f} on average; of the prompt that began at random, {means['random']:.2f}; of the one "
     f"that began as words, {means['vocabulary']:.2f}, where {same} of {m} are still nearest to the word that they were. Written out in its nearest words the "
     f"prompt reads “{' '.join(map(tokenizer.token, hard))}”, and the loss is {losses['their nearest words']:.3f}: "
-    + ("what was learned is not in those words." if losses["their nearest words"] > (losses["no prompt"] + losses["the trained vectors"]) / 2
-       else "part of what was learned is in those words.")
-)  # fmt: skip
+    + (
+        "what was learned is not in those words."
+        if losses["their nearest words"] > (losses["no prompt"] + losses["the trained vectors"]) / 2
+        else "part of what was learned is in those words."
+    )
+)
 say(
     "\nLester et al. (2021, §7) looked at their prompts in the same way: neighbours with a theme, but no sentence that one could "
     "read. 000 §1.3 counts interpretability (可解释性) among the advantages."
@@ -223,7 +256,10 @@ say(
 #
 # **Predict before you run:** will the trained vectors lie among the words?
 nearest_other = torch.tensor([pair[1][1] for pair in nearest_words(E.detach(), base, k=2)])
-with figure("vectors", "Words (grey) and the trained virtual tokens: length, and cosine to the nearest word.") as axes:
+with figure(
+    "vectors",
+    "Words (grey) and the trained virtual tokens: length, and cosine to the nearest word.",
+) as axes:
     axes.scatter(E.detach().norm(dim=1), nearest_other, s=6, color="lightgrey", label="words")
     for (init, vectors), marker in zip(learned.items(), "s^", strict=True):
         cosines = [nearest[0][1] for nearest in near[init]]
@@ -231,7 +267,9 @@ with figure("vectors", "Words (grey) and the trained virtual tokens: length, and
     axes.axhline(chance, color="grey", linestyle=":", label="random vectors, on average")
     axes.set(xlabel="length of the vector", ylabel="cosine to the nearest (other) word")
     axes.legend(fontsize=9)
-counts = torch.bincount(torch.tensor([i for row in x["train"] + y["train"] for i in row]), minlength=len(E))
+counts = torch.bincount(
+    torch.tensor([i for row in x["train"] + y["train"] for i in row]), minlength=len(E)
+)
 alike = nearest_other > 0.98
 say(
     f"A word's vector is {E.norm(dim=1).mean():.2f} long on average, the longest {E.norm(dim=1).max():.2f}; a trained one "
@@ -250,7 +288,7 @@ say(
 # `prefix`.
 #
 # **Predict before you run:** how far do the probabilities by prompt differ from those by prefix?
-from minitransformer.attention import Prefix
+from minitransformer.models.attention import Prefix
 
 with torch.inference_mode():
     with attached(base, prompts[better]):
@@ -293,8 +331,15 @@ bert = load_base("bert")
 bert_before = fingerprint(bert)
 hard_template = Template("{text} It was {mask}")
 soft_template = Template("{virtual:3} {text} {virtual:3} It was {mask}")
-texts_of = {task: {split: read_jsonl(DATA / "tasks" / task / f"{split}.jsonl", ["text"])[: 16 if QUICK else None]
-                   for split in ("train", "valid", "test")} for task in ("styles", "reviews")}  # fmt: skip
+texts_of = {
+    task: {
+        split: read_jsonl(DATA / "tasks" / task / f"{split}.jsonl", ["text"])[
+            : 16 if QUICK else None
+        ]
+        for split in ("train", "valid", "test")
+    }
+    for task in ("styles", "reviews")
+}
 
 
 def shown(ids: list[int]) -> str:
@@ -315,16 +360,32 @@ for name, encoder in ENCODERS.items():
         fresh.free[0] += torch.randn(d) * fresh.free[0].std()
         moved = int(((fresh.vectors() - v).abs().amax(dim=1) > 1e-6).sum())
         count = fresh.report()
-        parts |= {part: sum(p.numel() for p in module.parameters()) for part, module in fresh.named_children()}
+        parts |= {
+            part: sum(p.numel() for p in module.parameters())
+            for part, module in fresh.named_children()
+        }
     rows.append((name, moved, count.trained, count.trained_share, count.stored, count.stored_share))
-table(rows, ["P-tuning", "of v_i move", "trained", "of the base", "kept", "of the base"], [None, None, ",", ".1%", ",", ".2%"])
-by_formula = 2 * (4 * d * (d + d) + 8 * d) + 2 * (4 * d * (2 * d + d) + 8 * d) + (2 * d * d + d) + (d * d + d)
+table(
+    rows,
+    ["P-tuning", "of v_i move", "trained", "of the base", "kept", "of the base"],
+    [None, None, ",", ".1%", ",", ".2%"],
+)
+by_formula = (
+    2 * (4 * d * (d + d) + 8 * d)
+    + 2 * (4 * d * (2 * d + d) + 8 * d)
+    + (2 * d * d + d)
+    + (d * d + d)
+)
 print()
 say(
     f"{soft_template.n_virtual} · {d} numbers are kept either way. The LSTM (two layers, each from both ends, four gates) has {parts['lstm']:,} and the MLP {parts['mlp']:,}: while it "
     f"trains, P-tuning is as large as {rows[0][3]:.0%} of our small base. “Few parameters” is said of what is kept."
 )
-assert parts["lstm"] + parts["mlp"] == by_formula and rows[0][1] == soft_template.n_virtual and rows[1][1] == 1
+assert (
+    parts["lstm"] + parts["mlp"] == by_formula
+    and rows[0][1] == soft_template.n_virtual
+    and rows[1][1] == 1
+)
 
 # %% Training P-tuning
 #
@@ -341,17 +402,27 @@ assert parts["lstm"] + parts["mlp"] == by_formula and rows[0][1] == soft_templat
 import math
 from functools import partial
 
-from minitransformer.batches.classification import LabelledTexts
-from minitransformer.bert import Bert
-from minitransformer.classifier import last_token
-from minitransformer.gpt import GPT
-from minitransformer.objectives import cross_entropy_sum
+from minitransformer.models.bert import Bert
+from minitransformer.models.classifier import last_token
+from minitransformer.models.gpt import GPT
+from minitransformer.text.batches.classification import LabelledTexts
+from minitransformer.training.losses import cross_entropy_sum
 from minitransformer.tuning.hard import by_hand, label_log_probs, predict
 
 MODEL = {"styles": base, "reviews": bert}
 LABEL = {"styles": "style", "reviews": "label"}  # the field that holds it
 answers = {
-    "styles": by_hand({"plain": "story", "formal": "letter", "headline": "news", "child": "boy", "poetic": "music", "pirate": "ship"}, tokenizer),
+    "styles": by_hand(
+        {
+            "plain": "story",
+            "formal": "letter",
+            "headline": "news",
+            "child": "boy",
+            "poetic": "music",
+            "pirate": "ship",
+        },
+        tokenizer,
+    ),
     "reviews": by_hand({"positive": "fine", "negative": "dull"}, tokenizer),
 }
 
@@ -369,16 +440,29 @@ def gap_loss(model: GPT | Bert, batch: dict, words: list[int]) -> tuple[torch.Te
 def right(template: Template, task: str, split: str) -> float:
     """The share of texts whose label is the likeliest in the gap."""
     rows = texts_of[task][split]
-    guesses = predict(label_log_probs(MODEL[task], tokenizer, template, rows, answers[task]), answers[task])
+    guesses = predict(
+        label_log_probs(MODEL[task], tokenizer, template, rows, answers[task]), answers[task]
+    )
     return metrics.accuracy(guesses, [row[LABEL[task]] for row in rows])
 
 
 def labelled(task: str, split: str, batch_size: int) -> LabelledTexts:
     """The texts of a split in the soft template, with their labels."""
     rows, model = texts_of[task][split], MODEL[task]
-    ids = [soft_template.for_bert(row, tokenizer)[0] if model is bert else soft_template.for_gpt(row, tokenizer) for row in rows]
-    return LabelledTexts(ids, [row[LABEL[task]] for row in rows], list(answers[task]), batch_size, tokenizer.pad_id,
-                         model.config.n_positions)  # fmt: skip
+    ids = [
+        soft_template.for_bert(row, tokenizer)[0]
+        if model is bert
+        else soft_template.for_gpt(row, tokenizer)
+        for row in rows
+    ]
+    return LabelledTexts(
+        ids,
+        [row[LABEL[task]] for row in rows],
+        list(answers[task]),
+        batch_size,
+        tokenizer.pad_id,
+        model.config.n_positions,
+    )
 
 
 gap_steps = 3 if QUICK else 150
@@ -386,9 +470,18 @@ tuned, gap_curves, rows = {}, {}, []
 accuracy = {(task, "hard template"): right(hard_template, task, "valid") for task in answers}
 for task, mapping in answers.items():
     loss = partial(gap_loss, words=[ids[0] for own in mapping.values() for ids in own.values()])
-    train_batches, valid_batches = labelled(task, "train", 8), labelled(task, "valid", 50).in_order()
+    train_batches, valid_batches = (
+        labelled(task, "train", 8),
+        labelled(task, "valid", 50).in_order(),
+    )
     for name, lr in (("with encoder", 3e-3), ("without encoder", 3e-2)):
-        config = TrainConfig(gap_steps, lr=lr, warmup=gap_steps // 10, weight_decay=0.0, eval_every=max(1, gap_steps // 5))
+        config = TrainConfig(
+            gap_steps,
+            lr=lr,
+            warmup=gap_steps // 10,
+            weight_decay=0.0,
+            eval_every=max(1, gap_steps // 5),
+        )
         torch.manual_seed(0)
         tuned[task, name] = PTuning(soft_template.n_virtual, encoder=ENCODERS[name])
         with attached(MODEL[task], tuned[task, name]):
@@ -396,16 +489,31 @@ for task, mapping in answers.items():
             log = train(MODEL[task], train_batches, config, valid=valid_batches, loss=loss)
             gap_curves[task, name] = points + [(row["step"], row["loss"]) for row in log.valid]
             accuracy[task, name] = right(soft_template, task, "valid")
-with figure("p_tuning", "Validation loss of P-tuning, with and without its encoder.", (10, 4), 1, 2) as axes:
+with figure(
+    "p_tuning", "Validation loss of P-tuning, with and without its encoder.", (10, 4), 1, 2
+) as axes:
     for ax, (task, mapping) in zip(axes, answers.items(), strict=True):
         for name, style in (("with encoder", "o-"), ("without encoder", "s--")):
             ax.plot(*zip(*gap_curves[task, name], strict=True), style, label=name)
-        ax.axhline(math.log(len(mapping)), color="grey", linestyle=":", label=f"knowing nothing, ln {len(mapping)}")
+        ax.axhline(
+            math.log(len(mapping)),
+            color="grey",
+            linestyle=":",
+            label=f"knowing nothing, ln {len(mapping)}",
+        )
         ax.set(xlabel="step", title=f"{task}, {type(MODEL[task]).__name__}")
         ax.legend()
     axes[0].set_ylabel("loss, nats per text")
-table([(task, name, value, bar(value)) for (task, name), value in sorted(accuracy.items(), key=lambda item: item[0][0], reverse=True)],
-      ["validation", "template", "right", ""], [None, None, ".1%", None])  # fmt: skip
+table(
+    [
+        (task, name, value, bar(value))
+        for (task, name), value in sorted(
+            accuracy.items(), key=lambda item: item[0][0], reverse=True
+        )
+    ],
+    ["validation", "template", "right", ""],
+    [None, None, ".1%", None],
+)
 chosen = {}
 for task, mapping in answers.items():
     chosen[task] = min(ENCODERS, key=lambda name: min(loss for _, loss in gap_curves[task, name]))
@@ -415,7 +523,11 @@ for task, mapping in answers.items():
     print()
     say(
         f"*{task.capitalize()}*: guessing gets {guess:.0%} ± {noise:.0%} of {n} texts right. The lower validation loss has P-tuning {chosen[task]}, with {value:.1%}: "
-        + ("more than a guess." if value > guess + noise else f"no more than a guess. {soft_template.n_virtual} vectors and {gap_steps} steps do not get it out of this frozen model.")
+        + (
+            "more than a guess."
+            if value > guess + noise
+            else f"no more than a guess. {soft_template.n_virtual} vectors and {gap_steps} steps do not get it out of this frozen model."
+        )
     )
 assert fingerprint(base) == before and fingerprint(bert) == bert_before
 assert QUICK or accuracy["styles", chosen["styles"]] > accuracy["styles", "hard template"]
@@ -433,8 +545,15 @@ folder = ROOT / "figures" / "lesson_08"
 folder.mkdir(parents=True, exist_ok=True)
 some = labelled("reviews", "valid", 8).in_order()[0]
 rows = []
-for model, method, name in ((base, prompts[better], "prompt"), (bert, tuned["reviews", "with encoder"], "p_tuning")):
-    given = {"ids": torch.tensor([one])} if model is base else {"ids": some["ids"], "keep": some["keep"]}
+for model, method, name in (
+    (base, prompts[better], "prompt"),
+    (bert, tuned["reviews", "with encoder"], "p_tuning"),
+):
+    given = (
+        {"ids": torch.tensor([one])}
+        if model is base
+        else {"ids": some["ids"], "keep": some["keep"]}
+    )
     with torch.inference_mode(), attached(model, method):
         before_saving = model(**given)
         method.save(folder / f"{name}.safetensors")
@@ -442,9 +561,21 @@ for model, method, name in ((base, prompts[better], "prompt"), (bert, tuned["rev
     again = load(folder / f"{name}.safetensors", model)
     with torch.inference_mode():
         difference = (model(**given) - before_saving).abs().max().item()
-    rows.append((f"{name}.safetensors", trained, again.report().stored, (folder / f"{name}.safetensors").stat().st_size, difference))
+    rows.append(
+        (
+            f"{name}.safetensors",
+            trained,
+            again.report().stored,
+            (folder / f"{name}.safetensors").stat().st_size,
+            difference,
+        )
+    )
     again.detach()
-table(rows, ["file", "trained", "kept", "bytes", "loaded, the outputs differ by"], [None, ",", ",", ",", ".0e"])
+table(
+    rows,
+    ["file", "trained", "kept", "bytes", "loaded, the outputs differ by"],
+    [None, ",", ",", ",", ".0e"],
+)
 print()
 try:
     load(folder / "p_tuning.safetensors", base)
@@ -469,28 +600,52 @@ assert all(row[-1] < 1e-4 for row in rows)
 # attention reads: a prefix never enters, it is only read.
 #
 # **Predict before you run:** in which rows do the two differ?
-from minitransformer.attention import watch_attention
+from minitransformer.models.attention import watch_attention
 from minitransformer.tuning import FullFineTuning, PrefixTuning
 
 rows = []
-for method in (PromptTuning(m), PTuning(m), PrefixTuning(m), PrefixTuning(m, reparametrise=512), FullFineTuning()):
+for method in (
+    PromptTuning(m),
+    PTuning(m),
+    PrefixTuning(m),
+    PrefixTuning(m, reparametrise=512),
+    FullFineTuning(),
+):
     inside = isinstance(method, PTuning)
-    given = torch.tensor([one[:-1] + virtual_ids(m) + one[-1:] if inside else one])  # (1, T), or (1, T+P)
+    given = torch.tensor(
+        [one[:-1] + virtual_ids(m) + one[-1:] if inside else one]
+    )  # (1, T), or (1, T+P)
     torch.manual_seed(0)
     with attached(base, method), torch.inference_mode(), watch_attention(base) as maps:
         base(given)
         enter, read = maps["blocks.0.attention"][0].shape[-2:]
         count = method.report()
     extra = " with an MLP" if getattr(method, "reparametrise", None) else ""
-    rows.append((count.method + extra, enter - len(one), read - len(one), count.trained, count.stored, count.stored_share))
-table(rows, ["method", "enter: T +", "read: T +", "trained", "kept", "of the base"], [None, None, None, ",", ",", ".2%"])
+    rows.append(
+        (
+            count.method + extra,
+            enter - len(one),
+            read - len(one),
+            count.trained,
+            count.stored,
+            count.stored_share,
+        )
+    )
+table(
+    rows,
+    ["method", "enter: T +", "read: T +", "trained", "kept", "of the base"],
+    [None, None, None, ",", ",", ".2%"],
+)
 found = {row[0]: row for row in rows}
 print()
 say(
     f"The column that 002 lacks is *kept*: a prefix keeps {found['PrefixTuning'][4] // found['PromptTuning'][4]} times what a prompt of the same length does; and in "
     "*trained*, with what is thrown away afterwards, “few” is not true of all."
 )
-assert found["PrefixTuning"][1] == 0 and found["PromptTuning"][1] == found["PTuning"][1] == found["PrefixTuning"][2] == m
+assert (
+    found["PrefixTuning"][1] == 0
+    and found["PromptTuning"][1] == found["PTuning"][1] == found["PrefixTuning"][2] == m
+)
 
 # %%
 # The place has consequences. 000 §5 puts its vectors in front of all of a BERT's input. But what a BERT says of a whole text
@@ -498,16 +653,32 @@ assert found["PrefixTuning"][1] == 0 and found["PromptTuning"][1] == found["PTun
 # after [CLS] therefore. We build both orders by hand and compare what stands at index 0.
 #
 # **Predict before you run:** which of the two is what `PromptTuning` computes?
-text = [tokenizer.cls_id, *tokenizer.encode(" " + texts_of["reviews"]["valid"][0]["text"]), tokenizer.sep_id]
+text = [
+    tokenizer.cls_id,
+    *tokenizer.encode(" " + texts_of["reviews"]["valid"][0]["text"]),
+    tokenizer.sep_id,
+]
 torch.manual_seed(0)
 prompt = PromptTuning(5)
 with torch.inference_mode():
     with attached(bert, prompt):
         by_method = bert(torch.tensor([text]))[0, 0]  # (C)
-    orders = {"⟨1⟩ … ⟨5⟩ [CLS] text [SEP]": virtual_ids(5) + text, "[CLS] ⟨1⟩ … ⟨5⟩ text [SEP]": text[:1] + virtual_ids(5) + text[1:]}
-    differences = {name: (bert(torch.tensor([ids]), vectors=prompt.vectors())[0, 0] - by_method).abs().max().item() for name, ids in orders.items()}
-table([(name, shown([ids[0]]), differences[name]) for name, ids in orders.items()],
-      ["order", "at index 0", "differs from PromptTuning's by"], [None, None, ".0e"])  # fmt: skip
+    orders = {
+        "⟨1⟩ … ⟨5⟩ [CLS] text [SEP]": virtual_ids(5) + text,
+        "[CLS] ⟨1⟩ … ⟨5⟩ text [SEP]": text[:1] + virtual_ids(5) + text[1:],
+    }
+    differences = {
+        name: (bert(torch.tensor([ids]), vectors=prompt.vectors())[0, 0] - by_method)
+        .abs()
+        .max()
+        .item()
+        for name, ids in orders.items()
+    }
+table(
+    [(name, shown([ids[0]]), differences[name]) for name, ids in orders.items()],
+    ["order", "at index 0", "differs from PromptTuning's by"],
+    [None, None, ".0e"],
+)
 front, behind = differences.values()
 assert behind < 1e-5 < 1e-2 < front
 
@@ -520,14 +691,22 @@ assert behind < 1e-5 < 1e-2 < front
 tests = {"untouched": generate_texts(base, tokenizer, x["test_seen"], MOST)}
 with attached(base, prompts[better]):
     tests[f"prompt tuning ({better})"] = generate_texts(base, tokenizer, x["test_seen"], MOST)
-table([(name, *metrics.table_scores(written, tables["test_seen"])) for name, written in tests.items()], ["tables, test", *MEASURES], [None, *FORMATS])
+table(
+    [(name, *table_scores(written, tables["test_seen"])) for name, written in tests.items()],
+    ["tables, test", *MEASURES],
+    [None, *FORMATS],
+)
 print()
 rows = []
 for task in answers:
     rows.append((task, "hard template", right(hard_template, task, "test")))
     with attached(MODEL[task], tuned[task, chosen[task]]):
         rows.append((task, f"P-tuning {chosen[task]}", right(soft_template, task, "test")))
-table([(*row, bar(row[2])) for row in rows], ["test", "template", "right", ""], [None, None, ".1%", None])
+table(
+    [(*row, bar(row[2])) for row in rows],
+    ["test", "template", "right", ""],
+    [None, None, ".1%", None],
+)
 
 # %% The answer
 #

@@ -18,14 +18,13 @@ needs: 3, 7, 8
 import math
 
 import torch
-
 from minitransformer import metrics
-from minitransformer.bases import load_base, prefix_path
-from minitransformer.sampling import generate_texts
-from minitransformer.show import QUICK, bar, figure, say, table
-from minitransformer.tasks import task_ids, task_rows
-from minitransformer.tinyworld import slot_values
-from minitransformer.tokenizer import default_tokenizer
+from minitransformer.course.bases import load_base, prefix_path
+from minitransformer.course.data import default_tokenizer
+from minitransformer.course.show import QUICK, bar, figure, say, table
+from minitransformer.course.tasks import table_scores, task_ids, task_rows
+from minitransformer.course.tinyworld import slot_values
+from minitransformer.generation.sampling import generate_texts
 
 tokenizer, base = default_tokenizer(), load_base("gpt")
 eot, L, C = tokenizer.eot_id, base.config.n_layer, base.config.d_model
@@ -35,14 +34,18 @@ for split, most in (("train", None), ("valid", 8 if QUICK else 100)):
     xs[split], ys[split] = (ids[:most] for ids in task_ids("table_to_text", split, tokenizer))
 MOST = 16 if QUICK else 90  # tokens to write
 texts = {"untouched base": generate_texts(base, tokenizer, xs["valid"], MOST)}
-scores = {"untouched base": metrics.table_scores(texts["untouched base"], rows["valid"])}
+scores = {"untouched base": table_scores(texts["untouched base"], rows["valid"])}
 row, text = rows["valid"][0], texts["untouched base"][0]
 say(f"> x: {row['source']}\n\n> y: {row['target']}\n\n> the base: {' '.join(text.split())[:200]}")
 print()
 SCORES, FORMS = ["BLEU", "slots", "whole", "a table again"], [".1f", ".1%", ".1%", ".0%"]
-table([(name, *score) for name, score in scores.items()], ["on validation", *SCORES], [None, *FORMS])
+table(
+    [(name, *score) for name, score in scores.items()], ["on validation", *SCORES], [None, *FORMS]
+)
 print()
-say(f"{len(rows['train']):,} pairs to train on, {len(rows['valid'])} to choose by; the test waits until the end.")
+say(
+    f"{len(rows['train']):,} pairs to train on, {len(rows['valid'])} to choose by; the test waits until the end."
+)
 
 # %% z = [x; y]
 #
@@ -60,22 +63,34 @@ say(f"{len(rows['train']):,} pairs to train on, {len(rows['valid'])} to choose b
 # itself a sum over its tokens, and we divide by their number, so that a long y weighs as much as its tokens do.
 #
 # **Predict before you run:** in this batch of two, how many labels are there? And which of the two means is larger?
-from minitransformer.batches.completion import Completions, completion_batch, eval_completions
-from minitransformer.training import IGNORE, evaluate, language_model_loss
+from minitransformer.text.batches import IGNORE
+from minitransformer.text.batches.completion import Completions, completion_batch, eval_completions
+from minitransformer.training.loop import evaluate
+from minitransformer.training.losses import language_model_loss
 
 batch = completion_batch(xs["valid"][:2], ys["valid"][:2], eot)  # "ids" and "labels" (B, T+1)
 z, labels = batch["ids"][0].tolist(), batch["labels"][0].tolist()
 X_idx = range(len(xs["valid"][0]))
 Y_idx = [i for i, label in enumerate(labels) if label != IGNORE]
-shown = [(i, "x" if i in X_idx else "y", tokenizer.token(z[i]), "–" if labels[i] == IGNORE else tokenizer.token(labels[i]))
-         for i in (0, 1, 2, len(X_idx) - 1, len(X_idx), len(X_idx) + 1, Y_idx[-1])]  # fmt: skip
+shown = [
+    (
+        i,
+        "x" if i in X_idx else "y",
+        tokenizer.token(z[i]),
+        "–" if labels[i] == IGNORE else tokenizer.token(labels[i]),
+    )
+    for i in (0, 1, 2, len(X_idx) - 1, len(X_idx), len(X_idx) + 1, Y_idx[-1])
+]
 table(shown, ["i", "part", "z_i", "asked"])
 with torch.inference_mode():
     log_p = base(torch.tensor([z]))[0].log_softmax(-1)  # (T+1, V)
     by_hand = sum(log_p[i - 1, z[i]].item() for i in Y_idx)  # the scores at i-1 are about z_i
     one = {"ids": batch["ids"][:1], "labels": batch["labels"][:1]}
     loss, n = language_model_loss(base, one)
-    losses = [language_model_loss(base, {key: part[i : i + 1] for key, part in batch.items()}) for i in (0, 1)]
+    losses = [
+        language_model_loss(base, {key: part[i : i + 1] for key, part in batch.items()})
+        for i in (0, 1)
+    ]
 per_token = sum(part.item() for part, _ in losses) / sum(n for _, n in losses)
 print()
 say(
@@ -104,10 +119,18 @@ with torch.inference_mode():
     one_by_one = torch.cat([base(torch.tensor([[i]]), cache=cache)[0] for i in z])  # (T+1, V)
     h = base(torch.tensor([z]), hidden=True)[0, -1]  # (C,)
     p = (base.token_embedding.weight @ h).softmax(-1)  # (V,)  W is the token table again
-table([("h_i^(n)", h.numel(), h.min().item(), h.sum().item()), ("softmax(W h_i^(n))", p.numel(), p.min().item(), p.sum().item())],
-      ["", "numbers", "smallest", "sum"], [None, ",", ".2g", ".4f"])  # fmt: skip
+table(
+    [
+        ("h_i^(n)", h.numel(), h.min().item(), h.sum().item()),
+        ("softmax(W h_i^(n))", p.numel(), p.min().item(), p.sum().item()),
+    ],
+    ["", "numbers", "smallest", "sum"],
+    [None, ",", ".2g", ".4f"],
+)
 print()
-say(f"Token by token, from z_i and h_<i alone, the scores are those of the whole text, to {(at_once - one_by_one).abs().max():.0e}.")
+say(
+    f"Token by token, from z_i and h_<i alone, the scores are those of the whole text, to {(at_once - one_by_one).abs().max():.0e}."
+)
 assert h.min() < 0 and abs(p.sum() - 1) < 1e-4 and (at_once - one_by_one).abs().max() < 1e-3
 
 # %% What words in front can do
@@ -126,10 +149,18 @@ in_front = {
     "other words": tokenizer.encode("The wind was cold and nobody spoke."),
     "a solved example": xs["train"][0] + ys["train"][0],
 }
-loss_with = {name: evaluate(base, eval_completions([[*ids, *x] for x in xs["valid"]], ys["valid"], eot, 50))
-             for name, ids in in_front.items()}  # fmt: skip
-table([(name, len(in_front[name]), loss, loss - loss_with["nothing"]) for name, loss in loss_with.items()],
-      ["in front of x", "tokens", "validation loss", "change"], ["", "d", ".3f", "+.3f"])  # fmt: skip
+loss_with = {
+    name: evaluate(base, eval_completions([[*ids, *x] for x in xs["valid"]], ys["valid"], eot, 50))
+    for name, ids in in_front.items()
+}
+table(
+    [
+        (name, len(in_front[name]), loss, loss - loss_with["nothing"])
+        for name, loss in loss_with.items()
+    ],
+    ["in front of x", "tokens", "validation loss", "change"],
+    ["", "d", ".3f", "+.3f"],
+)
 print()
 best_words = min(loss_with, key=loss_with.get)
 say(
@@ -154,7 +185,14 @@ say(
 # set to the instruction of the last step (`init=words`), before any training.
 #
 # **Predict before you run:** how far is its validation loss from that of the instruction in words?
-from minitransformer.tuning import FullFineTuning, Infix, PrefixTuning, PromptTuning, fingerprint, load
+from minitransformer.tuning import (
+    FullFineTuning,
+    Infix,
+    PrefixTuning,
+    PromptTuning,
+    fingerprint,
+    load,
+)
 
 before = fingerprint(base)
 prefix = PrefixTuning(length=len(words), init=words).attach(base)
@@ -177,20 +215,32 @@ assert abs(as_prefix - loss_with["an instruction"]) < 1e-4 and P_theta.shape == 
 # embedding-only: |P_idx| · C.
 #
 # **Predict before you run:** does a small model pay a smaller or a larger *share*?
-from minitransformer.gpt import GPT, GPTConfig
+from minitransformer.models.gpt import GPT, GPTConfig
 
 with torch.device("meta"):
-    medium = GPT(GPTConfig(vocab_size=50257, n_positions=1024, n_layer=24, n_head=16, d_model=1024, d_ff=4096))
+    medium = GPT(
+        GPTConfig(
+            vocab_size=50257, n_positions=1024, n_layer=24, n_head=16, d_model=1024, d_ff=4096
+        )
+    )
 sizes = []
 for name, net in (("GPT-2 Medium", medium), ("our base", base)):
     total = sum(p.numel() for p in net.parameters())
     for P in (5, 10):
         n = P * 2 * net.config.n_layer * net.config.d_model
         sizes.append((name, total, P, n, n / total, P * net.config.d_model / total))
-table(sizes, ["base", "parameters", "P", "numbers in P_θ", "share", "embedding-only"], [None, ",", "d", ",", ".3%", ".4%"])
+table(
+    sizes,
+    ["base", "parameters", "P", "numbers in P_θ", "share", "embedding-only"],
+    [None, ",", "d", ",", ".3%", ".4%"],
+)
 print()
-say(f"So 0.1 % is GPT-2 Medium between P = 5 and P = 10; {sizes[2][4] / sizes[0][4]:.0f} times that for a base as small as ours.")
-assert sizes[0][3] == 245_760 and sizes[0][4] < 0.001 < sizes[1][4] and P_theta.numel() == sizes[3][3]
+say(
+    f"So 0.1 % is GPT-2 Medium between P = 5 and P = 10; {sizes[2][4] / sizes[0][4]:.0f} times that for a base as small as ours."
+)
+assert (
+    sizes[0][3] == 245_760 and sizes[0][4] < 0.001 < sizes[1][4] and P_theta.numel() == sizes[3][3]
+)
 
 # %% Free, or through an MLP
 #
@@ -203,7 +253,7 @@ assert sizes[0][3] == 245_760 and sizes[0][4] < 0.001 < sizes[1][4] and P_theta.
 # steps, from random numbers, each with the learning rate that did best for it on validation.
 #
 # **Predict before you run:** how many numbers are trained with the MLP, as a share of the base?
-from minitransformer.training import Log, TrainConfig, train
+from minitransformer.training.loop import Log, TrainConfig, train
 
 FEW, MANY = (4, 6) if QUICK else (40, 160)
 FREE, MLP = {"reparametrise": None}, {"reparametrise": 256}  # the width inside the MLP
@@ -214,28 +264,56 @@ def tune(method, lr: float, steps: int, x: list | None = None, **more) -> Log:
     """Put a method onto the base and train it on batches of 8; seed 0 decides where it starts and what it reads when."""
     torch.manual_seed(0)
     method.attach(base)
-    batches = Completions(x or xs["train"], ys["train"], eot, batch_size=8, n_positions=base.config.n_positions, seed=0)
-    config = TrainConfig(steps=steps, lr=lr, warmup=steps // 12, final_lr=0.02, weight_decay=0.0, eval_every=max(1, steps // 5))
+    batches = Completions(
+        x or xs["train"],
+        ys["train"],
+        eot,
+        batch_size=8,
+        n_positions=base.config.n_positions,
+        seed=0,
+    )
+    config = TrainConfig(
+        steps=steps,
+        lr=lr,
+        warmup=steps // 12,
+        final_lr=0.02,
+        weight_decay=0.0,
+        eval_every=max(1, steps // 5),
+    )
     return train(base, batches, config, **more)
 
 
 def try_out(method, lr: float, x: list | None = None, judged_on: list = valid) -> float:
     """The validation loss of a method after a few steps; it is off the base again afterwards."""
     tune(method, lr, FEW, x, progress=False)
-    loss, reports[type(method).__name__, method.settings.get("reparametrise")] = evaluate(base, judged_on), method.report()
+    loss, reports[type(method).__name__, method.settings.get("reparametrise")] = (
+        evaluate(base, judged_on),
+        method.report(),
+    )
     method.detach()
     return loss
 
 
 reports: dict = {}  # what was trained and kept, by class and width of the MLP
-few = {"free, random": try_out(PrefixTuning(10, **FREE), LR["free"]), "MLP, random": try_out(PrefixTuning(10, **MLP), LR["MLP"])}
+few = {
+    "free, random": try_out(PrefixTuning(10, **FREE), LR["free"]),
+    "MLP, random": try_out(PrefixTuning(10, **MLP), LR["MLP"]),
+}
 free_report, mlp_report = reports["PrefixTuning", None], reports["PrefixTuning", 256]
 table(
     [("nothing", None, None, loss_with["nothing"])]
-    + [(name, f"{r.trained:,} ({r.trained_share:.1%})", f"{r.stored:,} ({r.stored_share:.1%})", few[name])
-       for name, r in zip(few, (free_report, mlp_report), strict=True)],
-    ["P = 10", "trained", "kept", f"validation loss after {FEW} steps"], [None, None, None, ".3f"],
-)  # fmt: skip
+    + [
+        (
+            name,
+            f"{r.trained:,} ({r.trained_share:.1%})",
+            f"{r.stored:,} ({r.stored_share:.1%})",
+            few[name],
+        )
+        for name, r in zip(few, (free_report, mlp_report), strict=True)
+    ],
+    ["P = 10", "trained", "kept", f"validation loss after {FEW} steps"],
+    [None, None, None, ".3f"],
+)
 print()
 better, worse = sorted(few, key=few.get)
 say(
@@ -252,7 +330,7 @@ assert mlp_report.stored == free_report.stored < mlp_report.trained
 #
 # **Predict before you run:** how much do the scores change when the MLP is dropped? And what can no longer be done with the small
 # file?
-from minitransformer.show import ROOT
+from minitransformer.course.show import ROOT
 
 folder = ROOT / "figures" / "lesson_09"
 folder.mkdir(parents=True, exist_ok=True)
@@ -266,8 +344,14 @@ with torch.inference_mode():
     method.detach()
     again = load(folder / "to_go_on.safetensors", base)
     from_file = base(torch.tensor([z]))  # (1, T+1, V)
-table([(path.name, path.stat().st_size / 1024) for path in (folder / "kept.safetensors", folder / "to_go_on.safetensors")],
-      ["file", "KiB"], [None, ".0f"])  # fmt: skip
+table(
+    [
+        (path.name, path.stat().st_size / 1024)
+        for path in (folder / "kept.safetensors", folder / "to_go_on.safetensors")
+    ],
+    ["file", "KiB"],
+    [None, ".0f"],
+)
 print()
 say(
     f"The scores with the MLP and without it differ by {(with_mlp - without).abs().max():.0e}. The larger file has MLP and P'_θ in it and can "
@@ -285,7 +369,11 @@ assert (with_mlp - without).abs().max() < 1e-5 and torch.equal(with_mlp, from_fi
 # **Predict before you run:** does the meaning of the words matter, or that they are words?
 few["free, words of the vocabulary"] = try_out(PrefixTuning(10, init="vocabulary"), LR["free"])
 few["free, the instruction"] = try_out(PrefixTuning(10, init=words), LR["free"])
-table(sorted(few.items(), key=lambda pair: pair[1]), ["P = 10", f"loss after {FEW} steps"], [None, ".3f"])
+table(
+    sorted(few.items(), key=lambda pair: pair[1]),
+    ["P = 10", f"loss after {FEW} steps"],
+    [None, ".3f"],
+)
 print()
 drawn, chosen = few["free, words of the vocabulary"], few["free, the instruction"]
 say(
@@ -300,8 +388,12 @@ say(
 # number of steps, on the same batches.
 #
 # **Predict before you run:** which of the two curves falls faster? And what does the frozen base save: half of the time?
-WAYS = {"free, random": FREE, "MLP, random": MLP, "free, words of the vocabulary": {"init": "vocabulary"},
-        "free, the instruction": {"init": words}}  # fmt: skip
+WAYS = {
+    "free, random": FREE,
+    "MLP, random": MLP,
+    "free, words of the vocabulary": {"init": "vocabulary"},
+    "free, the instruction": {"init": words},
+}
 best = min(few, key=few.get)
 print(f"The way that was ahead: {best}")
 methods = {"prefix": PrefixTuning(10, **WAYS[best]), "full fine-tuning": FullFineTuning()}
@@ -311,21 +403,41 @@ for name, method in methods.items():
     logs[name] = tune(method, rates[name], MANY, valid=valid)
     kept[name] = method.report()
     texts[name] = generate_texts(base, tokenizer, xs["valid"], MOST)
-    scores[name] = metrics.table_scores(texts[name], rows["valid"])
+    scores[name] = table_scores(texts[name], rows["valid"])
     method.detach()
-with figure("loss", "Validation loss of table-to-text while a prefix of ten, or the whole base, is trained.") as axes:
+with figure(
+    "loss", "Validation loss of table-to-text while a prefix of ten, or the whole base, is trained."
+) as axes:
     for (name, log), style in zip(logs.items(), ("o-", "s--"), strict=True):
         curve = [(0, loss_with["nothing"])] + [(row["step"], row["loss"]) for row in log.valid]
-        axes.plot(*zip(*curve, strict=True), style, label=f"{name}: {kept[name].stored:,} numbers kept")
-    axes.axhline(loss_with[best_words], color="grey", linestyle=":", label=f"untouched, best words in front: {best_words}")
-    axes.set(xlabel="step (8 tables each)", ylabel="validation loss, nats per token of y", ylim=(0, None))
+        axes.plot(
+            *zip(*curve, strict=True), style, label=f"{name}: {kept[name].stored:,} numbers kept"
+        )
+    axes.axhline(
+        loss_with[best_words],
+        color="grey",
+        linestyle=":",
+        label=f"untouched, best words in front: {best_words}",
+    )
+    axes.set(
+        xlabel="step (8 tables each)", ylabel="validation loss, nats per token of y", ylim=(0, None)
+    )
     axes.legend()
 print()
 table(
-    [(name, kept[name].stored if name in kept else 0, logs[name].valid[-1]["loss"] if name in logs else loss_with["nothing"],
-      *scores[name], logs[name].seconds if name in logs else 0.0) for name in scores],
-    ["on validation", "kept", "loss", *SCORES, "s"], [None, ",", ".3f", *FORMS, ".0f"],
-)  # fmt: skip
+    [
+        (
+            name,
+            kept[name].stored if name in kept else 0,
+            logs[name].valid[-1]["loss"] if name in logs else loss_with["nothing"],
+            *scores[name],
+            logs[name].seconds if name in logs else 0.0,
+        )
+        for name in scores
+    ],
+    ["on validation", "kept", "loss", *SCORES, "s"],
+    [None, ",", ".3f", *FORMS, ".0f"],
+)
 gap = logs["prefix"].valid[-1]["loss"] - logs["full fine-tuning"].valid[-1]["loss"]
 print()
 say(
@@ -344,8 +456,13 @@ assert QUICK or all(log.valid[-1]["loss"] < loss_with["nothing"] - 0.1 for log i
 for i in (0, 1, 2):
     say(f"> {rows['valid'][i]['source']}\n")
     for name in texts:
-        missing = [value for value in slot_values(rows["valid"][i]["table"]) if value not in texts[name][i]]
-        say(f"- {name}: {' '.join(texts[name][i].split())[:220]}" + (f" [{', '.join(missing)}]" if missing else " ✓"))
+        missing = [
+            value for value in slot_values(rows["valid"][i]["table"]) if value not in texts[name][i]
+        ]
+        say(
+            f"- {name}: {' '.join(texts[name][i].split())[:220]}"
+            + (f" [{', '.join(missing)}]" if missing else " ✓")
+        )
     print()
 
 # %% What longer training gives
@@ -365,13 +482,19 @@ except UserError as problem:
 else:
     longer = methods["prefix, longer"]
     texts["prefix, longer"] = generate_texts(base, tokenizer, xs["valid"], MOST)
-    scores["prefix, longer"] = metrics.table_scores(texts["prefix, longer"], rows["valid"])
-    table([(name, *score) for name, score in scores.items()], ["on validation", *SCORES], [None, *FORMS])
+    scores["prefix, longer"] = table_scores(texts["prefix, longer"], rows["valid"])
+    table(
+        [(name, *score) for name, score in scores.items()],
+        ["on validation", *SCORES],
+        [None, *FORMS],
+    )
     for i in (0, 1):
         print()
         say(f"> {rows['valid'][i]['source']}\n\n> {texts['prefix, longer'][i]}")
     print()
-    say(f"Its P is {longer.length}; the file has {path.stat().st_size / 1024:.0f} KiB, {longer.report().stored_share:.1%} of the base's numbers.")
+    say(
+        f"Its P is {longer.length}; the file has {path.stat().st_size / 1024:.0f} KiB, {longer.report().stored_share:.1%} of the base's numbers."
+    )
     longer.detach()
 
 # %% Where the prefix is read
@@ -388,7 +511,12 @@ else:
 # read alike.
 #
 # **Predict before you run:** when does the model consult its prefix more, while it reads or while it writes?
-from minitransformer.attention import attend_by_formula, keep_mask, split_heads, watch_attention
+from minitransformer.models.attention import (
+    attend_by_formula,
+    keep_mask,
+    split_heads,
+    watch_attention,
+)
 
 differences = []
 
@@ -398,9 +526,14 @@ def both_sides(layer, args: tuple) -> None:
     x, own = args[0], args[3]  # (1, T, C), and the layer's Prefix
     q, k, v = split_heads(layer.qkv(x), 3, layer.n_head)  # (1, H, T, D)
     T, P = x.size(1), own.k.size(2)
-    whole, weights = attend_by_formula(q, torch.cat([own.k, k], 2), torch.cat([own.v, v], 2), keep_mask(T, T, P, True, None))
+    whole, weights = attend_by_formula(
+        q, torch.cat([own.k, k], 2), torch.cat([own.v, v], 2), keep_mask(T, T, P, True, None)
+    )
     share = weights[..., :P].sum(-1, keepdim=True)  # λ (1, H, T, 1)
-    without, only = attend_by_formula(q, k, v, keep_mask(T, T, 0, True, None))[0], attend_by_formula(q, own.k, own.v)[0]
+    without, only = (
+        attend_by_formula(q, k, v, keep_mask(T, T, 0, True, None))[0],
+        attend_by_formula(q, own.k, own.v)[0],
+    )
     differences.append((whole - ((1 - share) * without + share * only)).abs().max().item())
 
 
@@ -420,33 +553,63 @@ with torch.inference_mode():
         taken = weights[..., :P].sum(-1)  # (n_layer, H, T)  λ
         shares["x"].append(taken[..., : len(x)].mean(-1))
         shares["y"].append(taken[..., len(x) :].mean(-1))
-        even = P / (P + 1.0 + torch.arange(len(x) + len(y)))  # (T,)  if a query read all it may see alike
+        even = P / (
+            P + 1.0 + torch.arange(len(x) + len(y))
+        )  # (T,)  if a query read all it may see alike
         evenly["x"].append(even[: len(x)].mean())
         evenly["y"].append(even[len(x) :].mean())
 prefix.detach()
 lam = {part: torch.stack(values).mean(0) for part, values in shares.items()}  # each (n_layer, H)
 layer, head = divmod(int((lam["x"] - 0.5).abs().argmin()), H)
-with figure("lambda", "λ, the share of attention that the trained prefix takes, by layer and head; and the head that parts its "
-            "attention most evenly while it reads x, on one text (left of the line: the prefix).", (11, 3.8), 1, 3) as axes:  # fmt: skip
+with figure(
+    "lambda",
+    "λ, the share of attention that the trained prefix takes, by layer and head; and the head that parts its "
+    "attention most evenly while it reads x, on one text (left of the line: the prefix).",
+    (11, 3.8),
+    1,
+    3,
+) as axes:
     for ax, (part, values) in zip(axes, lam.items(), strict=False):
         ax.imshow(values, vmin=0, vmax=1)
-        ax.set(title=f"λ at the positions of {part}", xlabel="head", xticks=range(H), xticklabels=range(1, H + 1),
-               yticks=range(L), yticklabels=range(1, L + 1), ylabel="layer")  # fmt: skip
+        ax.set(
+            title=f"λ at the positions of {part}",
+            xlabel="head",
+            xticks=range(H),
+            xticklabels=range(1, H + 1),
+            yticks=range(L),
+            yticklabels=range(1, L + 1),
+            ylabel="layer",
+        )
         for i in range(L):
             for j in range(H):
-                ax.text(j, i, f"{values[i, j]:.2f}", ha="center", va="center", fontsize=9, color="white" if values[i, j] < 0.6 else "black")
+                ax.text(
+                    j,
+                    i,
+                    f"{values[i, j]:.2f}",
+                    ha="center",
+                    va="center",
+                    fontsize=9,
+                    color="white" if values[i, j] < 0.6 else "black",
+                )
     axes[2].imshow(weights[layer, head], vmin=0, vmax=0.3, aspect="auto")
     axes[2].axvline(P - 0.5, color="white", linewidth=1)
     axes[2].axhline(len(x) - 0.5, color="white", linewidth=1, linestyle=":")
-    axes[2].set(title=f"layer {layer + 1}, head {head + 1}", xlabel="read: prefix | x, y", ylabel="reads: x, then y")
+    axes[2].set(
+        title=f"layer {layer + 1}, head {head + 1}",
+        xlabel="read: prefix | x, y",
+        ylabel="reads: x, then y",
+    )
     for ax in axes:
         ax.grid(False)
 mean = {part: values.mean().item() for part, values in lam.items()}
 print()
 even = {part: torch.stack(values).mean().item() for part, values in evenly.items()}
-table([(f"layer {i + 1}", lam["x"][i].mean().item(), lam["y"][i].mean().item()) for i in range(L)]
-      + [("all layers", mean["x"], mean["y"]), ("if all were read alike", even["x"], even["y"])],
-      ["mean λ", "at x", "at y"], [None, ".2f", ".2f"])  # fmt: skip
+table(
+    [(f"layer {i + 1}", lam["x"][i].mean().item(), lam["y"][i].mean().item()) for i in range(L)]
+    + [("all layers", mean["x"], mean["y"]), ("if all were read alike", even["x"], even["y"])],
+    ["mean λ", "at x", "at y"],
+    [None, ".2f", ".2f"],
+)
 print()
 more = {part: mean[part] / even[part] for part in mean}
 say(
@@ -468,7 +631,9 @@ with torch.no_grad():
 loss_zeros = evaluate(base, valid)
 with torch.inference_mode(), watch_attention(base) as maps:
     base(torch.tensor([z]))
-zeros_take = torch.stack([calls[0][..., :10].sum(-1).mean() for calls in maps.values()]).mean().item()
+zeros_take = (
+    torch.stack([calls[0][..., :10].sum(-1).mean() for calls in maps.values()]).mean().item()
+)
 zeros.detach()
 say(
     f"Ten zeros take λ = {zeros_take:.2f} on average and move the loss from {loss_with['nothing']:.3f} to {loss_zeros:.3f}. That the text now starts at "
@@ -484,10 +649,18 @@ assert abs(loss_zeros - loss_with["nothing"]) > 1e-4
 #
 # **Predict before you run:** how much of what P = 10 gains does a single virtual token gain?
 full_prefix = few["MLP, random"]  # P = 10
-lengths = {P: full_prefix if P == 10 else try_out(PrefixTuning(P, **MLP), LR["MLP"]) for P in (1, 10, 40)}
+lengths = {
+    P: full_prefix if P == 10 else try_out(PrefixTuning(P, **MLP), LR["MLP"]) for P in (1, 10, 40)
+}
 gained = {P: loss_with["nothing"] - loss for P, loss in lengths.items()}
-table([(P, P * 2 * L * C, loss, bar(gained[P], max(0.01, *gained.values()))) for P, loss in lengths.items()],
-      ["P", "kept", f"loss after {FEW} steps", "gained on the base alone"], ["d", ",", ".3f", None])  # fmt: skip
+table(
+    [
+        (P, P * 2 * L * C, loss, bar(gained[P], max(0.01, *gained.values())))
+        for P, loss in lengths.items()
+    ],
+    ["P", "kept", f"loss after {FEW} steps", "gained on the base alone"],
+    ["d", ",", ".3f", None],
+)
 print()
 say(
     f"P = 1 gains {gained[1] / gained[10]:.0%} of what P = 10 does, P = 40 {gained[40] / gained[10]:.0%}. A threshold beyond which more harms is a matter of long training "
@@ -502,9 +675,15 @@ say(
 #
 # **Predict before you run:** the order of the three.
 embedding_only = try_out(PromptTuning(10, init="vocabulary"), LR["input"])
-table([("every layer, P = 10, free, words", 10 * 2 * L * C, drawn), ("every layer, P = 1, MLP", 2 * L * C, lengths[1]),
-       ("at the input, P = 10, free, words", 10 * C, embedding_only)],
-      ["prefix", "kept", f"loss after {FEW} steps"], [None, ",", ".3f"])  # fmt: skip
+table(
+    [
+        ("every layer, P = 10, free, words", 10 * 2 * L * C, drawn),
+        ("every layer, P = 1, MLP", 2 * L * C, lengths[1]),
+        ("at the input, P = 10, free, words", 10 * C, embedding_only),
+    ],
+    ["prefix", "kept", f"loss after {FEW} steps"],
+    [None, ",", ".3f"],
+)
 print()
 say(
     f"At the input alone it is {abs(embedding_only - drawn):.3f} nats {'worse' if embedding_only > drawn else 'better'} than at every layer, and "
@@ -526,13 +705,27 @@ changed = {}
 with torch.inference_mode():
     x = torch.tensor(xs["valid"][:1])  # (1, T)
     plain = base(x, hidden=True)  # (1, T, C)
-    for name, method, text in (("prefix", methods["prefix"], x), ("infix", Infix(10), torch.tensor(with_infix["valid"][:1]))):
+    for name, method, text in (
+        ("prefix", methods["prefix"], x),
+        ("infix", Infix(10), torch.tensor(with_infix["valid"][:1])),
+    ):
         method.attach(base)
         changed[name] = (base(text, hidden=True)[:, : x.size(1)] - plain).abs().max().item()
         method.detach()
-infix = try_out(Infix(10, **MLP), LR["MLP"], with_infix["train"], eval_completions(with_infix["valid"], ys["valid"], eot, 50))
-table([("[PREFIX; x; y]", changed["prefix"], full_prefix), ("[x; INFIX; y]", changed["infix"], infix)],
-      ["P = 10, MLP", "change at x", f"loss after {FEW} steps"], [None, ".1e", ".3f"])  # fmt: skip
+infix = try_out(
+    Infix(10, **MLP),
+    LR["MLP"],
+    with_infix["train"],
+    eval_completions(with_infix["valid"], ys["valid"], eot, 50),
+)
+table(
+    [
+        ("[PREFIX; x; y]", changed["prefix"], full_prefix),
+        ("[x; INFIX; y]", changed["infix"], infix),
+    ],
+    ["P = 10, MLP", "change at x", f"loss after {FEW} steps"],
+    [None, ".1e", ".3f"],
+)
 print()
 say(
     f"The infix leaves x as it was. After {FEW} steps it is {abs(infix - full_prefix):.3f} nats {'worse' if infix > full_prefix else 'better'} than the prefix. (The paper, after "
@@ -552,24 +745,46 @@ assert changed["infix"] < 1e-4 < changed["prefix"]
 final, told = {}, {}  # the scores; for each table the share of its values that is told
 for split in ("test_seen", "test_unseen"):
     most = 8 if QUICK else 200
-    rows[split], xs[split] = task_rows("table_to_text", split)[:most], task_ids("table_to_text", split, tokenizer)[0][:most]
+    rows[split], xs[split] = (
+        task_rows("table_to_text", split)[:most],
+        task_ids("table_to_text", split, tokenizer)[0][:most],
+    )
 for name, method in methods.items():
     method.attach(base)
     for split in ("test_seen", "test_unseen"):
         written = generate_texts(base, tokenizer, xs[split], MOST)
-        final[name, split] = metrics.table_scores(written, rows[split])
-        told[name, split] = torch.tensor([metrics.slot_accuracy([text], [slot_values(row["table"])])[0]
-                                          for text, row in zip(written, rows[split], strict=True)])  # fmt: skip
+        final[name, split] = table_scores(written, rows[split])
+        told[name, split] = torch.tensor(
+            [
+                metrics.slot_accuracy([text], [slot_values(row["table"])])[0]
+                for text, row in zip(written, rows[split], strict=True)
+            ]
+        )
     method.detach()
-table([(name, split.removeprefix("test_"), *score) for (name, split), score in final.items()],
-      ["on the test", "kinds", *SCORES], [None, None, *FORMS])  # fmt: skip
+table(
+    [(name, split.removeprefix("test_"), *score) for (name, split), score in final.items()],
+    ["on the test", "kinds", *SCORES],
+    [None, None, *FORMS],
+)
 print()
-table([("prefix, 0.1 %", 62.9, 45.6), ("full fine-tuning", 64.2, 27.7)], ["published (Li & Liang, 2021)", "BLEU, seen", "unseen"])
+table(
+    [("prefix, 0.1 %", 62.9, 45.6), ("full fine-tuning", 64.2, 27.7)],
+    ["published (Li & Liang, 2021)", "BLEU, seen", "unseen"],
+)
 
-lead = {split: told["prefix", split] - told["full fine-tuning", split] for split in ("test_seen", "test_unseen")}  # one for each table
+lead = {
+    split: told["prefix", split] - told["full fine-tuning", split]
+    for split in ("test_seen", "test_unseen")
+}  # one for each table
 moved = (lead["test_unseen"].mean() - lead["test_seen"].mean()).item()
 error = math.sqrt(sum(values.var().item() / len(values) for values in lead.values()))
-verdict = "too little to tell from chance" if abs(moved) < 2 * error else "as in the paper" if moved > 0 else "the reverse of the paper"
+verdict = (
+    "too little to tell from chance"
+    if abs(moved) < 2 * error
+    else "as in the paper"
+    if moved > 0
+    else "the reverse of the paper"
+)
 print()
 say(
     f"A table's values told, prefix against full fine-tuning after as many steps: {100 * lead['test_seen'].mean():+.1f} points on seen kinds, "
@@ -578,7 +793,9 @@ say(
     "them in pretraining, and their tables share fields with the seen ones."
 )
 print()
-say("003 §4.1 has more experiments: little data, which lesson 14 measures, and summarisation with an encoder–decoder, lesson 10.")
+say(
+    "003 §4.1 has more experiments: little data, which lesson 14 measures, and summarisation with an encoder–decoder, lesson 10."
+)
 
 # %% The answer
 on_new = {name: final[name, "test_seen"] for name in methods}
@@ -587,9 +804,17 @@ say(
     f"Ten virtual tokens, a key and a value each in every layer ({kept['prefix'].stored_share:.1%} of the base's numbers), turned the frozen GPT within {MANY} steps "
     f"into one that tells {on_new['prefix'][1]:.0%} of a new table's values in sentences (BLEU {on_new['prefix'][0]:.1f}); a copy trained as a whole tells "
     f"{on_new['full fine-tuning'][1]:.0%} ({on_new['full fine-tuning'][0]:.1f})"
-    + (f", a prefix that was trained for longer {on_new['prefix, longer'][1]:.0%} ({on_new['prefix, longer'][0]:.1f})" if "prefix, longer" in on_new else "")
-    + (": it does the task without a weight being changed, if not as well in so few steps." if behind > 0.02 else ": as well, without a weight being changed.")
-)  # fmt: skip
+    + (
+        f", a prefix that was trained for longer {on_new['prefix, longer'][1]:.0%} ({on_new['prefix, longer'][0]:.1f})"
+        if "prefix, longer" in on_new
+        else ""
+    )
+    + (
+        ": it does the task without a weight being changed, if not as well in so few steps."
+        if behind > 0.02
+        else ": as well, without a weight being changed."
+    )
+)
 
 # %%
 # To try next:

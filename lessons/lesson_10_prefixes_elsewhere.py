@@ -23,26 +23,33 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-
 from minitransformer import metrics
-from minitransformer.bases import load_base
-from minitransformer.batches.classification import LabelledTexts, encode_for_bert
-from minitransformer.classifier import Classifier
-from minitransformer.datasets import DATA, read_jsonl
-from minitransformer.show import QUICK, figure, say, table
-from minitransformer.tokenizer import default_tokenizer
+from minitransformer.course.bases import load_base
+from minitransformer.course.data import DATA, default_tokenizer
+from minitransformer.course.show import QUICK, figure, say, table
+from minitransformer.models.classifier import Classifier
+from minitransformer.text.batches.classification import LabelledTexts, encode_for_bert
+from minitransformer.text.corpora import read_jsonl
 
 CLASSES, B, P = ("negative", "positive"), 8, 5
 tokenizer = default_tokenizer()
-reviews = {split: read_jsonl(DATA / "tasks" / "reviews" / f"{split}.jsonl", ("text", "label"))[:most]
-           for split, most in (("train", 24 if QUICK else 320), ("valid", 20 if QUICK else 150), ("test", 20 if QUICK else 300))}  # fmt: skip
+reviews = {
+    split: read_jsonl(DATA / "tasks" / "reviews" / f"{split}.jsonl", ("text", "label"))[:most]
+    for split, most in (
+        ("train", 24 if QUICK else 320),
+        ("valid", 20 if QUICK else 150),
+        ("test", 20 if QUICK else 300),
+    )
+}
 
 
 def labelled(split: str, batch_size: int = B) -> LabelledTexts:
     """The reviews of a split, as batches."""
     rows = encode_for_bert([row["text"] for row in reviews[split]], tokenizer)
     labels = [row["label"] for row in reviews[split]]
-    return LabelledTexts(rows, labels, CLASSES, batch_size, tokenizer.pad_id, n_positions=192 - P, seed=0)
+    return LabelledTexts(
+        rows, labels, CLASSES, batch_size, tokenizer.pad_id, n_positions=192 - P, seed=0
+    )
 
 
 def fresh() -> Classifier:
@@ -81,11 +88,19 @@ assert stopped == list(lines)
 # outside of the model.
 #
 # **Predict before you run:** two steps with that optimizer. What has changed afterwards: p, the BERT, the head?
-from minitransformer.tuning import FullFineTuning, PrefixTuning, PromptTuning, for_each_row, virtual_ids
+from minitransformer.tuning import (
+    FullFineTuning,
+    PrefixTuning,
+    PromptTuning,
+    for_each_row,
+    virtual_ids,
+)
 
 virtual = torch.tensor([virtual_ids(P)]).expand(len(ids), P)
-in_front = {"ids": torch.cat([virtual, ids], dim=1),  # (B, P+T)
-            "keep": torch.cat([torch.ones(len(ids), P, dtype=torch.bool), keep], dim=1)}  # fmt: skip
+in_front = {
+    "ids": torch.cat([virtual, ids], dim=1),  # (B, P+T)
+    "keep": torch.cat([torch.ones(len(ids), P, dtype=torch.bool), keep], dim=1),
+}
 optimizer = torch.optim.Adam(classifier.parameters(), lr=1e-5)
 parts = {"p": [p], "BERT": list(bert.parameters()), "head": list(classifier.head.parameters())}
 before = {name: [q.detach().clone() for q in those] for name, those in parts.items()}
@@ -97,17 +112,30 @@ for _ in range(2):
     optimizer.step()
     gradients.append(p.grad.clone())
 given = {id(q) for group in optimizer.param_groups for q in group["params"]}
-counts = {name: (sum(q.numel() for q in those), sum(q.numel() for q in those if id(q) in given),
-                 sum(int((q.detach() != old).sum()) for q, old in zip(those, before[name], strict=True)))
-          for name, those in parts.items()}  # fmt: skip
-table([(name, *numbers) for name, numbers in counts.items()], ["", "numbers", "given to the optimizer", "changed"], [None, ",", ",", ","])
+counts = {
+    name: (
+        sum(q.numel() for q in those),
+        sum(q.numel() for q in those if id(q) in given),
+        sum(int((q.detach() != old).sum()) for q, old in zip(those, before[name], strict=True)),
+    )
+    for name, those in parts.items()
+}
+table(
+    [(name, *numbers) for name, numbers in counts.items()],
+    ["", "numbers", "given to the optimizer", "changed"],
+    [None, ",", ",", ","],
+)
 print()
 say(
     f"p is as random as before, and {counts['BERT'][2] / counts['BERT'][0]:.0%} of the BERT has moved (its heads for pre-training are not read here). p does get "
     f"a gradient, of norm {gradients[0].norm():.4f} after the first step and {gradients[1].norm():.4f} after the second: nobody uses it, and nobody clears it either, "
     "so that it adds up."
 )
-assert counts["p"][1:] == (0, 0) and counts["BERT"][2] > 0.5 * counts["BERT"][0] and counts["head"][2] > 0
+assert (
+    counts["p"][1:] == (0, 0)
+    and counts["BERT"][2] > 0.5 * counts["BERT"][0]
+    and counts["head"][2] > 0
+)
 assert gradients[1].norm() > gradients[0].norm() > 0
 
 # %%
@@ -139,7 +167,12 @@ def look(name: str, ids: torch.Tensor, keep: torch.Tensor, **more) -> None:
         probe = hidden.clone().requires_grad_()
         bert.pooled(probe).sum().backward()
     read = probe.grad.abs().sum((0, 2)).nonzero().flatten().tolist()
-    seen[name] = read, int((ids[0] == tokenizer.cls_id).nonzero()), hidden.size(1), bert.pooled(hidden)  # (B, C)
+    seen[name] = (
+        read,
+        int((ids[0] == tokenizer.cls_id).nonzero()),
+        hidden.size(1),
+        bert.pooled(hidden),
+    )  # (B, C)
 
 
 look("no virtual token", ids, keep)
@@ -149,15 +182,23 @@ for method in (PromptTuning(P), PrefixTuning(P)):
     look({PromptTuning: "prompt tuning", PrefixTuning: "prefix"}[type(method)], ids, keep)
     method.detach()
 plain = seen["no virtual token"][-1]
-table([(name, str(read), cls, columns, F.cosine_similarity(summary, plain).mean().item()) for name, (read, cls, columns, summary) in seen.items()],
-      ["", "pooler reads column", "[CLS] is in", "columns", "summary's cosine with the plain one"], [None, None, "d", "d", ".2f"])  # fmt: skip
+table(
+    [
+        (name, str(read), cls, columns, F.cosine_similarity(summary, plain).mean().item())
+        for name, (read, cls, columns, summary) in seen.items()
+    ],
+    ["", "pooler reads column", "[CLS] is in", "columns", "summary's cosine with the plain one"],
+    [None, None, "d", "d", ".2f"],
+)
 print()
 say(
     f"With p in front the pooler reads virtual token 0; [CLS] is {P} columns further on, and nobody reads it. Keys and values have no column of their own in what the "
     "layers pass on: [CLS] stays at 0. (Before any training random numbers disturb, wherever they stand; here only the place matters.)"
 )
 assert all(read == [0] for read, *_ in seen.values())
-assert [cls for _, cls, *_ in seen.values()] == [0, P, 0, 0] and [columns - ids.size(1) for _, _, columns, _ in seen.values()] == [0, P, 0, 0]
+assert [cls for _, cls, *_ in seen.values()] == [0, P, 0, 0] and [
+    columns - ids.size(1) for _, _, columns, _ in seen.values()
+] == [0, P, 0, 0]
 
 # %% Done right
 #
@@ -169,8 +210,8 @@ assert [cls for _, cls, *_ in seen.values()] == [0, P, 0, 0] and [columns - ids.
 # before, from two or more. (Training loss: the mean of the last epoch; guessing has ln 2 = 0.693.)
 #
 # **Predict before you run:** the order of the three. And which share of a classifier's numbers does each train?
-from minitransformer.objectives import CountedClassification
-from minitransformer.training import Log, TrainConfig, evaluate, train
+from minitransformer.training.loop import Log, TrainConfig, evaluate, train
+from minitransformer.training.losses import CountedClassification
 
 EPOCHS = 1 if QUICK else 3
 LR = {"head alone": 3e-2, "prefix": 1e-2, "full fine-tuning": 5e-4}
@@ -181,14 +222,27 @@ def classify(lr: float, classifier: Classifier) -> tuple[Log, list[float]]:
     counted = CountedClassification()
     batches = labelled("train")
     epoch = batches.batches_per_epoch
-    config = TrainConfig(EPOCHS * epoch, lr, warmup=epoch // 4, final_lr=0.02, weight_decay=0.0, eval_every=epoch)
-    log = train(classifier, batches, config, valid=labelled("valid", 25).in_order(), loss=counted.loss, progress=False, on_eval=counted.on_eval)
+    config = TrainConfig(
+        EPOCHS * epoch, lr, warmup=epoch // 4, final_lr=0.02, weight_decay=0.0, eval_every=epoch
+    )
+    log = train(
+        classifier,
+        batches,
+        config,
+        valid=labelled("valid", 25).in_order(),
+        loss=counted.loss,
+        progress=False,
+        on_eval=counted.on_eval,
+    )
     return log, counted.accuracies
 
 
 classifiers = {name: fresh() for name in LR}
 classifiers["head alone"].base.requires_grad_(False)
-tuned = {name: method.attach(classifiers[name]) for name, method in (("prefix", PrefixTuning(P)), ("full fine-tuning", FullFineTuning()))}
+tuned = {
+    name: method.attach(classifiers[name])
+    for name, method in (("prefix", PrefixTuning(P)), ("full fine-tuning", FullFineTuning()))
+}
 logs, accuracies = {}, {}
 for name, lr in LR.items():
     logs[name], accuracies[name] = classify(lr, classifiers[name])
@@ -197,19 +251,55 @@ stored = {name: tuned[name].report().stored if name in tuned else 0 for name in 
 n_base = tuned["prefix"].report().base
 n_valid = len(reviews["valid"])
 of_epoch = len(logs["prefix"].train) // EPOCHS
-fitted = {name: sum(row["loss"] for row in log.train[-of_epoch:]) / of_epoch for name, log in logs.items()}
-table([(name, stored[name], stored[name] / n_base, n_head, fitted[name], *accuracies[name], logs[name].seconds) for name in LR],
-      ["on validation", "of the base", "share", "head", "training loss", *(f"epoch {i + 1}" for i in range(EPOCHS)), "s"],
-      [None, ",", ".2%", "d", ".3f", *[".1%"] * EPOCHS, ".1f"])  # fmt: skip
+fitted = {
+    name: sum(row["loss"] for row in log.train[-of_epoch:]) / of_epoch for name, log in logs.items()
+}
+table(
+    [
+        (
+            name,
+            stored[name],
+            stored[name] / n_base,
+            n_head,
+            fitted[name],
+            *accuracies[name],
+            logs[name].seconds,
+        )
+        for name in LR
+    ],
+    [
+        "on validation",
+        "of the base",
+        "share",
+        "head",
+        "training loss",
+        *(f"epoch {i + 1}" for i in range(EPOCHS)),
+        "s",
+    ],
+    [None, ",", ".2%", "d", ".3f", *[".1%"] * EPOCHS, ".1f"],
+)
 print()
 
 
-with figure("reviews", f"The validation reviews after each epoch of {len(reviews['train'])}; the bars are one standard error on {n_valid} reviews.") as axes:
-    for (name, values), mark, aside in zip(accuracies.items(), ("^:", "o-", "s--"), (-0.03, 0, 0.03), strict=True):
-        axes.errorbar([i + 1 + aside for i in range(EPOCHS)], values, [metrics.standard_error(a, n_valid) for a in values], fmt=mark, capsize=3,
-                      label=f"{name}: {stored[name] + n_head:,} numbers")  # fmt: skip
+with figure(
+    "reviews",
+    f"The validation reviews after each epoch of {len(reviews['train'])}; the bars are one standard error on {n_valid} reviews.",
+) as axes:
+    for (name, values), mark, aside in zip(
+        accuracies.items(), ("^:", "o-", "s--"), (-0.03, 0, 0.03), strict=True
+    ):
+        axes.errorbar(
+            [i + 1 + aside for i in range(EPOCHS)],
+            values,
+            [metrics.standard_error(a, n_valid) for a in values],
+            fmt=mark,
+            capsize=3,
+            label=f"{name}: {stored[name] + n_head:,} numbers",
+        )
     axes.axhline(0.5, color="grey", linestyle=":", label="guessing")
-    axes.set(xlabel="epoch", xticks=range(1, EPOCHS + 1), ylabel="validation accuracy", ylim=(0.4, 1))
+    axes.set(
+        xlabel="epoch", xticks=range(1, EPOCHS + 1), ylabel="validation accuracy", ylim=(0.4, 1)
+    )
     axes.legend(loc="upper left", fontsize=9)
 print()
 last = {name: values[-1] for name, values in accuracies.items()}
@@ -222,7 +312,11 @@ if last["prefix"] < 0.5 + 2 * metrics.standard_error(0.5, n_valid):
     print()
     say(
         f"So 000's example, done right, is not above guessing here, and the reason is no memory of the training reviews: there too its loss is {fitted['prefix']:.3f}. "
-        + ("A summary made for pre-training does not say for or against (the head alone finds nothing in it), and " if last["head alone"] < 0.6 else "")
+        + (
+            "A summary made for pre-training does not say for or against (the head alone finds nothing in it), and "
+            if last["head alone"] < 0.6
+            else ""
+        )
         + f"{stored['prefix']:,} numbers beside a frozen BERT of this size did not change that in {EPOCHS * of_epoch} steps. (Nor, when this lesson was written, with other learning rates, an MLP, words to start from, or a run several times as long: "
         "all were tried on validation.) Papers that report prefixes as good as full "
         "fine-tuning in classification have bases hundreds of times as large, and train for longer."
@@ -242,36 +336,64 @@ if last["prefix"] < 0.5 + 2 * metrics.standard_error(0.5, n_valid):
 # and it survives the cache, in which the source is read only once (libraries have been known to fill only some of them).
 #
 # **Predict before you run:** c is what the encoder makes of x. Which of the three change c?
-from minitransformer.batches import pad_right
-from minitransformer.batches.translation import TranslationBatches, eval_translation_batches, translation_batch
-from minitransformer.objectives import seq2seq_loss
-from minitransformer.sampling import generate
+from minitransformer.generation.sampling import generate
+from minitransformer.text.batches import pad_right
+from minitransformer.text.batches.translation import (
+    TranslationBatches,
+    eval_translation_batches,
+    translation_batch,
+)
+from minitransformer.training.losses import seq2seq_loss
 
 base = load_base("seq2seq")
 config = base.config
 pair = read_jsonl(DATA / "tasks" / "translation" / "train.jsonl")[:4]
-batch = translation_batch(*(tokenizer.encode_batch([row[side] for row in pair]) for side in ("en", "zh")), config)
+batch = translation_batch(
+    *(tokenizer.encode_batch([row[side] for row in pair]) for side in ("en", "zh")), config
+)
 source = {"source": batch["source"], "source_keep": batch["source_keep"]}  # each (B, S)
 method = PrefixTuning(10).attach(base)
 seq2seq_loss(base, batch)[0].backward()
 slope = {slot: made.free.grad.norm().item() for slot, made in method.tables.items()}
 numbers = {slot: made.free.numel() for slot, made in method.tables.items()}
 method.detach()
-PLACES = {"encoder_prefix": "encoder, self", "prefix": "decoder, self", "cross_prefix": "decoder, cross"}
+PLACES = {
+    "encoder_prefix": "encoder, self",
+    "prefix": "decoder, self",
+    "cross_prefix": "decoder, cross",
+}
 rows = []
 with torch.inference_mode():
     start = [[config.start_id]] * len(pair)
     given = method.prefixes()
     c, logits = base.encode(**source), base(batch["ids"], **source)  # (B, S, C), (B, T, V)
     for slot, place in PLACES.items():
-        moved_c = (base.encode(**source, prefix=given[slot] if slot == "encoder_prefix" else None) - c).abs().max().item()
+        moved_c = (
+            (base.encode(**source, prefix=given[slot] if slot == "encoder_prefix" else None) - c)
+            .abs()
+            .max()
+            .item()
+        )
         moved = (base(batch["ids"], **source, **{slot: given[slot]}) - logits).abs().max().item()
         rows.append((place, numbers[slot], moved_c, moved, slope[slot]))
-    cached, anew = (generate(base, start, 12, use_cache=use, **source, **given) for use in (True, False))
-table(rows, ["P = 10, random", "numbers", "c moves by", "logits move by", "gradient's norm"], [None, ",", ".2f", ".2f", ".2f"])
+    cached, anew = (
+        generate(base, start, 12, use_cache=use, **source, **given) for use in (True, False)
+    )
+table(
+    rows,
+    ["P = 10, random", "numbers", "c moves by", "logits move by", "gradient's norm"],
+    [None, ",", ".2f", ".2f", ".2f"],
+)
 print()
-say(f"Written with the cache and without it, with all three on: {'the same' if cached == anew else 'not the same'} {sum(map(len, cached))} tokens.")
-assert cached == anew and rows[0][2] > 0.01 and rows[1][2] == rows[2][2] == 0 and all(row[3] > 0.01 and row[4] > 0 for row in rows)
+say(
+    f"Written with the cache and without it, with all three on: {'the same' if cached == anew else 'not the same'} {sum(map(len, cached))} tokens."
+)
+assert (
+    cached == anew
+    and rows[0][2] > 0.01
+    and rows[1][2] == rows[2][2] == 0
+    and all(row[3] > 0.01 and row[4] > 0 for row in rows)
+)
 
 # %% Three tasks for one base
 #
@@ -293,10 +415,18 @@ TASKS = {  # name: folder, what is read, what is to be written, tokens at most
     "summarisation": ("news_summary", lambda row: row["article"], "summary", 34),
     "question answering": ("qa", lambda row: f"{row['passage']} {row['question']}", "answer", 12),
 }
-MEASURES = {"translation": ["BLEU", "chrF", "exact"], "summarisation": ["R-1", "R-2", "R-L"], "question answering": ["F1 of words", "exact"]}
+MEASURES = {
+    "translation": ["BLEU", "chrF", "exact"],
+    "summarisation": ["R-1", "R-2", "R-L"],
+    "question answering": ["F1 of words", "exact"],
+}
 sources, targets, right = {}, {}, {}
 for task, (folder, read, asked, _) in TASKS.items():
-    for split, most in (("train", None), ("valid", 6 if QUICK else 80), ("test", 6 if QUICK else 150)):
+    for split, most in (
+        ("train", None),
+        ("valid", 6 if QUICK else 80),
+        ("test", 6 if QUICK else 150),
+    ):
         rows = read_jsonl(DATA / "tasks" / folder / f"{split}.jsonl")[:most]
         right[task, split] = [row[asked] for row in rows]
         sources[task, split] = tokenizer.encode_batch([read(row) for row in rows])
@@ -304,14 +434,23 @@ for task, (folder, read, asked, _) in TASKS.items():
 valid, swapped = {}, {}  # in the second, every target stands under the source of another
 for task in TASKS:
     xs, ys = sources[task, "valid"], targets[task, "valid"]
-    valid[task], swapped[task] = (eval_translation_batches(those, ys, config, 20) for those in (xs, xs[1:] + xs[:1]))
+    valid[task], swapped[task] = (
+        eval_translation_batches(those, ys, config, 20) for those in (xs, xs[1:] + xs[:1])
+    )
 
 
 def write(task: str, split: str = "valid", n: int | None = None, **prefixes) -> list[str]:
     """What the base, with whatever is on it, writes about the first n sources of a task; greedy."""
     source, source_keep = pad_right(sources[task, split][:n], config.pad_id)  # each (B, S)
-    new = generate(base, [[config.start_id]] * len(source), 8 if QUICK else TASKS[task][-1], stop_id=config.end_id, source=source,
-                   source_keep=source_keep, **prefixes)  # fmt: skip
+    new = generate(
+        base,
+        [[config.start_id]] * len(source),
+        8 if QUICK else TASKS[task][-1],
+        stop_id=config.end_id,
+        source=source,
+        source_keep=source_keep,
+        **prefixes,
+    )
     return [tokenizer.decode(ids) for ids in new]
 
 
@@ -330,8 +469,10 @@ losses = {(task, "untouched"): evaluate(base, valid[task], seq2seq_loss) for tas
 blind = {(task, "untouched"): evaluate(base, swapped[task], seq2seq_loss) for task in TASKS}
 for task in TASKS:
     text = tokenizer.decode(sources[task, "valid"][0])
-    say(f"{task}, {len(sources[task, 'train']):,} pairs to learn from\n\n> x: {text}\n\n> y: {right[task, 'valid'][0]}\n\n"
-        f"> the base: {written[task, 'untouched'][0] or '(nothing)'}")  # fmt: skip
+    say(
+        f"{task}, {len(sources[task, 'train']):,} pairs to learn from\n\n> x: {text}\n\n> y: {right[task, 'valid'][0]}\n\n"
+        f"> the base: {written[task, 'untouched'][0] or '(nothing)'}"
+    )
     print()
 
 # %% Prefix and full fine-tuning
@@ -350,9 +491,18 @@ def tune(method: PrefixTuning | FullFineTuning, task: str) -> Log:
     """Put a method onto the base and train it on a task; seed 0."""
     torch.manual_seed(0)
     method.attach(base)
-    batches = TranslationBatches(sources[task, "train"], targets[task, "train"], config, ROWS[task], seed=0)
+    batches = TranslationBatches(
+        sources[task, "train"], targets[task, "train"], config, ROWS[task], seed=0
+    )
     lr = RATES["full fine-tuning" if isinstance(method, FullFineTuning) else "prefix"]
-    how = TrainConfig(STEPS[task], lr, warmup=STEPS[task] // 10, final_lr=0.02, weight_decay=0.0, eval_every=max(1, STEPS[task] // 4))
+    how = TrainConfig(
+        STEPS[task],
+        lr,
+        warmup=STEPS[task] // 10,
+        final_lr=0.02,
+        weight_decay=0.0,
+        eval_every=max(1, STEPS[task] // 4),
+    )
     return train(base, batches, how, valid=valid[task], loss=seq2seq_loss, progress=False)
 
 
@@ -363,13 +513,21 @@ for task in TASKS:
         log = tune(method, task)
         losses[task, name] = log.valid[-1]["loss"]
         blind[task, name] = evaluate(base, swapped[task], seq2seq_loss)
-        curves[task, name] = [(0, losses[task, "untouched"])] + [(row["step"], row["loss"]) for row in log.valid]
+        curves[task, name] = [(0, losses[task, "untouched"])] + [
+            (row["step"], row["loss"]) for row in log.valid
+        ]
         if name == "prefix":
             report = method.report()
             method.drop_mlp()
         written[task, name] = write(task)
         method.detach()
-with figure("tasks", "Validation loss of three tasks, while the prefix or the whole base is trained.", (11, 3.6), 1, 3) as axes:
+with figure(
+    "tasks",
+    "Validation loss of three tasks, while the prefix or the whole base is trained.",
+    (11, 3.6),
+    1,
+    3,
+) as axes:
     for ax, task in zip(axes, TASKS, strict=True):
         for name, style in (("prefix", "o-"), ("full fine-tuning", "s--")):
             ax.plot(*zip(*curves[task, name], strict=True), style, label=name)
@@ -379,16 +537,27 @@ with figure("tasks", "Validation loss of three tasks, while the prefix or the wh
 WAYS = ("untouched", *RATES)
 for task, names in MEASURES.items():
     print()
-    table([(way, losses[task, way], *judge(task, written[task, way])) for way in WAYS],
-          [f"{task}, {STEPS[task]} steps", "loss", *names], [None, ".3f", *[".1f"] * len(names)])  # fmt: skip
+    table(
+        [(way, losses[task, way], *judge(task, written[task, way])) for way in WAYS],
+        [f"{task}, {STEPS[task]} steps", "loss", *names],
+        [None, ".3f", *[".1f"] * len(names)],
+    )
 print()
-reached = {task: (losses[task, "untouched"] - losses[task, "prefix"]) / (losses[task, "untouched"] - losses[task, "full fine-tuning"]) for task in TASKS}
+reached = {
+    task: (losses[task, "untouched"] - losses[task, "prefix"])
+    / (losses[task, "untouched"] - losses[task, "full fine-tuning"])
+    for task in TASKS
+}
 order = sorted(TASKS, key=reached.get, reverse=True)
 say(
     f"A prefix keeps {report.stored:,} numbers, {report.stored_share:.1%} of the base (trained, with the MLPs, are {report.trained_share:.0%}). Of what full fine-tuning "
-    "takes off the loss it takes off " + ", ".join(f"{reached[task]:.0%} in {task}" for task in order) + "."
+    "takes off the loss it takes off "
+    + ", ".join(f"{reached[task]:.0%} in {task}" for task in order)
+    + "."
 )
-assert QUICK or all(losses[task, name] < losses[task, "untouched"] for task in TASKS for name in RATES)
+assert QUICK or all(
+    losses[task, name] < losses[task, "untouched"] for task in TASKS for name in RATES
+)
 
 # %% What they write
 #
@@ -396,7 +565,10 @@ assert QUICK or all(losses[task, name] < losses[task, "untouched"] for task in T
 for task in TASKS:
     for i in (0, 1):
         say(f"> {tokenizer.decode(sources[task, 'valid'][i])}")
-        say("\n".join(f"- {way}: {written[task, way][i] or '(nothing)'}" for way in WAYS) + f"\n- right: {right[task, 'valid'][i]}")
+        say(
+            "\n".join(f"- {way}: {written[task, way][i] or '(nothing)'}" for way in WAYS)
+            + f"\n- right: {right[task, 'valid'][i]}"
+        )
         print()
 
 # %% Can a prefix teach what the base has not learned?
@@ -414,40 +586,59 @@ for task in TASKS:
 # **Predict before you run:** at which of the questions does the prefix fall behind full fine-tuning the most?
 import re
 
-from minitransformer.tinyworld.names import syllables_of, transliterate
+from minitransformer.course.tinyworld.names import syllables_of, transliterate
 
 
 def questions(texts: list[str], split: str = "valid") -> tuple[float, float, float]:
     """The shares of texts that are Chinese, of names that are right, of sentences that are right."""
     english = [tokenizer.decode(ids) for ids in sources["translation", split]]
-    names = [(transliterate(word), text) for source, text in zip(english, texts, strict=True)
-             for word in re.findall(r"\b[A-Z][a-z]+\b", source) if syllables_of(word)]  # fmt: skip
+    names = [
+        (transliterate(word), text)
+        for source, text in zip(english, texts, strict=True)
+        for word in re.findall(r"\b[A-Z][a-z]+\b", source)
+        if syllables_of(word)
+    ]
     chinese = [bool(text) and not re.search("[A-Za-z]", text) for text in texts]
     named = sum(name in text for name, text in names) / len(names)
     return sum(chinese) / len(texts), named, metrics.accuracy(texts, right["translation", split])
 
 
 asked = {way: questions(written["translation", way]) for way in WAYS}
-table([(way, *shares) for way, shares in asked.items()], ["translation", "Chinese", "names", "whole sentence"], [None, *[".0%"] * 3])
+table(
+    [(way, *shares) for way, shares in asked.items()],
+    ["translation", "Chinese", "names", "whole sentence"],
+    [None, *[".0%"] * 3],
+)
 reading = {key: blind[key] - losses[key] for key in losses}
 print()
-table([(task, *(reading[task, way] for way in WAYS)) for task in TASKS], ["what reading is worth, nats a token", *WAYS], [None, *[".2f"] * 3])
+table(
+    [(task, *(reading[task, way] for way in WAYS)) for task in TASKS],
+    ["what reading is worth, nats a token", *WAYS],
+    [None, *[".2f"] * 3],
+)
 print()
 QUESTIONS = ("Chinese at all", "names", "whole sentences")
 behind = [full - own for own, full in zip(asked["prefix"], asked["full fine-tuning"], strict=True)]
 worst = max(range(3), key=behind.__getitem__)
 shares = {task: reading[task, "prefix"] / reading[task, "full fine-tuning"] for task in TASKS}
 say(
-    (f"The prefix falls behind the most in {QUESTIONS[worst]}, by {100 * behind[worst]:.0f} points. " if behind[worst] > 0 else
-     "The prefix falls behind in none of them. ")
+    (
+        f"The prefix falls behind the most in {QUESTIONS[worst]}, by {100 * behind[worst]:.0f} points. "
+        if behind[worst] > 0
+        else "The prefix falls behind in none of them. "
+    )
     + f"Of full fine-tuning's gain in loss it had {reached['translation']:.0%} in translation; but reading the source is worth {shares['translation']:.0%} of what it is worth "
     f"there, against {shares['summarisation']:.0%} in summarisation. "
-    + ("So it has learned to write Chinese more than to translate: what the base was never taught, bringing over what stands in the source, is what steering does not give "
-       f"in so few steps ({STEPS['translation']}; lesson 6 trained for longer, from nothing)."
-       if shares["translation"] < shares["summarisation"] - 0.05 else
-       "So what one might expect of a method that only steers, that it fails where the base has never done the like, does not show in these numbers.")
-)  # fmt: skip
-answered = {way: judge("question answering", written["question answering", way])[0] for way in RATES}
+    + (
+        "So it has learned to write Chinese more than to translate: what the base was never taught, bringing over what stands in the source, is what steering does not give "
+        f"in so few steps ({STEPS['translation']}; lesson 6 trained for longer, from nothing)."
+        if shares["translation"] < shares["summarisation"] - 0.05
+        else "So what one might expect of a method that only steers, that it fails where the base has never done the like, does not show in these numbers."
+    )
+)
+answered = {
+    way: judge("question answering", written["question answering", way])[0] for way in RATES
+}
 if max(answered.values()) < 10:
     print()
     say(
@@ -471,7 +662,9 @@ trained = methods[task, "prefix"].prefixes()
 def loss_with(slots: list[str]) -> float:
     """The validation loss with some of the three trained prefixes."""
     chosen = {slot: trained[slot] for slot in slots}
-    return evaluate(base, valid[task], lambda model, batch: seq2seq_loss(partial(model, **chosen), batch))
+    return evaluate(
+        base, valid[task], lambda model, batch: seq2seq_loss(partial(model, **chosen), batch)
+    )
 
 
 without = {slot: loss_with([other for other in PLACES if other != slot]) for slot in PLACES}
@@ -481,16 +674,40 @@ for slot in PLACES:
     alone[slot] = tune(method, task).valid[-1]["loss"]
     method.detach()
 none, every, full = (losses[task, way] for way in WAYS)
-table([(place, without[slot], without[slot] - every, alone[slot], (none - alone[slot]) / (none - every)) for slot, place in PLACES.items()],
-      ["prefix", "loss, switched off", "worse by", "loss, alone", "of the gain of all three"], [None, ".3f", "+.3f", ".3f", ".0%"])  # fmt: skip
+table(
+    [
+        (
+            place,
+            without[slot],
+            without[slot] - every,
+            alone[slot],
+            (none - alone[slot]) / (none - every),
+        )
+        for slot, place in PLACES.items()
+    ],
+    ["prefix", "loss, switched off", "worse by", "loss, alone", "of the gain of all three"],
+    [None, ".3f", "+.3f", ".3f", ".0%"],
+)
 print()
-with figure("places", f"Validation loss of summaries after {STEPS[task]} steps: with one of three trained prefixes switched off, and with one alone.") as axes:
+with figure(
+    "places",
+    f"Validation loss of summaries after {STEPS[task]} steps: with one of three trained prefixes switched off, and with one alone.",
+) as axes:
     at = range(len(PLACES))
     axes.bar([i - 0.2 for i in at], without.values(), 0.38, label="the three, without this one")
     axes.bar([i + 0.2 for i in at], alone.values(), 0.38, label="this one alone")
-    for value, name, style in ((none, "untouched base", ":"), (every, "all three", "-"), (full, "full fine-tuning", "--")):
+    for value, name, style in (
+        (none, "untouched base", ":"),
+        (every, "all three", "-"),
+        (full, "full fine-tuning", "--"),
+    ):
         axes.axhline(value, color="black", linestyle=style, linewidth=1.2, label=name)
-    axes.set(xticks=list(at), xticklabels=PLACES.values(), ylabel="validation loss, nats per token", ylim=(0, None))
+    axes.set(
+        xticks=list(at),
+        xticklabels=PLACES.values(),
+        ylabel="validation loss, nats per token",
+        ylim=(0, None),
+    )
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=3, fontsize=9)
 print()
 hurts, helps = max(without, key=without.get), min(alone, key=alone.get)
@@ -498,9 +715,13 @@ say(
     f"Most is lost by switching off '{PLACES[hurts]}', {without[hurts] - every:+.3f} nats; alone '{PLACES[helps]}' does best, with "
     f"{(none - alone[helps]) / (none - every):.0%} of what all three gain"
     + (", and a third of the numbers" if alone[helps] < every + 0.1 * (none - every) else "")
-    + (". The two ways of asking name the same one." if hurts == helps else ". The two ways of asking do not name the same one: what one can do and what it has come to do in "
-       "company are two things.")
-)  # fmt: skip
+    + (
+        ". The two ways of asking name the same one."
+        if hurts == helps
+        else ". The two ways of asking do not name the same one: what one can do and what it has come to do in "
+        "company are two things."
+    )
+)
 assert QUICK or all(value > every for value in without.values())
 
 # %% A translator and a summariser in one batch
@@ -514,14 +735,34 @@ mixed = [sources[task, "valid"][i // 2] for i, task in enumerate(both)]
 source, source_keep = pad_right(mixed, config.pad_id)  # each (B, S)
 with torch.inference_mode():
     rows = for_each_row([methods[task, "prefix"] for task in both])
-    out = generate(base, [[config.start_id]] * 4, 34, stop_id=config.end_id, source=source, source_keep=source_keep, **rows)
+    out = generate(
+        base,
+        [[config.start_id]] * 4,
+        34,
+        stop_id=config.end_id,
+        source=source,
+        source_keep=source_keep,
+        **rows,
+    )
 texts = [tokenizer.decode(ids) for ids in out]
 for task, text in zip(both, texts, strict=True):
     say(f"- {task}: {text or '(nothing)'}")
-alone = [generate(base, [[config.start_id]], 34, stop_id=config.end_id, source=torch.tensor([x]), **methods[task, "prefix"].prefixes())[0]
-         for task, x in zip(both, mixed, strict=True)]  # fmt: skip
+alone = [
+    generate(
+        base,
+        [[config.start_id]],
+        34,
+        stop_id=config.end_id,
+        source=torch.tensor([x]),
+        **methods[task, "prefix"].prefixes(),
+    )[0]
+    for task, x in zip(both, mixed, strict=True)
+]
 print()
-say(f"{sum(a != b for a, b in zip(out, alone, strict=True))} of {len(both)} differ from what is written alone, each under its own prefix, without padding.")
+say(
+    f"{sum(a != b for a, b in zip(out, alone, strict=True))} of {len(both)} differ from what is written alone, each under its own prefix, without padding."
+)
+
 
 # %% Once, on the test
 #
@@ -543,16 +784,34 @@ def paired(a: list[float], b: list[float]) -> tuple[float, float]:
 hits = {}
 for name, classifier in classifiers.items():
     with torch.inference_mode():
-        hits[name] = [hit for batch in labelled("test", 25).in_order()
-                      for hit in (classifier(batch["ids"], batch["keep"]).argmax(-1) == batch["label"]).float().tolist()]  # fmt: skip
+        hits[name] = [
+            hit
+            for batch in labelled("test", 25).in_order()
+            for hit in (classifier(batch["ids"], batch["keep"]).argmax(-1) == batch["label"])
+            .float()
+            .tolist()
+        ]
 n_test = len(reviews["test"])
 on_test = {name: sum(those) / n_test for name, those in hits.items()}
-table([(name, stored[name] + n_head, on_test[name], 2 * metrics.standard_error(on_test[name], n_test)) for name in LR],
-      [f"{n_test} test reviews", "numbers", "accuracy", "±"], [None, ",", ".1%", ".1%"])  # fmt: skip
+table(
+    [
+        (
+            name,
+            stored[name] + n_head,
+            on_test[name],
+            2 * metrics.standard_error(on_test[name], n_test),
+        )
+        for name in LR
+    ],
+    [f"{n_test} test reviews", "numbers", "accuracy", "±"],
+    [None, ",", ".1%", ".1%"],
+)
 gain, gain_error = paired(hits["prefix"], hits["head alone"])
 gap, gap_error = paired(hits["prefix"], hits["full fine-tuning"])
 print()
-say(f"The prefix against the head alone: {100 * gain:+.1f} ± {100 * gain_error:.1f} points; against full fine-tuning: {100 * gap:+.1f} ± {100 * gap_error:.1f}.")
+say(
+    f"The prefix against the head alone: {100 * gain:+.1f} ± {100 * gain_error:.1f} points; against full fine-tuning: {100 * gap:+.1f} ± {100 * gap_error:.1f}."
+)
 
 final = {}
 for way in WAYS:
@@ -565,17 +824,34 @@ for way in WAYS:
             methods[task, way].detach()
 for task, names in MEASURES.items():
     print()
-    table([(way, *final[task, way]) for way in WAYS], [f"{task}, {len(right[task, 'test'])} of the test", *names], [None, *[".1f"] * len(names)])
+    table(
+        [(way, *final[task, way]) for way in WAYS],
+        [f"{task}, {len(right[task, 'test'])} of the test", *names],
+        [None, *[".1f"] * len(names)],
+    )
 print()
-table([("prefix, 0.1 %", 42.92, 20.03, 35.05), ("prefix, 2 %", 43.80, 20.93, 36.05), ("full fine-tuning", 45.14, 22.27, 37.25)],
-      ["XSUM, published (Li & Liang, 2021)", "R-1", "R-2", "R-L"], [None, *[".2f"] * 3])  # fmt: skip
+table(
+    [
+        ("prefix, 0.1 %", 42.92, 20.03, 35.05),
+        ("prefix, 2 %", 43.80, 20.93, 36.05),
+        ("full fine-tuning", 45.14, 22.27, 37.25),
+    ],
+    ["XSUM, published (Li & Liang, 2021)", "R-1", "R-2", "R-L"],
+    [None, *[".2f"] * 3],
+)
 
 
 def of_each(task: str, way: str) -> list[float]:
     """A score for each text of the test: chrF, R-L or the F1 of the words."""
-    score = {"translation": metrics.chrf, "summarisation": lambda *pair: metrics.rouge(*pair)["rougeL"],
-             "question answering": lambda *pair: metrics.rouge(*pair)["rouge1"]}[task]  # fmt: skip
-    return [score([text], [[truth]]) for text, truth in zip(written[task, way], right[task, "test"], strict=True)]
+    score = {
+        "translation": metrics.chrf,
+        "summarisation": lambda *pair: metrics.rouge(*pair)["rougeL"],
+        "question answering": lambda *pair: metrics.rouge(*pair)["rouge1"],
+    }[task]
+    return [
+        score([text], [[truth]])
+        for text, truth in zip(written[task, way], right[task, "test"], strict=True)
+    ]
 
 
 NAMES = {"translation": "chrF", "summarisation": "R-L", "question answering": "F1"}
@@ -583,28 +859,53 @@ rows, verdicts = [], {}
 for task in TASKS:
     taught, taught_error = paired(of_each(task, "prefix"), of_each(task, "untouched"))
     short, short_error = paired(of_each(task, "prefix"), of_each(task, "full fine-tuning"))
-    rows.append((f"{task}, {NAMES[task]}", f"{taught:+.1f} ± {taught_error:.1f}", f"{short:+.1f} ± {short_error:.1f}"))
-    verdicts[task] = "not to be told apart from" if abs(short) <= short_error else "behind" if short < 0 else "ahead of"
+    rows.append(
+        (
+            f"{task}, {NAMES[task]}",
+            f"{taught:+.1f} ± {taught_error:.1f}",
+            f"{short:+.1f} ± {short_error:.1f}",
+        )
+    )
+    verdicts[task] = (
+        "not to be told apart from"
+        if abs(short) <= short_error
+        else "behind"
+        if short < 0
+        else "ahead of"
+    )
 print()
 table(rows, ["means over single texts", "prefix − untouched", "prefix − full fine-tuning"])
 print()
 say(
     f"In summarisation the prefix is {verdicts['summarisation']} full fine-tuning after as many steps"
-    + {"behind": ", as in the paper.", "ahead of": ", the reverse of the paper."}.get(verdicts["summarisation"], "; in the paper it is behind.")
+    + {"behind": ", as in the paper.", "ahead of": ", the reverse of the paper."}.get(
+        verdicts["summarisation"], "; in the paper it is behind."
+    )
     + f" In translation it is {verdicts['translation']} it, in question answering {verdicts['question answering']} it."
 )
 
 # %% The answer
-KEY = {"translation": 1, "summarisation": 2, "question answering": 0}  # the place of that measure among a task's
+KEY = {
+    "translation": 1,
+    "summarisation": 2,
+    "question answering": 0,
+}  # the place of that measure among a task's
 told = {task: {way: final[task, way][KEY[task]] for way in RATES} for task in order}
 say(
     f"In a BERT the prefix is keys and values beside the text in every layer, with [CLS] left at 0 and the head trained along; here, after {EPOCHS * of_epoch} steps, it was "
-    + (f"worth {100 * gain:+.1f} points over the head alone" if gain > gain_error else f"worth nothing that could be told from chance ({100 * gain:+.1f} ± {100 * gain_error:.1f} points over the head alone)")
+    + (
+        f"worth {100 * gain:+.1f} points over the head alone"
+        if gain > gain_error
+        else f"worth nothing that could be told from chance ({100 * gain:+.1f} ± {100 * gain_error:.1f} points over the head alone)"
+    )
     + f", and {100 * gap:+.1f} against full fine-tuning. In an encoder–decoder it goes into three places, the reader's attention and both of the "
     f"writer's, of which '{PLACES[helps]}' alone did most; of what full fine-tuning takes off the loss in as many steps, {report.stored_share:.1%} of the numbers took off "
-    + ", ".join(f"{reached[task]:.0%} in {task} ({NAMES[task]} on the test {scores['prefix']:.1f} against {scores['full fine-tuning']:.1f})" for task, scores in told.items())
+    + ", ".join(
+        f"{reached[task]:.0%} in {task} ({NAMES[task]} on the test {scores['prefix']:.1f} against {scores['full fine-tuning']:.1f})"
+        for task, scores in told.items()
+    )
     + "."
-)  # fmt: skip
+)
 
 # %%
 # To try next:

@@ -26,8 +26,7 @@ needs: 2, 3, 5, 9
 import math
 
 import torch
-
-from minitransformer.show import table
+from minitransformer.course.show import table
 from minitransformer.tuning import Adapter
 from minitransformer.tuning.adapter import Bottleneck
 
@@ -35,7 +34,12 @@ d, r = 128, 16
 torch.manual_seed(0)
 h, W_down, W_up = torch.randn(d), torch.randn(d, r), torch.randn(r, d)
 z = torch.randn(r)
-products = {"W_down h": lambda: W_down @ h, "W_up z": lambda: W_up @ z, "h W_down": lambda: h @ W_down, "z W_up": lambda: z @ W_up}
+products = {
+    "W_down h": lambda: W_down @ h,
+    "W_up z": lambda: W_up @ z,
+    "h W_down": lambda: h @ W_down,
+    "z W_up": lambda: z @ W_up,
+}
 outcome = {}
 for name, product in products.items():
     try:
@@ -50,8 +54,14 @@ with torch.no_grad():
     f.up.weight.copy_(W_up.T)  # (C, r)
     by_rows = (h @ W_down).relu() @ W_up  # (C,)
     apart = ((f(h[None, None])[0, 0] - by_rows).norm() / by_rows.norm()).item()
-print(f"Our f keeps down {tuple(f.down.weight.shape)} and up {tuple(f.up.weight.shape)}; from relu(h W_down) W_up it differs by {apart:.0e}.")
-assert outcome["W_down h"].startswith("stops") and outcome["W_up z"].startswith("stops") and apart < 1e-5
+print(
+    f"Our f keeps down {tuple(f.down.weight.shape)} and up {tuple(f.up.weight.shape)}; from relu(h W_down) W_up it differs by {apart:.0e}."
+)
+assert (
+    outcome["W_down h"].startswith("stops")
+    and outcome["W_up z"].startswith("stops")
+    and apart < 1e-5
+)
 
 # %%
 # The shapes are right for h as a *row* (h W_down), the formula is written for h as a *column*. PyTorch's `nn.Linear` keeps the
@@ -67,36 +77,51 @@ assert outcome["W_down h"].startswith("stops") and outcome["W_up z"].startswith(
 #
 # **Predict before you run:** which of the losses is lower, that of a description below its table, or that of any text?
 from minitransformer import metrics
-from minitransformer.bases import load_base
-from minitransformer.batches.completion import Completions, eval_completions
-from minitransformer.datasets import DATA, eval_windows, read_documents, token_stream
-from minitransformer.sampling import generate_texts
-from minitransformer.show import QUICK, bar, figure, say
-from minitransformer.tasks import task_ids, task_rows
-from minitransformer.tinyworld import slot_values
-from minitransformer.tokenizer import default_tokenizer
-from minitransformer.training import Log, TrainConfig, evaluate, train
+from minitransformer.course.bases import load_base
+from minitransformer.course.data import DATA, default_tokenizer
+from minitransformer.course.show import QUICK, bar, figure, say
+from minitransformer.course.tasks import table_scores, task_ids, task_rows
+from minitransformer.course.tinyworld import slot_values
+from minitransformer.generation.sampling import generate_texts
+from minitransformer.text.batches.completion import Completions, eval_completions
+from minitransformer.text.corpora import eval_windows, read_documents, token_stream
+from minitransformer.training.loop import Log, TrainConfig, evaluate, train
 from minitransformer.tuning import FullFineTuning, PrefixTuning, Report, attached, fingerprint, load
 
 tokenizer, base = default_tokenizer(), load_base("gpt")
 eot, L, C = tokenizer.eot_id, base.config.n_layer, base.config.d_model
 before = fingerprint(base)
 xs, ys, rows = {}, {}, {}
-for split, most in (("train", 64 if QUICK else None), ("valid", 60), ("test_seen", 100), ("test_unseen", 100)):
+for split, most in (
+    ("train", 64 if QUICK else None),
+    ("valid", 60),
+    ("test_seen", 100),
+    ("test_unseen", 100),
+):
     most = min(8, most) if QUICK and split != "train" else most
     xs[split], ys[split] = (those[:most] for those in task_ids("table_to_text", split, tokenizer))
     rows[split] = task_rows("table_to_text", split)[:most]
 valid = eval_completions(xs["valid"], ys["valid"], eot, batch_size=30)
-plain_text = eval_windows(token_stream(read_documents(DATA / "text" / "valid.txt")[:200], tokenizer), 128, 16, most=2 if QUICK else 32)
+plain_text = eval_windows(
+    token_stream(read_documents(DATA / "text" / "valid.txt")[:200], tokenizer),
+    128,
+    16,
+    most=2 if QUICK else 32,
+)
 MOST = 16 if QUICK else 90  # tokens to write
 SCORES, FORMS = ["BLEU", "slots", "whole", "a table again"], [".1f", ".1%", ".1%", ".0%"]
 texts = {"untouched base": generate_texts(base, tokenizer, xs["valid"], MOST)}
-scores = {"untouched base": metrics.table_scores(texts["untouched base"], rows["valid"])}
+scores = {"untouched base": table_scores(texts["untouched base"], rows["valid"])}
 loss_before, plain_before = evaluate(base, valid), evaluate(base, plain_text)
-say(f"> x: {rows['valid'][0]['source']}\n\n> y: {rows['valid'][0]['target']}\n\n> the base: {' '.join(texts['untouched base'][0].split())[:200]}")
+say(
+    f"> x: {rows['valid'][0]['source']}\n\n> y: {rows['valid'][0]['target']}\n\n> the base: {' '.join(texts['untouched base'][0].split())[:200]}"
+)
 print()
-table([("untouched base", plain_before, loss_before, *scores["untouched base"])],
-      ["on validation", "loss, plain text", "loss, y", *SCORES], [None, ".3f", ".3f", *FORMS])  # fmt: skip
+table(
+    [("untouched base", plain_before, loss_before, *scores["untouched base"])],
+    ["on validation", "loss, plain text", "loss, y", *SCORES],
+    [None, ".3f", ".3f", *FORMS],
+)
 
 # %% Where it stands
 #
@@ -121,7 +146,11 @@ def by_hand(ids: torch.Tensor, method: Adapter, residual: bool = True) -> torch.
     """The base with adapters, written out: (B, T) → (B, T, V)."""
     x = base.token_embedding(ids) + base.position_embedding.weight[: ids.size(1)]  # (B, T, C)
     for i, block in enumerate(base.blocks):
-        f = {place: method.bottlenecks[f"blocks/{i}/{place}"] for place in ("attention", "mlp") if f"blocks/{i}/{place}" in method.bottlenecks}
+        f = {
+            place: method.bottlenecks[f"blocks/{i}/{place}"]
+            for place in ("attention", "mlp")
+            if f"blocks/{i}/{place}" in method.bottlenecks
+        }
         h = block.attention(block.norm1(x))  # (B, T, C)
         o = h + f["attention"](h) if "attention" in f else h  # (B, T, C)
         x = x + o if residual else o  # (B, T, C)
@@ -134,23 +163,47 @@ def by_hand(ids: torch.Tensor, method: Adapter, residual: bool = True) -> torch.
 
 def cross_entropy(logits: torch.Tensor, ids: torch.Tensor) -> float:
     """Nats per token."""
-    return torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten()).item()
+    return torch.nn.functional.cross_entropy(
+        logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten()
+    ).item()
 
 
 ids = plain_text[0]["ids"][:4]  # (B, T+1)
 placed = []
 with torch.inference_mode():
-    for placement, width, reads in (("houlsby", r, "what each sublayer gives"), ("pfeiffer", 2 * r, "what the feed-forward layer gives"),
-                                    ("parallel", 2 * r, "what the feed-forward layer reads")):  # fmt: skip
-        method = Adapter(width, placement, init="xavier", scale=4.0 if placement == "parallel" else 1.0)
+    for placement, width, reads in (
+        ("houlsby", r, "what each sublayer gives"),
+        ("pfeiffer", 2 * r, "what the feed-forward layer gives"),
+        ("parallel", 2 * r, "what the feed-forward layer reads"),
+    ):
+        method = Adapter(
+            width, placement, init="xavier", scale=4.0 if placement == "parallel" else 1.0
+        )
         with attached(base, method):
             hooked, n = base(ids), method.report().trained
-        placed.append((placement, width, reads, len(method.bottlenecks), n, (hooked - base(ids)).abs().max().item(), (hooked - by_hand(ids, method)).abs().max().item()))
+        placed.append(
+            (
+                placement,
+                width,
+                reads,
+                len(method.bottlenecks),
+                n,
+                (hooked - base(ids)).abs().max().item(),
+                (hooked - by_hand(ids, method)).abs().max().item(),
+            )
+        )
     nothing = Adapter(r)
     with attached(base, nothing):
         pass
-    plain, drawn = cross_entropy(base(ids), ids), cross_entropy(by_hand(ids, nothing, residual=False), ids)
-table(placed, ["", "r", "f reads", "adapters", "numbers", "logits move by", "package − by hand"], [None, "d", None, "d", ",", ".1f", ".0e"])
+    plain, drawn = (
+        cross_entropy(base(ids), ids),
+        cross_entropy(by_hand(ids, nothing, residual=False), ids),
+    )
+table(
+    placed,
+    ["", "r", "f reads", "adapters", "numbers", "logits move by", "package − by hand"],
+    [None, "d", None, "d", ",", ".1f", ".0e"],
+)
 print()
 say(
     f"On this text the base has a loss of {plain:.2f}. With the drawing as it is, and adapters that are exactly A(h) = h, it has {drawn:.2f}; a model that holds "
@@ -174,7 +227,7 @@ assert all(row[-1] < 1e-2 < row[-2] for row in placed) and drawn > plain + 1
 # `report()` counts, and the formula is asserted; beside it stands GPT-2 Medium, by the formula.
 #
 # **Predict before you run:** what r is 2–4 % of our base, with d = 128?
-from minitransformer.gpt import GPT, GPTConfig
+from minitransformer.models.gpt import GPT, GPTConfig
 
 
 def n_houlsby(L: int, d: int, r: int) -> int:
@@ -189,18 +242,40 @@ def count(method) -> Report:
 
 
 with torch.device("meta"):  # tensors with a shape and no numbers (lesson 9)
-    medium = GPT(GPTConfig(vocab_size=50257, n_positions=1024, n_layer=24, n_head=16, d_model=1024, d_ff=4096))
+    medium = GPT(
+        GPTConfig(
+            vocab_size=50257, n_positions=1024, n_layer=24, n_head=16, d_model=1024, d_ff=4096
+        )
+    )
 n_medium = sum(p.numel() for p in medium.parameters())
 counted = {width: count(Adapter(width)) for width in (1, 4, 16, 64)}
-table([(width, own.trained, own.trained_share, n_houlsby(24, 1024, width), n_houlsby(24, 1024, width) / n_medium) for width, own in counted.items()],
-      ["r", "numbers", "of our base", "on GPT-2 Medium", "of it"], ["d", ",", ".2%", ",", ".2%"])  # fmt: skip
+table(
+    [
+        (
+            width,
+            own.trained,
+            own.trained_share,
+            n_houlsby(24, 1024, width),
+            n_houlsby(24, 1024, width) / n_medium,
+        )
+        for width, own in counted.items()
+    ],
+    ["r", "numbers", "of our base", "on GPT-2 Medium", "of it"],
+    ["d", ",", ".2%", ",", ".2%"],
+)
 R, P = 16, 33  # for nearly the same number of numbers
 kept = {
-    f"adapters, r = {R}": count(Adapter(R)), "… and the norms of the layers, which Houlsby et al. train too": count(Adapter(R, norms=True)),
-    f"prefix, P = {P}": count(PrefixTuning(P)), "full fine-tuning": count(FullFineTuning()),
-}  # fmt: skip
+    f"adapters, r = {R}": count(Adapter(R)),
+    "… and the norms of the layers, which Houlsby et al. train too": count(Adapter(R, norms=True)),
+    f"prefix, P = {P}": count(PrefixTuning(P)),
+    "full fine-tuning": count(FullFineTuning()),
+}
 print()
-table([(name, own.stored, own.stored_share) for name, own in kept.items()], ["", "numbers kept", "of the base"], [None, ",", ".2%"])
+table(
+    [(name, own.stored, own.stored_share) for name, own in kept.items()],
+    ["", "numbers kept", "of the base"],
+    [None, ",", ".2%"],
+)
 ours, theirs = kept[f"adapters, r = {R}"], kept[f"prefix, P = {P}"]
 print()
 say(
@@ -208,7 +283,11 @@ say(
     f"{1 - 2 * L * 2 * C * R / ours.stored:.1%} less."
 )
 assert all(own.trained == own.stored == n_houlsby(L, C, width) for width, own in counted.items())
-assert theirs.stored == 2 * L * P * C and abs(theirs.stored / ours.stored - 1) < 0.02 and 0.02 < ours.stored_share < 0.04
+assert (
+    theirs.stored == 2 * L * P * C
+    and abs(theirs.stored / ours.stored - 1) < 0.02
+    and 0.02 < ours.stored_share < 0.04
+)
 
 # %% How it begins
 #
@@ -232,11 +311,16 @@ for init in INITS:
     methods[init] = Adapter(R, init=init).attach(base)
     changes[init] = []  # one number for each sublayer, in the order in which they are run
 
-    def measure(bottleneck: Bottleneck, args: tuple, f_h: torch.Tensor, into: list = changes[init]) -> None:
+    def measure(
+        bottleneck: Bottleneck, args: tuple, f_h: torch.Tensor, into: list = changes[init]
+    ) -> None:
         """‖A(h) − h‖ / ‖h‖, the mean over tokens."""
         into.append((f_h.norm(dim=-1) / args[0].norm(dim=-1)).mean().item())
 
-    watching = [bottleneck.register_forward_hook(measure) for bottleneck in methods[init].bottlenecks.values()]
+    watching = [
+        bottleneck.register_forward_hook(measure)
+        for bottleneck in methods[init].bottlenecks.values()
+    ]
     with torch.inference_mode():
         base(ids)
     for handle in watching:
@@ -245,12 +329,30 @@ for init in INITS:
     methods[init].detach()
 SUBLAYERS = [f"{kind} {i + 1}" for i in range(L) for kind in ("attn", "ffn")]
 expected = {init: v * math.sqrt(C * R / 2) for init, v in VARIANCE.items()}
-table([(name, *(changes[init][i] for init in INITS)) for i, name in enumerate(SUBLAYERS)]
-      + [("mean", *(sum(changes[init]) / len(SUBLAYERS) for init in INITS)), ("by the formula", *expected.values())],
-      ["‖A(h) − h‖ / ‖h‖", *INITS], [None, ".3f", ".4f", ".0f"])  # fmt: skip
+table(
+    [(name, *(changes[init][i] for init in INITS)) for i, name in enumerate(SUBLAYERS)]
+    + [
+        ("mean", *(sum(changes[init]) / len(SUBLAYERS) for init in INITS)),
+        ("by the formula", *expected.values()),
+    ],
+    ["‖A(h) − h‖ / ‖h‖", *INITS],
+    [None, ".3f", ".4f", ".0f"],
+)
 print()
-table([(init, plain_at_start[init], plain_at_start[init] - plain_before, losses_at_start[init], losses_at_start[init] - loss_before) for init in INITS],
-      ["before any training", "loss, plain text", "change", "loss, y", "change"], [None, ".3f", "+.4f", ".3f", "+.4f"])  # fmt: skip
+table(
+    [
+        (
+            init,
+            plain_at_start[init],
+            plain_at_start[init] - plain_before,
+            losses_at_start[init],
+            losses_at_start[init] - loss_before,
+        )
+        for init in INITS
+    ],
+    ["before any training", "loss, plain text", "change", "loss, y", "change"],
+    [None, ".3f", "+.4f", ".3f", "+.4f"],
+)
 print()
 say(
     f"By Xavier's rule every sublayer's answer is changed by {min(changes['xavier']):.0%} to {max(changes['xavier']):.0%} of its size, in a random direction, before anything was learned: on plain text that "
@@ -259,7 +361,9 @@ say(
 )
 assert plain_at_start["zero"] == plain_before and losses_at_start["zero"] == loss_before
 assert plain_at_start["xavier"] - plain_before > 10 * abs(plain_at_start["normal"] - plain_before)
-assert all(0.5 < sum(changes[init]) / len(SUBLAYERS) / expected[init] < 2 for init in ("xavier", "normal"))
+assert all(
+    0.5 < sum(changes[init]) / len(SUBLAYERS) / expected[init] < 2 for init in ("xavier", "normal")
+)
 
 # %% The first hundred steps
 #
@@ -276,8 +380,17 @@ def tune(method, lr: float, steps: int, every: int = 0) -> Log:
     """Put a method onto the base and train it on batches of 8; where it has no numbers yet, seed 0 decides them."""
     torch.manual_seed(0)
     method.attach(base)
-    batches = Completions(xs["train"], ys["train"], eot, batch_size=2 if QUICK else 8, n_positions=base.config.n_positions - P, seed=0)
-    config = TrainConfig(steps, lr, warmup=steps // 12, final_lr=0.02, weight_decay=0.0, eval_every=every)
+    batches = Completions(
+        xs["train"],
+        ys["train"],
+        eot,
+        batch_size=2 if QUICK else 8,
+        n_positions=base.config.n_positions - P,
+        seed=0,
+    )
+    config = TrainConfig(
+        steps, lr, warmup=steps // 12, final_lr=0.02, weight_decay=0.0, eval_every=every
+    )
     return train(base, batches, config, valid=valid, progress=False)
 
 
@@ -285,27 +398,48 @@ logs = {}
 for init, method in methods.items():  # each as it was measured above
     logs[init] = tune(method, LR[init], MANY, EVERY)
     method.detach()
-curves = {init: [(0, losses_at_start[init])] + [(row["step"], row["loss"]) for row in logs[init].valid] for init in INITS}
-with figure("start", "Left: how far each adapter is from the identity before training (with W_up = 0 it is 0, and not drawn). Right: validation loss in the first steps.",
-            (11, 4), 1, 2) as (left, right):  # fmt: skip
+curves = {
+    init: [(0, losses_at_start[init])] + [(row["step"], row["loss"]) for row in logs[init].valid]
+    for init in INITS
+}
+with figure(
+    "start",
+    "Left: how far each adapter is from the identity before training (with W_up = 0 it is 0, and not drawn). Right: validation loss in the first steps.",
+    (11, 4),
+    1,
+    2,
+) as (left, right):
     for init, mark in (("xavier", "o"), ("normal", "s")):
         left.plot(range(len(SUBLAYERS)), changes[init], mark, label=init)
-        left.axhline(expected[init], color="grey", linestyle=":", label="by the formula" if init == "normal" else None)
+        left.axhline(
+            expected[init],
+            color="grey",
+            linestyle=":",
+            label="by the formula" if init == "normal" else None,
+        )
     left.set(yscale="log", ylim=(1e-3, 1), ylabel="‖A(h) − h‖ / ‖h‖", xticks=range(len(SUBLAYERS)))
     left.set_xticklabels(SUBLAYERS, rotation=45, ha="right")
     for (init, curve), style in zip(curves.items(), ("o-", "s--", "^:"), strict=True):
         right.plot(*zip(*curve, strict=True), style, label=init)
     right.axhline(loss_before, color="grey", linestyle=":", label="untouched base")
-    right.set(xlabel="step (8 tables each)", ylabel="validation loss, nats per token of y", yscale="log")
+    right.set(
+        xlabel="step (8 tables each)", ylabel="validation loss, nats per token of y", yscale="log"
+    )
     right.set_yticks([0.2, 0.5, 1, 2, 4], ["0.2", "0.5", "1", "2", "4"])
     right.minorticks_off()
     for ax in (left, right):
         ax.legend(fontsize=9)
-end = {init: min(loss for _, loss in curve[1:]) for init, curve in curves.items()}  # training keeps the weights that validated best
+end = {
+    init: min(loss for _, loss in curve[1:]) for init, curve in curves.items()
+}  # training keeps the weights that validated best
 steps = [step for step, _ in curves["zero"]]
 shown = sorted({*steps[:2], *steps[::2]})
 print()
-table([(init, *(dict(curves[init])[step] for step in shown)) for init in INITS], ["loss after step", *map(str, shown)], [None] + [".3f"] * len(shown))
+table(
+    [(init, *(dict(curves[init])[step] for step in shown)) for init in INITS],
+    ["loss after step", *map(str, shown)],
+    [None] + [".3f"] * len(shown),
+)
 
 
 def reaches(curve: list, loss: float) -> float | None:
@@ -322,19 +456,34 @@ back, overtaken = reaches(curves["xavier"], loss_before), reaches(curves["zero"]
 behind = end["xavier"] - end["zero"]
 print()
 say(
-    ("Xavier begins no worse on y than the untouched base" if back == 0 else
-     f"Xavier is back at the untouched base's loss after about {back:.0f} steps" if back is not None else f"Xavier is not back at the untouched base's loss after {MANY} steps")
-    + (f"; at the end it is {behind:.3f} nats behind the zero start, which had been there after about {overtaken:.0f} of {MANY} steps. " if behind > 0 and overtaken is not None else
-       f"; at the end it is {abs(behind):.3f} nats {'behind' if behind > 0 else 'ahead of'} the zero start. ")
-    + ("What the document's start costs is steps: the random part has to be unlearned before anything is gained. " if behind > 0.003 else
-       "So training makes up for the document's start, within these steps. ")
+    (
+        "Xavier begins no worse on y than the untouched base"
+        if back == 0
+        else f"Xavier is back at the untouched base's loss after about {back:.0f} steps"
+        if back is not None
+        else f"Xavier is not back at the untouched base's loss after {MANY} steps"
+    )
+    + (
+        f"; at the end it is {behind:.3f} nats behind the zero start, which had been there after about {overtaken:.0f} of {MANY} steps. "
+        if behind > 0 and overtaken is not None
+        else f"; at the end it is {abs(behind):.3f} nats {'behind' if behind > 0 else 'ahead of'} the zero start. "
+    )
+    + (
+        "What the document's start costs is steps: the random part has to be unlearned before anything is gained. "
+        if behind > 0.003
+        else "So training makes up for the document's start, within these steps. "
+    )
     + f"Nearly the identity ends {abs(end['normal'] - end['zero']):.3f} nats {'behind' if end['normal'] > end['zero'] else 'ahead of'} exactly the identity"
-    + (": where both matrices are tiny, each lets only a tiny gradient through to the other; where W_up alone is 0, W_down is of full size. "
-       if end["normal"] > end["zero"] + 0.003 else ". ")
+    + (
+        ": where both matrices are tiny, each lets only a tiny gradient through to the other; where W_up alone is 0, W_down is of full size. "
+        if end["normal"] > end["zero"] + 0.003
+        else ". "
+    )
     + "(One seed; lesson 14 measures with many.) From here on: W_up = 0."
-)  # fmt: skip
+)
 assert QUICK or all(loss < loss_before for loss in end.values())
 assert curves["xavier"][0][1] > loss_before + 0.1 and curves["xavier"][1][1] > curves["zero"][1][1]
+
 
 # %% Three places, one budget
 #
@@ -348,13 +497,28 @@ def try_out(method, lr: float = LR["zero"]) -> float:
     return loss
 
 
-places = {"houlsby": {"width": R}, "pfeiffer": {"width": 2 * R, "placement": "pfeiffer"},
-          "parallel": {"width": 2 * R, "placement": "parallel", "scale": 4.0}}  # fmt: skip
+places = {
+    "houlsby": {"width": R},
+    "pfeiffer": {"width": 2 * R, "placement": "pfeiffer"},
+    "parallel": {"width": 2 * R, "placement": "parallel", "scale": 4.0},
+}
 sizes = {name: count(Adapter(**settings)).stored for name, settings in places.items()}
 few = {name: try_out(Adapter(**settings)) for name, settings in places.items()}
 gained = {name: loss_before - loss for name, loss in few.items()}
-table([(name, places[name]["width"], sizes[name], few[name], bar(gained[name], max(0.01, *gained.values()))) for name in places],
-      ["placement", "r", "numbers", f"loss after {FEW} steps", "gained on the untouched base"], [None, "d", ",", ".3f", None])  # fmt: skip
+table(
+    [
+        (
+            name,
+            places[name]["width"],
+            sizes[name],
+            few[name],
+            bar(gained[name], max(0.01, *gained.values())),
+        )
+        for name in places
+    ],
+    ["placement", "r", "numbers", f"loss after {FEW} steps", "gained on the untouched base"],
+    [None, "d", ",", ".3f", None],
+)
 best, worst = min(few, key=few.get), max(few, key=few.get)
 print()
 say(
@@ -370,29 +534,62 @@ assert max(sizes.values()) < 1.02 * min(sizes.values())
 # **Predict before you run:** how much of what r = 64 gains does r = 1 gain, a single number between W_down and W_up?
 widths = {width: few["houlsby"] if width == R else try_out(Adapter(width)) for width in counted}
 full_few = try_out(FullFineTuning(), LR["full"])
-with figure("width", f"Validation loss after {FEW} steps, by the adapters' numbers as a share of the base.") as axes:
-    axes.plot([counted[width].stored_share for width in widths], list(widths.values()), "o-", label="adapters (Houlsby)")
+with figure(
+    "width", f"Validation loss after {FEW} steps, by the adapters' numbers as a share of the base."
+) as axes:
+    axes.plot(
+        [counted[width].stored_share for width in widths],
+        list(widths.values()),
+        "o-",
+        label="adapters (Houlsby)",
+    )
     for width, loss in widths.items():
-        axes.annotate(f"r = {width}", (counted[width].stored_share, loss), textcoords="offset points", xytext=(0, 9), ha="center")
+        axes.annotate(
+            f"r = {width}",
+            (counted[width].stored_share, loss),
+            textcoords="offset points",
+            xytext=(0, 9),
+            ha="center",
+        )
     axes.axvspan(0.02, 0.04, color="grey", alpha=0.2, label="2–4 %")
     axes.axhline(full_few, color="black", linestyle="--", label="full fine-tuning, 100 %")
     axes.axhline(loss_before, color="grey", linestyle=":", label="untouched base")
-    axes.set(xscale="log", xlabel="numbers trained, as a share of the base", ylabel="validation loss, nats per token of y", ylim=(0, None))
+    axes.set(
+        xscale="log",
+        xlabel="numbers trained, as a share of the base",
+        ylabel="validation loss, nats per token of y",
+        ylim=(0, None),
+    )
     axes.set_xticks([0.003, 0.01, 0.03, 0.1], ["0.3 %", "1 %", "3 %", "10 %"])
     axes.minorticks_off()
     axes.legend(fontsize=9, loc="lower left")
 print()
-table([(width, counted[width].stored_share, loss, bar(loss_before - loss, max(0.01, loss_before - min(widths.values())))) for width, loss in widths.items()],
-      ["r", "of the base", f"loss after {FEW} steps", "gained on the untouched base"], ["d", ".2%", ".3f", None])  # fmt: skip
+table(
+    [
+        (
+            width,
+            counted[width].stored_share,
+            loss,
+            bar(loss_before - loss, max(0.01, loss_before - min(widths.values()))),
+        )
+        for width, loss in widths.items()
+    ],
+    ["r", "of the base", f"loss after {FEW} steps", "gained on the untouched base"],
+    ["d", ".2%", ".3f", None],
+)
 losses = list(widths.values())  # each width is four times the one before
 bought = [narrow - wide for narrow, wide in zip(losses, losses[1:], strict=False)]
 print()
 say(
     f"r = 1 gains {(loss_before - losses[0]) / (loss_before - losses[-1]):.0%} of what r = 64 gains, with {counted[1].stored / counted[64].stored:.0%} of its numbers. Four times the width buys "
     f"{bought[0]:+.3f}, then {bought[1]:+.3f}, then {bought[2]:+.3f} nats: "
-    + ("less each time, while the price is fourfold each time. " if bought[0] > bought[1] > bought[2] else "not steadily less, within so few steps; but the price is fourfold each time. ")
+    + (
+        "less each time, while the price is fourfold each time. "
+        if bought[0] > bought[1] > bought[2]
+        else "not steadily less, within so few steps; but the price is fourfold each time. "
+    )
     + f"Everything, trained for as long, comes to {full_few:.3f}."
-)  # fmt: skip
+)
 
 # %% A larger learning rate
 #
@@ -401,17 +598,35 @@ say(
 #
 # **Predict before you run:** at which of the five is each best?
 RATES = (3e-5, 1e-4, 1e-3, 3e-3, 1e-2)
-at = {("adapters", lr): few["houlsby"] if lr == LR["zero"] else try_out(Adapter(R), lr) for lr in RATES}
-at |= {("full fine-tuning", lr): full_few if lr == LR["full"] else try_out(FullFineTuning(), lr) for lr in RATES}
-best_rate = {name: min(RATES, key=lambda lr, name=name: at[name, lr]) for name in ("adapters", "full fine-tuning")}
-table([(name, *(at[name, lr] for lr in RATES), f"{best_rate[name]:.0e}") for name in best_rate],
-      [f"loss after {FEW} steps, learning rate", *(f"{lr:.0e}" for lr in RATES), "best"], [None, *[".3f"] * len(RATES), None])  # fmt: skip
+at = {
+    ("adapters", lr): few["houlsby"] if lr == LR["zero"] else try_out(Adapter(R), lr)
+    for lr in RATES
+}
+at |= {
+    ("full fine-tuning", lr): full_few if lr == LR["full"] else try_out(FullFineTuning(), lr)
+    for lr in RATES
+}
+best_rate = {
+    name: min(RATES, key=lambda lr, name=name: at[name, lr])
+    for name in ("adapters", "full fine-tuning")
+}
+table(
+    [(name, *(at[name, lr] for lr in RATES), f"{best_rate[name]:.0e}") for name in best_rate],
+    [f"loss after {FEW} steps, learning rate", *(f"{lr:.0e}" for lr in RATES), "best"],
+    [None, *[".3f"] * len(RATES), None],
+)
 print()
 ratio = best_rate["adapters"] / best_rate["full fine-tuning"]
 penalty = {name: at[name, RATES[-1]] - at[name, best_rate[name]] for name in best_rate}
 say(
     f"The adapters are best at {best_rate['adapters']:.0e}, full fine-tuning at {best_rate['full fine-tuning']:.0e}: "
-    + ("a larger learning rate, as 001 says. " if ratio > 1 else "no larger learning rate, of those tried. " if ratio == 1 else "the reverse of what 001 says. ")
+    + (
+        "a larger learning rate, as 001 says. "
+        if ratio > 1
+        else "no larger learning rate, of those tried. "
+        if ratio == 1
+        else "the reverse of what 001 says. "
+    )
     + f"At {RATES[-1]:.0e} the adapters are {penalty['adapters']:.3f} nats behind their best, full fine-tuning {penalty['full fine-tuning']:.3f}. "
     "Hardly because they are few: the same step of Adam moves every number of the model that it trains by about the learning rate, whatever their count. But a weight of the base "
     "carries what pretraining put into it, and can lose it; the adapters' numbers carry nothing yet."
@@ -440,16 +655,31 @@ for name in ("prefix", "full"):
 for name, key in NAMES.items():
     with attached(base, methods[key]):
         texts[name] = generate_texts(base, tokenizer, xs["valid"], MOST)
-    scores[name] = metrics.table_scores(texts[name], rows["valid"])
-with figure("loss", "Validation loss while adapters, a prefix of as many numbers, or the whole base are trained.") as axes:
+    scores[name] = table_scores(texts[name], rows["valid"])
+with figure(
+    "loss",
+    "Validation loss while adapters, a prefix of as many numbers, or the whole base are trained.",
+) as axes:
     for (name, key), style in zip(NAMES.items(), ("o-", "^:", "s--"), strict=True):
-        axes.plot(*zip(*curves[key], strict=True), style, label=f"{name}: {reports[key].stored:,} numbers kept")
-    axes.set(xlabel="step (8 tables each)", ylabel="validation loss, nats per token of y", ylim=(0, None))
+        axes.plot(
+            *zip(*curves[key], strict=True),
+            style,
+            label=f"{name}: {reports[key].stored:,} numbers kept",
+        )
+    axes.set(
+        xlabel="step (8 tables each)", ylabel="validation loss, nats per token of y", ylim=(0, None)
+    )
     axes.legend()
 print()
-table([("untouched base", None, loss_before, *scores["untouched base"], None)]
-      + [(name, reports[key].stored_share, end[key], *scores[name], logs[key].seconds) for name, key in NAMES.items()],
-      ["on validation", "kept", "loss", *SCORES, "s"], [None, ".1%", ".3f", *FORMS, ".0f"])
+table(
+    [("untouched base", None, loss_before, *scores["untouched base"], None)]
+    + [
+        (name, reports[key].stored_share, end[key], *scores[name], logs[key].seconds)
+        for name, key in NAMES.items()
+    ],
+    ["on validation", "kept", "loss", *SCORES, "s"],
+    [None, ".1%", ".3f", *FORMS, ".0f"],
+)
 lead = end["full"] - end["zero"]
 slower, faster = ("adapters", "full fine-tuning")[:: 1 if lead < 0 else -1]
 met = reaches(curves[NAMES[faster]], end[NAMES[slower]])
@@ -464,8 +694,13 @@ print()
 for i in (0, 1):
     say(f"> {rows['valid'][i]['source']}\n")
     for name in texts:
-        missing = [value for value in slot_values(rows["valid"][i]["table"]) if value not in texts[name][i]]
-        say(f"- {name}: {' '.join(texts[name][i].split())[:220]}" + (f" [{', '.join(missing)}]" if missing else " ✓"))
+        missing = [
+            value for value in slot_values(rows["valid"][i]["table"]) if value not in texts[name][i]
+        ]
+        say(
+            f"- {name}: {' '.join(texts[name][i].split())[:220]}"
+            + (f" [{', '.join(missing)}]" if missing else " ✓")
+        )
     print()
 
 # %% Back in, at inference
@@ -479,7 +714,7 @@ for i in (0, 1):
 # **Predict before you run:** do the scores from the file differ? And how much longer does a forward pass take?
 import time
 
-from minitransformer.show import ROOT
+from minitransformer.course.show import ROOT
 
 folder = ROOT / "figures" / "lesson_11"
 folder.mkdir(parents=True, exist_ok=True)
@@ -496,12 +731,18 @@ with torch.inference_mode():
             began = time.perf_counter()
             model(plain_text[0]["ids"])
             seconds[name].append(time.perf_counter() - began)
-longer = sorted(seconds["adapters"])[len(seconds["adapters"]) // 2] / sorted(seconds["base"])[len(seconds["base"]) // 2] - 1
+longer = (
+    sorted(seconds["adapters"])[len(seconds["adapters"]) // 2]
+    / sorted(seconds["base"])[len(seconds["base"]) // 2]
+    - 1
+)
 say(
     f"The file has {(folder / 'adapters.safetensors').stat().st_size / 1024:.0f} KiB for {n_file:,} numbers; the scores from it differ by {(again - tuned).abs().max():.0e}. "
     f"A forward pass takes {longer:+.0%} with the adapters (the median of a few). Lesson 12's method keeps the adapter's idea and loses this price."
 )
-assert torch.equal(again, tuned) and fingerprint(base) == before, "detached, the base should be bit for bit what it was"
+assert torch.equal(again, tuned) and fingerprint(base) == before, (
+    "detached, the base should be bit for bit what it was"
+)
 
 # %% Once, on the test
 #
@@ -514,29 +755,58 @@ for name, key in NAMES.items():
     with attached(base, methods[key]):
         for split in ("test_seen", "test_unseen"):
             written = generate_texts(base, tokenizer, xs[split], MOST)
-            final[name, split] = metrics.table_scores(written, rows[split])
-            told[name, split] = torch.tensor([metrics.slot_accuracy([text], [slot_values(row["table"])])[0] for text, row in zip(written, rows[split], strict=True)])
-table([(name, split.removeprefix("test_"), *score) for (name, split), score in final.items()], ["on the test", "kinds", *SCORES], [None, None, *FORMS])
+            final[name, split] = table_scores(written, rows[split])
+            told[name, split] = torch.tensor(
+                [
+                    metrics.slot_accuracy([text], [slot_values(row["table"])])[0]
+                    for text, row in zip(written, rows[split], strict=True)
+                ]
+            )
+table(
+    [(name, split.removeprefix("test_"), *score) for (name, split), score in final.items()],
+    ["on the test", "kinds", *SCORES],
+    [None, None, *FORMS],
+)
 print()
-table([("adapters, 3 %", 68.9, 60.4, 48.3), ("adapters, 0.1 %", 66.3, 54.5, 45.1), ("prefix, 0.1 %", 69.7, 62.9, 45.6), ("full fine-tuning", 68.2, 64.2, 27.7)],
-      ["published, BLEU", "E2E", "WebNLG, seen", "unseen"])  # fmt: skip
+table(
+    [
+        ("adapters, 3 %", 68.9, 60.4, 48.3),
+        ("adapters, 0.1 %", 66.3, 54.5, 45.1),
+        ("prefix, 0.1 %", 69.7, 62.9, 45.6),
+        ("full fine-tuning", 68.2, 64.2, 27.7),
+    ],
+    ["published, BLEU", "E2E", "WebNLG, seen", "unseen"],
+)
 print()
 verdicts = {}
 for split in ("test_seen", "test_unseen"):
     lead = told["adapters", split] - told["full fine-tuning", split]  # one for each table
     verdicts[split] = lead.mean().item(), math.sqrt(lead.var().item() / len(lead))
-reached = {split: final["adapters", split].slots / max(1e-9, final["full fine-tuning", split].slots) for split in verdicts}
+reached = {
+    split: final["adapters", split].slots / max(1e-9, final["full fine-tuning", split].slots)
+    for split in verdicts
+}
 say(
     "A table's values told, adapters against full fine-tuning: "
-    + ", ".join(f"{100 * mean:+.1f} points on {split.removeprefix('test_')} kinds (standard error, over the tables, {100 * error:.1f})" for split, (mean, error) in verdicts.items())
+    + ", ".join(
+        f"{100 * mean:+.1f} points on {split.removeprefix('test_')} kinds (standard error, over the tables, {100 * error:.1f})"
+        for split, (mean, error) in verdicts.items()
+    )
     + ". "
-    + ("Of 003's claim that 2–4 % are about as good: " + (
-        "here too they cannot be told apart" if all(abs(mean) < 2 * error for mean, error in verdicts.values()) else
-        "here the adapters are ahead" if all(mean > -2 * error for mean, error in verdicts.values()) else
-        f"here it does not hold after {MANY} steps: they are at {min(reached.values()):.0%} of full fine-tuning"
-        if min(reached.values()) < 0.97 else f"here it nearly holds: a difference can be measured, but they are at {min(reached.values()):.0%} of full fine-tuning or above"))
+    + (
+        "Of 003's claim that 2–4 % are about as good: "
+        + (
+            "here too they cannot be told apart"
+            if all(abs(mean) < 2 * error for mean, error in verdicts.values())
+            else "here the adapters are ahead"
+            if all(mean > -2 * error for mean, error in verdicts.values())
+            else f"here it does not hold after {MANY} steps: they are at {min(reached.values()):.0%} of full fine-tuning"
+            if min(reached.values()) < 0.97
+            else f"here it nearly holds: a difference can be measured, but they are at {min(reached.values()):.0%} of full fine-tuning or above"
+        )
+    )
     + f", {reports['zero'].stored_share:.1%} of the numbers being trained. (Houlsby et al. report 0.4 points of GLUE between their 3.6 % and full fine-tuning, after training both to the end.)"
-)  # fmt: skip
+)
 
 # %% The answer
 seen = {name: final[name, "test_seen"] for name in NAMES}

@@ -21,16 +21,15 @@ needs: 2, 5, 9, 11
 # **Predict before you run:** what must be added to a matrix to turn the base into one that does the task: about a hundredth of
 # its own length, a tenth, or as much as is there already?
 import torch
-
-from minitransformer.attention import Stacked
-from minitransformer.bases import load_base
-from minitransformer.batches.completion import Completions, eval_completions
-from minitransformer.metrics import table_scores
-from minitransformer.sampling import generate, generate_texts
-from minitransformer.show import QUICK, bar, figure, say, table
-from minitransformer.tasks import task_ids, task_rows
-from minitransformer.tokenizer import default_tokenizer
-from minitransformer.training import TrainConfig, evaluate, language_model_loss, train
+from minitransformer.course.bases import load_base
+from minitransformer.course.data import default_tokenizer
+from minitransformer.course.show import QUICK, bar, figure, say, table
+from minitransformer.course.tasks import table_scores, task_ids, task_rows
+from minitransformer.generation.sampling import generate, generate_texts
+from minitransformer.models.attention import Stacked
+from minitransformer.text.batches.completion import Completions, eval_completions
+from minitransformer.training.loop import TrainConfig, evaluate, train
+from minitransformer.training.losses import language_model_loss
 from minitransformer.tuning import FullFineTuning, LoRA, attached, fingerprint
 from minitransformer.tuning.merge import linear_maps
 
@@ -52,7 +51,9 @@ def tune(method, lr: float, steps: int = STEPS) -> float:
     """Train a method on batches of 8 tables and give its validation loss; it stays on the base. Seed 0 decides where it starts."""
     torch.manual_seed(0)
     method.attach(base)
-    batches = Completions(xs["train"], ys["train"], eot, batch_size=8, n_positions=base.config.n_positions, seed=0)
+    batches = Completions(
+        xs["train"], ys["train"], eot, batch_size=8, n_positions=base.config.n_positions, seed=0
+    )
     config = TrainConfig(steps, lr=lr, warmup=steps // 12, final_lr=0.02, weight_decay=0.0)
     train(base, batches, config, progress=False)
     return evaluate(base, valid)
@@ -61,16 +62,24 @@ def tune(method, lr: float, steps: int = STEPS) -> float:
 def matrices() -> dict[str, torch.Tensor]:
     """The base's own matrices by name, to be read and written. (q, k and v lie in one stack, below one another.)"""
     return {
-        name: linear.weight.detach()[linear.rows(part, part + 1)] if isinstance(linear, Stacked) else linear.weight.detach()
+        name: linear.weight.detach()[linear.rows(part, part + 1)]
+        if isinstance(linear, Stacked)
+        else linear.weight.detach()
         for name, (linear, part) in linear_maps(base).items()
     }
 
 
 W, full = {name: own.clone() for name, own in matrices().items()}, FullFineTuning()
 loss = {"untouched base": evaluate(base, valid)}
-scores = {"untouched base": table_scores(generate_texts(base, tokenizer, xs["valid"], MOST), rows["valid"])}
+scores = {
+    "untouched base": table_scores(
+        generate_texts(base, tokenizer, xs["valid"], MOST), rows["valid"]
+    )
+}
 loss["full fine-tuning"] = tune(full, LR["full"])
-scores["full fine-tuning"] = table_scores(generate_texts(base, tokenizer, xs["valid"], MOST), rows["valid"])
+scores["full fine-tuning"] = table_scores(
+    generate_texts(base, tokenizer, xs["valid"], MOST), rows["valid"]
+)
 dW = {name: tuned - W[name] for name, tuned in matrices().items()}
 n_full = full.report().trained
 full.detach()
@@ -89,11 +98,26 @@ def mean(values) -> float:
 
 
 SCORES, FORMS = ["BLEU", "slots", "whole", "a table again"], [".1f", ".1%", ".1%", ".0%"]
-table([(name, loss[name], *scores[name]) for name in scores], ["on validation", "loss, y", *SCORES], [None, ".3f", *FORMS])
+table(
+    [(name, loss[name], *scores[name]) for name in scores],
+    ["on validation", "loss, y", *SCORES],
+    [None, ".3f", *FORMS],
+)
 print()
-table([(kind, "{} × {}".format(*W[of_kind(kind)[0]].shape), mean(W[name].norm() for name in of_kind(kind)), mean(dW[name].norm() for name in of_kind(kind)),
-        mean(dW[name].norm() / W[name].norm() for name in of_kind(kind))) for kind in MAPS],
-      ["mean of all layers", "rows × columns", "‖W‖", "‖ΔW‖", "‖ΔW‖ / ‖W‖"], [None, None, ".2f", ".2f", ".1%"])  # fmt: skip
+table(
+    [
+        (
+            kind,
+            "{} × {}".format(*W[of_kind(kind)[0]].shape),
+            mean(W[name].norm() for name in of_kind(kind)),
+            mean(dW[name].norm() for name in of_kind(kind)),
+            mean(dW[name].norm() / W[name].norm() for name in of_kind(kind)),
+        )
+        for kind in MAPS
+    ],
+    ["mean of all layers", "rows × columns", "‖W‖", "‖ΔW‖", "‖ΔW‖ / ‖W‖"],
+    [None, None, ".2f", ".2f", ".1%"],
+)
 relative = [(dW[name].norm() / W[name].norm()).item() for name in W]
 print()
 say(
@@ -120,7 +144,10 @@ assert fingerprint(base) == before and (QUICK or loss["full fine-tuning"] < loss
 # **Predict before you run:** a ΔW of 128 × 128 numbers has 128 terms. How much of it do 4 of them hold? And of a random matrix?
 SHOWN = {"ΔW of q": "q", "ΔW of v": "v", "ΔW of up": "up", "ΔW of down": "down"}
 torch.manual_seed(0)
-sigmas = {name: torch.stack([torch.linalg.svdvals(dW[own]) for own in of_kind(kind)]) for name, kind in SHOWN.items()}  # each (n_layer, C)
+sigmas = {
+    name: torch.stack([torch.linalg.svdvals(dW[own]) for own in of_kind(kind)])
+    for name, kind in SHOWN.items()
+}  # each (n_layer, C)
 sigmas["random, as q"] = torch.linalg.svdvals(torch.randn(L, C, C))  # (n_layer, C)
 sigmas["random, as up"] = torch.linalg.svdvals(torch.randn(L, 4 * C, C))  # (n_layer, C)
 
@@ -131,12 +158,27 @@ def held(sigma: torch.Tensor) -> torch.Tensor:
 
 
 RANKS = (1, 4, 16, 64)
-table([(name, *(held(sigma)[r - 1].item() for r in RANKS), int((held(sigma) < 0.9).sum()) + 1) for name, sigma in sigmas.items()],
-      ["share of ‖M‖² held by", *(f"r = {r}" for r in RANKS), "90 % need r ="], [None, *[".0%"] * len(RANKS), "d"])  # fmt: skip
-with figure("spectrum", "Singular values of what full fine-tuning added (means over the layers), beside random matrices; and how much of it the first r terms hold.",
-            (11, 4), 1, 2) as (left, right):  # fmt: skip
+table(
+    [
+        (name, *(held(sigma)[r - 1].item() for r in RANKS), int((held(sigma) < 0.9).sum()) + 1)
+        for name, sigma in sigmas.items()
+    ],
+    ["share of ‖M‖² held by", *(f"r = {r}" for r in RANKS), "90 % need r ="],
+    [None, *[".0%"] * len(RANKS), "d"],
+)
+with figure(
+    "spectrum",
+    "Singular values of what full fine-tuning added (means over the layers), beside random matrices; and how much of it the first r terms hold.",
+    (11, 4),
+    1,
+    2,
+) as (left, right):
     for name, sigma in sigmas.items():
-        style = {"color": "grey", "linestyle": ":" if "q" in name else "--"} if name.startswith("random") else {}
+        style = (
+            {"color": "grey", "linestyle": ":" if "q" in name else "--"}
+            if name.startswith("random")
+            else {}
+        )
         left.plot(range(1, C + 1), (sigma / sigma[:, :1]).mean(0), label=name, **style)
         right.plot(range(1, C + 1), held(sigma), label=name, **style)
     left.set(yscale="log", ylim=(1e-2, 1.2), xlabel="k", ylabel="σ_k / σ_1")
@@ -151,7 +193,9 @@ say(
     "of a random matrix of the size of q. So there is order in it: "
     "a few directions got most. But there is a long tail too, and whether that matters is not a question of squares."
 )
-assert QUICK or min(four[name] for name in SHOWN) > 1.5 * max(four["random, as q"], four["random, as up"])
+assert QUICK or min(four[name] for name in SHOWN) > 1.5 * max(
+    four["random, as q"], four["random, as up"]
+)
 
 # %% A change, cut down
 #
@@ -168,25 +212,54 @@ def put(new: dict[str, torch.Tensor]) -> None:
         own.copy_(new[name])
 
 
-terms = {name: torch.linalg.svd(change, full_matrices=False) for name, change in dW.items()}  # U, σ, Vᵀ
+terms = {
+    name: torch.linalg.svd(change, full_matrices=False) for name, change in dW.items()
+}  # U, σ, Vᵀ
 cut, cut_slots = {}, {}
 for r in (*RANKS, C):
     put({name: W[name] + (U[:, :r] * sigma[:r]) @ Vt[:r] for name, (U, sigma, Vt) in terms.items()})
-    cut[r], cut_slots[r] = evaluate(base, valid), table_scores(generate_texts(base, tokenizer, xs["valid"], MOST), rows["valid"]).slots
+    cut[r], cut_slots[r] = (
+        evaluate(base, valid),
+        table_scores(generate_texts(base, tokenizer, xs["valid"], MOST), rows["valid"]).slots,
+    )
 put(W)
 gain = loss["untouched base"] - cut[C]
-per_r = sum(sum(change.shape) for change in dW.values())  # numbers that one term of every matrix takes
+per_r = sum(
+    sum(change.shape) for change in dW.values()
+)  # numbers that one term of every matrix takes
 lines = [("nothing, W", 0, loss["untouched base"], 0.0, scores["untouched base"].slots)]
-lines += [(f"r = {r}", r * per_r, cut[r], (loss["untouched base"] - cut[r]) / gain, cut_slots[r]) for r in RANKS]
-lines += [("all of ΔW", sum(change.numel() for change in dW.values()), cut[C], 1.0, cut_slots[C]),
-          ("and all else that was tuned", n_full, loss["full fine-tuning"], (loss["untouched base"] - loss["full fine-tuning"]) / gain, scores["full fine-tuning"].slots)]  # fmt: skip
-table(lines, ["added to W", "numbers", "loss, y", "of the gain", "slots"], [None, ",", ".3f", ".0%", ".1%"])
-enough, best_cut = next((r for r in RANKS if loss["untouched base"] - cut[r] > 0.9 * gain), C), min(cut, key=cut.get)
+lines += [
+    (f"r = {r}", r * per_r, cut[r], (loss["untouched base"] - cut[r]) / gain, cut_slots[r])
+    for r in RANKS
+]
+lines += [
+    ("all of ΔW", sum(change.numel() for change in dW.values()), cut[C], 1.0, cut_slots[C]),
+    (
+        "and all else that was tuned",
+        n_full,
+        loss["full fine-tuning"],
+        (loss["untouched base"] - loss["full fine-tuning"]) / gain,
+        scores["full fine-tuning"].slots,
+    ),
+]
+table(
+    lines,
+    ["added to W", "numbers", "loss, y", "of the gain", "slots"],
+    [None, ",", ".3f", ".0%", ".1%"],
+)
+enough, best_cut = (
+    next((r for r in RANKS if loss["untouched base"] - cut[r] > 0.9 * gain), C),
+    min(cut, key=cut.get),
+)
 print()
 say(
     f"r = {enough} is the first here that keeps 90 % of the gain; its two factors (next step) have {enough * per_r:,} numbers. "
-    + (f"The best is r = {best_cut}, better than all of ΔW by {cut[C] - cut[best_cut]:.3f} nats: so part of the long tail does harm, like the noise "
-       "that a short training leaves in every number. " if cut[C] - cut[best_cut] > 0.002 else "")
+    + (
+        f"The best is r = {best_cut}, better than all of ΔW by {cut[C] - cut[best_cut]:.3f} nats: so part of the long tail does harm, like the noise "
+        "that a short training leaves in every number. "
+        if cut[C] - cut[best_cut] > 0.002
+        else ""
+    )
     + "Nobody had asked this training for a change of low rank. What if one asks from the start?"
 )
 assert fingerprint(base) == before, "put(W) should have restored every bit"
@@ -216,9 +289,14 @@ own, A, B, x = W[of_kind("q")[0]], torch.randn(r, C), torch.randn(C, r), torch.r
 ours = own @ x + s * B @ (A @ x)  # (C,)
 as_rows = x @ (own.T + s * A.T @ B.T)  # (C,)  001's A is our Aᵀ, its B our Bᵀ
 as_columns = (own + s * B @ A) @ x  # (C,)  001's A is our B, its B our A
-table([("x a row: x (W + A B)", "Aᵀ", "Bᵀ", ((as_rows - ours).norm() / ours.norm()).item()),
-       ("x a column: (W + A B) x", "B", "A", ((as_columns - ours).norm() / ours.norm()).item())],
-      ["001 read with", "its A is our", "its B is our", "relative difference"], [None, None, None, ".0e"])  # fmt: skip
+table(
+    [
+        ("x a row: x (W + A B)", "Aᵀ", "Bᵀ", ((as_rows - ours).norm() / ours.norm()).item()),
+        ("x a column: (W + A B) x", "B", "A", ((as_columns - ours).norm() / ours.norm()).item()),
+    ],
+    ["001 read with", "its A is our", "its B is our", "relative difference"],
+    [None, None, None, ".0e"],
+)
 print()
 say(
     f"B A has {C} × {C} numbers and the rank {int(torch.linalg.matrix_rank(B @ A))}. Computed as B (A x), it never has to be written down: x goes "
@@ -241,9 +319,22 @@ assert all((other - ours).norm() < 1e-5 * ours.norm() for other in (as_rows, as_
 #
 # **Predict before you run:** from which r on do A and B have *more* numbers than a square W?
 shapes = {"our q": (C, C), "our up": (C, 4 * C), "GPT-3's q": (12288, 12288)}
-table([(name, d_in, d_out, d_in * d_out, r * (d_in + d_out), r * (d_in + d_out) / (d_in * d_out), d_in * d_out / (d_in + d_out))
-       for name, (d_in, d_out) in shapes.items()],
-      ["", "d_in", "d_out", "W", f"A and B, r = {r}", "share", "as many from r ="], [None, "d", "d", ",", ",", ".2%", ",.0f"])  # fmt: skip
+table(
+    [
+        (
+            name,
+            d_in,
+            d_out,
+            d_in * d_out,
+            r * (d_in + d_out),
+            r * (d_in + d_out) / (d_in * d_out),
+            d_in * d_out / (d_in + d_out),
+        )
+        for name, (d_in, d_out) in shapes.items()
+    ],
+    ["", "d_in", "d_out", "W", f"A and B, r = {r}", "share", "as many from r ="],
+    [None, "d", "d", ",", ",", ".2%", ",.0f"],
+)
 
 
 def n_lora(rank: int, targets: list[str]) -> int:
@@ -256,11 +347,15 @@ counts = []
 for targets in (["q", "v"], MAPS):
     for rank in RANKS:
         with attached(base, method := LoRA(rank, targets=targets)):
-            counts.append((", ".join(targets), rank, method.report().trained, method.report().trained_share))
+            counts.append(
+                (", ".join(targets), rank, method.report().trained, method.report().trained_share)
+            )
         assert method.changes and counts[-1][2] == n_lora(rank, targets)
 table(counts, ["LoRA on", "r", "numbers", "of the base"], [None, "d", ",", ".2%"])
 print()
-say("At r = d/2 nothing is saved any more on a square matrix. “Low” is said beside d: r = 4 is low for GPT-3, and for our d less so.")
+say(
+    "At r = d/2 nothing is saved any more on a square matrix. “Low” is said beside d: r = 4 is low for GPT-3, and for our d less so."
+)
 assert n_lora(C // 2, ["q"]) == sum(W[name].numel() for name in of_kind("q"))
 
 # %% Where it starts
@@ -276,7 +371,9 @@ assert n_lora(C // 2, ["q"]) == sum(W[name].numel() for name in of_kind("q"))
 # **Predict before you run:** for each of the three starts: does the model begin as the untouched base? Which of the two
 # matrices can learn at the first step?
 STARTS = ("A random, B = 0", "both random (Xavier)", "both zero")
-batch = Completions(xs["train"], ys["train"], eot, batch_size=8, n_positions=base.config.n_positions)(0)
+batch = Completions(
+    xs["train"], ys["train"], eot, batch_size=8, n_positions=base.config.n_positions
+)(0)
 starting, lines, identity = {}, [], []
 for start in STARTS:
     torch.manual_seed(0)
@@ -292,14 +389,33 @@ for start in STARTS:
     stack.weight.requires_grad_(True)  # for a look at G; it is not trained
     language_model_loss(base, batch)[0].backward()
     G = stack.weight.grad[stack.rows(0, 1)]  # (C, C)  of q, in the lowest layer
-    for there, by_formula in ((low.b.grad[0], method.scale * G @ low.a[0].T), (low.a.grad[0], method.scale * low.b[0].T @ G)):
+    for there, by_formula in (
+        (low.b.grad[0], method.scale * G @ low.a[0].T),
+        (low.a.grad[0], method.scale * low.b[0].T @ G),
+    ):
         identity.append(((there - by_formula).norm() / G.norm()).item())
-    sizes = {letter: sum(getattr(low, letter).grad.norm().item() ** 2 for low in method.changes.values()) ** 0.5 for letter in "ab"}
-    lines.append((start, evaluate(base, valid), evaluate(base, valid) - loss["untouched base"], sizes["a"], sizes["b"]))
+    sizes = {
+        letter: sum(getattr(low, letter).grad.norm().item() ** 2 for low in method.changes.values())
+        ** 0.5
+        for letter in "ab"
+    }
+    lines.append(
+        (
+            start,
+            evaluate(base, valid),
+            evaluate(base, valid) - loss["untouched base"],
+            sizes["a"],
+            sizes["b"],
+        )
+    )
     stack.weight.requires_grad_(False)
     base.zero_grad()
     method.detach()
-table(lines, [f"r = {r}, before training", "loss, y", "change", "‖∂L/∂A‖", "‖∂L/∂B‖"], [None, ".3f", "+.3f", ".3g", ".3g"])
+table(
+    lines,
+    [f"r = {r}, before training", "loss, y", "change", "‖∂L/∂A‖", "‖∂L/∂B‖"],
+    [None, ".3f", "+.3f", ".3g", ".3g"],
+)
 print()
 say(
     f"The two formulas hold, to {max(identity):.0e} of ‖G‖. With B = 0 the model begins as the base, A stands still for one step, and B moves; "
@@ -308,7 +424,10 @@ say(
     "learned anything."
 )
 by_start = {line[0]: line for line in lines}
-assert by_start["A random, B = 0"][2] == 0 and by_start["A random, B = 0"][3] == 0 < by_start["A random, B = 0"][4]
+assert (
+    by_start["A random, B = 0"][2] == 0
+    and by_start["A random, B = 0"][3] == 0 < by_start["A random, B = 0"][4]
+)
 assert by_start["both zero"][3] == by_start["both zero"][4] == 0 and max(identity) < 1e-4
 assert by_start["both random (Xavier)"][2] > 0.1 and by_start["both random (Xavier)"][3] > 0
 
@@ -320,8 +439,14 @@ after = {}
 for start, method in starting.items():
     after[start] = tune(method, LR["LoRA"], STEPS if start != "both zero" else 2)
     method.detach()
-table([(start, by_start[start][1], after[start], bar(after[start], max(after.values()))) for start in STARTS],
-      [f"r = {r}, all matrices", "loss, y, before", "after", ""], [None, ".3f", ".3f", None])  # fmt: skip
+table(
+    [
+        (start, by_start[start][1], after[start], bar(after[start], max(after.values())))
+        for start in STARTS
+    ],
+    [f"r = {r}, all matrices", "loss, y, before", "after", ""],
+    [None, ".3f", ".3f", None],
+)
 behind = after["both random (Xavier)"] - after["A random, B = 0"]
 print()
 say(
@@ -344,12 +469,29 @@ for rank in RANKS:
         loras[rank] = LoRA(rank, targets=MAPS)
         ranked[rank] = tune(loras[rank], LR["LoRA"])
         loras[rank].detach()
-table([(rank, n_lora(rank, MAPS), n_lora(rank, MAPS) / n_full, ranked[rank], cut[rank]) for rank in RANKS],
-      ["r", "numbers", "of the base", "trained at rank r", "ΔW cut to rank r"], ["d", ",", ".1%", ".3f", ".3f"])  # fmt: skip
-with figure("rank", "Validation loss at rank r: LoRA, trained at that rank; and full fine-tuning's ΔW, cut down to it.") as axes:
+table(
+    [
+        (rank, n_lora(rank, MAPS), n_lora(rank, MAPS) / n_full, ranked[rank], cut[rank])
+        for rank in RANKS
+    ],
+    ["r", "numbers", "of the base", "trained at rank r", "ΔW cut to rank r"],
+    ["d", ",", ".1%", ".3f", ".3f"],
+)
+with figure(
+    "rank",
+    "Validation loss at rank r: LoRA, trained at that rank; and full fine-tuning's ΔW, cut down to it.",
+) as axes:
     axes.plot(RANKS, [ranked[rank] for rank in RANKS], "o-", label="LoRA, trained at rank r")
-    axes.plot(RANKS, [cut[rank] for rank in RANKS], "s--", label="full fine-tuning, ΔW cut to rank r")
-    axes.axhline(loss["full fine-tuning"], color="black", linestyle="--", linewidth=1, label="full fine-tuning")
+    axes.plot(
+        RANKS, [cut[rank] for rank in RANKS], "s--", label="full fine-tuning, ΔW cut to rank r"
+    )
+    axes.axhline(
+        loss["full fine-tuning"],
+        color="black",
+        linestyle="--",
+        linewidth=1,
+        label="full fine-tuning",
+    )
     axes.axhline(loss["untouched base"], color="grey", linestyle=":", label="untouched base")
     axes.set(xscale="log", xlabel="rank r", ylabel="validation loss, nats per token of y")
     axes.set_xticks(RANKS, [str(rank) for rank in RANKS])
@@ -377,7 +519,10 @@ say(
 # **Predict before you run:** at a fixed scale, by how much does the first step grow from r = 1 to r = 64: 8 times, or 64? And
 # where will the loss be worse for it?
 ALPHA = 8.0
-SCALES = {"α/r": {rank: ALPHA for rank in RANKS}, "fixed": {rank: ALPHA / 4 * rank for rank in RANKS}}
+SCALES = {
+    "α/r": {rank: ALPHA for rank in RANKS},
+    "fixed": {rank: ALPHA / 4 * rank for rank in RANKS},
+}
 
 
 def size(method: LoRA) -> float:
@@ -398,19 +543,45 @@ for name, alphas in SCALES.items():
             method = LoRA(rank, alphas[rank], MAPS)
             reached[name, rank], end[name, rank] = tune(method, LR["LoRA"]), size(method)
             method.detach()
-table([(name, rank, alphas[rank] / rank, first[name, rank], end.get((name, rank)), reached.get((name, rank))) for name, alphas in SCALES.items() for rank in RANKS],
-      ["scale", "r", "s", "‖s B A‖ after a step", "at the end", "loss, y"], [None, "d", ".3g", ".3f", ".2f", ".3f"])  # fmt: skip
+table(
+    [
+        (
+            name,
+            rank,
+            alphas[rank] / rank,
+            first[name, rank],
+            end.get((name, rank)),
+            reached.get((name, rank)),
+        )
+        for name, alphas in SCALES.items()
+        for rank in RANKS
+    ],
+    ["scale", "r", "s", "‖s B A‖ after a step", "at the end", "loss, y"],
+    [None, "d", ".3g", ".3f", ".2f", ".3f"],
+)
 grows = {name: (first[name, 64] / first[name, 1], end[name, 64] / end[name, 1]) for name in SCALES}
-spread = {name: max(reached[name, rank] for rank in (1, 4, 64)) - min(reached[name, rank] for rank in (1, 4, 64)) for name in SCALES}
+spread = {
+    name: max(reached[name, rank] for rank in (1, 4, 64))
+    - min(reached[name, rank] for rank in (1, 4, 64))
+    for name in SCALES
+}
 print()
 say(
     f"From r = 1 to r = 64 the first step becomes {grows['fixed'][0]:.1f} times as large at a fixed scale: nearer to √64 than to 64, for the rows of a random A point "
     f"every way. By the end the factor is {grows['fixed'][1]:.1f}. With α/r the two are {grows['α/r'][0]:.2f} and {grows['α/r'][1]:.2f}"
-    + (": it makes more than up for it, and a high rank is held back. " if max(grows["α/r"]) < 0.8 else ". ")
+    + (
+        ": it makes more than up for it, and a high rank is held back. "
+        if max(grows["α/r"]) < 0.8
+        else ". "
+    )
     + f"With the learning rate found at r = 4 the losses at r = 1, 4 and 64 lie {spread['α/r']:.3f} nats apart under α/r, {spread['fixed']:.3f} at a fixed scale. "
-    + ("So the scale spares a search: one learning rate does for all ranks." if spread["α/r"] < 0.7 * spread["fixed"] else "So here the scale does not spare a search.")
+    + (
+        "So the scale spares a search: one learning rate does for all ranks."
+        if spread["α/r"] < 0.7 * spread["fixed"]
+        else "So here the scale does not spare a search."
+    )
     + " (Kalajdzievski 2023 finds α/r too strong a brake, and proposes α/√r.)"
-)  # fmt: skip
+)
 assert 4 < grows["fixed"][0] < 16
 assert QUICK or grows["fixed"][0] > 4 * grows["α/r"][0]
 
@@ -421,8 +592,14 @@ assert QUICK or grows["fixed"][0] > 4 * grows["α/r"][0]
 # left the feed-forward layers alone. Here each has about what r = 4 beside all matrices costs.
 #
 # **Predict before you run:** which is better, q at a high rank, or all at a low one?
-PLACES = {"q": (36, ["q"]), "v": (36, ["v"]), "q, v": (18, ["q", "v"]), "all of attention": (9, ["q", "k", "v", "out"]),
-          "feed-forward": (7, ["up", "down"]), "all": (4, MAPS)}  # fmt: skip
+PLACES = {
+    "q": (36, ["q"]),
+    "v": (36, ["v"]),
+    "q, v": (18, ["q", "v"]),
+    "all of attention": (9, ["q", "k", "v", "out"]),
+    "feed-forward": (7, ["up", "down"]),
+    "all": (4, MAPS),
+}
 placed, spent = {"all": loras[4]}, {"all": ranked[4]}
 for name, (rank, targets) in PLACES.items():
     if name not in placed:
@@ -430,22 +607,50 @@ for name, (rank, targets) in PLACES.items():
         spent[name] = tune(placed[name], LR["LoRA"])
         placed[name].detach()
 largest = max(0.01, loss["untouched base"] - min(spent.values()))
-table([(name, rank, n_lora(rank, targets), spent[name], bar(max(loss["untouched base"] - spent[name], 0), largest)) for name, (rank, targets) in PLACES.items()],
-      ["LoRA on", "r", "numbers", "loss, y", "gained on the untouched base"], [None, "d", ",", ".3f", None])  # fmt: skip
+table(
+    [
+        (
+            name,
+            rank,
+            n_lora(rank, targets),
+            spent[name],
+            bar(max(loss["untouched base"] - spent[name], 0), largest),
+        )
+        for name, (rank, targets) in PLACES.items()
+    ],
+    ["LoRA on", "r", "numbers", "loss, y", "gained on the untouched base"],
+    [None, "d", ",", ".3f", None],
+)
 print()
-table([("q", 8, 70.4, 91.0), ("k", 8, 70.0, 90.8), ("v", 8, 73.0, 91.0), ("out", 8, 73.2, 91.3),
-       ("q, k", 4, 71.4, 91.3), ("q, v", 4, 73.7, 91.3), ("all of attention", 2, 73.7, 91.7)],
-      ["published (Hu et al., 2021): GPT-3", "r", "WikiSQL, % (±0.5)", "MultiNLI, % (±0.1)"])  # fmt: skip
+table(
+    [
+        ("q", 8, 70.4, 91.0),
+        ("k", 8, 70.0, 90.8),
+        ("v", 8, 73.0, 91.0),
+        ("out", 8, 73.2, 91.3),
+        ("q, k", 4, 71.4, 91.3),
+        ("q, v", 4, 73.7, 91.3),
+        ("all of attention", 2, 73.7, 91.7),
+    ],
+    ["published (Hu et al., 2021): GPT-3", "r", "WikiSQL, % (±0.5)", "MultiNLI, % (±0.1)"],
+)
 best = min(spent, key=spent.get)
 order = sorted(spent, key=spent.get)
-pattern = [spent["q, v"] < spent["q"], spent["all of attention"] < spent["q"], spent["v"] < spent["q"]]
+pattern = [
+    spent["q, v"] < spent["q"],
+    spent["all of attention"] < spent["q"],
+    spent["v"] < spent["q"],
+]
 print()
 say(
     f"Here the order is: {'; '.join(order)}. Of what can be compared with the paper (q with v before q alone, all of attention before q alone, v "
     f"before q), {sum(pattern)} of 3 "
     f"hold. q decides only where to look; v, out and the feed-forward layers decide what is then said. From here on: {best}, the lowest validation loss."
 )
-assert max(n_lora(*place) for place in PLACES.values()) < 1.05 * min(n_lora(*place) for place in PLACES.values())
+assert max(n_lora(*place) for place in PLACES.values()) < 1.05 * min(
+    n_lora(*place) for place in PLACES.values()
+)
+
 
 # %% One stack, three matrices
 #
@@ -461,28 +666,52 @@ assert max(n_lora(*place) for place in PLACES.values()) < 1.05 * min(n_lora(*pla
 def kept(parts: list[torch.Tensor], rank: int) -> float:
     """How much of ‖·‖² the nearest matrices of this rank hold."""
     squares = [torch.linalg.svdvals(part).square() for part in parts]
-    return (sum(square[:rank].sum() for square in squares) / sum(square.sum() for square in squares)).item()
+    return (
+        sum(square[:rank].sum() for square in squares) / sum(square.sum() for square in squares)
+    ).item()
 
 
 lines = []
-layers = [[dW[f"blocks.{i}.attention.{kind}"] for kind in "qv"] for i in range(L)]  # n_layer × 2 × (C, C)
+layers = [
+    [dW[f"blocks.{i}.attention.{kind}"] for kind in "qv"] for i in range(L)
+]  # n_layer × 2 × (C, C)
 for rank in (3, 12):
     wider = rank * 4 // 3
-    lines += [("an A for each", rank, 4 * rank * C, mean(kept(two, rank) for two in layers)),
-              ("one A for both", rank, 3 * rank * C, mean(kept([torch.cat(two)], rank) for two in layers)),
-              ("one A for both", wider, 3 * wider * C, mean(kept([torch.cat(two)], wider) for two in layers))]  # fmt: skip
+    lines += [
+        ("an A for each", rank, 4 * rank * C, mean(kept(two, rank) for two in layers)),
+        (
+            "one A for both",
+            rank,
+            3 * rank * C,
+            mean(kept([torch.cat(two)], rank) for two in layers),
+        ),
+        (
+            "one A for both",
+            wider,
+            3 * wider * C,
+            mean(kept([torch.cat(two)], wider) for two in layers),
+        ),
+    ]
 table(lines, ["ΔW_q and ΔW_v", "r", "numbers a layer", "share held"], [None, "d", ",", ".1%"])
 x = torch.randn(1, 5, C)  # (B, T, C)
 stack = base.blocks[0].attention.qkv
 with torch.inference_mode(), attached(base, placed["q, v"]):
-    moved = (stack(x) - torch.nn.functional.linear(x, stack.weight, stack.bias)).abs().amax(dim=(0, 1)).view(3, C).amax(1)  # (3,)
+    moved = (
+        (stack(x) - torch.nn.functional.linear(x, stack.weight, stack.bias))
+        .abs()
+        .amax(dim=(0, 1))
+        .view(3, C)
+        .amax(1)
+    )  # (3,)
 print()
 say(
     f"At the same r one A for both holds less; for the same number of numbers it holds {lines[2][3] - lines[0][3]:+.1%} at r = {lines[0][1]} and "
     f"{lines[5][3] - lines[3][3]:+.1%} at r = {lines[3][1]}, of ‖ΔW‖². So a fair comparison names what it shares, "
     f"not r alone. And our LoRA on q and v, asked through the stack: q moves by up to {moved[0]:.2f}, k by {moved[1]:.2f}, v by {moved[2]:.2f}."
 )
-assert all(lines[i][3] >= lines[i + 1][3] for i in (0, 3)) and moved[1] == 0 < min(moved[0], moved[2])
+assert all(lines[i][3] >= lines[i + 1][3] for i in (0, 3)) and moved[1] == 0 < min(
+    moved[0], moved[2]
+)
 
 # %% Merged
 #
@@ -512,7 +741,12 @@ say(
     "on the base. The second merge did nothing, for it was merged already: the same bits. Detached, the base is "
     f"{'itself again' if fingerprint(base) == before else 'another'}."
 )
-assert apart < 1e-3 < does and torch.equal(merged, twice) and hooks == 0 and fingerprint(base) == before
+assert (
+    apart < 1e-3 < does
+    and torch.equal(merged, twice)
+    and hooks == 0
+    and fingerprint(base) == before
+)
 
 # %% And out again
 #
@@ -548,17 +782,45 @@ for dtype, name in ((torch.float32, "fp32"), (torch.bfloat16, "bf16")):
     often = own.clone()
     for i in range(100):
         other = loras[RANKS[i % len(RANKS)]]
-        added = in_a_row([other.scale * other.changes[part].change() for part in low.changes]).to(dtype)
+        added = in_a_row([other.scale * other.changes[part].change() for part in low.changes]).to(
+            dtype
+        )
         often = (often + added) - added
-    for how, back in (("subtracted", now - change), ("subtracted, 100 times", often), ("put back (ours)", in_a_row(weights))):
-        returned.append((name, how, (back - own).abs().max().item(), (back != own).float().mean().item()))
+    for how, back in (
+        ("subtracted", now - change),
+        ("subtracted, 100 times", often),
+        ("put back (ours)", in_a_row(weights)),
+    ):
+        returned.append(
+            (name, how, (back - own).abs().max().item(), (back != own).float().mean().item())
+        )
     low.detach()
     same = (now == own)[change != 0].float().mean().item()
-    rounded[name] = ((as_hooked - hooked).abs().max().item(), (as_merged - hooked).abs().max().item(), loss_hooked, loss_merged, same)
-table(returned, ["", "un-merged by", "largest error", "numbers of W that came back wrong"], [None, None, ".0e", ".1%"])
+    rounded[name] = (
+        (as_hooked - hooked).abs().max().item(),
+        (as_merged - hooked).abs().max().item(),
+        loss_hooked,
+        loss_merged,
+        same,
+    )
+table(
+    returned,
+    ["", "un-merged by", "largest error", "numbers of W that came back wrong"],
+    [None, None, ".0e", ".1%"],
+)
 print()
-table([(name, *values) for name, values in rounded.items()],
-      ["", "scores off, hooked", "scores off, merged", "loss, hooked", "loss, merged", "stay as they were"], [None, ".0e", ".0e", ".4f", ".4f", ".1%"])  # fmt: skip
+table(
+    [(name, *values) for name, values in rounded.items()],
+    [
+        "",
+        "scores off, hooked",
+        "scores off, merged",
+        "loss, hooked",
+        "loss, merged",
+        "stay as they were",
+    ],
+    [None, ".0e", ".0e", ".4f", ".4f", ".1%"],
+)
 print()
 wrong = {(name, how): (largest, share) for name, how, largest, share in returned}
 say(
@@ -567,7 +829,10 @@ say(
     f"from a copy, W is bit for bit what it was, in both.\n\nAnd bf16 loses something on the way in: {rounded['bf16'][4]:.0%} of the numbers that LoRA would change stay as they "
     f"were, since the change is below their last digit. (“Scores off” is measured from fp32, hooked in.) Merging in bf16 moves the loss by {rounded['bf16'][3] - rounded['bf16'][2]:+.4f}."
 )
-assert all(wrong[name, "put back (ours)"] == (0, 0) and wrong[name, "subtracted"][1] > 0 for name in rounded)
+assert all(
+    wrong[name, "put back (ours)"] == (0, 0) and wrong[name, "subtracted"][1] > 0
+    for name in rounded
+)
 assert wrong["bf16", "subtracted"][0] > 100 * wrong["fp32", "subtracted"][0]
 
 # %% At the base's own speed
@@ -582,7 +847,12 @@ import statistics
 import time
 
 N, ROUNDS = (8, 1) if QUICK else (80, 7)
-seconds: dict[str, list[float]] = {"base": [], "base, with an idle hook": [], "LoRA, hooked in": [], "LoRA, merged": []}
+seconds: dict[str, list[float]] = {
+    "base": [],
+    "base, with an idle hook": [],
+    "LoRA, hooked in": [],
+    "LoRA, merged": [],
+}
 written = {}
 for _ in range(ROUNDS):
     for name in seconds:
@@ -598,15 +868,32 @@ for _ in range(ROUNDS):
             idle.remove()
         if name.startswith("LoRA"):
             lora.detach()
-ratios = {name: statistics.median(a / b for a, b in zip(own, seconds["base"], strict=True)) for name, own in seconds.items()}
-table([(name, 1000 * statistics.median(own) / N, ratios[name], bar(ratios[name], max(ratios.values()))) for name, own in seconds.items()],
-      ["", "ms a token", "times the base's", ""], [None, ".2f", ".2f", None])  # fmt: skip
+ratios = {
+    name: statistics.median(a / b for a, b in zip(own, seconds["base"], strict=True))
+    for name, own in seconds.items()
+}
+table(
+    [
+        (
+            name,
+            1000 * statistics.median(own) / N,
+            ratios[name],
+            bar(ratios[name], max(ratios.values())),
+        )
+        for name, own in seconds.items()
+    ],
+    ["", "ms a token", "times the base's", ""],
+    [None, ".2f", ".2f", None],
+)
 print()
 say(
     f"Merged it takes {ratios['LoRA, merged']:.2f} of the base's time, hooked in {ratios['LoRA, hooked in']:.2f}, of which "
     f"{ratios['base, with an idle hook']:.2f} would be so with any hook. The texts of the two are "
-    + ("the same." if written["LoRA, hooked in"] == written["LoRA, merged"]
-       else "not the same to the last token: where two tokens are nearly as likely, a rounding decides.")
+    + (
+        "the same."
+        if written["LoRA, hooked in"] == written["LoRA, merged"]
+        else "not the same to the last token: where two tokens are nearly as likely, a rounding decides."
+    )
     + " The price of merging: one base, one task at a time. Hooked in, the base stays free for another (lesson 13)."
 )
 assert QUICK or ratios["LoRA, merged"] < ratios["LoRA, hooked in"]
@@ -643,8 +930,15 @@ with torch.inference_mode():
     plain = base(one)  # (B, T, V)
 print()
 meant, on_top = ((a - b).abs().max().item() for a, b in ((as_meant, plain), (as_merged, as_meant)))
-table([("the head, hooked in: from the base", meant), ("the head, merged: from hooked in", on_top), ("LoRA above, merged: from hooked in", apart)],
-      ["", "largest difference of a score"], [None, ".1e"])  # fmt: skip
+table(
+    [
+        ("the head, hooked in: from the base", meant),
+        ("the head, merged: from hooked in", on_top),
+        ("LoRA above, merged: from hooked in", apart),
+    ],
+    ["", "largest difference of a score"],
+    [None, ".1e"],
+)
 print()
 say(
     f"Where the matrix is tied, merging moves the scores {on_top / meant:.1f} times as far as the change itself was meant to, on top of it: another model, "
@@ -658,20 +952,41 @@ assert on_top > 100 * apart
 # Test it where the base is at home, on plain texts of the tiny world.
 #
 # **Predict before you run:** which forgets more, full fine-tuning or LoRA?
-from minitransformer.datasets import DATA, eval_windows, read_documents, token_stream
+from minitransformer.course.data import DATA
+from minitransformer.text.corpora import eval_windows, read_documents, token_stream
 
-plain_text = eval_windows(token_stream(read_documents(DATA / "text" / "valid.txt")[:200], tokenizer), 128, 16, most=2 if QUICK else 32)
+plain_text = eval_windows(
+    token_stream(read_documents(DATA / "text" / "valid.txt")[:200], tokenizer),
+    128,
+    16,
+    most=2 if QUICK else 32,
+)
 knows = {"untouched base": evaluate(base, plain_text)}
-for name, method in {"full fine-tuning": full, **{f"LoRA on all, r = {rank}": loras[rank] for rank in (1, 64)}, f"LoRA on {best}, r = {lora.rank}": lora}.items():
+for name, method in {
+    "full fine-tuning": full,
+    **{f"LoRA on all, r = {rank}": loras[rank] for rank in (1, 64)},
+    f"LoRA on {best}, r = {lora.rank}": lora,
+}.items():
     with attached(base, method):
         knows[name] = evaluate(base, plain_text)
 knows["base, everything detached"] = evaluate(base, plain_text)
-table([(name, value, value - knows["untouched base"]) for name, value in knows.items()], ["", "loss, plain text", "change"], [None, ".3f", "+.3f"])
-ours, theirs = (knows[name] - knows["untouched base"] for name in (f"LoRA on {best}, r = {lora.rank}", "full fine-tuning"))
+table(
+    [(name, value, value - knows["untouched base"]) for name, value in knows.items()],
+    ["", "loss, plain text", "change"],
+    [None, ".3f", "+.3f"],
+)
+ours, theirs = (
+    knows[name] - knows["untouched base"]
+    for name in (f"LoRA on {best}, r = {lora.rank}", "full fine-tuning")
+)
 print()
 say(
     f"While it is on, LoRA costs the base {ours:+.3f} nats a token on texts that are none of its business, full fine-tuning {theirs:+.3f}. "
-    + ("So addition keeps nothing by itself: a matrix of low rank can do harm in a few directions as well. " if ours > 0.05 else "")
+    + (
+        "So addition keeps nothing by itself: a matrix of low rank can do harm in a few directions as well. "
+        if ours > 0.05
+        else ""
+    )
     + "What is kept for certain is what can be taken off: detached, the base is the old one to the last bit."
 )
 assert knows["base, everything detached"] == knows["untouched base"]
@@ -683,33 +998,67 @@ assert knows["base, everything detached"] == knows["untouched base"]
 # **Predict before you run:** who tells more of a table's values, LoRA or full fine-tuning?
 import math
 
+from minitransformer.course.tinyworld import slot_values
 from minitransformer.metrics import slot_accuracy
-from minitransformer.tinyworld import slot_values
 
 final, told = {}, {}
-for name, method in {"untouched base": None, "full fine-tuning": full, f"LoRA on {best}": lora}.items():
+for name, method in {
+    "untouched base": None,
+    "full fine-tuning": full,
+    f"LoRA on {best}": lora,
+}.items():
     for split in ("test_seen", "test_unseen"):
         with attached(base, *([method] if method else [])):
             texts = generate_texts(base, tokenizer, xs[split], MOST)
         final[name, split] = table_scores(texts, rows[split])
-        told[name, split] = torch.tensor([slot_accuracy([text], [slot_values(row["table"])])[0] for text, row in zip(texts, rows[split], strict=True)])
-table([(name, split.removeprefix("test_"), *score) for (name, split), score in final.items()], ["on the test", "kinds", *SCORES], [None, None, *FORMS])
+        told[name, split] = torch.tensor(
+            [
+                slot_accuracy([text], [slot_values(row["table"])])[0]
+                for text, row in zip(texts, rows[split], strict=True)
+            ]
+        )
+table(
+    [(name, split.removeprefix("test_"), *score) for (name, split), score in final.items()],
+    ["on the test", "kinds", *SCORES],
+    [None, None, *FORMS],
+)
 print()
-table([("full fine-tuning", 354_920_000, 68.2), ("adapters", 370_000, 66.3), ("prefix", 350_000, 69.7), ("LoRA", 350_000, 70.4)],
-      ["published (Hu et al., 2021): GPT-2 Medium on E2E", "numbers", "BLEU"], [None, ",", ".1f"])  # fmt: skip
-lead = torch.cat([told[f"LoRA on {best}", split] - told["full fine-tuning", split] for split in ("test_seen", "test_unseen")])
+table(
+    [
+        ("full fine-tuning", 354_920_000, 68.2),
+        ("adapters", 370_000, 66.3),
+        ("prefix", 350_000, 69.7),
+        ("LoRA", 350_000, 70.4),
+    ],
+    ["published (Hu et al., 2021): GPT-2 Medium on E2E", "numbers", "BLEU"],
+    [None, ",", ".1f"],
+)
+lead = torch.cat(
+    [
+        told[f"LoRA on {best}", split] - told["full fine-tuning", split]
+        for split in ("test_seen", "test_unseen")
+    ]
+)
 error = math.sqrt(lead.var().item() / len(lead))
 print()
 say(
     f"Over both, LoRA tells {100 * lead.mean():+.1f} points of a table's values against full fine-tuning (standard error {100 * error:.1f}): "
-    + ("no difference that could be told from chance." if abs(lead.mean()) < 2 * error else "more than chance explains." if lead.mean() > 0
-       else "less, and more clearly than by chance.")
+    + (
+        "no difference that could be told from chance."
+        if abs(lead.mean()) < 2 * error
+        else "more than chance explains."
+        if lead.mean() > 0
+        else "less, and more clearly than by chance."
+    )
     + f" Both had {STEPS} steps, and this is one seed; lesson 14 gives them more."
 )
 assert fingerprint(base) == before
 
 # %% The answer
-n, (slots, slots_full) = n_lora(*PLACES[best]), (final[name, "test_seen"].slots for name in (f"LoRA on {best}", "full fine-tuning"))
+n, (slots, slots_full) = (
+    n_lora(*PLACES[best]),
+    (final[name, "test_seen"].slots for name in (f"LoRA on {best}", "full fine-tuning")),
+)
 say(
     f"Few: {n:,} of them, {n / n_full:.1%} of the base's, in two thin matrices beside each of the frozen ones ({best}, r = {lora.rank}), tell "
     f"{slots:.0%} of a new table's values, where a copy with all {n_full:,} changed tells {slots_full:.0%}. "

@@ -20,13 +20,12 @@ needs: 8, 9, 10, 11, 12
 import re
 
 import torch
-
 from minitransformer import metrics
-from minitransformer.bases import load_base, prefix_path
-from minitransformer.sampling import generate_texts
-from minitransformer.show import QUICK, figure, say, table
-from minitransformer.tasks import TASKS, as_human, prompt_ids, task_ids, task_rows
-from minitransformer.tokenizer import default_tokenizer
+from minitransformer.course.bases import load_base, prefix_path
+from minitransformer.course.data import default_tokenizer
+from minitransformer.course.show import QUICK, figure, say, table
+from minitransformer.course.tasks import TASKS, as_human, prompt_ids, task_ids, task_rows
+from minitransformer.generation.sampling import generate_texts
 
 tokenizer, base = default_tokenizer(), load_base("gpt")
 eot, n_positions = tokenizer.eot_id, base.config.n_positions
@@ -34,9 +33,18 @@ rows, xs, ys = {}, {}, {}
 for split, most in (("train", None), ("valid", 24 if QUICK else None)):
     rows[split] = task_rows("dialogue", split)[:most]
     xs[split], ys[split] = (part[:most] for part in task_ids("dialogue", split, tokenizer))
-CLOSED = {"opposites": "opposite", "larger or smaller": "larger|smaller", "sorting": "alphabetical|Sort these", "counting": "How many|Count",
-          "first or last of a list": "name in this list|name of the list", "saying it n times": r"times\.", "finding a colour": "colour is named|Find the colour",
-          "reading a text": "this text", "advice": "should I do|you advise", "true or not": "Is it true|Is that right|asks: is it"}  # fmt: skip
+CLOSED = {
+    "opposites": "opposite",
+    "larger or smaller": "larger|smaller",
+    "sorting": "alphabetical|Sort these",
+    "counting": "How many|Count",
+    "first or last of a list": "name in this list|name of the list",
+    "saying it n times": r"times\.",
+    "finding a colour": "colour is named|Find the colour",
+    "reading a text": "this text",
+    "advice": "should I do|you advise",
+    "true or not": "Is it true|Is that right|asks: is it",
+}
 
 
 def write(prompts: list, most: int = 64, **inputs) -> list[str]:
@@ -47,15 +55,24 @@ def write(prompts: list, most: int = 64, **inputs) -> list[str]:
 
 def kind_of(row: dict) -> str | None:
     """Which question with one right answer it is; None for a story, a note, a greeting or a list."""
-    return next((kind for kind, words in CLOSED.items() if re.search(words, row["instruction"])), None)
+    return next(
+        (kind for kind, words in CLOSED.items() if re.search(words, row["instruction"])), None
+    )
 
 
 def judge(texts: list[str], rows: list) -> tuple[float, float]:
     """Exact, and names."""
     pairs = list(zip(texts, rows, strict=True))
     exact = [text == row["output"] for text, row in pairs if kind_of(row)]
-    wanted = [(text, set(re.findall(r"[A-Z]\w+", row["output"])) & set(re.findall(r"[A-Z]\w+", row["instruction"])) - {"Hello", "Good"})
-              for text, row in pairs if not kind_of(row)]  # fmt: skip
+    wanted = [
+        (
+            text,
+            set(re.findall(r"[A-Z]\w+", row["output"]))
+            & set(re.findall(r"[A-Z]\w+", row["instruction"])) - {"Hello", "Good"},
+        )
+        for text, row in pairs
+        if not kind_of(row)
+    ]
     told, names = zip(*((text, list(names)) for text, names in wanted if names), strict=True)
     return sum(exact) / len(exact), metrics.slot_accuracy(told, names)[0]
 
@@ -65,7 +82,9 @@ scores = {"untouched": judge(texts["untouched"], rows["valid"])}
 n_open = sum(kind_of(row) is None for row in rows["valid"])
 for row, text in list(zip(rows["valid"], texts["untouched"], strict=True))[:3]:
     said = " / ".join(filter(None, (row["instruction"], row["input"])))
-    say(f"- {said}\n  → {' '.join(text.split())[:160] or '(nothing)'}  (on file: {row['output'][:60]})")
+    say(
+        f"- {said}\n  → {' '.join(text.split())[:160] or '(nothing)'}  (on file: {row['output'][:60]})"
+    )
 print()
 say(
     f"Of {len(rows['valid']) - n_open} questions with one answer {scores['untouched'][0]:.0%} are answered; {scores['untouched'][1]:.0%} of the names come back in the other {n_open}. "
@@ -84,22 +103,46 @@ say(
 #
 # **Predict before you run:** which token is the first that is asked for, and which the last? And what does the model read when it has to
 # say the first?
-from minitransformer.batches.completion import Completions, completion_batch, eval_completions, fit
-from minitransformer.training import IGNORE, TrainConfig, evaluate, language_model_loss, train
+from minitransformer.text.batches import IGNORE
+from minitransformer.text.batches.completion import (
+    Completions,
+    completion_batch,
+    eval_completions,
+    fit,
+)
+from minitransformer.training.loop import TrainConfig, evaluate, train
+from minitransformer.training.losses import language_model_loss
 
-shortest = min(range(len(rows["valid"])), key=lambda i: (bool(rows["valid"][i]["input"]), len(xs["valid"][i]) + len(ys["valid"][i])))
-batch = completion_batch(xs["valid"][shortest : shortest + 1], ys["valid"][shortest : shortest + 1], eot)  # "ids", "labels" (1, T+1)
+shortest = min(
+    range(len(rows["valid"])),
+    key=lambda i: (bool(rows["valid"][i]["input"]), len(xs["valid"][i]) + len(ys["valid"][i])),
+)
+batch = completion_batch(
+    xs["valid"][shortest : shortest + 1], ys["valid"][shortest : shortest + 1], eot
+)  # "ids", "labels" (1, T+1)
 z, labels = batch["ids"][0].tolist(), batch["labels"][0].tolist()
-table([(i, "x" if i < len(xs["valid"][shortest]) else "y" if i < len(z) - 1 else "end", tokenizer.token(token),
-        "−100" if label == IGNORE else tokenizer.token(label)) for i, (token, label) in enumerate(zip(z, labels, strict=True))],
-      ["i", "part", "z_i", "label"])  # fmt: skip
+table(
+    [
+        (
+            i,
+            "x" if i < len(xs["valid"][shortest]) else "y" if i < len(z) - 1 else "end",
+            tokenizer.token(token),
+            "−100" if label == IGNORE else tokenizer.token(label),
+        )
+        for i, (token, label) in enumerate(zip(z, labels, strict=True))
+    ],
+    ["i", "part", "z_i", "label"],
+)
 n_asked = sum(label != IGNORE for label in labels)
 print()
 say(
     f"{n_asked} of {len(z)} tokens are asked for. The first is said by the position of the colon, so that all of the answer, its first "
     "space included, has to come from the model; the last is the end, without which it would never learn to stop."
 )
-assert n_asked == len(ys["valid"][shortest]) + 1 and z[len(xs["valid"][shortest]) - 1] == tokenizer.encode(" x:")[-1]
+assert (
+    n_asked == len(ys["valid"][shortest]) + 1
+    and z[len(xs["valid"][shortest]) - 1] == tokenizer.encode(" x:")[-1]
+)
 
 # %%
 # Where 002 is loose: its x ends in "Assistant: " with a space, and x and y are cut into tokens apart. But a tokenizer learns words with
@@ -107,19 +150,30 @@ assert n_asked == len(ys["valid"][shortest]) + 1 and z[len(xs["valid"][shortest]
 # place, and y begins with a word that has lost its own, and may be cut otherwise.
 #
 # **Predict before you run:** what does that cost, in nats an answer, before anything is trained?
-apart = {"…Assistant: | word": [(prompt_ids(TASKS["dialogue"].asked(row) + " ", tokenizer), tokenizer.encode(row["output"])) for row in rows["valid"]],
-         "…Assistant: | ␣word": list(zip(xs["valid"], ys["valid"], strict=True))}  # fmt: skip
+apart = {
+    "…Assistant: | word": [
+        (prompt_ids(TASKS["dialogue"].asked(row) + " ", tokenizer), tokenizer.encode(row["output"]))
+        for row in rows["valid"]
+    ],
+    "…Assistant: | ␣word": list(zip(xs["valid"], ys["valid"], strict=True)),
+}
 costs = {}
 for name, pairs in apart.items():
     own_x, own_y = zip(*pairs, strict=True)
     n_labels = sum(len(y) + 1 for y in own_y)
     costs[name] = evaluate(base, eval_completions(own_x, own_y, eot, 50)) * n_labels / len(own_y)
-    print(f"{name:20}  {costs[name]:6.2f} nats an answer; x ends {[tokenizer.token(i) for i in own_x[shortest][-3:]]}, y begins {[tokenizer.token(i) for i in own_y[shortest][:2]]}")
+    print(
+        f"{name:20}  {costs[name]:6.2f} nats an answer; x ends {[tokenizer.token(i) for i in own_x[shortest][-3:]]}, y begins {[tokenizer.token(i) for i in own_y[shortest][:2]]}"
+    )
 as_002, ours = costs.values()
 print()
 say(
     f"The stray space {'costs' if as_002 > ours else 'saves'} {abs(as_002 - ours):.1f} nats an answer, {abs(as_002 / ours - 1):.1%}"
-    + (": a habit against the base's reading, which training has to mend." if as_002 > 1.02 * ours else ", so that a base that knows no dialogue hardly minds.")
+    + (
+        ": a habit against the base's reading, which training has to mend."
+        if as_002 > 1.02 * ours
+        else ", so that a base that knows no dialogue hardly minds."
+    )
     + " We leave the space to y in every task, as the words were learned (`tasks.py` says in one place how each is asked)."
 )
 
@@ -136,12 +190,21 @@ say(
 batch = completion_batch(xs["train"][:8], ys["train"][:8], eot)
 ids, labels = batch["ids"], batch["labels"]  # each (B, T+1)
 by_token = labels.masked_fill(ids == eot, IGNORE)  # (B, T+1)
-filled = sum(ids.size(1) - len(x) - len(y) - 1 for x, y in zip(xs["train"][:8], ys["train"][:8], strict=True))
+filled = sum(
+    ids.size(1) - len(x) - len(y) - 1 for x, y in zip(xs["train"][:8], ys["train"][:8], strict=True)
+)
 ends = {"by position": int((labels == eot).sum()), "by token": int((by_token == eot).sum())}
-table([("labels by position", ends["by position"], int((labels != IGNORE).sum())), ("labels by token", ends["by token"], int((by_token != IGNORE).sum()))],
-      [f"8 texts, {filled / ids.numel():.0%} of the batch filled up", "ends asked for", "labels"])  # fmt: skip
+table(
+    [
+        ("labels by position", ends["by position"], int((labels != IGNORE).sum())),
+        ("labels by token", ends["by token"], int((by_token != IGNORE).sum())),
+    ],
+    [f"8 texts, {filled / ids.numel():.0%} of the batch filled up", "ends asked for", "labels"],
+)
 print()
-say("By token none is: such a model answers, and then goes on talking. `completion_batch` counts positions.")
+say(
+    "By token none is: such a model answers, and then goes on talking. `completion_batch` counts positions."
+)
 assert ends == {"by position": 8, "by token": 0}
 
 # %% Cut, without losing the answer
@@ -168,9 +231,15 @@ for most in (24, 32, 48, 64, 96):
     fitted = [fit(x, y, most) for x, y in pairs]
     kept_whole = sum(pair.whole for pair in fitted)
     unasked = sum(not (pair.target or pair.whole) for pair in fitted)
-    counts.append((most, len(cut), sum(eot in labels for labels in cut), lost[most], kept_whole, unasked))
+    counts.append(
+        (most, len(cut), sum(eot in labels for labels in cut), lost[most], kept_whole, unasked)
+    )
     assert unasked == 0
-table(counts, ["at most", "too long", "end left, [:n]", "no label, [:n]", "y whole, fit", "no label, fit"], [",", ",", ",", ",", ",", ","])
+table(
+    counts,
+    ["at most", "too long", "end left, [:n]", "no label, [:n]", "y whole, fit", "no label, fit"],
+    [",", ",", ",", ",", ",", ","],
+)
 x, y = max(pairs, key=lambda pair: len(pair[0]))
 z, labels = (torch.tensor(part) for part in cut_as_002(x, y, len(x)))  # each (T+1)
 with torch.no_grad():
@@ -178,7 +247,9 @@ with torch.no_grad():
 x_fit, y_fit, whole = fit(x, y, len(x))
 fit_loss, n = language_model_loss(base, completion_batch([x_fit], [y_fit], eot, [whole]))
 print()
-say(f"One of {len(x)} tokens of request, cut at {len(x)}: the mean cross-entropy is {mean.item()}; made to fit, {fit_loss.item() / n:.2f} over {n} labels.")
+say(
+    f"One of {len(x)} tokens of request, cut at {len(x)}: the mean cross-entropy is {mean.item()}; made to fit, {fit_loss.item() / n:.2f} over {n} labels."
+)
 assert mean.isnan() and fit_loss.isfinite() and (QUICK or lost[32] > 0)
 
 # %%
@@ -198,27 +269,47 @@ with torch.inference_mode():
 def by_hand(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """The mean over the labels that ask, with a mask."""
     mask = (labels != IGNORE).float()
-    return (F.cross_entropy(scores, labels.clamp(min=0), reduction="none") * mask).sum() / mask.sum()
+    return (
+        F.cross_entropy(scores, labels.clamp(min=0), reduction="none") * mask
+    ).sum() / mask.sum()
 
 
 dead = {}
-for name, mean_loss in {"F.cross_entropy": F.cross_entropy, "losses × mask / labels": by_hand}.items():
+for name, mean_loss in {
+    "F.cross_entropy": F.cross_entropy,
+    "losses × mask / labels": by_hand,
+}.items():
     prefix = PrefixTuning(10)
     with attached(base, prefix):
         optimizer = torch.optim.AdamW(prefix.parameters(), lr=1e-3)
         loss = mean_loss(base(z[None, :-1])[0], labels[1:])
         loss.backward()
         optimizer.step()
-        dead[name] = loss.item(), sum(int(p.isnan().sum()) for p in prefix.parameters()), prefix.report().trained
-table([(name, *numbers) for name, numbers in dead.items()], ["no label", "loss", "nan after a step", "of"], [None, ".1f", ",", ","])
+        dead[name] = (
+            loss.item(),
+            sum(int(p.isnan().sum()) for p in prefix.parameters()),
+            prefix.report().trained,
+        )
+table(
+    [(name, *numbers) for name, numbers in dead.items()],
+    ["no label", "loss", "nan after a step", "of"],
+    [None, ".1f", ",", ","],
+)
 print()
 with attached(base, PrefixTuning(10)):
     try:
-        train(base, lambda i: {"ids": z[None], "labels": labels[None]}, TrainConfig(steps=1), progress=False)
+        train(
+            base,
+            lambda i: {"ids": z[None], "labels": labels[None]},
+            TrainConfig(steps=1),
+            progress=False,
+        )
     except UserError as refused:
         say(f"The loop: {refused}")
 print()
-say("So with the library's mean the example is lost and the log says nan; with the other the prefix is. With `fit` neither can happen.")
+say(
+    "So with the library's mean the example is lost and the log says nan; with the other the prefix is. With `fit` neither can happen."
+)
 assert [n for _, n, _ in dead.values()] == [0, 2 * base.config.n_layer * base.config.d_model * 10]
 
 # %% Eight times one, once eight
@@ -239,17 +330,31 @@ def mean_of_each(model, batch: dict) -> tuple[torch.Tensor, int]:
     return loss / n, 1
 
 
-ways = {"1 × 8": (8, 1, language_model_loss), "8 × 1": (1, 8, language_model_loss), "8 × 1, means averaged": (1, 8, mean_of_each)}
+ways = {
+    "1 × 8": (8, 1, language_model_loss),
+    "8 × 1": (1, 8, language_model_loss),
+    "8 × 1, means averaged": (1, 8, mean_of_each),
+}
 after, seconds = {}, {}
 for name, (size, times, loss) in ways.items():
     torch.manual_seed(0)
     prefix = PrefixTuning(10)
     with attached(base, prefix):
         batches = Completions(xs["train"], ys["train"], eot, size, n_positions - 10, seed=0)
-        log = train(base, batches, TrainConfig(steps=4, lr=1e-2, accumulate=times, weight_decay=0.0), loss=loss, progress=False)
+        log = train(
+            base,
+            batches,
+            TrainConfig(steps=4, lr=1e-2, accumulate=times, weight_decay=0.0),
+            loss=loss,
+            progress=False,
+        )
     after[name], seconds[name] = prefix.tables["prefix"]().detach(), log.seconds / 4
 moved = {name: (P_theta - after["1 × 8"]).abs().max().item() for name, P_theta in after.items()}
-table([(name, moved[name], seconds[name] * 1000) for name in ways], ["batches × examples", "largest difference from 1 × 8", "ms a step"], [None, ".1e", ".0f"])
+table(
+    [(name, moved[name], seconds[name] * 1000) for name in ways],
+    ["batches × examples", "largest difference from 1 × 8", "ms a step"],
+    [None, ".1e", ".0f"],
+)
 labels_of = [len(y) + 1 for y in ys["train"][:8]]
 print()
 say(
@@ -268,8 +373,16 @@ assert moved["8 × 1"] < 0.05 * moved["8 × 1, means averaged"]
 from minitransformer.tuning import FullFineTuning, PromptTuning
 
 STEPS, P = (4, 20) if QUICK else (160, 20)
-methods = {"prefix": PrefixTuning(P, reparametrise=256), "prompt": PromptTuning(P, init="vocabulary"), "full fine-tuning": FullFineTuning()}
-RATES = {"prefix": 4e-3, "prompt": 3e-1, "full fine-tuning": 1e-3}  # of those tried on validation, the best
+methods = {
+    "prefix": PrefixTuning(P, reparametrise=256),
+    "prompt": PromptTuning(P, init="vocabulary"),
+    "full fine-tuning": FullFineTuning(),
+}
+RATES = {
+    "prefix": 4e-3,
+    "prompt": 3e-1,
+    "full fine-tuning": 1e-3,
+}  # of those tried on validation, the best
 valid = eval_completions(xs["valid"], ys["valid"], eot, 50)
 losses = {"untouched": evaluate(base, valid)}
 reports, per_step = {}, {}
@@ -277,21 +390,43 @@ for name, method in methods.items():
     torch.manual_seed(0)
     method.attach(base)
     batches = Completions(xs["train"], ys["train"], eot, 8, n_positions - P, seed=0)
-    log = train(base, batches, TrainConfig(STEPS, RATES[name], warmup=STEPS // 10, final_lr=0.02, weight_decay=0.0))
-    losses[name], reports[name], per_step[name] = evaluate(base, valid), method.report(), log.seconds / STEPS
+    log = train(
+        base,
+        batches,
+        TrainConfig(STEPS, RATES[name], warmup=STEPS // 10, final_lr=0.02, weight_decay=0.0),
+    )
+    losses[name], reports[name], per_step[name] = (
+        evaluate(base, valid),
+        method.report(),
+        log.seconds / STEPS,
+    )
     texts[name] = write(xs["valid"])
     scores[name] = judge(texts[name], rows["valid"])
     method.detach()
 print()
-table([(name, reports[name].trained if name in reports else 0, reports[name].stored if name in reports else 0, losses[name], *scores[name],
-        1000 * per_step[name] if name in per_step else None) for name in scores],
-      [f"{STEPS} steps of 8, validation", "trained", "kept", "loss", "exact", "names", "ms a step"], [None, ",", ",", ".3f", ".0%", ".0%", ".0f"])  # fmt: skip
+table(
+    [
+        (
+            name,
+            reports[name].trained if name in reports else 0,
+            reports[name].stored if name in reports else 0,
+            losses[name],
+            *scores[name],
+            1000 * per_step[name] if name in per_step else None,
+        )
+        for name in scores
+    ],
+    [f"{STEPS} steps of 8, validation", "trained", "kept", "loss", "exact", "names", "ms a step"],
+    [None, ",", ",", ".3f", ".0%", ".0%", ".0f"],
+)
 print()
 say(
     f"002's `print_trainable_parameters` is `report()` here. {reports['prefix']} That is {reports['full fine-tuning'].stored // reports['prefix'].stored} times fewer to keep than with full fine-tuning, and a step takes "
     f"{per_step['prefix'] / per_step['full fine-tuning']:.2f} of the time."
 )
-assert fingerprint(base) == before and (QUICK or max(losses[name] for name in methods) < losses["untouched"] - 0.2)
+assert fingerprint(base) == before and (
+    QUICK or max(losses[name] for name in methods) < losses["untouched"] - 0.2
+)
 
 # %% What it says
 #
@@ -309,15 +444,34 @@ for kind in ("opposites", "sorting", "true or not", None):
     row = rows["valid"][i]
     say(f"> {' / '.join(filter(None, (row['instruction'], row['input'])))}\n")
     for name in texts:
-        say(f"- {name}: {' '.join(texts[name][i].split())[:170] or '(nothing)'}{' ✓' if texts[name][i] == row['output'] else ''}")
+        say(
+            f"- {name}: {' '.join(texts[name][i].split())[:170] or '(nothing)'}{' ✓' if texts[name][i] == row['output'] else ''}"
+        )
     print()
-of_kind = {kind: [i for i, row in enumerate(rows["valid"]) if kind_of(row) == kind] for kind in CLOSED}
-right = {(kind, name): sum(texts[name][i] == rows["valid"][i]["output"] for i in which) for kind, which in of_kind.items() for name in texts}
-table([(kind, len(which), *(right[kind, name] for name in texts)) for kind, which in of_kind.items() if which],
-      ["answered exactly, validation", "of", *texts])  # fmt: skip
-hardest = sorted((kind for kind in of_kind if of_kind[kind]), key=lambda kind: right[kind, "prefix, longer"] / len(of_kind[kind]))[:3]
+of_kind = {
+    kind: [i for i, row in enumerate(rows["valid"]) if kind_of(row) == kind] for kind in CLOSED
+}
+right = {
+    (kind, name): sum(texts[name][i] == rows["valid"][i]["output"] for i in which)
+    for kind, which in of_kind.items()
+    for name in texts
+}
+table(
+    [
+        (kind, len(which), *(right[kind, name] for name in texts))
+        for kind, which in of_kind.items()
+        if which
+    ],
+    ["answered exactly, validation", "of", *texts],
+)
+hardest = sorted(
+    (kind for kind in of_kind if of_kind[kind]),
+    key=lambda kind: right[kind, "prefix, longer"] / len(of_kind[kind]),
+)[:3]
 print()
-say(f"With longer training: exact {scores['prefix, longer'][0]:.0%}, names {scores['prefix, longer'][1]:.0%}. Hardest for it: {', '.join(hardest)}.")
+say(
+    f"With longer training: exact {scores['prefix, longer'][0]:.0%}, names {scores['prefix, longer'][1]:.0%}. Hardest for it: {', '.join(hardest)}."
+)
 
 # %%
 # 002 Step 8 draws its answers (`do_sample=True`), up to `max_length=128`, which counts the request too. For a story one wants a draw: each time
@@ -330,7 +484,9 @@ for seed in range(3):
     say(f"- {write([asked], temperature=1.0, seed=seed)[0]}")
 longer.detach()
 print()
-say(f"Likeliest word always: exact {scores['prefix, longer'][0]:.0%}, names {scores['prefix, longer'][1]:.0%}. Drawn: {drawn[0]:.0%} and {drawn[1]:.0%}.")
+say(
+    f"Likeliest word always: exact {scores['prefix, longer'][0]:.0%}, names {scores['prefix, longer'][1]:.0%}. Drawn: {drawn[0]:.0%} and {drawn[1]:.0%}."
+)
 
 # %% One sentence, five styles
 #
@@ -339,7 +495,7 @@ say(f"Likeliest word always: exact {scores['prefix, longer'][0]:.0%}, names {sco
 # two hundred sentences; here all five get the same ones.
 #
 # **Predict before you run:** all five in one batch, each row under another prefix (`for_each_row`, lesson 10). In which style will a fact get lost?
-from minitransformer.tinyworld import style_of
+from minitransformer.course.tinyworld import style_of
 from minitransformer.tuning import for_each_row
 
 tuned = {}
@@ -352,18 +508,33 @@ FACTS = re.compile(r"(\w+) \w+ an? (\w+) (.+) at the (.+) in (.+) on (\w+)\.")
 facts = [[fact.lower() for fact in FACTS.fullmatch(text).groups()] for text in plain]
 styled = {}
 for style in STYLED:
-    styled[style] = write([prompt_ids(f"{text}\n", tokenizer) for text in plain], **for_each_row([tuned[style]]))
-one_batch = write([prompt_ids(f"{plain[0]}\n", tokenizer)] * 5, **for_each_row([tuned[style] for style in STYLED]))
+    styled[style] = write(
+        [prompt_ids(f"{text}\n", tokenizer) for text in plain], **for_each_row([tuned[style]])
+    )
+one_batch = write(
+    [prompt_ids(f"{plain[0]}\n", tokenizer)] * 5, **for_each_row([tuned[style] for style in STYLED])
+)
 say(f"> {plain[0]}\n")
 for style, text in zip(STYLED, one_batch, strict=True):
     say(f"- {style}: {' '.join(text.split())}")
 print()
-in_style = {style: sum(style_of(text) == style for text in styled[style]) / len(plain) for style in STYLED}
-facts_kept = {style: metrics.slot_accuracy([text.lower() for text in styled[style]], facts)[0] for style in STYLED}
-table([(style, in_style[style], facts_kept[style]) for style in STYLED],
-      [f"{len(plain)} sentences, validation", "in the style", "facts kept"], [None, ".0%", ".0%"])  # fmt: skip
+in_style = {
+    style: sum(style_of(text) == style for text in styled[style]) / len(plain) for style in STYLED
+}
+facts_kept = {
+    style: metrics.slot_accuracy([text.lower() for text in styled[style]], facts)[0]
+    for style in STYLED
+}
+table(
+    [(style, in_style[style], facts_kept[style]) for style in STYLED],
+    [f"{len(plain)} sentences, validation", "in the style", "facts kept"],
+    [None, ".0%", ".0%"],
+)
 print()
-say(f"(A style is told by its marks, `style_of`; a fact is who, which colour, what, where, in which town, on which day.) The fewest facts survive in {min(facts_kept, key=facts_kept.get)}.")
+say(
+    f"(A style is told by its marks, `style_of`; a fact is who, which colour, what, where, in which town, on which day.) The fewest facts survive in {min(facts_kept, key=facts_kept.get)}."
+)
+
 
 # %% Switching
 #
@@ -409,9 +580,13 @@ say(
 # left. With ten fine-tuned models these would be ten batches in ten models; and a LoRA that is merged (lesson 12) makes its model one task's too.
 #
 # **Predict before you run:** how many of the texts differ from what each task's prefix writes alone?
-from minitransformer.sampling import left_pad
+from minitransformer.generation.sampling import left_pad
 
-mixed = [(task, prompt_ids(TASKS[task].asked(row), tokenizer)) for task in TASKS for row in task_rows(task, "valid")[: 1 if QUICK else 3]]
+mixed = [
+    (task, prompt_ids(TASKS[task].asked(row), tokenizer))
+    for task in TASKS
+    for row in task_rows(task, "valid")[: 1 if QUICK else 3]
+]
 each = for_each_row([tuned[task] for task, _ in mixed])
 began = time.perf_counter()
 together = write([x for _, x in mixed], **each)
@@ -422,10 +597,18 @@ one_by_one = time.perf_counter() - began
 ids, keep = left_pad([x for _, x in mixed])  # (B, T), (B, T)
 with torch.inference_mode():
     scores_together = base(ids, keep=keep, **each)[:, -1]  # (B, V)
-    scores_alone = torch.cat([base(torch.tensor([x]), **for_each_row([tuned[task]]))[:, -1] for task, x in mixed])  # (B, V)
+    scores_alone = torch.cat(
+        [base(torch.tensor([x]), **for_each_row([tuned[task]]))[:, -1] for task, x in mixed]
+    )  # (B, V)
 apart_by = (scores_together - scores_alone).abs().max().item()
 step = max(1, len(mixed) // len(TASKS))
-table([(task, " ".join(text.split())[:72]) for (task, _), text in list(zip(mixed, together, strict=True))[::step]], ["prefix of the row", "what it writes"])
+table(
+    [
+        (task, " ".join(text.split())[:72])
+        for (task, _), text in list(zip(mixed, together, strict=True))[::step]
+    ],
+    ["prefix of the row", "what it writes"],
+)
 print()
 say(
     f"{sum(a != b for a, b in zip(together, alone, strict=True))} of {len(mixed)} texts differ; the scores of the next word differ by {apart_by:.0e} at most. One batch took {at_once:.2f} s, "
@@ -441,14 +624,21 @@ assert apart_by < 1e-3
 #
 # **Predict before you run:** with a hundred tasks, how many times heavier is full fine-tuning than the prefixes, base included? Why less than
 # one file against one file?
-from minitransformer.datasets import DATA
-from minitransformer.show import ROOT
+from minitransformer.course.data import DATA
+from minitransformer.course.show import ROOT
 from minitransformer.tuning import IA3, Adapter, BitFit, LoRA
 
 folder = ROOT / "figures" / "lesson_13"
 folder.mkdir(parents=True, exist_ok=True)
-KINDS = {"full fine-tuning": FullFineTuning(), "adapters, r = 16": Adapter(16), "prefix, P = 20": PrefixTuning(20), "LoRA, r = 4": LoRA(4),
-         "biases": BitFit(), "IA³": IA3(), "prompt, P = 20": PromptTuning(20)}  # fmt: skip
+KINDS = {
+    "full fine-tuning": FullFineTuning(),
+    "adapters, r = 16": Adapter(16),
+    "prefix, P = 20": PrefixTuning(20),
+    "LoRA, r = 4": LoRA(4),
+    "biases": BitFit(),
+    "IA³": IA3(),
+    "prompt, P = 20": PromptTuning(20),
+}
 weighed = {}
 for name, method in KINDS.items():
     with attached(base, method):
@@ -463,17 +653,61 @@ def megabytes(name: str, n_tasks: int) -> float:
     return (weighed[name][1] * n_tasks + (0 if name == "full fine-tuning" else base_bytes)) / 1e6
 
 
-SAID = {"full fine-tuning": "all (003 §1)", "adapters, r = 16": "2–4 % (003 §2)", "prefix, P = 20": "0.1 % (003 §1)", "LoRA, r = 4": "O(dr) (001 §3.1.3)", "prompt, P = 20": "O(md) (001 §3.1.4)"}
-table([(name, report.stored, report.stored_share, SAID.get(name, "–"), size / 1024, megabytes(name, 100)) for name, (report, size) in weighed.items()],
-      ["method", "numbers kept", "of the base", "document", "KiB a task", "MB, 100 tasks"], [None, ",", ".2%", None, ".0f", ".1f"])  # fmt: skip
-with figure("storage", "What has to be kept for 1 to 100 tasks: the base once and a file for each task; full fine-tuning keeps a model for each.", (7.5, 4.4)) as axes:
+SAID = {
+    "full fine-tuning": "all (003 §1)",
+    "adapters, r = 16": "2–4 % (003 §2)",
+    "prefix, P = 20": "0.1 % (003 §1)",
+    "LoRA, r = 4": "O(dr) (001 §3.1.3)",
+    "prompt, P = 20": "O(md) (001 §3.1.4)",
+}
+table(
+    [
+        (
+            name,
+            report.stored,
+            report.stored_share,
+            SAID.get(name, "–"),
+            size / 1024,
+            megabytes(name, 100),
+        )
+        for name, (report, size) in weighed.items()
+    ],
+    ["method", "numbers kept", "of the base", "document", "KiB a task", "MB, 100 tasks"],
+    [None, ",", ".2%", None, ".0f", ".1f"],
+)
+with figure(
+    "storage",
+    "What has to be kept for 1 to 100 tasks: the base once and a file for each task; full fine-tuning keeps a model for each.",
+    (7.5, 4.4),
+) as axes:
     n_tasks = range(1, 101)
     for name, style in zip(weighed, ("-", "--", "-", "-.", ":", "--", "-"), strict=True):
-        axes.plot(n_tasks, [megabytes(name, n) for n in n_tasks], style, label=f"{name} ({weighed[name][0].stored_share:.1%})")
+        axes.plot(
+            n_tasks,
+            [megabytes(name, n) for n in n_tasks],
+            style,
+            label=f"{name} ({weighed[name][0].stored_share:.1%})",
+        )
     axes.axhline(base_bytes / 1e6, color="grey", linewidth=1, linestyle=":")
-    axes.text(100, base_bytes / 1e6 * 0.93, "the base alone", ha="right", va="top", color="grey", fontsize=9)
-    axes.set(xscale="log", yscale="log", xlabel="tasks", ylabel="MB to keep", yticks=[5, 10, 20, 50, 100, 200, 400], yticklabels=[5, 10, 20, 50, 100, 200, 400],
-             xticks=[1, 2, 5, 10, 20, 50, 100], xticklabels=[1, 2, 5, 10, 20, 50, 100])
+    axes.text(
+        100,
+        base_bytes / 1e6 * 0.93,
+        "the base alone",
+        ha="right",
+        va="top",
+        color="grey",
+        fontsize=9,
+    )
+    axes.set(
+        xscale="log",
+        yscale="log",
+        xlabel="tasks",
+        ylabel="MB to keep",
+        yticks=[5, 10, 20, 50, 100, 200, 400],
+        yticklabels=[5, 10, 20, 50, 100, 200, 400],
+        xticks=[1, 2, 5, 10, 20, 50, 100],
+        xticklabels=[1, 2, 5, 10, 20, 50, 100],
+    )
     axes.minorticks_off()
     axes.legend(title="kept for a task (of the base)", fontsize=9, title_fontsize=9)
 ratio = {n: megabytes("full fine-tuning", n) / megabytes("prefix, P = 20", n) for n in (1, 100)}
@@ -490,7 +724,9 @@ say(
 # **Predict before you run:** which of the documents' shares does GPT-2 Medium come to?
 FORMULAS = {
     "full fine-tuning": lambda L, C, n: n,
-    "adapters, r = 16": lambda L, C, n: L * 2 * (2 * C * 16 + 16 + C),  # two a layer: W_down, W_up, and their biases
+    "adapters, r = 16": lambda L, C, n: (
+        L * 2 * (2 * C * 16 + 16 + C)
+    ),  # two a layer: W_down, W_up, and their biases
     "prefix, P = 20": lambda L, C, n: 20 * 2 * L * C,
     "LoRA, r = 4": lambda L, C, n: L * 2 * 4 * (C + C),  # for W_q and W_v an A and a B
     "prompt, P = 20": lambda L, C, n: 20 * C,
@@ -499,10 +735,23 @@ own = base.config.n_layer, base.config.d_model, weighed["full fine-tuning"][0].b
 medium = 24, 1024, 354_823_168  # counted in lesson 9
 for name, formula in FORMULAS.items():
     assert formula(*own) == weighed[name][0].stored, name
-table([(name, formula(*own) / own[2], formula(*medium), formula(*medium) / medium[2],
-        4e-9 * (formula(*medium) * 100 + (0 if name == "full fine-tuning" else medium[2]))) for name, formula in FORMULAS.items()],
-      ["method", "of our base", "GPT-2 Medium: kept", "of it", "GB, 100 tasks"], [None, ".2%", ",", ".3%", ".1f"])  # fmt: skip
-adapters, prefixed = (FORMULAS[name](*medium) / medium[2] for name in ("adapters, r = 16", "prefix, P = 20"))
+table(
+    [
+        (
+            name,
+            formula(*own) / own[2],
+            formula(*medium),
+            formula(*medium) / medium[2],
+            4e-9 * (formula(*medium) * 100 + (0 if name == "full fine-tuning" else medium[2])),
+        )
+        for name, formula in FORMULAS.items()
+    ],
+    ["method", "of our base", "GPT-2 Medium: kept", "of it", "GB, 100 tasks"],
+    [None, ".2%", ",", ".3%", ".1f"],
+)
+adapters, prefixed = (
+    FORMULAS[name](*medium) / medium[2] for name in ("adapters, r = 16", "prefix, P = 20")
+)
 print()
 say(
     f"There twenty virtual tokens are {prefixed:.2%}; 003 §1's 0.1 % would be {0.001 / prefixed * 20:.0f} of them. Adapters of width 16 are {adapters:.2%}; 003 §2's 2 to 4 % would be "
@@ -518,29 +767,47 @@ say(
 # how well it foresees prose that it never saw, in nats a token. Untouched; with the dialogue's prefix on; and fine-tuned on dialogue.
 #
 # **Predict before you run:** 002 says "yes" for the prefix. Is it a yes while the prefix is *on*?
-from minitransformer.datasets import eval_windows, read_documents, token_stream
-from minitransformer.skills import gpt_skills
+from minitransformer.course.skills import gpt_skills
+from minitransformer.text.corpora import eval_windows, read_documents, token_stream
 
 with torch.inference_mode():
     same = torch.equal(base(probe), logits_before)
-say(f"After {len(methods)} trainings and {len(tuned)} prefixes, detached: scores bit for bit the same: {same}; fingerprint {before} and {fingerprint(base)}.")
+say(
+    f"After {len(methods)} trainings and {len(tuned)} prefixes, detached: scores bit for bit the same: {same}; fingerprint {before} and {fingerprint(base)}."
+)
 assert same and fingerprint(base) == before
-prose = eval_windows(token_stream(read_documents(DATA / "text" / "valid.txt")[:60], tokenizer), 128, 16, most=4 if QUICK else 32)
+prose = eval_windows(
+    token_stream(read_documents(DATA / "text" / "valid.txt")[:60], tokenizer),
+    128,
+    16,
+    most=4 if QUICK else 32,
+)
 n_each = 3 if QUICK else 36
-states = {"untouched": None, "prefix on": methods["prefix"], "prompt on": methods["prompt"], "fine-tuned": methods["full fine-tuning"]}
+states = {
+    "untouched": None,
+    "prefix on": methods["prefix"],
+    "prompt on": methods["prompt"],
+    "fine-tuned": methods["full fine-tuning"],
+}
 able, foresees = {}, {}
 for name, method in states.items():
     with attached(base, *[method] * (method is not None)):
         able[name], foresees[name] = gpt_skills(base, tokenizer, n_each), evaluate(base, prose)
 print()
-table([(skill, *(able[name][skill] for name in states)) for skill in able["untouched"]], ["skill (share of 1)", *states], [None, *[".2f"] * len(states)])
+table(
+    [(skill, *(able[name][skill] for name in states)) for skill in able["untouched"]],
+    ["skill (share of 1)", *states],
+    [None, *[".2f"] * len(states)],
+)
 print()
 table([("prose, nats a token", *foresees.values())], ["", *states], [None, *[".3f"] * len(states)])
 
 
 def loss_of_skill(name: str) -> float:
     """How much of what the untouched base can do is gone, the mean over the skills."""
-    return sum(able["untouched"][skill] - able[name][skill] for skill in able[name]) / len(able[name])
+    return sum(able["untouched"][skill] - able[name][skill] for skill in able[name]) / len(
+        able[name]
+    )
 
 
 gone = {name: loss_of_skill(name) for name in states}
@@ -563,12 +830,20 @@ ours = {
     "参数量, kept": [f"{reports[name].stored:,}" for name in columns],
     "  trained": [f"{reports[name].trained:,}" for name in columns],
     "适用场景, exact in dialogue": [f"{scores[name][0]:.0%}" for name in columns],
-    "计算开销, time of a step": [f"{per_step[name] / per_step['full fine-tuning']:.2f}" for name in columns],
+    "计算开销, time of a step": [
+        f"{per_step[name] / per_step['full fine-tuning']:.2f}" for name in columns
+    ],
     "保留模型能力, taken off": ["bit for bit", "bit for bit", "by a second copy"],
-    "  share of skills lost while on": [*(f"{gone[name]:.2f}" for name in ("prefix on", "prompt on", "fine-tuned"))],
+    "  share of skills lost while on": [
+        *(f"{gone[name]:.2f}" for name in ("prefix on", "prompt on", "fine-tuned"))
+    ],
 }
-said = {"参数量": ("few", "few", "many"), "适用场景": ("conditional generation", "classification, generation", "all tasks"),
-        "计算开销": ("lower", "lower", "higher"), "保留模型能力": ("yes", "yes", "no")}  # fmt: skip
+said = {
+    "参数量": ("few", "few", "many"),
+    "适用场景": ("conditional generation", "classification, generation", "all tasks"),
+    "计算开销": ("lower", "lower", "higher"),
+    "保留模型能力": ("yes", "yes", "no"),
+}
 table([(name, *entries) for name, entries in said.items()], ["002 says", *columns])
 print()
 table([(name, *entries) for name, entries in ours.items()], ["measured here", *columns])
@@ -591,7 +866,7 @@ say(
 # style, question answering; classification and translation were lesson 10's, on the other two bases.
 #
 # **Predict before you run:** for which of the ten tasks is the base alone already half as good?
-from minitransformer.tinyworld import slot_values
+from minitransformer.course.tinyworld import slot_values
 
 rows["test"] = task_rows("dialogue", "test")[: 24 if QUICK else None]
 xs["test"] = [prompt_ids(TASKS["dialogue"].asked(row), tokenizer) for row in rows["test"]]
@@ -600,9 +875,21 @@ for name, method in {"untouched": None, **methods, "prefix, longer": tuned["dial
     with attached(base, *[method] * (method is not None)):
         final[name] = judge(write(xs["test"]), rows["test"])
 n_closed = sum(kind_of(row) is not None for row in rows["test"])
-table([(name, exact, 2 * metrics.standard_error(exact, n_closed), names) for name, (exact, names) in final.items()],
-      [f"dialogue, test ({n_closed} with one answer)", "exact", "±", "names"], [None, ".1%", ".1%", ".1%"])  # fmt: skip
-MEASURE = {"dialogue": "exact or names", "qa": "exact", "table_to_text": "values told", "news_summary": "ROUGE-L", "sport_summary": "ROUGE-L"}
+table(
+    [
+        (name, exact, 2 * metrics.standard_error(exact, n_closed), names)
+        for name, (exact, names) in final.items()
+    ],
+    [f"dialogue, test ({n_closed} with one answer)", "exact", "±", "names"],
+    [None, ".1%", ".1%", ".1%"],
+)
+MEASURE = {
+    "dialogue": "exact or names",
+    "qa": "exact",
+    "table_to_text": "values told",
+    "news_summary": "ROUGE-L",
+    "sport_summary": "ROUGE-L",
+}
 
 
 def score(task: str, texts: list[str], rows: list) -> float:
@@ -625,10 +912,19 @@ for task in TASKS:
     own = task_rows(task, "test_seen" if task == "table_to_text" else "test")[: 4 if QUICK else 40]
     asked = [prompt_ids(TASKS[task].asked(row), tokenizer) for row in own]
     most = 90 if task == "table_to_text" else 48
-    results[task] = score(task, write(asked, most), own), score(task, write(asked, most, **for_each_row([tuned[task]])), own)
+    results[task] = (
+        score(task, write(asked, most), own),
+        score(task, write(asked, most, **for_each_row([tuned[task]])), own),
+    )
 print()
-table([(task, MEASURE.get(task, "in the style"), *both, weighed["prefix, P = 20"][0].stored) for task, both in results.items()],
-      ["test", "measure", "base alone", "its prefix", "numbers"], [None, None, ".0%", ".0%", ","])  # fmt: skip
+table(
+    [
+        (task, MEASURE.get(task, "in the style"), *both, weighed["prefix, P = 20"][0].stored)
+        for task, both in results.items()
+    ],
+    ["test", "measure", "base alone", "its prefix", "numbers"],
+    [None, None, ".0%", ".0%", ","],
+)
 assert fingerprint(base) == before
 
 # %% The answer
@@ -637,11 +933,17 @@ small = weighed["prefix, P = 20"]
 say(
     f"One, and {small[1] / 1024:.0f} KiB for each of them: on one frozen base ten prefixes of {small[0].stored_share:.1%} of its numbers bring ten tasks from {alone:.0%} to {prefixed:.0%} of their measures on the test, all ten in one batch if need "
     "be, and take nothing away from the base, which is bit for bit what it was"
-    + (f"; a model of its own for each task would weigh {ratio[100]:.0f} times as much for a hundred tasks" if ratio[100] > 1 else "")
-    + (f", and is not needed for dialogue: exact {final['prefix, longer'][0]:.0%} with the prefix that was trained for longer, {final['full fine-tuning'][0]:.0%} after {STEPS} steps of all of it."
-       if final["prefix, longer"][0] >= final["full fine-tuning"][0] else
-       f"; it would have answered more, though: exact {final['full fine-tuning'][0]:.0%} in dialogue after {STEPS} steps, where the prefix that was trained for longer has {final['prefix, longer'][0]:.0%}.")
-)  # fmt: skip
+    + (
+        f"; a model of its own for each task would weigh {ratio[100]:.0f} times as much for a hundred tasks"
+        if ratio[100] > 1
+        else ""
+    )
+    + (
+        f", and is not needed for dialogue: exact {final['prefix, longer'][0]:.0%} with the prefix that was trained for longer, {final['full fine-tuning'][0]:.0%} after {STEPS} steps of all of it."
+        if final["prefix, longer"][0] >= final["full fine-tuning"][0]
+        else f"; it would have answered more, though: exact {final['full fine-tuning'][0]:.0%} in dialogue after {STEPS} steps, where the prefix that was trained for longer has {final['prefix, longer'][0]:.0%}."
+    )
+)
 
 # %%
 # To try next:

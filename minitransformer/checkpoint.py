@@ -61,7 +61,7 @@ def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict]:
     if metadata.get("format") != FORMAT:
         raise UserError(
             f"{path} holds tensors, but this program did not write it. "
-            "State dicts of the transformers library go through minitransformer.pretrained."
+            "State dicts of the transformers library go through minitransformer.published."
         )
     return tensors, json.loads(metadata["about"])
 
@@ -114,5 +114,3 @@ def load_model(path: str | Path, model_class: type[nn.Module], config_class: typ
     model = model_class(config_class(**about["config"]))
     load_weights(model, tensors, str(path))
     return model.eval()
-
-

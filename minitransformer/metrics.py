@@ -8,18 +8,16 @@ sacrebleu and rouge-score.
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from itertools import zip_longest
-from typing import Any, NamedTuple
 
 import numpy as np
 import sacrebleu
 from rouge_score.rouge_scorer import RougeScorer
 from rouge_score.tokenizers import DefaultTokenizer
 
-from minitransformer.bigram import perplexity as perplexity  # exp(mean loss): it stands beside cross-entropy
 from minitransformer.errors import UserError
-from minitransformer.tinyworld import slot_values
+from minitransformer.models.bigram import perplexity as perplexity  # exp(mean loss): it stands beside cross-entropy
 
 # --------------------------------------------------------------------------------------------- classes
 
@@ -188,31 +186,6 @@ def slot_accuracy(texts: Sequence[str], values: Sequence[Sequence[str]]) -> tupl
             raise UserError(f"The values of text {i} are {own!r}; give a list with at least one string.")
         hits.append([bool(re.search(rf"(?<![\w,.]){re.escape(v)}(?!\w|[,.]\d)", text)) for v in own])
     return sum(map(sum, hits)) / sum(map(len, hits)), sum(map(all, hits)) / len(hits)
-
-
-class TableScores(NamedTuple):
-    """How well texts tell their tables."""
-
-    bleu: float  # 0 … 100, against a table's references
-    slots: float  # the share of values that are told, 0 … 1
-    whole: float  # the share of tables told with all of their values
-    again: float  # the share of texts that are no sentences, but a table again
-
-
-def table_scores(texts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> TableScores:
-    """Judge what a model wrote about tables of data/tasks/table_to_text.
-
-    Args:
-        texts: one for each table.
-        rows: its "table" and its "references".
-
-    Raises:
-        UserError: nothing to measure, or not in pairs.
-    """
-    _check_pairs(texts, rows, "tables")
-    told = slot_accuracy(texts, [slot_values(row["table"]) for row in rows])
-    again = sum(" | " in text for text in texts) / len(texts)  # what stands between a table's fields
-    return TableScores(bleu(texts, [row["references"] for row in rows]), *told, again)
 
 
 def _check_pairs(predictions: Sequence, truths: Sequence, name: str) -> None:

@@ -53,7 +53,8 @@ def _no_settings(monkeypatch):
 @pytest.fixture
 def course_root(tmp_path, monkeypatch):
     """An empty course in a temporary folder; gives a function that writes a lesson into it."""
-    from minitransformer import course, show
+    from minitransformer.course import lessons as course
+    from minitransformer.course import show
 
     (tmp_path / "lessons").mkdir()
     monkeypatch.setattr(course, "ROOT", tmp_path)
@@ -73,6 +74,10 @@ def command_line(*arguments: str, cwd: Path = ROOT, **environment: str) -> subpr
     """Run `python -m minitransformer …` as a user would."""
     return subprocess.run(
         [sys.executable, "-m", "minitransformer", *arguments],
-        cwd=cwd, env={**os.environ, **environment}, capture_output=True, encoding="utf-8", timeout=120,
+        cwd=cwd,
+        env={**os.environ, **environment},
+        capture_output=True,
+        encoding="utf-8",
+        timeout=120,
         stdin=subprocess.DEVNULL,
-    )  # fmt: skip
+    )

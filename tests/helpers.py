@@ -6,18 +6,26 @@ from contextlib import suppress
 import torch
 from torch import Tensor, nn
 
-from minitransformer.attention import Prefix
-from minitransformer.bert import Bert, BertConfig
-from minitransformer.gpt import GPT, GPTConfig
-from minitransformer.sampling import left_pad
-from minitransformer.seq2seq import Seq2Seq, Seq2SeqConfig
+from minitransformer.generation.sampling import left_pad
+from minitransformer.models.attention import Prefix
+from minitransformer.models.bert import Bert, BertConfig
+from minitransformer.models.gpt import GPT, GPTConfig
+from minitransformer.models.seq2seq import Seq2Seq, Seq2SeqConfig
 
 GPT_CONFIG = GPTConfig(vocab_size=40, n_positions=24, n_layer=3, n_head=2, d_model=8, d_ff=20)
 BERT_CONFIG = BertConfig(vocab_size=40, n_positions=24, n_layer=3, n_head=2, d_model=8, d_ff=20)
 SEQ2SEQ_CONFIG = Seq2SeqConfig(
-    vocab_size=40, n_positions=24, n_encoder_layer=2, n_decoder_layer=3, n_head=2, d_model=8, d_ff=20,
-    pad_id=1, start_id=2, end_id=3,
-)  # fmt: skip
+    vocab_size=40,
+    n_positions=24,
+    n_encoder_layer=2,
+    n_decoder_layer=3,
+    n_head=2,
+    d_model=8,
+    d_ff=20,
+    pad_id=1,
+    start_id=2,
+    end_id=3,
+)
 
 
 @torch.no_grad()
@@ -68,9 +76,7 @@ def keep_of(lengths: list[int], width: int, left: bool = False) -> Tensor:
 
 def assert_close(actual: Tensor, expected: Tensor, message: str, tolerance: float = 1e-5) -> None:
     """Equal to within an absolute tolerance; the message says what is likely wrong."""
-    torch.testing.assert_close(
-        actual, expected, atol=tolerance, rtol=0, msg=lambda default: f"{message}\n{default}"
-    )
+    torch.testing.assert_close(actual, expected, atol=tolerance, rtol=0, msg=lambda default: f"{message}\n{default}")
 
 
 class OnGPU(Tensor):

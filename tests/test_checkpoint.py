@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from minitransformer.checkpoint import load_model, load_tensors, save_model, save_tensors
 from minitransformer.errors import UserError
-from minitransformer.gpt import GPT, GPTConfig
+from minitransformer.models.gpt import GPT, GPTConfig
 
 CONFIG = GPTConfig(vocab_size=12, n_positions=8, n_layer=1, n_head=2, d_model=4, d_ff=8)
 

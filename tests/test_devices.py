@@ -7,12 +7,12 @@ does not ask for the inputs' device ends up there and cannot be computed with.
 import pytest
 import torch
 
-from minitransformer import training
-from minitransformer.classifier import Classifier
-from minitransformer.layers import embed
-from minitransformer.training import TrainConfig, make_optimizer, train
+from minitransformer.models.classifier import Classifier
+from minitransformer.models.layers import embed
+from minitransformer.training import loop as training
+from minitransformer.training.loop import TrainConfig, make_optimizer, train
 from tests.helpers import keep_of, random_ids, tiny_bert, tiny_gpt, tiny_seq2seq
-from tests.tuning_helpers import PAIRS, batch_for, loss_of, make, outputs
+from tests.tuning.helpers import PAIRS, batch_for, loss_of, make, outputs
 
 # These two make some whole numbers on the CPU, and PyTorch carries them over; from "meta" there is nothing to carry.
 CARRIED = ("prompt", "lora", "lora-all")
@@ -74,5 +74,7 @@ def test_a_resumed_run_has_what_the_optimizer_remembers_where_the_weights_are(tm
     assert optimizer.state
     for p, state in optimizer.state.items():
         assert {name: value.device.type for name, value in state.items()} == {
-            "step": "cpu", "exp_avg": p.device.type, "exp_avg_sq": p.device.type
-        }, "AdamW counts steps on the CPU, and needs its averages beside the weights"  # fmt: skip
+            "step": "cpu",
+            "exp_avg": p.device.type,
+            "exp_avg_sq": p.device.type,
+        }, "AdamW counts steps on the CPU, and needs its averages beside the weights"

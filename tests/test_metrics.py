@@ -7,7 +7,8 @@ import statistics
 import pytest
 import sacrebleu
 
-from minitransformer.datasets import DATA, read_jsonl
+from minitransformer.course.data import DATA
+from minitransformer.course.tasks import table_scores
 from minitransformer.errors import UserError
 from minitransformer.metrics import (
     accuracy,
@@ -21,8 +22,8 @@ from minitransformer.metrics import (
     rouge,
     slot_accuracy,
     standard_error,
-    table_scores,
 )
+from minitransformer.text.corpora import read_jsonl
 
 PREDICTIONS = ["a", "a", "b", "b", "b", "c"]
 TRUTHS = ["a", "b", "b", "b", "c", "a"]

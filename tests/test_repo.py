@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from minitransformer import bootstrap, course
+from minitransformer.course import bootstrap
+from minitransformer.course import lessons as course
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -85,7 +86,7 @@ def test_readme_lists_every_lesson_and_no_other():
 
 
 def test_readme_names_every_command():
-    from minitransformer import __main__ as cli
+    from minitransformer.course import cli
 
     commands = re.search(r"\{(.*?)\}", cli.parser().format_usage() + cli.parser().format_help())
     named = commands[1].split(",") if commands else re.findall(r"^    (\w+)  ", cli.parser().format_help(), re.M)

@@ -6,9 +6,8 @@ from itertools import pairwise
 import tiktoken
 import torch
 import torch.nn.functional as F
-
-from minitransformer.bigram import NGram, _look_up
-from minitransformer.workbook import Exercise, tidy
+from minitransformer.course.workbook import Exercise, tidy
+from minitransformer.models.bigram import NGram, _look_up
 
 # ---------------------------------------------------------------- 1.1
 
@@ -22,7 +21,7 @@ def merge_by_replace(ids, pair, new_id):
 
 merge = Exercise(
     id="1.1",
-    target="minitransformer.tokenizer:_merge",
+    target="minitransformer.text.tokenizer:_merge",
     title="One merge",
     minutes=10,
     difficulty=1,
@@ -202,13 +201,15 @@ def in_the_list_itself(ids, pair, new_id):
 
 def encoded_by_tiktoken(piece, ranks):
     """The library's own encoding with these ranks; its pattern cuts nothing."""
-    encoding = tiktoken.Encoding("exercise", pat_str=r"(?s).+", mergeable_ranks=ranks, special_tokens={})
+    encoding = tiktoken.Encoding(
+        "exercise", pat_str=r"(?s).+", mergeable_ranks=ranks, special_tokens={}
+    )
     return encoding.encode_ordinary(piece.decode())
 
 
 encode = Exercise(
     id="1.2",
-    target="minitransformer.tokenizer:encode_piece",
+    target="minitransformer.text.tokenizer:encode_piece",
     title="Replay the merges",
     minutes=20,
     difficulty=2,
@@ -401,7 +402,7 @@ def tokens_in_place_of_ids(piece, ranks):
 
 surprise = Exercise(
     id="1.3",
-    target="minitransformer.bigram:cross_entropy",
+    target="minitransformer.models.bigram:cross_entropy",
     title="The mean surprise",
     minutes=10,
     difficulty=2,
@@ -540,7 +541,11 @@ def every_target_in_every_row(logits, targets):
 
 def counted_by_loop(model, keys):
     """The formula with the n-grams counted out of the model's table, one key after the other."""
-    V, alpha, counts = model.vocab_size, model.alpha, dict(zip(*(part.tolist() for part in model._grams), strict=True))
+    V, alpha, counts = (
+        model.vocab_size,
+        model.alpha,
+        dict(zip(*(part.tolist() for part in model._grams), strict=True)),
+    )
     probs = []
     for key in keys.tolist():
         same_context = sum(count for other, count in counts.items() if other // V == key // V)
@@ -551,7 +556,7 @@ def counted_by_loop(model, keys):
 
 smoothing = Exercise(
     id="1.4",
-    target="minitransformer.bigram:NGram._probs",
+    target="minitransformer.models.bigram:NGram._probs",
     title="Count, and smooth",
     minutes=15,
     difficulty=2,
@@ -654,7 +659,10 @@ def alpha_above_only(self, keys):
 @smoothing.mistake
 def no_alpha(self, keys):
     """You do not use α: what was never seen stays impossible, and one such pair makes the loss of a whole text infinite."""
-    together, context = _look_up(self._grams, keys), _look_up(self._contexts, keys // self.vocab_size)
+    together, context = (
+        _look_up(self._grams, keys),
+        _look_up(self._contexts, keys // self.vocab_size),
+    )
     return torch.where(context > 0, together / context, 0.0)
 
 
@@ -662,7 +670,9 @@ def no_alpha(self, keys):
 def nan_for_the_unseen(self, keys):
     """With α = 0 and a context that never occurred you compute 0/0 = nan, which spreads into every sum. The docstring promises 0 there."""
     together = _look_up(self._grams, keys) + self.alpha
-    return together / (_look_up(self._contexts, keys // self.vocab_size) + self.alpha * self.vocab_size)
+    return together / (
+        _look_up(self._contexts, keys // self.vocab_size) + self.alpha * self.vocab_size
+    )
 
 
 @smoothing.mistake
@@ -708,14 +718,18 @@ def nothing_after_the_unseen(self, keys):
 def divided_by_one_at_least(self, keys):
     """You keep what you divide by at 1 or above, so as not to divide by 0. But αV alone may be less than 1, and is right as it is: only where it is 0 has P to be set to 0."""
     together = _look_up(self._grams, keys) + self.alpha
-    return together / (_look_up(self._contexts, keys // self.vocab_size) + self.alpha * self.vocab_size).clamp(min=1)
+    return together / (
+        _look_up(self._contexts, keys // self.vocab_size) + self.alpha * self.vocab_size
+    ).clamp(min=1)
 
 
 @smoothing.mistake
 def seen_contexts_for_v(self, keys):
     """You multiply α by the number of contexts that occurred. Every token of the vocabulary gets an α, whether it occurred or not: V is self.vocab_size."""
     together = _look_up(self._grams, keys) + self.alpha
-    context = _look_up(self._contexts, keys // self.vocab_size) + self.alpha * len(self._contexts[0])
+    context = _look_up(self._contexts, keys // self.vocab_size) + self.alpha * len(
+        self._contexts[0]
+    )
     return torch.where(context > 0, together / context, 0.0)
 
 
@@ -731,7 +745,7 @@ def seen_ones_for_v(self, keys):
 
 choices = Exercise(
     id="1.5",
-    target="minitransformer.bigram:perplexity",
+    target="minitransformer.models.bigram:perplexity",
     title="A number of choices",
     minutes=5,
     difficulty=1,

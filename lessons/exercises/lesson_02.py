@@ -4,15 +4,14 @@ import math
 
 import torch
 import torch.nn.functional as F
-
-from minitransformer.attention import Attention, KVCache, Prefix
-from minitransformer.workbook import Exercise, tidy
+from minitransformer.course.workbook import Exercise, tidy
+from minitransformer.models.attention import Attention, KVCache, Prefix
 
 # ---------------------------------------------------------------- 2.1
 
 split = Exercise(
     id="2.1",
-    target="minitransformer.attention:split_heads",
+    target="minitransformer.models.attention:split_heads",
     title="Cut into heads",
     minutes=10,
     difficulty=1,
@@ -28,7 +27,8 @@ split = Exercise(
         "    x.view(B, T, n_part, n_head, D).permute(2, 0, 3, 1, 4).unbind(0)",
     ),
     oracle=lambda x, n_part, n_head: tuple(
-        torch.stack([head for head in part.chunk(n_head, dim=-1)], dim=1) for part in x.chunk(n_part, dim=-1)
+        torch.stack([head for head in part.chunk(n_head, dim=-1)], dim=1)
+        for part in x.chunk(n_part, dim=-1)
     ),
 )
 
@@ -74,7 +74,9 @@ def heads_behind_tokens(x, n_part, n_head):
 def view_in_place_of_transpose(x, n_part, n_head):
     """You give each part the shape (B, H, T, D) by view or reshape alone. That keeps the order in memory, so a head gets pieces of several tokens; exchanging axes takes transpose or permute."""
     B, T, width = x.shape
-    return tuple(part.reshape(B, n_head, T, width // (n_part * n_head)) for part in x.chunk(n_part, dim=-1))
+    return tuple(
+        part.reshape(B, n_head, T, width // (n_part * n_head)) for part in x.chunk(n_part, dim=-1)
+    )
 
 
 @split.mistake
@@ -123,7 +125,7 @@ def no_tuple_for_one_part(x, n_part, n_head):
 
 merge = Exercise(
     id="2.2",
-    target="minitransformer.attention:merge_heads",
+    target="minitransformer.models.attention:merge_heads",
     title="Put the heads side by side",
     minutes=5,
     difficulty=1,
@@ -228,7 +230,11 @@ def attention_by_loop(q, k, v, keep=None):
     seen = torch.ones(B, H, T, S, dtype=torch.bool) if keep is None else keep.expand(B, H, T, S)
     for b, h, t in torch.cartesian_prod(torch.arange(B), torch.arange(H), torch.arange(T)).tolist():
         visible = [s for s in range(S) if seen[b, h, t, s]]
-        scores = {s: sum(float(x) * float(y) for x, y in zip(q[b, h, t], k[b, h, s], strict=True)) / math.sqrt(D) for s in visible}
+        scores = {
+            s: sum(float(x) * float(y) for x, y in zip(q[b, h, t], k[b, h, s], strict=True))
+            / math.sqrt(D)
+            for s in visible
+        }
         total = sum(math.exp(score - max(scores.values())) for score in scores.values())
         for s, score in scores.items():
             weights[b, h, t, s] = math.exp(score - max(scores.values())) / total
@@ -237,7 +243,7 @@ def attention_by_loop(q, k, v, keep=None):
 
 formula = Exercise(
     id="2.3",
-    target="minitransformer.attention:attend_by_formula",
+    target="minitransformer.models.attention:attend_by_formula",
     title="The formula",
     minutes=15,
     difficulty=2,
@@ -264,7 +270,9 @@ formula = Exercise(
 
 def showing(n_keys):
     """Values that show the weights: a 1 for each key in a column of its own, and a last column of ones, for their sum."""
-    return torch.cat([torch.eye(n_keys), torch.ones(n_keys, 1)], dim=1)[None, None]  # (1, 1, S, S+1)
+    return torch.cat([torch.eye(n_keys), torch.ones(n_keys, 1)], dim=1)[
+        None, None
+    ]  # (1, 1, S, S+1)
 
 
 @formula.case
@@ -282,7 +290,12 @@ def two_queries_three_keys():
 @formula.case
 def last_key_hidden():
     """The first of two queries may not look at the last key; each row of the output is the weights, and then their sum."""
-    return tidy(1, 1, 2, 4), tidy(1, 1, 3, 4), showing(3), torch.ones(2, 3, dtype=torch.bool).tril(1)
+    return (
+        tidy(1, 1, 2, 4),
+        tidy(1, 1, 3, 4),
+        showing(3),
+        torch.ones(2, 3, dtype=torch.bool).tril(1),
+    )
 
 
 @formula.case
@@ -308,14 +321,21 @@ def low_scores():
 @formula.case
 def heads_and_padding():
     """A batch of two with three heads, four queries, five keys, six numbers each; the second text ends in padding."""
-    keep = torch.tensor([[True] * 5, [True, True, True, False, False]])[:, None, None, :]  # (B, 1, 1, S)
+    keep = torch.tensor([[True] * 5, [True, True, True, False, False]])[
+        :, None, None, :
+    ]  # (B, 1, 1, S)
     return tidy(2, 3, 4, 6), tidy(2, 3, 5, 6), tidy(2, 3, 5, 6), keep
 
 
 @formula.case(gradients=True, oracle=None)
 def gradients_of_all_three():
     """The gradients of q, k and v, under a mask."""
-    return tidy(1, 2, 3, 5), tidy(1, 2, 4, 5), tidy(1, 2, 4, 5), torch.ones(3, 4, dtype=torch.bool).tril(1)
+    return (
+        tidy(1, 2, 3, 5),
+        tidy(1, 2, 4, 5),
+        tidy(1, 2, 4, 5),
+        torch.ones(3, 4, dtype=torch.bool).tril(1),
+    )
 
 
 @formula.scene(tolerance=1e-4)
@@ -323,7 +343,10 @@ def beside_torch(attend_by_formula):
     """Keys of 64 numbers, beside PyTorch's own function."""
     q, k, v = (torch.randn(1, 2, 5, 64) for _ in range(3))
     y, weights = attend_by_formula(q, k, v)
-    return {"y minus PyTorch's": y - F.scaled_dot_product_attention(q, k, v), "sum of each row": weights.sum(-1)}
+    return {
+        "y minus PyTorch's": y - F.scaled_dot_product_attention(q, k, v),
+        "sum of each row": weights.sum(-1),
+    }
 
 
 LOW = torch.finfo(torch.float32).min
@@ -558,7 +581,7 @@ def mask_by_loop(n_query, n_key, n_prefix, causal, keep, device=None):
 
 mask = Exercise(
     id="2.4",
-    target="minitransformer.attention:keep_mask",
+    target="minitransformer.models.attention:keep_mask",
     title="Who may look where",
     minutes=20,
     difficulty=2,
@@ -632,7 +655,13 @@ def one_query_and_padding():
 @mask.case
 def all_at_once():
     """A cache, padding and a prefix together."""
-    return 3, 5, 2, True, torch.tensor([[False, True, True, True, True], [True, True, True, True, False]])
+    return (
+        3,
+        5,
+        2,
+        True,
+        torch.tensor([[False, True, True, True, True], [True, True, True, True, False]]),
+    )
 
 
 @mask.case
@@ -642,16 +671,25 @@ def padding_alone():
 
 
 def wrong_mask(
-    compare=lambda s, t: s <= t, join=torch.logical_and, offset=True, front=True, see_prefix=True, padded=lambda keep: keep,
-    shape=lambda keep: keep[:, None, None, :], one_query=False, prefix=True,
-):  # fmt: skip
+    compare=lambda s, t: s <= t,
+    join=torch.logical_and,
+    offset=True,
+    front=True,
+    see_prefix=True,
+    padded=lambda keep: keep,
+    shape=lambda keep: keep[:, None, None, :],
+    one_query=False,
+    prefix=True,
+):
     """The function as a learner would write it, with one thing in it replaced."""
 
     def keep_mask(n_query, n_key, n_prefix, causal, keep, device=None):
         mask = None
         if causal and (n_query > 1 or one_query):
             position = torch.arange(n_key, device=device)
-            mask = compare(position, position[n_key - n_query if offset else 0 :, None][:n_query])[None, None]
+            mask = compare(position, position[n_key - n_query if offset else 0 :, None][:n_query])[
+                None, None
+            ]
         if keep is not None:
             padding = shape(padded(keep))
             mask = padding if mask is None else join(mask, padding)
@@ -721,7 +759,9 @@ def causality_counted_from_the_prefix(n_query, n_key, n_prefix, causal, keep, de
     """Your causal staircase begins at the first column of the prefix, so that the prefix hides the text (and itself). Make the mask of the text alone, (T, S), and put the P columns of True in front of it at the end."""
     mask = None
     if causal and n_query > 1:
-        mask = torch.ones(n_query, n_prefix + n_key, dtype=torch.bool).tril(n_key - n_query)[None, None]
+        mask = torch.ones(n_query, n_prefix + n_key, dtype=torch.bool).tril(n_key - n_query)[
+            None, None
+        ]
     if keep is not None:
         padding = F.pad(keep, (n_prefix, 0), value=True)[:, None, None, :]
         mask = padding if mask is None else mask & padding
@@ -769,14 +809,16 @@ def a_row_for_each_query(n_query, n_key, n_prefix, causal, keep, device=None):
 @mask.mistake
 def either_one_or_the_other(n_query, n_key, n_prefix, causal, keep, device=None):
     """Where there is causality you forget the padding (an elif?). Both may have to be seen to: a causal text can be padded, and then a key has to be allowed by both."""
-    return wrong_mask()(n_query, n_key, n_prefix, causal, None if causal and n_query > 1 else keep, device)
+    return wrong_mask()(
+        n_query, n_key, n_prefix, causal, None if causal and n_query > 1 else keep, device
+    )
 
 
 # ---------------------------------------------------------------- 2.5
 
 front = Exercise(
     id="2.5",
-    target="minitransformer.attention:Attention.forward",
+    target="minitransformer.models.attention:Attention.forward",
     title="A prefix in front",
     minutes=15,
     difficulty=3,
@@ -844,7 +886,13 @@ def before_a_context():
 @front.case(gradients=True)
 def the_prefix_learns():
     """The gradients of the prefix."""
-    return Attention(6, 2, causal=True).requires_grad_(False), tidy(1, 2, 6), None, None, random_prefix(4)
+    return (
+        Attention(6, 2, causal=True).requires_grad_(False),
+        tidy(1, 2, 6),
+        None,
+        None,
+        random_prefix(4),
+    )
 
 
 @front.case
@@ -862,7 +910,12 @@ def for_another_batch():
 @front.scene
 def word_by_word(Attention):
     """A text read word by word with a cache gives what it gives read at once."""
-    layer, x, prefix, cache = Attention(6, 2, causal=True), torch.randn(1, 3, 6), random_prefix(4), KVCache(3)
+    layer, x, prefix, cache = (
+        Attention(6, 2, causal=True),
+        torch.randn(1, 3, 6),
+        random_prefix(4),
+        KVCache(3),
+    )
     pieces = [layer(x[:, t : t + 1], prefix=prefix, cache=cache) for t in range(3)]
     return {
         "columns in the cache": cache.length,
@@ -876,14 +929,16 @@ front.slip(
     "not expanded over the batch",
     "Your prefix has one row and the batch has more: torch.cat does not broadcast. expand(k.size(0), -1, -1, -1) repeats it for "
     "each row without copying.",
-    (K, "[prefix.k, k]"), (V, "[prefix.v, v]"),
-)  # fmt: skip
+    (K, "[prefix.k, k]"),
+    (V, "[prefix.v, v]"),
+)
 front.slip(
     "behind the text",
     "Your prefix stands behind the text's keys and values. Without a mask no one would notice, for attention knows no order; but "
     "causality and padding are counted from the front: [prefix; text].",
-    (K, "[k, prefix.k.expand(k.size(0), -1, -1, -1)]"), (V, "[v, prefix.v.expand(v.size(0), -1, -1, -1)]"),
-)  # fmt: skip
+    (K, "[k, prefix.k.expand(k.size(0), -1, -1, -1)]"),
+    (V, "[v, prefix.v.expand(v.size(0), -1, -1, -1)]"),
+)
 front.slip(
     "keys where values belong",
     "You put the prefix's keys in front of the values too. Keys decide how much a prefix is read, values what is read: v takes prefix.v.",
@@ -899,13 +954,15 @@ front.slip(
     "only the first text",
     "You take row 0 of the prefix for every text. Where each text brings a prefix of its own, expand(k.size(0), -1, -1, -1) leaves "
     "it as it is.",
-    (K, "[prefix.k[:1].expand(k.size(0), -1, -1, -1), k]"), (V, "[prefix.v[:1].expand(v.size(0), -1, -1, -1), v]"),
-)  # fmt: skip
+    (K, "[prefix.k[:1].expand(k.size(0), -1, -1, -1), k]"),
+    (V, "[prefix.v[:1].expand(v.size(0), -1, -1, -1), v]"),
+)
 front.slip(
     "detached",
     "Your prefix enters without its gradient (detach, .data, torch.tensor), so training could never change it.",
-    (K, "[prefix.k.detach().expand(k.size(0), -1, -1, -1), k]"), (V, "[prefix.v.detach().expand(v.size(0), -1, -1, -1), v]"),
-)  # fmt: skip
+    (K, "[prefix.k.detach().expand(k.size(0), -1, -1, -1), k]"),
+    (V, "[prefix.v.detach().expand(v.size(0), -1, -1, -1), v]"),
+)
 front.slip(
     "not checked",
     "A prefix that does not fit reaches torch.cat, whose message speaks of tensors and sizes. check_prefix says in a sentence what "
@@ -915,18 +972,21 @@ front.slip(
 front.slip(
     "keys and values exchanged",
     "Your prefix's values stand before the keys, and its keys before the values. A prefix is (k, v): prefix.k belongs to k, prefix.v to v.",
-    (K, "[prefix.v.expand(k.size(0), -1, -1, -1), k]"), (V, "[prefix.k.expand(v.size(0), -1, -1, -1), v]"),
-)  # fmt: skip
+    (K, "[prefix.v.expand(k.size(0), -1, -1, -1), k]"),
+    (V, "[prefix.k.expand(v.size(0), -1, -1, -1), v]"),
+)
 front.slip(
     "joined along the heads",
     "You join along axis 1, so that the prefix becomes more heads. Columns are axis 2 of (B, H, S, D): dim=2.",
-    (K + ", dim=2)", K + ", dim=1)"), (V + ", dim=2)", V + ", dim=1)"),
-)  # fmt: skip
+    (K + ", dim=2)", K + ", dim=1)"),
+    (V + ", dim=2)", V + ", dim=1)"),
+)
 front.slip(
     "result not kept",
     "What you join goes into names that nobody reads. The lines after yours go on with k and v: k = torch.cat(…), v = torch.cat(…).",
-    ("k = torch.cat([prefix", "both_k = torch.cat([prefix"), ("v = torch.cat([prefix", "both_v = torch.cat([prefix"),
-)  # fmt: skip
+    ("k = torch.cat([prefix", "both_k = torch.cat([prefix"),
+    ("v = torch.cat([prefix", "both_v = torch.cat([prefix"),
+)
 front.slip(
     "length of another axis",
     "Your n_prefix is not the prefix's length: (B, H, P, D) has P at axis 2, prefix.k.size(2). (Axis 1 are the heads, and len(prefix) is 2, its k and its v.)",
@@ -936,5 +996,6 @@ front.slip(
     "repeated for every text",
     "You repeat the prefix B times even where each text brings its own, which makes B · B rows. expand(k.size(0), -1, -1, -1) makes B rows of one and leaves "
     "B as they are.",
-    (K, "[prefix.k.repeat(k.size(0), 1, 1, 1), k]"), (V, "[prefix.v.repeat(v.size(0), 1, 1, 1), v]"),
-)  # fmt: skip
+    (K, "[prefix.k.repeat(k.size(0), 1, 1, 1), k]"),
+    (V, "[prefix.v.repeat(v.size(0), 1, 1, 1), v]"),
+)

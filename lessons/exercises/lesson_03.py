@@ -6,13 +6,12 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from torch import nn
-
-from minitransformer.attention import KVCache, Prefix
+from minitransformer.course.workbook import Exercise, tidy
 from minitransformer.errors import UserError
-from minitransformer.gpt import GPT, Block, GPTConfig
-from minitransformer.training import TrainConfig
-from minitransformer.workbook import Exercise, tidy
+from minitransformer.models.attention import KVCache, Prefix
+from minitransformer.models.gpt import GPT, Block, GPTConfig
+from minitransformer.training.loop import TrainConfig
+from torch import nn
 
 SIZES = {"vocab_size": 6, "n_positions": 8, "n_layer": 2, "n_head": 2, "d_model": 4, "d_ff": 6}
 
@@ -45,19 +44,35 @@ def random_prefix(length, batch=1):
 def torch_layer(block, x, keep=None, *_):
     """PyTorch's own layer with the block's weights: norm first, causal."""
     layer = nn.TransformerEncoderLayer(
-        x.size(-1), block.attention.n_head, block.mlp.up.out_features, dropout=0.0, batch_first=True, norm_first=True,
+        x.size(-1),
+        block.attention.n_head,
+        block.mlp.up.out_features,
+        dropout=0.0,
+        batch_first=True,
+        norm_first=True,
         activation=partial(F.gelu, approximate="tanh"),
-    )  # fmt: skip
-    layer.self_attn.in_proj_weight, layer.self_attn.in_proj_bias = block.attention.qkv.weight, block.attention.qkv.bias
-    layer.self_attn.out_proj.weight, layer.self_attn.out_proj.bias = block.attention.out.weight, block.attention.out.bias
-    layer.linear1, layer.linear2, layer.norm1, layer.norm2 = block.mlp.up, block.mlp.down, block.norm1, block.norm2
+    )
+    layer.self_attn.in_proj_weight, layer.self_attn.in_proj_bias = (
+        block.attention.qkv.weight,
+        block.attention.qkv.bias,
+    )
+    layer.self_attn.out_proj.weight, layer.self_attn.out_proj.bias = (
+        block.attention.out.weight,
+        block.attention.out.bias,
+    )
+    layer.linear1, layer.linear2, layer.norm1, layer.norm2 = (
+        block.mlp.up,
+        block.mlp.down,
+        block.norm1,
+        block.norm2,
+    )
     later = torch.ones(x.size(1), x.size(1), dtype=torch.bool).triu(1)  # (T, T)
     return layer(x, src_mask=later, src_key_padding_mask=None if keep is None else ~keep)
 
 
 layer = Exercise(
     id="3.1",
-    target="minitransformer.gpt:Block.forward",
+    target="minitransformer.models.gpt:Block.forward",
     title="One layer",
     minutes=15,
     difficulty=2,
@@ -91,7 +106,13 @@ def three_tokens():
 @layer.case
 def with_padding():
     """The second text begins with padding."""
-    return a_block(), tidy(2, 3, 4), torch.tensor([[True, True, True], [False, True, True]]), None, None
+    return (
+        a_block(),
+        tidy(2, 3, 4),
+        torch.tensor([[True, True, True], [False, True, True]]),
+        None,
+        None,
+    )
 
 
 @layer.case
@@ -122,7 +143,10 @@ def token_by_token(Block):
 
 
 ATTENTION = "y = self.attention(self.norm1(x), None, keep, prefix, cache)"
-FIRST, SECOND = "x = x + drop(y, self.dropout, self.training)", "return x + drop(y, self.dropout, self.training)"
+FIRST, SECOND = (
+    "x = x + drop(y, self.dropout, self.training)",
+    "return x + drop(y, self.dropout, self.training)",
+)
 layer.slip(
     "norm after the sum",
     "You normalise after each sum (post-norm). That is the order of the Transformer's first figure and of BERT; GPT-2 "
@@ -136,8 +160,9 @@ layer.slip(
     "stream lost",
     "You return what the sublayers gave without adding it to x. Then a layer has to say everything again, and the "
     "gradient reaches the lower layers only through all the others; the stream is what it comes down by.",
-    (FIRST, "x = drop(y, self.dropout, self.training)"), (SECOND, "return drop(y, self.dropout, self.training)"),
-)  # fmt: skip
+    (FIRST, "x = drop(y, self.dropout, self.training)"),
+    (SECOND, "return drop(y, self.dropout, self.training)"),
+)
 layer.slip(
     "attention not added",
     "You replace x by what attention gave. What the token itself was is lost then; it is x + …, twice.",
@@ -164,8 +189,9 @@ layer.slip(
     "side by side",
     "Both of your sublayers read the x from before the layer. The feed-forward network works on what attention has "
     "fetched: it reads the sum.",
-    (ATTENTION, "before = x\n        " + ATTENTION), ("self.norm2(x)", "self.norm2(before)"),
-)  # fmt: skip
+    (ATTENTION, "before = x\n        " + ATTENTION),
+    ("self.norm2(x)", "self.norm2(before)"),
+)
 layer.slip(
     "padding not passed on",
     "keep does not reach attention: padding is read as if it were text.",
@@ -184,8 +210,9 @@ layer.slip(
 layer.slip(
     "dropout left out",
     "Your layer has no dropout in training: what attention and the feed-forward network give passes through drop before it is added.",
-    (FIRST, "x = x + y"), (SECOND, "return x + y"),
-)  # fmt: skip
+    (FIRST, "x = x + y"),
+    (SECOND, "return x + y"),
+)
 layer.slip(
     "dropout on attention alone",
     "What the feed-forward network gives is added as it is. It passes through drop as well: x + drop(self.mlp(…), self.dropout, self.training).",
@@ -199,15 +226,20 @@ layer.slip(
 layer.slip(
     "dropout on what the feed-forward network reads",
     "Your dropout falls on what the feed-forward network reads. It falls on what the network gives: drop(self.mlp(self.norm2(x)), …), and then the sum.",
-    ("self.mlp(self.norm2(x))", "self.mlp(drop(self.norm2(x), self.dropout, self.training))"), (SECOND, "return x + y"),
-)  # fmt: skip
+    ("self.mlp(self.norm2(x))", "self.mlp(drop(self.norm2(x), self.dropout, self.training))"),
+    (SECOND, "return x + y"),
+)
 layer.slip(
     "dropout on what the sublayers read",
     "Your dropout falls on what the sublayers read, the normalised x. It falls on what they give, before that is added: x + drop(y, …).",
-    (ATTENTION, "y = self.attention(drop(self.norm1(x), self.dropout, self.training), None, keep, prefix, cache)"),
+    (
+        ATTENTION,
+        "y = self.attention(drop(self.norm1(x), self.dropout, self.training), None, keep, prefix, cache)",
+    ),
     (FIRST, "x = x + y"),
-    ("self.mlp(self.norm2(x))", "self.mlp(drop(self.norm2(x), self.dropout, self.training))"), (SECOND, "return x + y"),
-)  # fmt: skip
+    ("self.mlp(self.norm2(x))", "self.mlp(drop(self.norm2(x), self.dropout, self.training))"),
+    (SECOND, "return x + y"),
+)
 layer.slip(
     "a context passed",
     "You pass a context, the second argument of attention; it is None here. With a context attention takes the cache for the context's, which "
@@ -229,20 +261,24 @@ layer.slip(
 layer.slip(
     "dropout at rest",
     "Your dropout falls outside of training too. Whether the model is in training is self.training: drop(y, self.dropout, self.training).",
-    (FIRST, "x = x + F.dropout(y, self.dropout)"), (SECOND, "return x + F.dropout(y, self.dropout)"),
-)  # fmt: skip
+    (FIRST, "x = x + F.dropout(y, self.dropout)"),
+    (SECOND, "return x + F.dropout(y, self.dropout)"),
+)
 layer.slip(
     "dropout on the sum",
     "Your dropout falls on the whole stream, x + y, and wipes out what lower layers said. Only what the sublayer adds passes through it: x + drop(y, …).",
-    (FIRST, "x = drop(x + y, self.dropout, self.training)"), (SECOND, "return drop(x + y, self.dropout, self.training)"),
-)  # fmt: skip
+    (FIRST, "x = drop(x + y, self.dropout, self.training)"),
+    (SECOND, "return drop(x + y, self.dropout, self.training)"),
+)
 
 # ---------------------------------------------------------------- 3.2
 
 
 def torch_gpt(model, ids, *_):
     """Embeddings, PyTorch's own layers, the product with the table."""
-    x = model.token_embedding.weight[ids] + model.position_embedding.weight[: ids.size(1)]  # (B, T, C)
+    x = (
+        model.token_embedding.weight[ids] + model.position_embedding.weight[: ids.size(1)]
+    )  # (B, T, C)
     for block in model.blocks:
         x = torch_layer(block, x)
     return torch.einsum("btc,vc->btv", model.norm(x), model.token_embedding.weight)  # (B, T, V)
@@ -250,7 +286,7 @@ def torch_gpt(model, ids, *_):
 
 whole = Exercise(
     id="3.2",
-    target="minitransformer.gpt:GPT.forward",
+    target="minitransformer.models.gpt:GPT.forward",
     title="A GPT",
     minutes=30,
     difficulty=3,
@@ -335,7 +371,15 @@ def at_rest():
 @whole.case
 def some_vectors():
     """at and hidden together: the vectors of two positions."""
-    return a_gpt(), torch.tensor([[3, 1, 4]]), None, None, None, torch.tensor([[True, False, True]]), True
+    return (
+        a_gpt(),
+        torch.tensor([[3, 1, 4]]),
+        None,
+        None,
+        None,
+        torch.tensor([[True, False, True]]),
+        True,
+    )
 
 
 @whole.case
@@ -353,11 +397,20 @@ def too_long():
 @whole.scene
 def piece_by_piece(GPT):
     """Two tokens and then one, with a cache and a prefix."""
-    model, prefix = lively(GPT(GPTConfig(7, 8, n_layer=2, n_head=2, d_model=4, d_ff=6))), [random_prefix(2), random_prefix(2)]
+    model, prefix = (
+        lively(GPT(GPTConfig(7, 8, n_layer=2, n_head=2, d_model=4, d_ff=6))),
+        [random_prefix(2), random_prefix(2)],
+    )
     cache = model.new_cache()
     with torch.inference_mode():
-        first, then = model(torch.tensor([[3, 1]]), prefix=prefix, cache=cache), model(torch.tensor([[4]]), cache=cache)
-    return {"columns in each cache": [layer.length for layer in cache], "scores": torch.cat([first, then], dim=1)}
+        first, then = (
+            model(torch.tensor([[3, 1]]), prefix=prefix, cache=cache),
+            model(torch.tensor([[4]]), cache=cache),
+        )
+    return {
+        "columns in each cache": [layer.length for layer in cache],
+        "scores": torch.cat([first, then], dim=1),
+    }
 
 
 POSITIONS = "x = x + embed_positions(self.position_embedding, ids, keep, *before)"
@@ -411,7 +464,10 @@ whole.slip(
 whole.slip(
     "probabilities in place of scores",
     "You return softmax of the scores. The loss and the sampler take scores, for log softmax of scores does not overflow, and a temperature divides them.",
-    ("F.linear(x, self.token_embedding.weight)", "F.linear(x, self.token_embedding.weight).softmax(-1)"),
+    (
+        "F.linear(x, self.token_embedding.weight)",
+        "F.linear(x, self.token_embedding.weight).softmax(-1)",
+    ),
 )
 whole.slip(
     "at ignored",
@@ -420,7 +476,7 @@ whole.slip(
 )
 whole.slip(
     "table looked up without embed",
-    "You look ids up in the table directly. An id that is not there ends in \"index out of range\", and virtual tokens find nothing; embed says which id it is, and knows the vectors.",
+    'You look ids up in the table directly. An id that is not there ends in "index out of range", and virtual tokens find nothing; embed says which id it is, and knows the vectors.',
     ("embed(self.token_embedding, ids, vectors)", "self.token_embedding(ids)"),
 )
 whole.slip(
@@ -451,7 +507,10 @@ whole.slip(
 whole.slip(
     "first norm instead of last",
     "You normalise before the first layer. Each layer has its norms; self.norm stands behind the last one, before the product with the table.",
-    ("x = drop(x, self.config.dropout, self.training)", "x = self.norm(drop(x, self.config.dropout, self.training))"),
+    (
+        "x = drop(x, self.config.dropout, self.training)",
+        "x = self.norm(drop(x, self.config.dropout, self.training))",
+    ),
     ("x = self.norm(x)", "pass"),
 )
 
@@ -470,7 +529,7 @@ def rate_by_turning(step, config):
 
 rate = Exercise(
     id="3.3",
-    target="minitransformer.training:learning_rate",
+    target="minitransformer.training.loop:learning_rate",
     title="How far a step goes",
     minutes=15,
     difficulty=2,
@@ -619,13 +678,17 @@ def down_to_zero(step, config):
 @rate.mistake
 def final_lr_as_a_rate(step, config):
     """You take final_lr for a rate. It is a share of the peak, so that another lr does not need another final_lr: the end is final_lr · lr."""
-    return wrong_rate(final=lambda config, share: config.final_lr + (config.lr - config.final_lr) * share)(step, config)
+    return wrong_rate(
+        final=lambda config, share: config.final_lr + (config.lr - config.final_lr) * share
+    )(step, config)
 
 
 @rate.mistake
 def final_lr_on_top(step, config):
     """You add final_lr to the whole cosine, so that the peak is (1 + final_lr) · lr. What is left for the cosine is 1 − final_lr."""
-    return wrong_rate(final=lambda config, share: config.lr * (config.final_lr + share))(step, config)
+    return wrong_rate(final=lambda config, share: config.lr * (config.final_lr + share))(
+        step, config
+    )
 
 
 @rate.mistake
@@ -652,7 +715,9 @@ def at_the_end_a_step_early(step, config):
     if step < config.warmup:
         return config.lr * (step + 1) / config.warmup
     done = min(1, (step - config.warmup) / max(1, config.steps - config.warmup - 1))
-    return config.lr * (config.final_lr + (1 - config.final_lr) * 0.5 * (1 + math.cos(math.pi * done)))
+    return config.lr * (
+        config.final_lr + (1 - config.final_lr) * 0.5 * (1 + math.cos(math.pi * done))
+    )
 
 
 @rate.mistake
@@ -661,7 +726,9 @@ def cosine_from_the_last_of_the_warmup(step, config):
     if step < config.warmup:
         return config.lr * (step + 1) / config.warmup
     done = min(1, (step - config.warmup + 1) / max(1, config.steps - config.warmup))
-    return config.lr * (config.final_lr + (1 - config.final_lr) * 0.5 * (1 + math.cos(math.pi * done)))
+    return config.lr * (
+        config.final_lr + (1 - config.final_lr) * 0.5 * (1 + math.cos(math.pi * done))
+    )
 
 
 @rate.mistake
@@ -673,7 +740,9 @@ def rises_again(step, config):
 @rate.mistake
 def cut_off_at_the_floor(step, config):
     """You cut the cosine off where it falls below final_lr. It has to be scaled, so that it goes down to final_lr and flattens out there: final_lr + (1 − final_lr) · (1 + cos(…)) / 2, times lr."""
-    return wrong_rate(final=lambda config, share: config.lr * max(config.final_lr, share))(step, config)
+    return wrong_rate(final=lambda config, share: config.lr * max(config.final_lr, share))(
+        step, config
+    )
 
 
 @rate.mistake
@@ -714,7 +783,7 @@ def top_p_by_loop(logits, p):
 
 nucleus = Exercise(
     id="3.4",
-    target="minitransformer.sampling:keep_top_p",
+    target="minitransformer.generation.sampling:keep_top_p",
     title="The nucleus",
     minutes=20,
     difficulty=3,
@@ -784,9 +853,12 @@ def scores_of_a_model():
 
 
 def wrong_top_p(
-    rule_out=lambda probs, p: probs.cumsum(-1) - probs >= p, fill=-math.inf, descending=True, shares=lambda x: x.softmax(-1),
+    rule_out=lambda probs, p: probs.cumsum(-1) - probs >= p,
+    fill=-math.inf,
+    descending=True,
+    shares=lambda x: x.softmax(-1),
     back=lambda mask, order: mask.scatter(-1, order, mask),
-):  # fmt: skip
+):
     """The function as a learner would write it, with one thing in it replaced."""
 
     def keep_top_p(logits, p):
@@ -805,7 +877,9 @@ def crossing_token_gone(logits, p):
 @nucleus.mistake
 def one_too_many(logits, p):
     """You keep one token more than it takes: the first of those that were to go. The fewest whose sum reaches p are wanted."""
-    return wrong_top_p(rule_out=lambda probs, p: F.pad(probs.cumsum(-1) - probs >= p, (1, 0))[:, :-1])(logits, p)
+    return wrong_top_p(
+        rule_out=lambda probs, p: F.pad(probs.cumsum(-1) - probs >= p, (1, 0))[:, :-1]
+    )(logits, p)
 
 
 @nucleus.mistake
@@ -895,7 +969,7 @@ def probabilities_returned(logits, p):
 
 cache = Exercise(
     id="3.5",
-    target="minitransformer.attention:KVCache.append",
+    target="minitransformer.models.attention:KVCache.append",
     title="The cache",
     minutes=20,
     difficulty=3,
@@ -980,9 +1054,13 @@ def refused_and_unharmed(KVCache):
 cache.slip(
     "always from the start",
     "You write every call's columns at 0, over those that are there. They belong behind the self.length that are filled.",
-    ("self.k.narrow(2, start, T)", "self.k.narrow(2, 0, T)"), ("self.v.narrow(2, start, T)", "self.v.narrow(2, 0, T)"),
-    ("new_empty(B, H, most, D)\n            self.v = v.new_empty", "new_zeros(B, H, most, D)\n            self.v = v.new_zeros"),
-)  # fmt: skip
+    ("self.k.narrow(2, start, T)", "self.k.narrow(2, 0, T)"),
+    ("self.v.narrow(2, start, T)", "self.v.narrow(2, 0, T)"),
+    (
+        "new_empty(B, H, most, D)\n            self.v = v.new_empty",
+        "new_zeros(B, H, most, D)\n            self.v = v.new_zeros",
+    ),
+)
 cache.slip(
     "length stays",
     "You do not move self.length on, so that the next call writes over this one, and columns() gives nothing.",
@@ -1001,13 +1079,19 @@ cache.slip(
 cache.slip(
     "empty columns too",
     "You return the whole room, columns that nobody has filled included. Attention would read what lies there: narrow to self.length.",
-    ("new_empty(B, H, most, D)\n            self.v = v.new_empty", "new_zeros(B, H, most, D)\n            self.v = v.new_zeros"),
+    (
+        "new_empty(B, H, most, D)\n            self.v = v.new_empty",
+        "new_zeros(B, H, most, D)\n            self.v = v.new_zeros",
+    ),
     ("return self.columns()", "return self.k, self.v"),
-)  # fmt: skip
+)
 cache.slip(
     "prefix counted as text",
     "Your cache is full too early: capacity is for the text, and the n_prefix columns of a prefix come on top.",
-    ("most = self.length, self.length + T, self.n_prefix + self.capacity", "most = self.length, self.length + T, self.capacity"),
+    (
+        "most = self.length, self.length + T, self.n_prefix + self.capacity",
+        "most = self.length, self.length + T, self.capacity",
+    ),
 )
 cache.slip(
     "no room for the prefix",
@@ -1044,7 +1128,8 @@ def new_in_front(self, k, v):
     if n > self.n_prefix + self.capacity:
         raise UserError("The cache is full.")
     self.k, self.v = (
-        new.clone() if old is None else torch.cat([new, old], dim=2) for new, old in ((k, self.k), (v, self.v))
+        new.clone() if old is None else torch.cat([new, old], dim=2)
+        for new, old in ((k, self.k), (v, self.v))
     )
     self.length = n
     return self.columns()
@@ -1056,6 +1141,9 @@ def the_tensor_itself(self, k, v):
     n = self.length + k.size(2)
     if n > self.n_prefix + self.capacity:
         raise UserError("The cache is full.")
-    self.k, self.v = (new if old is None else torch.cat([old, new], dim=2) for new, old in ((k, self.k), (v, self.v)))
+    self.k, self.v = (
+        new if old is None else torch.cat([old, new], dim=2)
+        for new, old in ((k, self.k), (v, self.v))
+    )
     self.length = n
     return self.columns()

@@ -4,13 +4,12 @@ import math
 
 import torch
 import torch.nn.functional as F
+from minitransformer.course.data import default_tokenizer
+from minitransformer.course.workbook import Exercise, tidy
+from minitransformer.models.bert import Bert, BertConfig, MaskedWordHead
+from minitransformer.text.batches import IGNORE
+from minitransformer.training.losses import _masked_words, cross_entropy_sum
 from torch import nn
-
-from minitransformer.bert import Bert, BertConfig, MaskedWordHead
-from minitransformer.objectives import _masked_words, cross_entropy_sum
-from minitransformer.tokenizer import default_tokenizer
-from minitransformer.training import IGNORE
-from minitransformer.workbook import Exercise, tidy
 
 
 def lively(model, frozen=True):
@@ -24,7 +23,7 @@ def lively(model, frozen=True):
 
 fates = Exercise(
     id="4.1",
-    target="minitransformer.objectives:mask_tokens",
+    target="minitransformer.training.losses:mask_tokens",
     title="Three fates",
     minutes=20,
     difficulty=2,
@@ -70,8 +69,12 @@ def the_rest_is_left_alone(mask_tokens):
     ids = torch.arange(3, 403).view(4, 100)
     corrupted, labels = mask_tokens(ids, 2, [0, 1, 2], 500, share=0.5, generator=seeded())
     return {
-        "words changed that are not asked for": int(((corrupted != ids) & (labels == IGNORE)).sum()),
-        "whether the ids that were given are unchanged": torch.equal(ids, torch.arange(3, 403).view(4, 100)),
+        "words changed that are not asked for": int(
+            ((corrupted != ids) & (labels == IGNORE)).sum()
+        ),
+        "whether the ids that were given are unchanged": torch.equal(
+            ids, torch.arange(3, 403).view(4, 100)
+        ),
     }
 
 
@@ -95,8 +98,12 @@ def all_three_count(mask_tokens):
     asked = labels == ids  # (B, T)
     return {
         "of those that became [MASK], the share in the loss": share_of(asked[corrupted == 2]),
-        "of those that became another word, the share in the loss": share_of(asked[(corrupted != 2) & (corrupted != ids)]),
-        "of those that stayed as they were, the share in the loss": share_of(asked[corrupted == ids]),
+        "of those that became another word, the share in the loss": share_of(
+            asked[(corrupted != 2) & (corrupted != ids)]
+        ),
+        "of those that stayed as they were, the share in the loss": share_of(
+            asked[corrupted == ids]
+        ),
     }
 
 
@@ -112,7 +119,9 @@ def which_are_put_in(mask_tokens):
 def the_same_again(mask_tokens):
     """The same generator, the same masks."""
     ids = torch.arange(3, 203).view(2, 100)
-    first, again = (mask_tokens(ids, 2, [0, 1, 2], 300, share=0.5, generator=seeded(3))[0] for _ in range(2))
+    first, again = (
+        mask_tokens(ids, 2, [0, 1, 2], 300, share=0.5, generator=seeded(3))[0] for _ in range(2)
+    )
     return {"whether the second text is like the first": torch.equal(first, again)}
 
 
@@ -144,8 +153,9 @@ fates.slip(
 fates.slip(
     "always [MASK]",
     "Every chosen word becomes [MASK]. No text outside of training has one, so the model would have learned nothing about words that stand there.",
-    (HIDDEN, "corrupted = torch.where(chosen, mask_id, ids)"), (OTHERS, "pass"),
-)  # fmt: skip
+    (HIDDEN, "corrupted = torch.where(chosen, mask_id, ids)"),
+    (OTHERS, "pass"),
+)
 fates.slip(
     "words that were not chosen",
     "Your fates fall on all words, chosen or not: 80 % of the whole text become [MASK]. Every condition begins with chosen &.",
@@ -190,8 +200,9 @@ fates.slip(
 fates.slip(
     "labels of the hidden text",
     "You take the labels after hiding: the answer to most questions is then [MASK]. The labels are what stood there before.",
-    (LABELS, "fate = draw()"), (OTHERS, OTHERS + "\n    labels = torch.where(chosen, corrupted, IGNORE)"),
-)  # fmt: skip
+    (LABELS, "fate = draw()"),
+    (OTHERS, OTHERS + "\n    labels = torch.where(chosen, corrupted, IGNORE)"),
+)
 fates.slip(
     "one word for every place",
     "You draw one other word and put it wherever one is to be exchanged. Each place has a draw of its own: a whole tensor (B, T) of words.",
@@ -225,7 +236,7 @@ def pair_by_spelling(tokenizer, a, b=None):
 
 pair = Exercise(
     id="4.2",
-    target="minitransformer.batches.pairs:encode_pair",
+    target="minitransformer.text.batches.pairs:encode_pair",
     title="Two sentences, one row",
     minutes=10,
     difficulty=1,
@@ -281,8 +292,12 @@ def wrong_pair(cls=True, space=" ", sep=True, last=True, types=None, without=())
 
     def encode_pair(tokenizer, a, b=None):
         first = [tokenizer.cls_id] * cls + tokenizer.encode(space + a) + [tokenizer.sep_id] * sep
-        second = list(without) if b is None else tokenizer.encode(space + b) + [tokenizer.sep_id] * last
-        return first + second, types(first, second) if types else [0] * len(first) + [1] * len(second)
+        second = (
+            list(without) if b is None else tokenizer.encode(space + b) + [tokenizer.sep_id] * last
+        )
+        return first + second, types(first, second) if types else [0] * len(first) + [1] * len(
+            second
+        )
 
     return encode_pair
 
@@ -314,7 +329,9 @@ def no_sep_at_the_end(tokenizer, a, b=None):
 @pair.mistake("[SEP] counted to b")
 def sep_counted_to_b(tokenizer, a, b=None):
     """Your first [SEP] has type 1. It ends A and belongs to it: type 0 up to the first [SEP], and 1 after it."""
-    return wrong_pair(types=lambda first, second: [0] * (len(first) - 1) + [1] * (len(second) + 1))(tokenizer, a, b)
+    return wrong_pair(types=lambda first, second: [0] * (len(first) - 1) + [1] * (len(second) + 1))(
+        tokenizer, a, b
+    )
 
 
 @pair.mistake
@@ -326,7 +343,9 @@ def one_type_for_all(tokenizer, a, b=None):
 @pair.mistake
 def types_from_one(tokenizer, a, b=None):
     """Your types are 1 and 2. They are rows of a table of two: 0 and 1."""
-    return wrong_pair(types=lambda first, second: [1] * len(first) + [2] * len(second))(tokenizer, a, b)
+    return wrong_pair(types=lambda first, second: [1] * len(first) + [2] * len(second))(
+        tokenizer, a, b
+    )
 
 
 @pair.mistake("empty for None")
@@ -366,7 +385,9 @@ def cls_before_b(tokenizer, a, b=None):
 @pair.mistake
 def types_turned_round(tokenizer, a, b=None):
     """Your types are 1 for A and 0 for B. The first sentence is 0, also where it is the only one."""
-    return wrong_pair(types=lambda first, second: [1] * len(first) + [0] * len(second))(tokenizer, a, b)
+    return wrong_pair(types=lambda first, second: [1] * len(first) + [0] * len(second))(
+        tokenizer, a, b
+    )
 
 
 # ---------------------------------------------------------------- 4.3
@@ -387,13 +408,15 @@ def head_by_loop(head, x, embedding):
         scale, shift = head.norm.weight.tolist(), head.norm.bias.tolist()
         normed = [(z - mean) / spread * s + t for z, s, t in zip(bent, scale, shift, strict=True)]
         for word, row in enumerate(embedding.tolist()):
-            logits[(*at[:-1], word)] = sum(w * n for w, n in zip(row, normed, strict=True)) + head.bias[word].item()
+            logits[(*at[:-1], word)] = (
+                sum(w * n for w, n in zip(row, normed, strict=True)) + head.bias[word].item()
+            )
     return logits
 
 
 head = Exercise(
     id="4.3",
-    target="minitransformer.bert:MaskedWordHead.forward",
+    target="minitransformer.models.bert:MaskedWordHead.forward",
     title="A score for each word",
     minutes=10,
     difficulty=2,
@@ -509,7 +532,9 @@ def tanh_for_gelu(self, x, embedding):
 
 def a_bert():
     """One layer, eleven words, vectors of four numbers."""
-    return lively(Bert(BertConfig(vocab_size=11, n_positions=8, n_layer=1, n_head=2, d_model=4, d_ff=6)))
+    return lively(
+        Bert(BertConfig(vocab_size=11, n_positions=8, n_layer=1, n_head=2, d_model=4, d_ff=6))
+    )
 
 
 def words_by_torch(model, hidden, batch):
@@ -521,7 +546,7 @@ def words_by_torch(model, hidden, batch):
 
 words = Exercise(
     id="4.4",
-    target="minitransformer.objectives:_masked_words",
+    target="minitransformer.training.losses:_masked_words",
     title="The loss on masked words",
     minutes=15,
     difficulty=2,
@@ -559,7 +584,11 @@ def three_questions():
 def beside_padding():
     """The second text ends in padding."""
     keep = torch.tensor([[True, True, True], [True, True, False]])
-    return a_bert(), tidy(2, 3, 4), {"labels": torch.tensor([[NO, 7, 1], [3, NO, NO]]), "keep": keep}
+    return (
+        a_bert(),
+        tidy(2, 3, 4),
+        {"labels": torch.tensor([[NO, 7, 1], [3, NO, NO]]), "keep": keep},
+    )
 
 
 @words.case(gradients=True)
@@ -585,17 +614,26 @@ RETURNED = "return cross_entropy_sum(model.mlm_logits(hidden, at), labels[at])"
 words.slip(
     "mean in place of sum",
     "You return the mean. The loop adds up the losses of several batches and divides by all their labels; of means that would give a batch with few questions too much weight.",
-    (RETURNED, "total, count = cross_entropy_sum(model.mlm_logits(hidden, at), labels[at])\n    return total / count, count"),
+    (
+        RETURNED,
+        "total, count = cross_entropy_sum(model.mlm_logits(hidden, at), labels[at])\n    return total / count, count",
+    ),
 )
 words.slip(
     "all positions counted",
     "Your count is that of all positions. Only the chosen ones have a loss: 15 %, so that your mean would be about a seventh of L_MLM.",
-    (RETURNED, "return cross_entropy_sum(model.mlm_logits(hidden, at), labels[at])[0], labels.numel()"),
+    (
+        RETURNED,
+        "return cross_entropy_sum(model.mlm_logits(hidden, at), labels[at])[0], labels.numel()",
+    ),
 )
 words.slip(
     "loss at every position",
     "You ask at every position, and take token 0 for the answer where nothing is asked. IGNORE means: no question here.",
-    (RETURNED, "return cross_entropy_sum(model.mlm_logits(hidden).flatten(0, 1), labels.clamp(min=0).flatten())"),
+    (
+        RETURNED,
+        "return cross_entropy_sum(model.mlm_logits(hidden).flatten(0, 1), labels.clamp(min=0).flatten())",
+    ),
 )
 words.slip(
     "labels not picked out",
@@ -615,21 +653,30 @@ words.slip(
 words.slip(
     "gradient cut",
     "Your loss is detached from the model (item, detach, no_grad), so that nothing can be learned from it.",
-    ("(model.mlm_logits(hidden, at), labels[at])", "(model.mlm_logits(hidden.detach(), at), labels[at])"),
+    (
+        "(model.mlm_logits(hidden, at), labels[at])",
+        "(model.mlm_logits(hidden.detach(), at), labels[at])",
+    ),
 )
 words.slip(
     "no refusal of a strange label",
     "A label outside the vocabulary reaches PyTorch, whose message speaks of targets and bounds (and on a GPU ends the process). cross_entropy_sum says which label it is.",
-    (RETURNED, 'return F.cross_entropy(model.mlm_logits(hidden, at), labels[at], reduction="sum"), int(at.sum())'),
+    (
+        RETURNED,
+        'return F.cross_entropy(model.mlm_logits(hidden, at), labels[at], reduction="sum"), int(at.sum())',
+    ),
 )
 words.slip(
     "padding passed over",
     "You leave out the questions at padding without a word. Such a batch is put together wrongly, and whoever made it has to hear of it: a UserError.",
-    ("if keep is not None and (outside := at & ~keep).any():", "if keep is not None:\n        at = at & keep\n    if (outside := at & False).any():"),
+    (
+        "if keep is not None and (outside := at & ~keep).any():",
+        "if keep is not None:\n        at = at & keep\n    if (outside := at & False).any():",
+    ),
 )
 words.slip(
     "keep demanded",
-    "You take batch[\"keep\"], which a batch without padding does not have: batch.get(\"keep\") is None there.",
+    'You take batch["keep"], which a batch without padding does not have: batch.get("keep") is None there.',
     ('batch.get("keep")', 'batch["keep"]'),
 )
 words.slip(
@@ -640,13 +687,19 @@ words.slip(
 words.slip(
     "keep taken for what is asked",
     "You ask at every real token. keep says where the text is; what is to be guessed, the labels say: those that are not IGNORE.",
-    ("at = labels != IGNORE  # (B, T)", "at = labels != IGNORE  # (B, T)\n    at = at if keep is None else keep"),
+    (
+        "at = labels != IGNORE  # (B, T)",
+        "at = labels != IGNORE  # (B, T)\n    at = at if keep is None else keep",
+    ),
     (RETURNED, "return cross_entropy_sum(model.mlm_logits(hidden, at), labels[at].clamp(min=0))"),
 )
 words.slip(
     "divided by the count",
-    "You return the sum already divided by all positions (reduction=\"mean\" over the flattened scores, or .mean()). Wanted is the sum, and beside it the count.",
-    (RETURNED, "total, count = cross_entropy_sum(model.mlm_logits(hidden, at), labels[at])\n    return total / labels.numel(), count"),
+    'You return the sum already divided by all positions (reduction="mean" over the flattened scores, or .mean()). Wanted is the sum, and beside it the count.',
+    (
+        RETURNED,
+        "total, count = cross_entropy_sum(model.mlm_logits(hidden, at), labels[at])\n    return total / labels.numel(), count",
+    ),
 )
 
 # ---------------------------------------------------------------- 4.5
@@ -663,7 +716,7 @@ def both_by_torch(model, batch):
 
 both = Exercise(
     id="4.5",
-    target="minitransformer.objectives:bert_loss",
+    target="minitransformer.training.losses:bert_loss",
     title="Two losses at once",
     minutes=15,
     difficulty=2,
@@ -794,7 +847,9 @@ def types_and_padding_not_read(model, batch):
 def two_sums_and_two_counts(model, batch):
     """You return both sums and both counts. A loss gives one sum and one count: n_MLM times the sum of the two means, and n_MLM, the number of words asked for."""
     hidden = model(**{name: batch[name] for name in ("ids", "keep", "types") if name in batch})
-    return _masked_words(model, hidden, batch), cross_entropy_sum(model.nsp_logits(hidden), batch["next_label"])
+    return _masked_words(model, hidden, batch), cross_entropy_sum(
+        model.nsp_logits(hidden), batch["next_label"]
+    )
 
 
 @both.mistake

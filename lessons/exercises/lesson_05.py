@@ -1,33 +1,36 @@
 """Exercises of lesson 5: padding, the last token, a head for classes, early stopping, F1, tuning all parameters."""
 
 import torch
+from minitransformer.course.workbook import Exercise, tidy
+from minitransformer.errors import UserError
+from minitransformer.metrics import _check_pairs
+from minitransformer.models.attention import Prefix
+from minitransformer.models.bert import Bert, BertConfig
+from minitransformer.models.classifier import Classifier, last_token
+from minitransformer.models.gpt import GPT, GPTConfig
+from minitransformer.models.layers import drop
+from minitransformer.training.loop import TrainConfig
+from minitransformer.tuning import TopLayers
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
-
-from minitransformer.attention import Prefix
-from minitransformer.bert import Bert, BertConfig
-from minitransformer.classifier import Classifier, last_token
-from minitransformer.errors import UserError
-from minitransformer.gpt import GPT, GPTConfig
-from minitransformer.layers import drop
-from minitransformer.metrics import _check_pairs
-from minitransformer.training import TrainConfig
-from minitransformer.tuning import TopLayers
-from minitransformer.workbook import Exercise, tidy
 
 # ---------------------------------------------------------------- 5.1
 
 
 def padded_by_torch(rows, pad_id):
     """PyTorch's own padding, once of the ids and once of a row of ones each."""
-    ids = pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=pad_id)  # (B, T)
-    real = pad_sequence([torch.ones(len(row), dtype=torch.bool) for row in rows], batch_first=True)  # (B, T)
+    ids = pad_sequence(
+        [torch.tensor(row) for row in rows], batch_first=True, padding_value=pad_id
+    )  # (B, T)
+    real = pad_sequence(
+        [torch.ones(len(row), dtype=torch.bool) for row in rows], batch_first=True
+    )  # (B, T)
     return ids, real
 
 
 pad = Exercise(
     id="5.1",
-    target="minitransformer.batches:pad_right",
+    target="minitransformer.text.batches:pad_right",
     title="A rectangle of texts",
     minutes=15,
     difficulty=2,
@@ -85,7 +88,9 @@ def an_empty_row():
     return [[5, 6], []], 0
 
 
-def wrong_padding(left=False, keep_by_id=False, turned=False, longest=max, numbers=False, value=None, checked=True):
+def wrong_padding(
+    left=False, keep_by_id=False, turned=False, longest=max, numbers=False, value=None, checked=True
+):
     """The function as a learner would write it, with one thing in it replaced."""
 
     def pad_right(rows, pad_id):
@@ -94,8 +99,16 @@ def wrong_padding(left=False, keep_by_id=False, turned=False, longest=max, numbe
         T = longest(len(row) for row in rows) if rows else 0
         filler = pad_id if value is None else value
         cut = [list(row)[:T] for row in rows]
-        filled = [[filler] * (T - len(row)) + row if left else row + [filler] * (T - len(row)) for row in cut]
-        real = [[False] * (T - len(row)) + [True] * len(row) if left else [True] * len(row) + [False] * (T - len(row)) for row in cut]
+        filled = [
+            [filler] * (T - len(row)) + row if left else row + [filler] * (T - len(row))
+            for row in cut
+        ]
+        real = [
+            [False] * (T - len(row)) + [True] * len(row)
+            if left
+            else [True] * len(row) + [False] * (T - len(row))
+            for row in cut
+        ]
         ids, keep = torch.tensor(filled), torch.tensor(real, dtype=torch.bool)
         if keep_by_id:
             keep = ids != pad_id
@@ -186,7 +199,7 @@ def last_by_loop(ids, keep=None):
 
 last = Exercise(
     id="5.2",
-    target="minitransformer.classifier:last_token",
+    target="minitransformer.models.classifier:last_token",
     title="The last real token",
     minutes=10,
     difficulty=2,
@@ -217,19 +230,25 @@ def no_padding():
 @last.case
 def padded_right():
     """Two rows; the second has two places of padding at its end."""
-    return torch.tensor([[5, 6, 7, 8], [5, 6, 0, 0]]), torch.tensor([[YES, YES, YES, YES], [YES, YES, NO, NO]])
+    return torch.tensor([[5, 6, 7, 8], [5, 6, 0, 0]]), torch.tensor(
+        [[YES, YES, YES, YES], [YES, YES, NO, NO]]
+    )
 
 
 @last.case
 def padded_left():
     """Two rows that are padded on the left, as for generation."""
-    return torch.tensor([[0, 5, 6, 7], [0, 0, 0, 8]]), torch.tensor([[NO, YES, YES, YES], [NO, NO, NO, YES]])
+    return torch.tensor([[0, 5, 6, 7], [0, 0, 0, 8]]), torch.tensor(
+        [[NO, YES, YES, YES], [NO, NO, NO, YES]]
+    )
 
 
 @last.case
 def padded_on_both_sides():
     """Three rows, one of them with padding on both sides."""
-    keep = torch.tensor([[NO, YES, YES, YES, NO], [YES, NO, NO, NO, NO], [YES, YES, YES, YES, YES]])  # (B, T)
+    keep = torch.tensor(
+        [[NO, YES, YES, YES, NO], [YES, NO, NO, NO, NO], [YES, YES, YES, YES, YES]]
+    )  # (B, T)
     return torch.where(keep, 7, 0), keep
 
 
@@ -297,14 +316,22 @@ def padding_known_by_its_id(ids, keep=None):
 @last.mistake
 def a_mask_is_always_there(ids, keep=None):
     """You use keep without asking whether there is one. None means that nothing is padding: the last column, in every row."""
-    return torch.arange(ids.size(1)) == (ids.size(1) - 1 - keep.flip(1).int().argmax(dim=1))[:, None]
+    return (
+        torch.arange(ids.size(1)) == (ids.size(1) - 1 - keep.flip(1).int().argmax(dim=1))[:, None]
+    )
 
 
 @last.mistake
 def counted_in_the_turned_row(ids, keep=None):
     """You look for the last token in the row turned round, and take its place there. Counted from the end, place i is T − 1 − i from the front."""
-    last = torch.zeros(ids.size(0), dtype=torch.long) if keep is None else keep.flip(1).int().argmax(dim=1)
-    return torch.arange(ids.size(1)) == (last if keep is not None else last + ids.size(1) - 1)[:, None]
+    last = (
+        torch.zeros(ids.size(0), dtype=torch.long)
+        if keep is None
+        else keep.flip(1).int().argmax(dim=1)
+    )
+    return (
+        torch.arange(ids.size(1)) == (last if keep is not None else last + ids.size(1) - 1)[:, None]
+    )
 
 
 # ---------------------------------------------------------------- 5.3
@@ -315,7 +342,10 @@ def one_text_at_a_time(self, ids, keep=None, **inputs):
     rows = []
     for b in range(ids.size(0)):
         real = slice(None) if keep is None else keep[b]
-        own = {name: value[b][real][None] if name == "types" else value for name, value in inputs.items()}
+        own = {
+            name: value[b][real][None] if name == "types" else value
+            for name, value in inputs.items()
+        }
         text = ids[b][real][None]
         if isinstance(self.base, Bert):
             summary = torch.tanh(self.base.pooler(self.base(text, **own)[:, 0]))
@@ -327,7 +357,7 @@ def one_text_at_a_time(self, ids, keep=None, **inputs):
 
 head = Exercise(
     id="5.3",
-    target="minitransformer.classifier:Classifier.forward",
+    target="minitransformer.models.classifier:Classifier.forward",
     title="A head for the classes",
     minutes=20,
     difficulty=3,
@@ -361,7 +391,9 @@ def lively(model):
 
 def on_bert(n_classes=2, dropout=0.0):
     """A tiny BERT with a head on it."""
-    return lively(Classifier(Bert(BertConfig(20, 8, 1, 2, 4, 6, dropout, mlm=False, nsp=False)), n_classes))
+    return lively(
+        Classifier(Bert(BertConfig(20, 8, 1, 2, 4, 6, dropout, mlm=False, nsp=False)), n_classes)
+    )
 
 
 def on_gpt(n_classes=2, dropout=0.0):
@@ -451,7 +483,11 @@ def last_column_of_a_gpt(self, ids, keep=None, **inputs):
 @head.mistake("first token of a GPT")
 def first_token_of_a_gpt(self, ids, keep=None, **inputs):
     """You read a GPT at its first position, as if [CLS] stood there. That position has seen nothing of the text; the last one has seen all."""
-    hidden = self.base(ids, keep=keep, **inputs) if isinstance(self.base, Bert) else self.base(ids, keep=keep, hidden=True, **inputs)
+    hidden = (
+        self.base(ids, keep=keep, **inputs)
+        if isinstance(self.base, Bert)
+        else self.base(ids, keep=keep, hidden=True, **inputs)
+    )
     summary = self.base.pooled(hidden) if isinstance(self.base, Bert) else hidden[:, 0]
     return self.head(drop(summary, self.base.config.dropout, self.training))
 
@@ -559,7 +595,7 @@ def other_inputs_dropped(self, ids, keep=None, **inputs):
 
 stop = Exercise(
     id="5.4",
-    target="minitransformer.training:_Run.validated",
+    target="minitransformer.training.loop:_Run.validated",
     title="Early stopping",
     minutes=20,
     difficulty=3,
@@ -568,7 +604,7 @@ stop = Exercise(
     hints=(
         "Four things in order: find the lowest loss before this one, append this evaluation to the log, keep the weights if it is lower, "
         "and count the evaluations since the best.",
-        "Each row of self.log.valid is {\"step\": …, \"loss\": …}. The weights go on changing after you have kept them: what is kept must be a "
+        'Each row of self.log.valid is {"step": …, "loss": …}. The weights go on changing after you have kept them: what is kept must be a '
         "copy. Evaluations since the best are those whose step is greater than self.log.best_step.",
         "since_best is how many evaluations came after the best one.\n"
         '    losses = [row["loss"] for row in self.log.valid]\n'
@@ -646,7 +682,7 @@ def a_frozen_bias(_Run):
     return validate(_Run, [2.0, 1.0], frozen=True)
 
 
-BEST = "best_before = min((row[\"loss\"] for row in self.log.valid), default=math.inf)\n"
+BEST = 'best_before = min((row["loss"] for row in self.log.valid), default=math.inf)\n'
 KEEPS = "{name: p.detach().clone() for name, p in self.tuned.items()}"
 stop.slip(
     "kept without a copy",
@@ -663,10 +699,12 @@ stop.slip(
 stop.slip(
     "patience counted from the end",
     "You stop as soon as the last `patience` evaluations were each worse than the one before. What counts is how many came after the best.",
-    ('since_best = sum(row["step"] > self.log.best_step for row in self.log.valid)',
-     'pairs = list(zip(self.log.valid, self.log.valid[1:]))[::-1]\n        '
-     'since_best = next((i for i, (a, b) in enumerate(pairs) if b["loss"] < a["loss"]), len(pairs))'),
-)  # fmt: skip
+    (
+        'since_best = sum(row["step"] > self.log.best_step for row in self.log.valid)',
+        "pairs = list(zip(self.log.valid, self.log.valid[1:]))[::-1]\n        "
+        'since_best = next((i for i, (a, b) in enumerate(pairs) if b["loss"] < a["loss"]), len(pairs))',
+    ),
+)
 stop.slip(
     "the best one counted too",
     "You count the best evaluation as one of those after it: training ends an evaluation too soon.",
@@ -713,7 +751,10 @@ stop.slip(
 stop.slip(
     "patience counted in steps",
     "You count steps since the best. Patience is counted in evaluations, and there may be many steps between two of them.",
-    ('sum(row["step"] > self.log.best_step for row in self.log.valid)', "self.step - self.log.best_step"),
+    (
+        'sum(row["step"] > self.log.best_step for row in self.log.valid)',
+        "self.step - self.log.best_step",
+    ),
 )
 stop.slip(
     "an equal loss is better",
@@ -732,8 +773,16 @@ stop.slip(
 
 def f1_by_parts(predictions, truths, positive):
     """Precision, recall, and their harmonic mean."""
-    called = [truth for prediction, truth in zip(predictions, truths, strict=True) if prediction == positive]
-    true = [prediction for prediction, truth in zip(predictions, truths, strict=True) if truth == positive]
+    called = [
+        truth
+        for prediction, truth in zip(predictions, truths, strict=True)
+        if prediction == positive
+    ]
+    true = [
+        prediction
+        for prediction, truth in zip(predictions, truths, strict=True)
+        if truth == positive
+    ]
     precision = called.count(positive) / len(called) if called else 0.0
     recall = true.count(positive) / len(true) if true else 0.0
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
@@ -834,13 +883,17 @@ def safe(above, below):
 @f1.mistake
 def arithmetic_mean(predictions, truths, positive):
     """You take the plain mean of precision and recall. Whoever calls everything positive has a recall of 1 and so at least a half; the harmonic mean is near the smaller of the two."""
-    return with_counts(lambda TP, FP, FN, TN: (safe(TP, TP + FP) + safe(TP, TP + FN)) / 2)(predictions, truths, positive)
+    return with_counts(lambda TP, FP, FN, TN: (safe(TP, TP + FP) + safe(TP, TP + FN)) / 2)(
+        predictions, truths, positive
+    )
 
 
 @f1.mistake
 def twice_the_product_forgotten(predictions, truths, positive):
     """Your 2 is missing: precision · recall / (precision + recall) is at most a half. With it, a perfect model has 1."""
-    return with_counts(lambda TP, FP, FN, TN: safe(TP, 2 * TP + FP + FN))(predictions, truths, positive)
+    return with_counts(lambda TP, FP, FN, TN: safe(TP, 2 * TP + FP + FN))(
+        predictions, truths, positive
+    )
 
 
 @f1.mistake
@@ -858,19 +911,25 @@ def recall_alone(predictions, truths, positive):
 @f1.mistake
 def accuracy_in_its_place(predictions, truths, positive):
     """You count every right answer, also where neither the model nor the truth says positive. That is accuracy; F1 leaves the true negatives out."""
-    return with_counts(lambda TP, FP, FN, TN: safe(TP + TN, TP + FP + FN + TN))(predictions, truths, positive)
+    return with_counts(lambda TP, FP, FN, TN: safe(TP + TN, TP + FP + FN + TN))(
+        predictions, truths, positive
+    )
 
 
 @f1.mistake
 def divided_by_nothing(predictions, truths, positive):
     """You divide by 0 where the class is neither predicted nor true. F1 is 0 there."""
-    return with_counts(lambda TP, FP, FN, TN: 2 * TP / (2 * TP + FP + FN))(predictions, truths, positive)
+    return with_counts(lambda TP, FP, FN, TN: 2 * TP / (2 * TP + FP + FN))(
+        predictions, truths, positive
+    )
 
 
 @f1.mistake
 def pairs_not_checked(predictions, truths, positive):
     """You let predictions and truths of different number through: zip stops at the shorter, and the rest is never judged. _check_pairs refuses them."""
-    return with_counts(lambda TP, FP, FN, TN: safe(2 * TP, 2 * TP + FP + FN), checked=False)(predictions, truths, positive)
+    return with_counts(lambda TP, FP, FN, TN: safe(2 * TP, 2 * TP + FP + FN), checked=False)(
+        predictions, truths, positive
+    )
 
 
 @f1.mistake
@@ -879,25 +938,35 @@ def hits_of_every_class(predictions, truths, positive):
     _check_pairs(predictions, truths, "truths")
     pairs = list(zip(predictions, truths, strict=True))
     hits = sum(p == t for p, t in pairs)
-    return safe(2 * hits, 2 * hits + sum(p != t and positive in (p, t) for p, t in pairs)) if hits else 0.0
+    return (
+        safe(2 * hits, 2 * hits + sum(p != t and positive in (p, t) for p, t in pairs))
+        if hits
+        else 0.0
+    )
 
 
 @f1.mistake
 def one_where_there_is_nothing(predictions, truths, positive):
     """You give 1 where the class is neither predicted nor true, since nothing went wrong. The docstring promises 0: nothing went right either."""
-    return with_counts(lambda TP, FP, FN, TN: safe(2 * TP, 2 * TP + FP + FN) if TP + FP + FN else 1.0)(predictions, truths, positive)
+    return with_counts(
+        lambda TP, FP, FN, TN: safe(2 * TP, 2 * TP + FP + FN) if TP + FP + FN else 1.0
+    )(predictions, truths, positive)
 
 
 @f1.mistake
 def the_smaller_of_the_two(predictions, truths, positive):
     """You take the smaller of precision and recall. The harmonic mean is near it, but not it."""
-    return with_counts(lambda TP, FP, FN, TN: min(safe(TP, TP + FP), safe(TP, TP + FN)))(predictions, truths, positive)
+    return with_counts(lambda TP, FP, FN, TN: min(safe(TP, TP + FP), safe(TP, TP + FN)))(
+        predictions, truths, positive
+    )
 
 
 @f1.mistake
 def geometric_mean(predictions, truths, positive):
     """You take the root of precision times recall. F1 is the harmonic mean: 2 · precision · recall / (precision + recall)."""
-    return with_counts(lambda TP, FP, FN, TN: (safe(TP, TP + FP) * safe(TP, TP + FN)) ** 0.5)(predictions, truths, positive)
+    return with_counts(lambda TP, FP, FN, TN: (safe(TP, TP + FP) * safe(TP, TP + FN)) ** 0.5)(
+        predictions, truths, positive
+    )
 
 
 # ---------------------------------------------------------------- 5.6
@@ -950,7 +1019,9 @@ def attached_to_a_base(FullFineTuning):
     base, method = small_base(), FullFineTuning()
     method.attach(base)
     return {
-        "parameters that are frozen": [name for name, p in base.named_parameters() if not p.requires_grad],
+        "parameters that are frozen": [
+            name for name, p in base.named_parameters() if not p.requires_grad
+        ],
         "norm.bias as self.before keeps it": method.before["norm.bias"],
     }
 
@@ -1010,8 +1081,9 @@ full.slip(
 full.slip(
     "kept too late",
     "You keep the numbers after you have put the tuned ones in. What you take for the base's own are then the tuned ones, and the base is lost.",
-    (KEPT, "pass\n"), (LEARNS, "own[name].requires_grad_(True); self.before[name] = own[name].detach().clone()\n"),
-)  # fmt: skip
+    (KEPT, "pass\n"),
+    (LEARNS, "own[name].requires_grad_(True); self.before[name] = own[name].detach().clone()\n"),
+)
 full.slip(
     "every parameter",
     "You take every parameter of the base. Other methods inherit this one and train fewer (the top layers, the biases): self.names(base) says which.",

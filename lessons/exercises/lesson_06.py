@@ -2,21 +2,27 @@
 
 import torch
 import torch.nn.functional as F
+from minitransformer.course.workbook import Exercise, tidy
+from minitransformer.models.attention import KVCache, Prefix
+from minitransformer.models.seq2seq import DecoderBlock, DecoderCache, Seq2Seq, Seq2SeqConfig
+from minitransformer.text.batches import IGNORE, pad_right
+from minitransformer.text.batches.translation import check_pairs
 from torch import nn
-
-from minitransformer.attention import KVCache, Prefix
-from minitransformer.batches import pad_right
-from minitransformer.batches.translation import check_pairs
-from minitransformer.seq2seq import DecoderBlock, DecoderCache, Seq2Seq, Seq2SeqConfig
-from minitransformer.training import IGNORE
-from minitransformer.workbook import Exercise, tidy
 
 YES, NO = True, False
 
 
 def sizes(**others):
     """A tiny encoder–decoder's sizes: 0 pads, 1 starts, 2 ends."""
-    tiny = dict(vocab_size=12, n_positions=8, n_encoder_layer=1, n_decoder_layer=1, n_head=2, d_model=4, d_ff=6)
+    tiny = dict(
+        vocab_size=12,
+        n_positions=8,
+        n_encoder_layer=1,
+        n_decoder_layer=1,
+        n_head=2,
+        d_model=4,
+        d_ff=6,
+    )
     return Seq2SeqConfig(**(tiny | dict(pad_id=0, start_id=1, end_id=2) | others))
 
 
@@ -47,12 +53,18 @@ def batch_by_loop(sources, targets, config):
             source[b, s], source_keep[b, s] = token, True
         for t, token in enumerate([config.start_id, *y, config.end_id]):
             ids[b, t], keep[b, t], labels[b, t] = token, True, token
-    return {"source": source, "source_keep": source_keep, "ids": ids, "keep": keep, "labels": labels}
+    return {
+        "source": source,
+        "source_keep": source_keep,
+        "ids": ids,
+        "keep": keep,
+        "labels": labels,
+    }
 
 
 pairs = Exercise(
     id="6.1",
-    target="minitransformer.batches.translation:translation_batch",
+    target="minitransformer.text.batches.translation:translation_batch",
     title="From start to end",
     minutes=15,
     difficulty=2,
@@ -104,7 +116,9 @@ def not_in_pairs():
     return [[5], [6]], [[7]], sizes()
 
 
-def wrong_batch(start=True, end=True, ignore="keep", shift=False, around_source=False, checked=True):
+def wrong_batch(
+    start=True, end=True, ignore="keep", shift=False, around_source=False, checked=True
+):
     """The function as a learner would write it, with one thing in it replaced."""
 
     def translation_batch(sources, targets, config):
@@ -114,11 +128,23 @@ def wrong_batch(start=True, end=True, ignore="keep", shift=False, around_source=
         if around_source:
             sources = [[config.start_id, *x, config.end_id] for x in sources]
         source, source_keep = pad_right(sources, config.pad_id)
-        ids, keep = pad_right([[*first, *y, *last] or [config.pad_id] for y in targets], config.pad_id)
-        labels = ids.masked_fill(~keep if ignore == "keep" else ids == config.pad_id, IGNORE) if ignore else ids.clone()
+        ids, keep = pad_right(
+            [[*first, *y, *last] or [config.pad_id] for y in targets], config.pad_id
+        )
+        labels = (
+            ids.masked_fill(~keep if ignore == "keep" else ids == config.pad_id, IGNORE)
+            if ignore
+            else ids.clone()
+        )
         if shift:
             labels = F.pad(labels[:, 1:], (0, 1), value=IGNORE)
-        return {"source": source, "source_keep": source_keep, "ids": ids, "keep": keep, "labels": labels}
+        return {
+            "source": source,
+            "source_keep": source_keep,
+            "ids": ids,
+            "keep": keep,
+            "labels": labels,
+        }
 
     return translation_batch
 
@@ -186,7 +212,9 @@ def ids_and_labels_are_one(sources, targets, config):
 def layer_by_torch(self, x, context, keep, context_keep, prefix, cross_prefix, cache):
     """PyTorch's own decoder layer, with the same weights."""
     C = x.size(-1)
-    layer = nn.TransformerDecoderLayer(C, self.attention.n_head, self.mlp.up.out_features, 0.0, F.gelu, batch_first=True)
+    layer = nn.TransformerDecoderLayer(
+        C, self.attention.n_head, self.mlp.up.out_features, 0.0, F.gelu, batch_first=True
+    )
     with torch.no_grad():
         for theirs, ours in ((layer.self_attn, self.attention), (layer.multihead_attn, self.cross)):
             theirs.in_proj_weight.copy_(ours.qkv.weight)
@@ -195,15 +223,17 @@ def layer_by_torch(self, x, context, keep, context_keep, prefix, cross_prefix, c
     layer.linear1, layer.linear2 = self.mlp.up, self.mlp.down
     layer.norm1, layer.norm2, layer.norm3 = self.norm1, self.norm2, self.norm3
     return layer(
-        x, context, tgt_mask=torch.ones(x.size(1), x.size(1), dtype=torch.bool).triu(1),
+        x,
+        context,
+        tgt_mask=torch.ones(x.size(1), x.size(1), dtype=torch.bool).triu(1),
         tgt_key_padding_mask=None if keep is None else ~keep,
         memory_key_padding_mask=None if context_keep is None else ~context_keep,
-    )  # fmt: skip
+    )
 
 
 layer = Exercise(
     id="6.2",
-    target="minitransformer.seq2seq:DecoderBlock.forward",
+    target="minitransformer.models.seq2seq:DecoderBlock.forward",
     title="One more attention",
     minutes=25,
     difficulty=3,
@@ -267,7 +297,16 @@ def prefix_beside_the_source():
 @layer.case(gradients=True, oracle=None)
 def gradients_of_both_texts():
     """What target and source learn."""
-    return block(), tidy(1, 2, 4), tidy(1, 3, 4), None, None, random_prefix(1), random_prefix(2), None
+    return (
+        block(),
+        tidy(1, 2, 4),
+        tidy(1, 3, 4),
+        None,
+        None,
+        random_prefix(1),
+        random_prefix(2),
+        None,
+    )
 
 
 @layer.case(oracle=None)
@@ -285,7 +324,12 @@ def dropout_at_rest():
 @layer.scene
 def word_by_word(DecoderBlock):
     """Three target tokens, one by one with a cache, and both prefixes."""
-    one, x, context, cache = block(), torch.randn(1, 3, 4), torch.randn(1, 2, 4), DecoderCache(KVCache(3), KVCache(2))
+    one, x, context, cache = (
+        block(),
+        torch.randn(1, 3, 4),
+        torch.randn(1, 2, 4),
+        DecoderCache(KVCache(3), KVCache(2)),
+    )
     own, beside = random_prefix(1), random_prefix(2)
     with torch.no_grad():
         pieces = [one(x[:, t : t + 1], context, None, None, own, beside, cache) for t in range(3)]
@@ -330,14 +374,20 @@ layer.slip(
     "masks exchanged",
     "Your two masks are exchanged. A mask says which keys may be read: keep belongs to the target's own attention, context_keep to "
     "the cross-attention.",
-    ("self.attention(x, None, keep, prefix, own)", "self.attention(x, None, context_keep, prefix, own)"),
+    (
+        "self.attention(x, None, keep, prefix, own)",
+        "self.attention(x, None, context_keep, prefix, own)",
+    ),
     (CROSS, "self.cross(x, context, keep, cross_prefix, cross)"),
 )
 layer.slip(
     "prefixes exchanged",
     "You put the target's prefix beside the source and the other way round. prefix belongs to the target's own attention, cross_prefix to "
     "the cross-attention.",
-    ("self.attention(x, None, keep, prefix, own)", "self.attention(x, None, keep, cross_prefix, own)"),
+    (
+        "self.attention(x, None, keep, prefix, own)",
+        "self.attention(x, None, keep, cross_prefix, own)",
+    ),
     (CROSS, "self.cross(x, context, context_keep, prefix, cross)"),
 )
 layer.slip(
@@ -349,25 +399,41 @@ layer.slip(
 layer.slip(
     "no dropout",
     "Your layer has no dropout in training: what each sublayer gives passes through drop(y, self.dropout, self.training) before it is added.",
-    ("self.norm1(x + drop(y, self.dropout, self.training))", "self.norm1(x + y)"), (AFTER_CROSS, "self.norm2(x + y)"),
+    ("self.norm1(x + drop(y, self.dropout, self.training))", "self.norm1(x + y)"),
+    (AFTER_CROSS, "self.norm2(x + y)"),
     ("self.norm3(x + drop(y, self.dropout, self.training))", "self.norm3(x + y)"),
 )
 layer.slip(
     "dropout at rest",
     "Your dropout falls outside of training too. Whether the layer is in training is self.training: drop(y, self.dropout, self.training).",
-    ("self.norm1(x + drop(y, self.dropout, self.training))", "self.norm1(x + F.dropout(y, self.dropout))"),
+    (
+        "self.norm1(x + drop(y, self.dropout, self.training))",
+        "self.norm1(x + F.dropout(y, self.dropout))",
+    ),
     (AFTER_CROSS, "self.norm2(x + F.dropout(y, self.dropout))"),
-    ("self.norm3(x + drop(y, self.dropout, self.training))", "self.norm3(x + F.dropout(y, self.dropout))"),
+    (
+        "self.norm3(x + drop(y, self.dropout, self.training))",
+        "self.norm3(x + F.dropout(y, self.dropout))",
+    ),
 )
 layer.slip(
     "a GPT's order",
     "You normalise what each sublayer reads, x + sublayer(norm(x)), as a GPT does. This layer is BART's, post-norm: norm(x + sublayer(x)), three times.",
-    ("self.attention(x, None, keep, prefix, own)", "self.attention(self.norm1(x), None, keep, prefix, own)"),
-    ("x = self.norm1(x + drop(y, self.dropout, self.training))", "x = x + drop(y, self.dropout, self.training)"),
+    (
+        "self.attention(x, None, keep, prefix, own)",
+        "self.attention(self.norm1(x), None, keep, prefix, own)",
+    ),
+    (
+        "x = self.norm1(x + drop(y, self.dropout, self.training))",
+        "x = x + drop(y, self.dropout, self.training)",
+    ),
     (CROSS, "self.cross(self.norm2(x), context, context_keep, cross_prefix, cross)"),
     (AFTER_CROSS, "x + drop(y, self.dropout, self.training)"),
     ("self.mlp(x)", "self.mlp(self.norm3(x))"),
-    ("return self.norm3(x + drop(y, self.dropout, self.training))", "return x + drop(y, self.dropout, self.training)"),
+    (
+        "return self.norm3(x + drop(y, self.dropout, self.training))",
+        "return x + drop(y, self.dropout, self.training)",
+    ),
 )
 layer.slip(
     "a cache is always there",
@@ -387,7 +453,10 @@ layer.slip(
 layer.slip(
     "cross-attention reads what stood before",
     "Your cross-attention reads the x from before the target has read itself. It reads what the first Add & Norm gave.",
-    ("y = self.attention(x, None, keep, prefix, own)", "before, y = x, self.attention(x, None, keep, prefix, own)"),
+    (
+        "y = self.attention(x, None, keep, prefix, own)",
+        "before, y = x, self.attention(x, None, keep, prefix, own)",
+    ),
     (CROSS, "self.cross(before, context, context_keep, cross_prefix, cross)"),
 )
 layer.slip(
@@ -399,7 +468,10 @@ layer.slip(
     "the source is read first",
     "You read the source before the target has read itself. The order is: own attention, cross-attention, feed-forward. So a token knows "
     "what has been said when it asks what is to be said.",
-    ("self.attention(x, None, keep, prefix, own)", "self.cross(x, context, context_keep, cross_prefix, cross)#"),
+    (
+        "self.attention(x, None, keep, prefix, own)",
+        "self.cross(x, context, context_keep, cross_prefix, cross)#",
+    ),
     ("y = " + CROSS + "  #", "y = self.attention(x, None, keep, prefix, own)  #"),
 )
 
@@ -407,7 +479,7 @@ layer.slip(
 
 whole = Exercise(
     id="6.3",
-    target="minitransformer.seq2seq:Seq2Seq.forward",
+    target="minitransformer.models.seq2seq:Seq2Seq.forward",
     title="Read once, write often",
     minutes=20,
     difficulty=3,
@@ -452,16 +524,25 @@ def padded_source(Seq2Seq):
         together = model(ids, source=source, source_keep=keep)
         return {
             "scores of the second text, read beside a longer source": together[1],
-            "the same scores minus those of the text alone": together[1] - model(ids[1:], source=source[1:, :1])[0],
+            "the same scores minus those of the text alone": together[1]
+            - model(ids[1:], source=source[1:, :1])[0],
         }
 
 
 @whole.scene
 def three_prefixes(Seq2Seq):
     """A prefix in each of the three places, one after the other."""
-    model, ids, source, prefix = tiny(), torch.tensor([[1, 5]]), torch.tensor([[6, 7, 8]]), [random_prefix(2)]
+    model, ids, source, prefix = (
+        tiny(),
+        torch.tensor([[1, 5]]),
+        torch.tensor([[6, 7, 8]]),
+        [random_prefix(2)],
+    )
     with torch.no_grad():
-        return {place: model(ids, source=source, **{place: prefix}) for place in ("encoder_prefix", "prefix", "cross_prefix")}
+        return {
+            place: model(ids, source=source, **{place: prefix})
+            for place in ("encoder_prefix", "prefix", "cross_prefix")
+        }
 
 
 @whole.scene
@@ -469,7 +550,11 @@ def logits_at_one_place(Seq2Seq):
     """Logits wanted at the last of three places only."""
     model = tiny()
     with torch.no_grad():
-        return model(torch.tensor([[1, 5, 6]]), at=torch.tensor([[NO, NO, YES]]), source=torch.tensor([[6, 7]]))
+        return model(
+            torch.tensor([[1, 5, 6]]),
+            at=torch.tensor([[NO, NO, YES]]),
+            source=torch.tensor([[6, 7]]),
+        )
 
 
 @whole.scene
@@ -477,7 +562,9 @@ def virtual_source_tokens(Seq2Seq):
     """A virtual token in the source, with its vector."""
     model = tiny()
     with torch.no_grad():
-        return model(torch.tensor([[1, 5]]), source=torch.tensor([[-1, 7]]), vectors=torch.ones(1, 4))
+        return model(
+            torch.tensor([[1, 5]]), source=torch.tensor([[-1, 7]]), vectors=torch.ones(1, 4)
+        )
 
 
 @whole.scene
@@ -485,7 +572,9 @@ def target_padding(Seq2Seq):
     """Two targets, the first padded on the left."""
     model, keep = tiny(), torch.tensor([[NO, YES, YES], [YES, YES, YES]])  # (B, T)
     with torch.no_grad():
-        return model(torch.tensor([[0, 1, 5], [1, 4, 3]]), keep=keep, source=torch.tensor([[6, 7], [8, 9]]))[:, -1]
+        return model(
+            torch.tensor([[0, 1, 5], [1, 4, 3]]), keep=keep, source=torch.tensor([[6, 7], [8, 9]])
+        )[:, -1]
 
 
 @whole.scene
@@ -494,7 +583,10 @@ def writes_with_a_cache(Seq2Seq):
     model, cache, prefix = tiny(), tiny().new_cache(), [random_prefix(1)]
     given = {"source": torch.tensor([[6, 7, 8]]), "cross_prefix": prefix}
     with torch.no_grad():
-        pieces = [model(torch.tensor([[token]]), cache=cache, **given if t == 0 else {}) for t, token in enumerate((1, 5, 9))]
+        pieces = [
+            model(torch.tensor([[token]]), cache=cache, **given if t == 0 else {})
+            for t, token in enumerate((1, 5, 9))
+        ]
     return {"columns of the source": cache[0].cross.length, "logits": torch.cat(pieces, dim=1)}
 
 
@@ -528,7 +620,10 @@ whole.slip(
     "read whenever it is given",
     "You encode the source whenever one is given. A beam search gives it with every call, and you would read it anew for each word; what counts is whether the "
     "cache holds it already, cache[0].cross.length.",
-    ("if not cache or not cache[0].cross.length:", "if source is not None or not cache or not cache[0].cross.length:"),
+    (
+        "if not cache or not cache[0].cross.length:",
+        "if source is not None or not cache or not cache[0].cross.length:",
+    ),
 )
 whole.slip(
     "not read if there is a cache",
@@ -605,7 +700,7 @@ def repeated_by_loop(value, n_row, times):
 
 widen = Exercise(
     id="6.4",
-    target="minitransformer.beam:_repeat",
+    target="minitransformer.generation.beam:_repeat",
     title="k rows for each prompt",
     minutes=15,
     difficulty=2,
@@ -666,7 +761,11 @@ def in_turns(value, n_row, times):
         return torch.cat([value] * times) if value.size(0) == n_row else value
     if isinstance(value, Prefix):
         return Prefix(*(in_turns(part, n_row, times) for part in value))
-    return [in_turns(part, n_row, times) for part in value] if isinstance(value, list | tuple) else value
+    return (
+        [in_turns(part, n_row, times) for part in value]
+        if isinstance(value, list | tuple)
+        else value
+    )
 
 
 @widen.mistake
@@ -676,7 +775,11 @@ def shared_ones_too(value, n_row, times):
         return value.repeat_interleave(times, dim=0)
     if isinstance(value, Prefix):
         return Prefix(*(shared_ones_too(part, n_row, times) for part in value))
-    return [shared_ones_too(part, n_row, times) for part in value] if isinstance(value, list | tuple) else value
+    return (
+        [shared_ones_too(part, n_row, times) for part in value]
+        if isinstance(value, list | tuple)
+        else value
+    )
 
 
 @widen.mistake
@@ -684,13 +787,21 @@ def prefix_becomes_a_list(value, n_row, times):
     """Your Prefix comes back as a plain list. A named tuple is a tuple too, so ask for it first and rebuild it with _make; attention reads prefix.k and prefix.v."""
     if isinstance(value, torch.Tensor):
         return value.repeat_interleave(times, dim=0) if value.size(0) == n_row else value
-    return [prefix_becomes_a_list(part, n_row, times) for part in value] if isinstance(value, list | tuple) else value
+    return (
+        [prefix_becomes_a_list(part, n_row, times) for part in value]
+        if isinstance(value, list | tuple)
+        else value
+    )
 
 
 @widen.mistake
 def tensors_only(value, n_row, times):
     """You repeat tensors alone and leave what holds tensors: a prefix for each prompt keeps its two rows while everything else has 2 · k."""
-    return value.repeat_interleave(times, dim=0) if isinstance(value, torch.Tensor) and value.size(0) == n_row else value
+    return (
+        value.repeat_interleave(times, dim=0)
+        if isinstance(value, torch.Tensor) and value.size(0) == n_row
+        else value
+    )
 
 
 @widen.mistake
@@ -700,7 +811,11 @@ def along_the_last_axis(value, n_row, times):
         return value.repeat_interleave(times, dim=-1) if value.size(0) == n_row else value
     if isinstance(value, Prefix):
         return Prefix(*(along_the_last_axis(part, n_row, times) for part in value))
-    return [along_the_last_axis(part, n_row, times) for part in value] if isinstance(value, list | tuple) else value
+    return (
+        [along_the_last_axis(part, n_row, times) for part in value]
+        if isinstance(value, list | tuple)
+        else value
+    )
 
 
 @widen.mistake
@@ -717,10 +832,16 @@ def nothing_but_tensors_and_lists(value, n_row, times):
 def an_axis_of_its_own(value, n_row, times):
     """Your copies have an axis of their own, (B, k, …). The search wants one batch of B · k rows: the first two axes are one."""
     if isinstance(value, torch.Tensor):
-        return value[:, None].expand(-1, times, *value.shape[1:]) if value.size(0) == n_row else value
+        return (
+            value[:, None].expand(-1, times, *value.shape[1:]) if value.size(0) == n_row else value
+        )
     if isinstance(value, Prefix):
         return Prefix(*(an_axis_of_its_own(part, n_row, times) for part in value))
-    return [an_axis_of_its_own(part, n_row, times) for part in value] if isinstance(value, list | tuple) else value
+    return (
+        [an_axis_of_its_own(part, n_row, times) for part in value]
+        if isinstance(value, list | tuple)
+        else value
+    )
 
 
 @widen.mistake
@@ -730,14 +851,16 @@ def lists_taken_as_rows(value, n_row, times):
         return value.repeat_interleave(times, dim=0) if value.size(0) == n_row else value
     if isinstance(value, Prefix):
         return Prefix(*(lists_taken_as_rows(part, n_row, times) for part in value))
-    return [part for part in value for _ in range(times)] if isinstance(value, list | tuple) else value
+    return (
+        [part for part in value for _ in range(times)] if isinstance(value, list | tuple) else value
+    )
 
 
 # ---------------------------------------------------------------- 6.5
 
 search = Exercise(
     id="6.5",
-    target="minitransformer.beam:_Search.step",
+    target="minitransformer.generation.beam:_Search.step",
     title="Which texts go on",
     minutes=30,
     difficulty=3,
@@ -766,7 +889,10 @@ END = 2
 def searched(_Search, n_beam, alpha, steps, stop_id=END):
     """What a search holds after these steps of (sums, beams, tokens, at_end)."""
     one = _Search(n_beam, alpha)
-    going = [one.step(torch.tensor(sums), beams, tokens, stop_id, at_end) for sums, beams, tokens, at_end in steps]
+    going = [
+        one.step(torch.tensor(sums), beams, tokens, stop_id, at_end)
+        for sums, beams, tokens, at_end in steps
+    ]
     return {
         "what each step returned": going,
         "running, the texts that go on": one.running,
@@ -785,41 +911,57 @@ def nothing_ends(_Search):
 def one_ends(_Search):
     """A beam of two; in the second step the likeliest candidate ends."""
     first = ([-0.5, -1.0, -1.5, -2.0], [0, 0, 0, 0], [7, 8, 9, 3], False)
-    return searched(_Search, 2, 1.0, [first, ([-0.8, -1.1, -1.4, -1.6], [0, 1, 0, 1], [END, 5, 6, 4], False)])
+    return searched(
+        _Search, 2, 1.0, [first, ([-0.8, -1.1, -1.4, -1.6], [0, 1, 0, 1], [END, 5, 6, 4], False)]
+    )
 
 
 @search.scene
 def an_unlikely_end(_Search):
     """The end token is among the candidates, but not among the likeliest two."""
-    return searched(_Search, 2, 1.0, [([-0.5, -1.0, -1.5, -2.0], [0, 0, 0, 0], [7, 8, END, 9], False)])
+    return searched(
+        _Search, 2, 1.0, [([-0.5, -1.0, -1.5, -2.0], [0, 0, 0, 0], [7, 8, END, 9], False)]
+    )
 
 
 @search.scene
 def the_last_step(_Search):
     """The second step is the last that may be: what has no end token ends there as it is."""
     first = ([-0.5, -1.0, -1.5, -2.0], [0, 0, 0, 0], [7, 8, 9, 3], False)
-    return searched(_Search, 2, 2.0, [first, ([-0.9, -1.2, -1.4, -1.6], [1, 0, 0, 1], [5, END, 6, 4], True)])
+    return searched(
+        _Search, 2, 2.0, [first, ([-0.9, -1.2, -1.4, -1.6], [1, 0, 0, 1], [5, END, 6, 4], True)]
+    )
 
 
 @search.scene
 def a_longer_and_better_one(_Search):
     """Texts of one, two and three tokens end, of which two are kept; α = 1."""
-    return searched(_Search, 2, 1.0, [
-        ([-1.0, -1.1, -1.2, -1.3], [0, 0, 0, 0], [END, 7, 8, 9], False),
-        ([-1.4, -1.5, -1.6, -1.7], [0, 1, 0, 1], [5, END, 6, 4], False),
-        ([-1.5, -1.9, -2.0, -2.5], [0, 0, 1, 1], [END, 5, 4, 3], False),
-    ])  # fmt: skip
+    return searched(
+        _Search,
+        2,
+        1.0,
+        [
+            ([-1.0, -1.1, -1.2, -1.3], [0, 0, 0, 0], [END, 7, 8, 9], False),
+            ([-1.4, -1.5, -1.6, -1.7], [0, 1, 0, 1], [5, END, 6, 4], False),
+            ([-1.5, -1.9, -2.0, -2.5], [0, 0, 1, 1], [END, 5, 4, 3], False),
+        ],
+    )
 
 
 @search.scene
 def no_penalty(_Search):
     """The same with α = 0, where short texts win; then the search is done and goes on in vain."""
-    return searched(_Search, 2, 0.0, [
-        ([-1.0, -1.1, -1.2, -1.3], [0, 0, 0, 0], [END, 7, 8, 9], False),
-        ([-1.4, -1.5, -1.6, -1.7], [0, 1, 0, 1], [5, END, 6, 4], False),
-        ([-1.55, -1.9, -2.0, -2.5], [0, 0, 1, 1], [5, 6, 4, 3], False),
-        ([-1.56, -2.0, -2.1, -2.6], [0, 0, 1, 1], [END, 5, 4, 3], False),
-    ])  # fmt: skip
+    return searched(
+        _Search,
+        2,
+        0.0,
+        [
+            ([-1.0, -1.1, -1.2, -1.3], [0, 0, 0, 0], [END, 7, 8, 9], False),
+            ([-1.4, -1.5, -1.6, -1.7], [0, 1, 0, 1], [5, END, 6, 4], False),
+            ([-1.55, -1.9, -2.0, -2.5], [0, 0, 1, 1], [5, 6, 4, 3], False),
+            ([-1.56, -2.0, -2.1, -2.6], [0, 0, 1, 1], [END, 5, 4, 3], False),
+        ],
+    )
 
 
 @search.scene
@@ -827,7 +969,11 @@ def done_before(_Search):
     """A search that is done finishes nothing more, however good."""
     one = _Search(1, 1.0)
     one.done = True
-    return one.step(torch.tensor([-0.1, -0.2]), [0, 0], [END, 5], END, False), list(one.finished), one.running
+    return (
+        one.step(torch.tensor([-0.1, -0.2]), [0, 0], [END, 5], END, False),
+        list(one.finished),
+        one.running,
+    )
 
 
 SCORES = "scores = sums / len(texts[0]) ** self.length_penalty"
@@ -870,7 +1016,10 @@ search.slip(
 search.slip(
     "finished texts go on",
     "Your finished texts go on as well: after its end token a text would be continued, and its place is lost to one that is not done.",
-    ("[i for i, end in enumerate(ends) if not end][: self.n_beam]", "list(range(self.n_beam)) if not at_end else []"),
+    (
+        "[i for i, end in enumerate(ends) if not end][: self.n_beam]",
+        "list(range(self.n_beam)) if not at_end else []",
+    ),
 )
 search.slip(
     "the limit does not end a text",
@@ -896,12 +1045,18 @@ search.slip(
 search.slip(
     "more than k go on",
     "You let all candidates go on that do not end. k run side by side: the first k of those, for the likeliest stand first.",
-    ("[i for i, end in enumerate(ends) if not end][: self.n_beam]", "[i for i, end in enumerate(ends) if not end]"),
+    (
+        "[i for i, end in enumerate(ends) if not end][: self.n_beam]",
+        "[i for i, end in enumerate(ends) if not end]",
+    ),
 )
 search.slip(
     "scores as a list",
     "Your scores are a list of numbers. The lines after yours take scores[…].item(): leave it a tensor (2k,).",
-    ("[i for i, end in enumerate(ends) if not end][: self.n_beam]", "[i for i, end in enumerate(ends) if not end][: self.n_beam]\n        scores = scores.tolist()"),
+    (
+        "[i for i, end in enumerate(ends) if not end][: self.n_beam]",
+        "[i for i, end in enumerate(ends) if not end][: self.n_beam]\n        scores = scores.tolist()",
+    ),
 )
 search.slip(
     "score as a tensor",
@@ -911,12 +1066,18 @@ search.slip(
 search.slip(
     "only the second half goes on",
     "You let those go on that stand behind the first k. The likeliest go on, wherever they stand, if they do not end.",
-    ("[i for i, end in enumerate(ends) if not end][: self.n_beam]", "[i for i, end in enumerate(ends) if not end and i >= self.n_beam][: self.n_beam]"),
+    (
+        "[i for i, end in enumerate(ends) if not end][: self.n_beam]",
+        "[i for i, end in enumerate(ends) if not end and i >= self.n_beam][: self.n_beam]",
+    ),
 )
 search.slip(
     "an end takes a place",
     "You look among the first k only for who goes on. Where one of them ends, its place goes to the next that does not: that is what the second k are for.",
-    ("[i for i, end in enumerate(ends) if not end][: self.n_beam]", "[i for i, end in enumerate(ends) if not end and i < self.n_beam]"),
+    (
+        "[i for i, end in enumerate(ends) if not end][: self.n_beam]",
+        "[i for i, end in enumerate(ends) if not end and i < self.n_beam]",
+    ),
 )
 search.slip(
     "nobody goes on when it is done",

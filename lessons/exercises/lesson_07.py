@@ -6,13 +6,12 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 
 import torch
-
-from minitransformer.bert import Bert, BertConfig
+from minitransformer.course.data import default_tokenizer
+from minitransformer.course.workbook import Exercise
 from minitransformer.errors import UserError
-from minitransformer.gpt import GPT, GPTConfig
-from minitransformer.tokenizer import default_tokenizer
+from minitransformer.models.bert import Bert, BertConfig
+from minitransformer.models.gpt import GPT, GPTConfig
 from minitransformer.tuning.hard import Template, by_hand
-from minitransformer.workbook import Exercise
 
 
 def lively(model):
@@ -54,7 +53,7 @@ gap = Exercise(
     purpose="A template makes of an example a text with a gap, which a BERT can fill: [CLS], what stands before the gap, a [MASK] for each token of "
     "the answer, what stands after it, [SEP]. Where the [MASK]s stand is wanted too, for there the answer will be read.",
     hints=(
-        "before, after = self._encode(example, tokenizer, \" \") are the ids on both sides of the gap. What remains is putting five pieces in a row and "
+        'before, after = self._encode(example, tokenizer, " ") are the ids on both sides of the gap. What remains is putting five pieces in a row and '
         "counting.",
         "The special ids are tokenizer.cls_id, mask_id and sep_id. The first [MASK] stands behind [CLS] and the ids before the gap: at which "
         "place, counted from 0? There are n_answer of them, side by side.",
@@ -90,7 +89,12 @@ def three_tokens():
 @gap.case
 def two_fields():
     """Two fields, one of them behind the gap: {one} is {mask} than {other}."""
-    return Template("{one} is {mask} than {other}."), {"one": "Velo", "other": "the town"}, default_tokenizer(), 2
+    return (
+        Template("{one} is {mask} than {other}."),
+        {"one": "Velo", "other": "the town"},
+        default_tokenizer(),
+        2,
+    )
 
 
 @gap.case
@@ -103,7 +107,9 @@ def field_missing():
 def no_cls(self, example, tokenizer, n_answer=1):
     """Your text does not begin with [CLS]. Every text that this BERT was pre-trained on did."""
     before, after = self._encode(example, tokenizer, " ")
-    return before + [tokenizer.mask_id] * n_answer + [*after, tokenizer.sep_id], list(range(len(before), len(before) + n_answer))
+    return before + [tokenizer.mask_id] * n_answer + [*after, tokenizer.sep_id], list(
+        range(len(before), len(before) + n_answer)
+    )
 
 
 @gap.mistake("places without [CLS]")
@@ -118,7 +124,9 @@ def places_without_cls(self, example, tokenizer, n_answer=1):
 def one_mask_only(self, example, tokenizer, n_answer=1):
     """You put one [MASK] for an answer of several tokens. A BERT fills place by place: as many [MASK]s as tokens."""
     before, after = self._encode(example, tokenizer, " ")
-    return [tokenizer.cls_id, *before, tokenizer.mask_id, *after, tokenizer.sep_id], [1 + len(before)]
+    return [tokenizer.cls_id, *before, tokenizer.mask_id, *after, tokenizer.sep_id], [
+        1 + len(before)
+    ]
 
 
 @gap.mistake
@@ -126,7 +134,9 @@ def gap_at_the_end_always(self, example, tokenizer, n_answer=1):
     """You put the gap behind everything. That is what a GPT needs; a BERT reads both sides of it, so the words after the gap stay after it."""
     before, after = self._encode(example, tokenizer, " ")
     before = [tokenizer.cls_id, *before, *after]
-    return [*before, *[tokenizer.mask_id] * n_answer, tokenizer.sep_id], list(range(len(before), len(before) + n_answer))
+    return [*before, *[tokenizer.mask_id] * n_answer, tokenizer.sep_id], list(
+        range(len(before), len(before) + n_answer)
+    )
 
 
 @gap.mistake
@@ -193,7 +203,10 @@ def tokens_in_a_sentence(words, tokenizer):
     """The tokens that each word has at the end of a sentence."""
     n = len(tokenizer.encode("It was"))
     lists = {label: [own] if isinstance(own, str) else own for label, own in words.items()}
-    return {label: {word.strip(): tokenizer.encode("It was " + word.strip())[n:] for word in own} for label, own in lists.items()}
+    return {
+        label: {word.strip(): tokenizer.encode("It was " + word.strip())[n:] for word in own}
+        for label, own in lists.items()
+    }
 
 
 mapping = Exercise(
@@ -206,7 +219,7 @@ mapping = Exercise(
     "cannot be read backwards (a word for two labels, a label without words) is refused before anything is measured.",
     hints=(
         "A dictionary of dictionaries: label → word → ids. A label's words may be one string or several. The space before the gap belongs to the "
-        "answer: what is encoded is \" good\", not \"good\".",
+        'answer: what is encoded is " good", not "good".',
         "Go through words.items(); make a list of a lone string; strip each word. Refuse a word that is already there (in any label), one that is empty or "
         "has a special token in it; refuse fewer than two labels, and a label that got no word.",
         "Each refusal is a raise UserError(a sentence). A word has a special token in it if this set is not empty:\n"
@@ -273,7 +286,14 @@ def an_empty_word():
     return {"yes": "good", "no": " "}, default_tokenizer()
 
 
-def wrong_mapping(space=" ", strip=True, letters=False, first=False, flat=False, refuse=("labels", "twice", "again", "none", "special", "empty")):
+def wrong_mapping(
+    space=" ",
+    strip=True,
+    letters=False,
+    first=False,
+    flat=False,
+    refuse=("labels", "twice", "again", "none", "special", "empty"),
+):
     """The function as a learner would write it, with one thing in it replaced."""
 
     def mapping(words, tokenizer):
@@ -284,7 +304,9 @@ def wrong_mapping(space=" ", strip=True, letters=False, first=False, flat=False,
         for label, own in words.items():
             for word in [own] if isinstance(own, str) and not letters else own:
                 word = word.strip() if strip else word
-                if "twice" in refuse and any(word in taken for other, taken in answers.items() if other != label):
+                if "twice" in refuse and any(
+                    word in taken for other, taken in answers.items() if other != label
+                ):
                     raise UserError(f"The word {word!r} stands there for two labels.")
                 if "again" in refuse and word in answers[label]:
                     raise UserError(f"The word {word!r} stands there twice.")
@@ -296,7 +318,11 @@ def wrong_mapping(space=" ", strip=True, letters=False, first=False, flat=False,
                 answers[label][word] = ids[:1] if first else ids
             if "none" in refuse and not answers[label]:
                 raise UserError(f"The label {label!r} has no words.")
-        return {label: [i for ids in own.values() for i in ids] for label, own in answers.items()} if flat else answers
+        return (
+            {label: [i for ids in own.values() for i in ids] for label, own in answers.items()}
+            if flat
+            else answers
+        )
 
     return mapping
 
@@ -479,7 +505,9 @@ def groups_on_a_gpt(_word_log_probs):
 def groups_on_a_bert(_word_log_probs):
     """A BERT, words of one, two and three tokens, in three groups."""
     with nan_in_what_is_empty():
-        return _word_log_probs(tiny_bert(), IDS, [([2, 4], [3])], [[5], [6, 7], [6, 8], [9, 10, 11]])
+        return _word_log_probs(
+            tiny_bert(), IDS, [([2, 4], [3])], [[5], [6, 7], [6, 8], [9, 10, 11]]
+        )
 
 
 @chain.case
@@ -553,7 +581,10 @@ chain.slip(
     "columns counted in the group",
     "You count the columns of sums within the group, from 0 in each, so that groups write over each other and some columns are never written. What "
     "stands in group are the words' numbers: sums[:, w] for w in group.",
-    ("for w in group:\n            sums[:, w] =", "for i, w in enumerate(group):\n            sums[:, i] ="),
+    (
+        "for w in group:\n            sums[:, w] =",
+        "for i, w in enumerate(group):\n            sums[:, i] =",
+    ),
 )
 VIEW = "view(len(gaps), n, -1)"
 chain.slip(
@@ -566,13 +597,15 @@ chain.slip(
     "n before the gaps, and summed so",
     "Your view has the n places before the gaps, (n, B, V), and mixes the places of several gaps. The scores come in reading order, all n of the first gap "
     "and then all of the second: view(len(gaps), n, -1).",
-    (VIEW, "view(n, len(gaps), -1)"), (READ, "log_probs[range(n), :, words[w]].sum(dim=0)"),
-)  # fmt: skip
+    (VIEW, "view(n, len(gaps), -1)"),
+    (READ, "log_probs[range(n), :, words[w]].sum(dim=0)"),
+)
 chain.slip(
     "logarithm of the sum",
     "You take the logarithm of a sum of probabilities. The probability of a word is the product of its tokens', so the logarithms are added: first log, then sum.",
-    ("logits.log_softmax(dim=-1)", "logits.softmax(dim=-1)"), (READ, READ + ".log()"),
-)  # fmt: skip
+    ("logits.log_softmax(dim=-1)", "logits.softmax(dim=-1)"),
+    (READ, READ + ".log()"),
+)
 chain.slip(
     "the mask turned round",
     "You hand the model a keep that is True at the padding. True means a real token, which is how the given lines make it: keep=keep.",
@@ -598,7 +631,10 @@ def scores_by_loop(model, tokenizer, template, examples, answers):
             place = template.for_gpt(example, tokenizer), []
         row = []
         for own in answers.values():
-            p = [math.exp(words_by_loop(model, tokenizer, [place], [ids]).item() / len(ids)) for ids in own.values()]
+            p = [
+                math.exp(words_by_loop(model, tokenizer, [place], [ids]).item() / len(ids))
+                for ids in own.values()
+            ]
             row.append(math.log(sum(p) / len(p)))
         rows.append(row)
     return torch.tensor(rows)
@@ -639,7 +675,13 @@ def asked(kind, words, texts=TEXTS):
     """The arguments for a GPT or a BERT."""
     tokenizer = default_tokenizer()
     model = (tiny_gpt if kind == "GPT" else tiny_bert)(tokenizer.n_vocab)
-    return model, tokenizer, Template("{text} It is {mask}" + "." * (kind == "BERT")), texts, by_hand(words, tokenizer)
+    return (
+        model,
+        tokenizer,
+        Template("{text} It is {mask}" + "." * (kind == "BERT")),
+        texts,
+        by_hand(words, tokenizer),
+    )
 
 
 @score.case
@@ -742,7 +784,7 @@ score.slip(
 )
 score.slip(
     "calibration added",
-    "You add what the empty text gets, and so double the favourites. It is subtracted: score(x) - score(\"N/A\").",
+    'You add what the empty text gets, and so double the favourites. It is subtracted: score(x) - score("N/A").',
     (AGAIN, AGAIN.replace("scores - ", "scores + ")),
 )
 score.slip(
@@ -778,7 +820,7 @@ near = Exercise(
         "Rank the whole vocabulary (k=model.config.vocab_size), for much falls away: tokens that are no word after a space, words that any label has "
         "already, words that are not in among. Of the rest each label takes the first k; then drop the words that two labels took.",
         "    # of the text of a token, whether it is a word\n"
-        "    re.fullmatch(r\" [^\\W\\d_]{2,}\", tokenizer.decode([token]))\n"
+        '    re.fullmatch(r" [^\\W\\d_]{2,}", tokenizer.decode([token]))\n'
         "    # of a label's ranked words, its neighbours\n"
         "    near[i] = [\n"
         "        word for word in ranked\n"
@@ -808,20 +850,36 @@ def placed(**places):
 def one_neighbour_each():
     """Two labels on two axes, and a word beside each."""
     model = placed(good=(1, 0), fine=(0.9, 0.1), dull=(0, 1), town=(0.1, 0.9))
-    return {"yes": "good", "no": "dull"}, model, default_tokenizer(), 1, {"good", "fine", "dull", "town"}
+    return (
+        {"yes": "good", "no": "dull"},
+        model,
+        default_tokenizer(),
+        1,
+        {"good", "fine", "dull", "town"},
+    )
 
 
 @near.case
 def length_does_not_matter():
     """A word in nearly the same direction with a small embedding, and one far off with a large one."""
-    model = placed(good=(1, 0), fine=(0.1, 0.01), film=(5, 4), dull=(0, 1), town=(0.01, 0.1), shop=(4, 5))
+    model = placed(
+        good=(1, 0), fine=(0.1, 0.01), film=(5, 4), dull=(0, 1), town=(0.01, 0.1), shop=(4, 5)
+    )
     return {"yes": "good", "no": "dull"}, model, default_tokenizer(), 1, set(WORDS)
 
 
 @near.case
 def near_two_labels():
     """Two neighbours each, of which one is near to both."""
-    model = placed(good=(1, 0.3), fine=(1, 0.2), film=(1, 1), dull=(0.3, 1), town=(0.2, 1), cafe=(-1, 0.5), shop=(0.5, -1))
+    model = placed(
+        good=(1, 0.3),
+        fine=(1, 0.2),
+        film=(1, 1),
+        dull=(0.3, 1),
+        town=(0.2, 1),
+        cafe=(-1, 0.5),
+        shop=(0.5, -1),
+    )
     return {"yes": "good", "no": "dull"}, model, default_tokenizer(), 2, set(WORDS)
 
 
@@ -829,14 +887,28 @@ def near_two_labels():
 def near_the_other_label():
     """What is nearest to a label is the other label's own word."""
     model = placed(good=(1, 0), dull=(1, 0.1), fine=(0.8, -0.3), town=(0.6, 0.4))
-    return {"yes": "good", "no": "dull"}, model, default_tokenizer(), 1, {"good", "fine", "dull", "town"}
+    return (
+        {"yes": "good", "no": "dull"},
+        model,
+        default_tokenizer(),
+        1,
+        {"good", "fine", "dull", "town"},
+    )
 
 
 @near.case
 def two_words_for_a_label():
     """A label with two words: neighbours are near to their mean."""
-    model = placed(good=(1, 0), fine=(0, 1), film=(1, 1), town=(1, 0.1), dull=(-1, -1), cafe=(-1, -0.9))
-    return {"yes": ["good", "fine"], "no": "dull"}, model, default_tokenizer(), 1, {"film", "town", "cafe"}
+    model = placed(
+        good=(1, 0), fine=(0, 1), film=(1, 1), town=(1, 0.1), dull=(-1, -1), cafe=(-1, -0.9)
+    )
+    return (
+        {"yes": ["good", "fine"], "no": "dull"},
+        model,
+        default_tokenizer(),
+        1,
+        {"film", "town", "cafe"},
+    )
 
 
 @near.case
@@ -857,9 +929,12 @@ TAKES = "[word for word in ranked if word not in taken and (among is None or wor
 near.slip(
     "dot product in place of cosine",
     "You rank by the dot product. Words with a large embedding, the frequent ones, then are near to everything; the cosine compares directions.",
-    (RANKS, "[[(i, 0.0) for i in row] for row in (_label_vectors(model, answers) @ model.token_embedding.weight.T)"
-            ".argsort(dim=1, descending=True).tolist()]"),
-)  # fmt: skip
+    (
+        RANKS,
+        "[[(i, 0.0) for i in row] for row in (_label_vectors(model, answers) @ model.token_embedding.weight.T)"
+        ".argsort(dim=1, descending=True).tolist()]",
+    ),
+)
 near.slip(
     "its own nearest word",
     "Nothing is as near to a word as itself: you count the labels' own words among the neighbours. They are there already, and are left out of the "
@@ -889,7 +964,10 @@ near.slip(
 near.slip(
     "only the first word's place",
     "You look around a label's first word. Where a label has several, the neighbours are those of their mean embedding.",
-    ("_label_vectors(model, answers), model", "_label_vectors(model, {label: dict([*own.items()][:1]) for label, own in answers.items()}), model"),
+    (
+        "_label_vectors(model, answers), model",
+        "_label_vectors(model, {label: dict([*own.items()][:1]) for label, own in answers.items()}), model",
+    ),
 )
 near.slip(
     "all words allowed",
@@ -898,8 +976,11 @@ near.slip(
 )
 near.slip(
     "tokens that are no words",
-    "You take any token: numbers, signs, and pieces such as \" th\" cut off from what follows are no answers. A word is letters after a space.",
-    (r'[word[1:] for word in ranked if re.fullmatch(r" [^\W\d_]{2,}", word)]', "[word.strip() for word in ranked if word.strip()]"),
+    'You take any token: numbers, signs, and pieces such as " th" cut off from what follows are no answers. A word is letters after a space.',
+    (
+        r'[word[1:] for word in ranked if re.fullmatch(r" [^\W\d_]{2,}", word)]',
+        "[word.strip() for word in ranked if word.strip()]",
+    ),
 )
 near.slip(
     "the other labels' words",
@@ -915,6 +996,6 @@ near.slip(
 )
 near.slip(
     "one letter is a word",
-    "You take single letters for words. Two letters or more are asked for: \" a\" and \" I\" are near to much and say nothing.",
+    'You take single letters for words. Two letters or more are asked for: " a" and " I" are near to much and say nothing.',
     ("{2,}", "+"),
 )

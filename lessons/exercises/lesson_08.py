@@ -2,14 +2,13 @@
 
 import torch
 import torch.nn.functional as F
-from torch import nn
-
-from minitransformer.bert import Bert, BertConfig
-from minitransformer.gpt import GPT, GPTConfig
-from minitransformer.layers import embed
-from minitransformer.seq2seq import Seq2Seq, Seq2SeqConfig
+from minitransformer.course.workbook import Exercise, tidy
+from minitransformer.models.bert import Bert, BertConfig
+from minitransformer.models.gpt import GPT, GPTConfig
+from minitransformer.models.layers import embed
+from minitransformer.models.seq2seq import Seq2Seq, Seq2SeqConfig
 from minitransformer.tuning import PTuning, attached
-from minitransformer.workbook import Exercise, tidy
+from torch import nn
 
 SIZES = {"vocab_size": 9, "n_positions": 12, "n_head": 2, "d_model": 4, "d_ff": 6, "init_std": 0.5}
 
@@ -26,7 +25,9 @@ def small_bert():
 
 def small_seq2seq():
     """An encoder–decoder of one layer each."""
-    config = Seq2SeqConfig(**SIZES, n_encoder_layer=1, n_decoder_layer=1, pad_id=0, start_id=1, end_id=2)
+    config = Seq2SeqConfig(
+        **SIZES, n_encoder_layer=1, n_decoder_layer=1, pad_id=0, start_id=1, end_id=2
+    )
     return Seq2Seq(config)
 
 
@@ -129,7 +130,7 @@ def look_up_by_loop(embedding, ids, virtual, vectors):
 
 lookup = Exercise(
     id="8.2",
-    target="minitransformer.layers:_embed_virtual",
+    target="minitransformer.models.layers:_embed_virtual",
     title="Vectors among the words",
     minutes=15,
     difficulty=2,
@@ -250,13 +251,17 @@ def word_zero_in_their_place(*arguments):
 @lookup.mistake
 def added_to_a_word(*arguments):
     """You add the vector to that of word 0. A virtual token stands for its vector alone, in place of a word's."""
-    return wrong_lookup(by_number, lambda virtual, chosen, words: words + virtual * chosen)(*arguments)
+    return wrong_lookup(by_number, lambda virtual, chosen, words: words + virtual * chosen)(
+        *arguments
+    )
 
 
 @lookup.mistake
 def choice_turned_round(*arguments):
     """You choose the other way round: words where virtual tokens stand, vectors where words do. torch.where(condition, if true, if false)."""
-    return wrong_lookup(by_number, lambda virtual, chosen, words: torch.where(virtual, words, chosen))(*arguments)
+    return wrong_lookup(
+        by_number, lambda virtual, chosen, words: torch.where(virtual, words, chosen)
+    )(*arguments)
 
 
 @lookup.mistake
@@ -268,7 +273,9 @@ def added_everywhere(*arguments):
 @lookup.mistake
 def no_axis_for_the_columns(*arguments):
     """You choose by `virtual`, (B, T), among vectors (B, T, C): PyTorch lines up the last axes, T with C. virtual[..., None] is (B, T, 1), and chooses whole vectors."""
-    return wrong_lookup(by_number, lambda virtual, chosen, words: torch.where(virtual[..., 0], chosen, words))(*arguments)
+    return wrong_lookup(
+        by_number, lambda virtual, chosen, words: torch.where(virtual[..., 0], chosen, words)
+    )(*arguments)
 
 
 @lookup.mistake
@@ -286,19 +293,27 @@ def each_not_looked_at(*arguments):
 @lookup.mistake
 def every_number_of_every_row(*arguments):
     """vectors[:, number] takes the numbers of all texts from each row, (B, B, T, C). Row b's numbers belong to row b alone: an index for the rows, (B, 1), in place of the colon."""
-    return wrong_lookup(lambda vectors, ids, number, rows: vectors[number] if rows is None else vectors[:, number])(*arguments)
+    return wrong_lookup(
+        lambda vectors, ids, number, rows: vectors[number] if rows is None else vectors[:, number]
+    )(*arguments)
 
 
 @lookup.mistake
 def rows_in_a_line(*arguments):
     """Your index of the rows is (B), and meets number, (B, T): PyTorch lines up B with T. As a column, (B, 1), it is one number for each text."""
-    return wrong_lookup(lambda vectors, ids, number, rows: by_number(vectors, ids, number, None if rows is None else rows[:, 0]))(*arguments)
+    return wrong_lookup(
+        lambda vectors, ids, number, rows: by_number(
+            vectors, ids, number, None if rows is None else rows[:, 0]
+        )
+    )(*arguments)
 
 
 @lookup.mistake
 def detached_vectors(*arguments):
     """Your vectors enter without their gradient (detach, .data, torch.tensor), and they are all that prompt tuning trains: it could never change them."""
-    return wrong_lookup(by_number, lambda virtual, chosen, words: torch.where(virtual, chosen.detach(), words))(*arguments)
+    return wrong_lookup(
+        by_number, lambda virtual, chosen, words: torch.where(virtual, chosen.detach(), words)
+    )(*arguments)
 
 
 # ---------------------------------------------------------------- 8.3
@@ -318,8 +333,8 @@ prompt = Exercise(
         "Two kinds of calls: the first of a text (is_first_call), when the virtual tokens go in, and the later ones of a "
         "cached generation, when the cache has them. Only the mask has to be as wide as all that is cached, at every call.",
         "At the first call four tensors get P columns more: the text (with virtual_ids), the mask (ones: they may be seen), `types` "
-        "(zeros), and `at`, if the text is `ids` (zeros: nobody asks there). And inputs[\"vectors\"] says what the virtual tokens are. "
-        "`take` cuts P rows off, which is right if this is the first call, text == \"ids\", and `at` is not given.",
+        '(zeros), and `at`, if the text is `ids` (zeros: nobody asks there). And inputs["vectors"] says what the virtual tokens are. '
+        '`take` cuts P rows off, which is right if this is the first call, text == "ids", and `at` is not given.',
         '    first = is_first_call(inputs.get("cache"))\n'
         '    cut = first and text == "ids" and inputs.get("at") is None\n'
         "    widen(inputs, mask, torch.ones(P))\n"
@@ -339,7 +354,13 @@ def call(base, *arguments, **inputs):
     given = {}
 
     def note(module, args, inputs):
-        given.update({f"given: {name}": value.clone() for name, value in inputs.items() if isinstance(value, torch.Tensor)})
+        given.update(
+            {
+                f"given: {name}": value.clone()
+                for name, value in inputs.items()
+                if isinstance(value, torch.Tensor)
+            }
+        )
 
     handle = base.register_forward_pre_hook(note, with_kwargs=True)
     output = base(*arguments, **inputs)
@@ -401,7 +422,10 @@ def what_learns(PromptTuning):
     with attached(base, method):
         base(torch.tensor([[3, 5, 1]])).square().sum().backward()
         trained = [name for name, p in base.named_parameters() if p.grad is not None]
-    return {"parts of the base that have a gradient": trained, "gradient of the vectors": method.free.grad}
+    return {
+        "parts of the base that have a gradient": trained,
+        "gradient of the vectors": method.free.grad,
+    }
 
 
 @prompt.scene
@@ -426,9 +450,12 @@ def in_an_encoder_beside_padding(PromptTuning):
     base, keep = small_seq2seq(), torch.tensor([[True, True, True], [True, True, False]])
     with attached(base, PromptTuning(2)):
         return call(
-            base, torch.tensor([[1, 4], [1, 6]]), source=torch.tensor([[3, 5, 7], [8, 4, 0]]), source_keep=keep,
+            base,
+            torch.tensor([[1, 4], [1, 6]]),
+            source=torch.tensor([[3, 5, 7], [8, 4, 0]]),
+            source_keep=keep,
             at=torch.tensor([[False, True], [False, True]]),
-        )  # fmt: skip
+        )
 
 
 @prompt.scene
@@ -484,12 +511,12 @@ prompt.slip(
 prompt.slip(
     "cut in an encoder–decoder",
     "You cut P outputs off an encoder–decoder's, too. Its virtual tokens stand in the source, and its outputs are the target's: text has to be "
-    "\"ids\".",
+    '"ids".',
     (CUT, 'cut = first and inputs.get("at") is None'),
 )
 prompt.slip(
     "at given as None",
-    "You look whether `at` is among the inputs. It may be, as None, and then nothing is chosen: inputs.get(\"at\") is None in both cases.",
+    'You look whether `at` is among the inputs. It may be, as None, and then nothing is chosen: inputs.get("at") is None in both cases.',
     (CUT, 'cut = first and text == "ids" and "at" not in inputs'),
 )
 prompt.slip(
@@ -531,7 +558,7 @@ prompt.slip(
 )
 prompt.slip(
     "no vectors",
-    "You put negative ids into the text and do not say what they stand for: inputs[\"vectors\"] = self.vectors().",
+    'You put negative ids into the text and do not say what they stand for: inputs["vectors"] = self.vectors().',
     ('inputs["vectors"] = self.vectors()', "pass"),
 )
 prompt.slip(
@@ -544,7 +571,7 @@ prompt.slip(
 )
 prompt.slip(
     "a cache that is not given",
-    "`inputs` has only what the caller gave, and mostly that is no cache: inputs[\"cache\"] fails. inputs.get(\"cache\") is None then.",
+    '`inputs` has only what the caller gave, and mostly that is no cache: inputs["cache"] fails. inputs.get("cache") is None then.',
     ('first = is_first_call(inputs.get("cache"))', 'first = is_first_call(inputs["cache"])'),
 )
 prompt.slip(
@@ -619,8 +646,9 @@ prompt.slip(
     "nothing refused",
     "A text that brings virtual tokens of its own, or vectors given beside yours, are not refused: they would be mixed up silently. "
     "check_not_given and check_no_virtual say so in a sentence.",
-    ('check_not_given(self, inputs, ["vectors"])', "pass"), ("check_no_virtual(inputs.get(text))", "pass"),
-)  # fmt: skip
+    ('check_not_given(self, inputs, ["vectors"])', "pass"),
+    ("check_no_virtual(inputs.get(text))", "pass"),
+)
 
 # ---------------------------------------------------------------- 8.4
 
@@ -629,11 +657,16 @@ def encoded_by_loop(self):
     """LSTM and MLP step by step (their formulas are those of nn.LSTM's page)."""
     if not self.encoder:
         return self.free
-    x = (self.free - self.free.mean(1, keepdim=True)) / (self.free.var(1, unbiased=False, keepdim=True) + 1e-5).sqrt()
+    x = (self.free - self.free.mean(1, keepdim=True)) / (
+        self.free.var(1, unbiased=False, keepdim=True) + 1e-5
+    ).sqrt()
     for layer in range(2):
         ways = []
         for way in ("", "_reverse"):
-            w, u, b, c = (getattr(self.lstm, f"{name}_l{layer}{way}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
+            w, u, b, c = (
+                getattr(self.lstm, f"{name}_l{layer}{way}")
+                for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+            )
             h = cell = torch.zeros(u.size(1))
             states = []
             for row in x.flip(0) if way else x:
@@ -643,7 +676,9 @@ def encoded_by_loop(self):
                 states.append(h)
             ways.append(torch.stack(states[::-1] if way else states))
         x = torch.cat(ways, dim=1)
-    return (x @ self.mlp[0].weight.T + self.mlp[0].bias).relu() @ self.mlp[2].weight.T + self.mlp[2].bias
+    return (x @ self.mlp[0].weight.T + self.mlp[0].bias).relu() @ self.mlp[2].weight.T + self.mlp[
+        2
+    ].bias
 
 
 encoder = Exercise(
@@ -707,7 +742,9 @@ def which_parts_learn(PTuning):
     method = p_tuning(3)
     method.vectors().square().sum().backward()
     return {
-        "parts that have a gradient": sorted({name.split(".")[0] for name, p in method.named_parameters() if p.grad is not None}),
+        "parts that have a gradient": sorted(
+            {name.split(".")[0] for name, p in method.named_parameters() if p.grad is not None}
+        ),
         "gradient of the table": method.free.grad,
     }
 
@@ -734,7 +771,11 @@ def not_normalised(self):
 @encoder.mistake
 def each_alone(self):
     """You give the LSTM P texts of one token, (P, 1, C), so that no virtual token knows its neighbours. They are one text of P tokens: (1, P, C)."""
-    return self.mlp(self.lstm(rows_normalised(self.free)[:, None])[0][:, 0]) if self.encoder else self.free
+    return (
+        self.mlp(self.lstm(rows_normalised(self.free)[:, None])[0][:, 0])
+        if self.encoder
+        else self.free
+    )
 
 
 @encoder.mistake("without the MLP")
@@ -758,20 +799,32 @@ def batch_axis_left(self):
 @encoder.mistake
 def whole_table_normalised(self):
     """You normalise the whole table at once: a row of small numbers stays small. Each row is normalised by itself, over its C numbers."""
-    return self.mlp(self.lstm(F.layer_norm(self.free, self.free.shape)[None])[0][0]) if self.encoder else self.free
+    return (
+        self.mlp(self.lstm(F.layer_norm(self.free, self.free.shape)[None])[0][0])
+        if self.encoder
+        else self.free
+    )
 
 
 @encoder.mistake
 def length_one(self):
     """You give each row the length 1 (F.normalize): with C numbers each is then about 1/√C. layer_norm makes the numbers themselves of size 1: mean 0, variance 1."""
-    return self.mlp(self.lstm(F.normalize(self.free, dim=-1)[None])[0][0]) if self.encoder else self.free
+    return (
+        self.mlp(self.lstm(F.normalize(self.free, dim=-1)[None])[0][0])
+        if self.encoder
+        else self.free
+    )
 
 
 @encoder.mistake("spread over C - 1")
 def spread_over_one_less(self):
     """You divide by the standard deviation that statisticians estimate, over C - 1 numbers. layer_norm's is over C: unbiased=False."""
     centred = self.free - self.free.mean(-1, keepdim=True)
-    return self.mlp(self.lstm((centred / self.free.std(-1, keepdim=True))[None])[0][0]) if self.encoder else self.free
+    return (
+        self.mlp(self.lstm((centred / self.free.std(-1, keepdim=True))[None])[0][0])
+        if self.encoder
+        else self.free
+    )
 
 
 @encoder.mistake
@@ -805,19 +858,31 @@ def encoder_in_any_case(self):
 @encoder.mistake
 def table_added(self):
     """You add the table to what the encoder makes of it. P-tuning's vectors are the encoder's output alone."""
-    return self.free + self.mlp(self.lstm(rows_normalised(self.free)[None])[0][0]) if self.encoder else self.free
+    return (
+        self.free + self.mlp(self.lstm(rows_normalised(self.free)[None])[0][0])
+        if self.encoder
+        else self.free
+    )
 
 
 @encoder.mistake
 def a_copy_without_encoder(self):
     """Without an encoder you give a detached copy of the table. It is all there is to train then: self.free itself."""
-    return self.mlp(self.lstm(rows_normalised(self.free)[None])[0][0]) if self.encoder else self.free.detach().clone()
+    return (
+        self.mlp(self.lstm(rows_normalised(self.free)[None])[0][0])
+        if self.encoder
+        else self.free.detach().clone()
+    )
 
 
 @encoder.mistake
 def table_detached(self):
     """The gradient does not reach the table (detach, .data): the encoder would learn, and what it reads would stay as random as it began."""
-    return self.mlp(self.lstm(rows_normalised(self.free.detach())[None])[0][0]) if self.encoder else self.free
+    return (
+        self.mlp(self.lstm(rows_normalised(self.free.detach())[None])[0][0])
+        if self.encoder
+        else self.free
+    )
 
 
 # ---------------------------------------------------------------- 8.5
@@ -827,7 +892,10 @@ def nearest_by_loop(vectors, base, k=5):
     """Every vector beside every word."""
     found = []
     for vector in vectors:
-        cosines = [(F.cosine_similarity(vector, row, dim=0).item(), i) for i, row in enumerate(base.token_embedding.weight)]
+        cosines = [
+            (F.cosine_similarity(vector, row, dim=0).item(), i)
+            for i, row in enumerate(base.token_embedding.weight)
+        ]
         found.append([(i, cosine) for cosine, i in sorted(cosines, reverse=True)[:k]])
     return found
 
@@ -856,7 +924,11 @@ nearest = Exercise(
 
 def lexicon(*rows):
     """A base whose words have these vectors."""
-    base = GPT(GPTConfig(**{**SIZES, "vocab_size": len(rows), "d_model": len(rows[0]), "n_head": 1}, n_layer=1))
+    base = GPT(
+        GPTConfig(
+            **{**SIZES, "vocab_size": len(rows), "d_model": len(rows[0]), "n_head": 1}, n_layer=1
+        )
+    )
     with torch.no_grad():
         base.token_embedding.weight.copy_(torch.tensor(rows))
     return base
@@ -871,7 +943,11 @@ def one_long_word():
 @nearest.case
 def long_vector():
     """Two vectors, the second ten times as long as the word whose direction it has."""
-    return torch.tensor([[0.0, 0.3], [20.0, 10.0]]), lexicon([2.0, 1.0], [0.1, 2.0], [-1.0, 0.2], [3.0, 4.0]), 3
+    return (
+        torch.tensor([[0.0, 0.3], [20.0, 10.0]]),
+        lexicon([2.0, 1.0], [0.1, 2.0], [-1.0, 0.2], [3.0, 4.0]),
+        3,
+    )
 
 
 @nearest.case
@@ -884,8 +960,12 @@ def wrong_nearest(left, right, largest=True):
     """The function as a learner would write it, with one thing in it replaced."""
 
     def nearest_words(vectors, base, k=5):
-        values, ids = (left(vectors) @ right(base.token_embedding.weight).T).topk(k, largest=largest)
-        return [list(zip(*row, strict=True)) for row in zip(ids.tolist(), values.tolist(), strict=True)]
+        values, ids = (left(vectors) @ right(base.token_embedding.weight).T).topk(
+            k, largest=largest
+        )
+        return [
+            list(zip(*row, strict=True)) for row in zip(ids.tolist(), values.tolist(), strict=True)
+        ]
 
     return nearest_words
 
@@ -934,40 +1014,55 @@ def least_alike_first(*arguments):
 def distance_in_place_of_cosine(vectors, base, k=5):
     """You measure distances. They depend on lengths: a trained vector far from the origin is far from every word. The cosine compares directions only."""
     distances, ids = torch.cdist(vectors, base.token_embedding.weight).topk(k, largest=False)
-    return [list(zip(*row, strict=True)) for row in zip(ids.tolist(), distances.tolist(), strict=True)]
+    return [
+        list(zip(*row, strict=True)) for row in zip(ids.tolist(), distances.tolist(), strict=True)
+    ]
 
 
 @nearest.mistake
 def cosine_before_id(*arguments):
     """Your pairs stand the other way round: first the token id, then its cosine."""
-    return [[(cosine, i) for i, cosine in row] for row in wrong_nearest(one_long, one_long)(*arguments)]
+    return [
+        [(cosine, i) for i, cosine in row] for row in wrong_nearest(one_long, one_long)(*arguments)
+    ]
 
 
 @nearest.mistake
 def nearest_vectors_of_a_word(vectors, base, k=5):
     """You look along the wrong axis: for each word, which vectors are nearest to it. For each vector its words are wanted: topk along the vocabulary."""
-    cosines, ids = (one_long(vectors) @ one_long(base.token_embedding.weight).T).topk(min(k, len(vectors)), dim=0)
-    return [list(zip(*row, strict=True)) for row in zip(ids.tolist(), cosines.tolist(), strict=True)]
+    cosines, ids = (one_long(vectors) @ one_long(base.token_embedding.weight).T).topk(
+        min(k, len(vectors)), dim=0
+    )
+    return [
+        list(zip(*row, strict=True)) for row in zip(ids.tolist(), cosines.tolist(), strict=True)
+    ]
 
 
 @nearest.mistake
 def either_direction(vectors, base, k=5):
     """You take the absolute value: a word that points the opposite way, cosine -1, is as unlike as can be, and would come first."""
     cosines, ids = (one_long(vectors) @ one_long(base.token_embedding.weight).T).abs().topk(k)
-    return [list(zip(*row, strict=True)) for row in zip(ids.tolist(), cosines.tolist(), strict=True)]
+    return [
+        list(zip(*row, strict=True)) for row in zip(ids.tolist(), cosines.tolist(), strict=True)
+    ]
 
 
 @nearest.mistake
 def shares_in_place_of_cosines(vectors, base, k=5):
     """You make shares of the cosines by softmax. The order is right, but what is wanted is the cosine itself, between -1 and 1."""
-    shares, ids = (one_long(vectors) @ one_long(base.token_embedding.weight).T).softmax(dim=-1).topk(k)
+    shares, ids = (
+        (one_long(vectors) @ one_long(base.token_embedding.weight).T).softmax(dim=-1).topk(k)
+    )
     return [list(zip(*row, strict=True)) for row in zip(ids.tolist(), shares.tolist(), strict=True)]
 
 
 @nearest.mistake
 def two_lists_for_pairs(*arguments):
     """You give for each vector a list of ids and a list of cosines. They belong in pairs, (id, cosine), one for each word: zip once more, within the row."""
-    return [tuple(map(list, zip(*row, strict=True))) for row in wrong_nearest(one_long, one_long)(*arguments)]
+    return [
+        tuple(map(list, zip(*row, strict=True)))
+        for row in wrong_nearest(one_long, one_long)(*arguments)
+    ]
 
 
 @nearest.mistake
@@ -979,7 +1074,10 @@ def ids_alone(*arguments):
 @nearest.mistake
 def tensors_in_the_pairs(*arguments):
     """Your pairs hold tensors of one number each. Python's own int and float are wanted: .tolist() makes them of a whole tensor."""
-    return [[(torch.tensor(i), torch.tensor(cosine)) for i, cosine in row] for row in wrong_nearest(one_long, one_long)(*arguments)]
+    return [
+        [(torch.tensor(i), torch.tensor(cosine)) for i, cosine in row]
+        for row in wrong_nearest(one_long, one_long)(*arguments)
+    ]
 
 
 @nearest.mistake

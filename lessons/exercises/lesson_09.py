@@ -1,17 +1,15 @@
 """Exercises of lesson 9: what is asked, P_θ as keys and values, words as a prefix, the MLP, the prefix in the model, the infix."""
 
 import torch
-
-from minitransformer.attention import Prefix, watch_attention
-from minitransformer.batches import pad_right
+from minitransformer.course.workbook import Exercise, tidy
 from minitransformer.errors import UserError
-from minitransformer.gpt import GPT, GPTConfig
-from minitransformer.seq2seq import Seq2Seq, Seq2SeqConfig
-from minitransformer.training import IGNORE
+from minitransformer.models.attention import Prefix, watch_attention
+from minitransformer.models.gpt import GPT, GPTConfig
+from minitransformer.models.seq2seq import Seq2Seq, Seq2SeqConfig
+from minitransformer.text.batches import IGNORE, pad_right
 from minitransformer.tuning import attached
 from minitransformer.tuning.method import before_each_call, check_not_given
 from minitransformer.tuning.prefix import is_first_call
-from minitransformer.workbook import Exercise, tidy
 
 SIZES = {"vocab_size": 9, "n_positions": 12, "n_head": 2, "d_model": 6, "d_ff": 8, "init_std": 0.5}
 
@@ -23,7 +21,9 @@ def small_gpt():
 
 def small_seq2seq():
     """An encoder–decoder of two layers and one."""
-    config = Seq2SeqConfig(**SIZES, n_encoder_layer=2, n_decoder_layer=1, pad_id=0, start_id=1, end_id=2)
+    config = Seq2SeqConfig(
+        **SIZES, n_encoder_layer=2, n_decoder_layer=1, pad_id=0, start_id=1, end_id=2
+    )
     return Seq2Seq(config)
 
 
@@ -34,7 +34,10 @@ def batch_by_loop(prompts, targets, end_id, whole=None):
     """Each place of both tensors by itself."""
     ends = [1] * len(prompts) if whole is None else [int(one) for one in whole]
     width = max(len(x) + len(y) + end for x, y, end in zip(prompts, targets, ends, strict=True))
-    ids, labels = torch.full((len(prompts), width), end_id), torch.full((len(prompts), width), IGNORE)
+    ids, labels = (
+        torch.full((len(prompts), width), end_id),
+        torch.full((len(prompts), width), IGNORE),
+    )
     for b, (x, y, end) in enumerate(zip(prompts, targets, ends, strict=True)):
         for i, token in enumerate([*x, *y] + [end_id] * end):
             ids[b, i] = token
@@ -45,7 +48,7 @@ def batch_by_loop(prompts, targets, end_id, whole=None):
 
 asked = Exercise(
     id="9.1",
-    target="minitransformer.batches.completion:completion_batch",
+    target="minitransformer.text.batches.completion:completion_batch",
     title="Only y is asked for",
     minutes=20,
     difficulty=2,
@@ -119,14 +122,22 @@ def without_prompt():
     return [[]], [[7]], 0
 
 
-def wrong_batch(want=lambda i, n, keep, end: keep & (i >= n), length=lambda n: n, ends=lambda end: end, filled=lambda end: end):
+def wrong_batch(
+    want=lambda i, n, keep, end: keep & (i >= n),
+    length=lambda n: n,
+    ends=lambda end: end,
+    filled=lambda end: end,
+):
     """The function as a learner would write it, with one thing in it replaced."""
 
     def completion_batch(prompts, targets, end_id, whole=None):
         if not all(prompts):
             raise UserError("A prompt is empty.")
         whole = [True] * len(prompts) if whole is None else whole
-        rows = [[*x, *y, *[end_id] * ends(int(end))] for x, y, end in zip(prompts, targets, whole, strict=True)]
+        rows = [
+            [*x, *y, *[end_id] * ends(int(end))]
+            for x, y, end in zip(prompts, targets, whole, strict=True)
+        ]
         ids, keep = pad_right(rows, filled(end_id))  # (B, T+1)
         n_prompt = length(torch.tensor([len(x) for x in prompts])[:, None])  # (B, 1)
         asked = want(torch.arange(ids.size(1)), n_prompt, keep, ids == end_id)  # (B, T+1)
@@ -248,7 +259,9 @@ def prefixes_by_loop(flat, n_layer, n_head):
     prefixes = []
     for layer in flat.chunk(n_layer, dim=1):
         key, value = layer.chunk(2, dim=1)  # (P, C)
-        prefixes.append(Prefix(*(torch.stack(part.chunk(n_head, dim=1))[None] for part in (key, value))))
+        prefixes.append(
+            Prefix(*(torch.stack(part.chunk(n_head, dim=1))[None] for part in (key, value)))
+        )
     return prefixes
 
 
@@ -341,7 +354,10 @@ def plain_pairs(flat, n_layer, n_head):
 @unpack.mistake
 def tokens_last(flat, n_layer, n_head):
     """Your virtual tokens stand behind the D numbers of a head, (1, H, D, P). Each is a column with D numbers: (1, H, P, D)."""
-    return [Prefix(k.transpose(2, 3), v.transpose(2, 3)) for k, v in prefixes_by_loop(flat, n_layer, n_head)]
+    return [
+        Prefix(k.transpose(2, 3), v.transpose(2, 3))
+        for k, v in prefixes_by_loop(flat, n_layer, n_head)
+    ]
 
 
 @unpack.mistake
@@ -353,7 +369,10 @@ def no_batch_axis(flat, n_layer, n_head):
 @unpack.mistake
 def tokens_before_heads(flat, n_layer, n_head):
     """Your virtual tokens stand before the heads, (1, P, H, D): attention would put heads where it counts columns. Wanted is (1, H, P, D)."""
-    return [Prefix(k.transpose(1, 2), v.transpose(1, 2)) for k, v in prefixes_by_loop(flat, n_layer, n_head)]
+    return [
+        Prefix(k.transpose(1, 2), v.transpose(1, 2))
+        for k, v in prefixes_by_loop(flat, n_layer, n_head)
+    ]
 
 
 @unpack.mistake
@@ -539,7 +558,11 @@ def free_numbers(Table):
     with torch.no_grad():
         for p in made.parameters():
             p.add_(1)
-    return {"P_θ": before, "P_θ after training": made().detach(), "the tensor that was given": start}
+    return {
+        "P_θ": before,
+        "P_θ after training": made().detach(),
+        "the tensor that was given": start,
+    }
 
 
 @table.scene
@@ -585,7 +608,9 @@ def fitted_to_words(Table):
     start = 2 * tidy(3, 4)
     with torch.no_grad():
         made = Table(start, 16, 4, True)
-    return {"whether the mean square error is below 0.01": bool((made() - start).square().mean() < 0.01)}
+    return {
+        "whether the mean square error is below 0.01": bool((made() - start).square().mean() < 0.01)
+    }
 
 
 @table.scene
@@ -600,7 +625,9 @@ def nothing_to_fit(Table):
     """With fit=False: is it far from `start`, as it fell out?"""
     start = 5 + tidy(3, 4)
     return {
-        "whether the mean square error is above 1": bool((Table(start, 16, 4, False)() - start).square().mean() > 1),
+        "whether the mean square error is above 1": bool(
+            (Table(start, 16, 4, False)() - start).square().mean() > 1
+        ),
     }
 
 
@@ -711,7 +738,7 @@ give = Exercise(
     hints=(
         "Write a function inside: it gets the call's inputs by name, and returns them with the prefix among them. When must it leave them as they are? "
         "And when has the prefix to be computed: once, or at every call?",
-        "is_first_call(inputs.get(\"cache\")) is True without a cache, and at the first call with one; at later calls the cache has the prefix "
+        'is_first_call(inputs.get("cache")) is True without a cache, and at the first call with one; at later calls the cache has the prefix '
         "already. The table changes with every training step, so self.prefixes() belongs inside the function.",
         "    def give(inputs):\n"
         '        if not is_first_call(inputs.get("cache")):\n'
@@ -839,7 +866,10 @@ def two_generations(PrefixTuning):
         for _ in range(2):
             caches.append(base.new_cache())
             logits = base(torch.tensor([[3, 5]]), cache=caches[-1])
-    return {"scores of the second generation": logits, "columns in each cache": [cache[0].length for cache in caches]}
+    return {
+        "scores of the second generation": logits,
+        "columns in each cache": [cache[0].length for cache in caches],
+    }
 
 
 @give.scene
@@ -850,7 +880,15 @@ def detached_again(PrefixTuning):
     return base(torch.tensor([[3, 5]]))
 
 
-def wrong_install(self, base, first=True, check=True, change=lambda inputs, prefixes: {**inputs, **prefixes}, keep=True, when=is_first_call):
+def wrong_install(
+    self,
+    base,
+    first=True,
+    check=True,
+    change=lambda inputs, prefixes: {**inputs, **prefixes},
+    keep=True,
+    when=is_first_call,
+):
     """The method as a learner would write it, with one thing in it replaced."""
 
     def give(inputs):
@@ -885,7 +923,9 @@ def all_under_one_name(self, base):
 @give.mistake
 def one_slot_alone(self, base):
     """You hand over the slot “prefix” alone. An encoder–decoder has three, and all that self.prefixes() gives goes in."""
-    return wrong_install(self, base, change=lambda inputs, prefixes: {**inputs, "prefix": prefixes["prefix"]})
+    return wrong_install(
+        self, base, change=lambda inputs, prefixes: {**inputs, "prefix": prefixes["prefix"]}
+    )
 
 
 @give.mistake
@@ -944,7 +984,10 @@ def only_the_first_generation(self, base):
 @give.mistake
 def a_cache_that_is_not_given(self, base):
     """inputs has only what the caller gave, and mostly that is no cache: inputs["cache"] fails. inputs.get("cache") is None then."""
-    handle = before_each_call(base, lambda inputs: {**inputs, **self.prefixes()} if is_first_call(inputs["cache"]) else inputs)
+    handle = before_each_call(
+        base,
+        lambda inputs: {**inputs, **self.prefixes()} if is_first_call(inputs["cache"]) else inputs,
+    )
     return [handle]
 
 
@@ -966,7 +1009,13 @@ def without_gradient(self, base):
     """Your prefix enters without its gradient (no_grad, detach, .data): it would never learn."""
 
     def cut_off(inputs, prefixes):
-        return {**inputs, **{slot: [Prefix(k.detach(), v.detach()) for k, v in layers] for slot, layers in prefixes.items()}}
+        return {
+            **inputs,
+            **{
+                slot: [Prefix(k.detach(), v.detach()) for k, v in layers]
+                for slot, layers in prefixes.items()
+            },
+        }
 
     return wrong_install(self, base, change=cut_off)
 
@@ -1004,14 +1053,14 @@ infix = Exercise(
     minutes=20,
     difficulty=3,
     purpose="An infix is z = [x; INFIX; y]: its virtual tokens stand in the text, and where attention makes keys and values of them, those of P_θ are put instead. "
-    "`put` is called with layer i's stacked projections, qkv (B, T, 3·C): queries, keys, values. where[\"at\"] (B, T) is True at virtual tokens, "
-    "where[\"number\"] (N) says of each of them, in reading order, which of the P it is, where[\"table\"] is P_θ (P, L·2·C), a layer's key and value side "
+    '`put` is called with layer i\'s stacked projections, qkv (B, T, 3·C): queries, keys, values. where["at"] (B, T) is True at virtual tokens, '
+    'where["number"] (N) says of each of them, in reading order, which of the P it is, where["table"] is P_θ (P, L·2·C), a layer\'s key and value side '
     "by side. You write what comes out: the same qkv with other keys and values at the virtual tokens. (Of two texts with the infix [-1, -2] number is "
     "[0, 1, 0, 1]: N is 4, although the table has two rows.)",
     hints=(
         "Three steps: this layer's columns of the table, a row of them for each virtual token in the text, and those put into the last 2·C columns of qkv, "
         "where `at` says.",
-        "Layer i has the columns 2·C·i to 2·C·(i + 1); indexing with where[\"number\"] gives one row for each virtual token, in reading order. "
+        'Layer i has the columns 2·C·i to 2·C·(i + 1); indexing with where["number"] gives one row for each virtual token, in reading order. '
         "tensor.masked_scatter(mask, source) fills the True places in that order, and needs the mask with an axis for the columns: [..., None].",
         "    C = base.config.d_model\n"
         '    of_layer = where["table"][:, 2 * C * i : 2 * C * (i + 1)]\n'
@@ -1100,7 +1149,10 @@ infix.slip(
     "queries and keys replaced",
     "You replace the first 2·C columns of qkv, queries and keys. Queries, keys, values stand side by side, so that keys and values are the last 2·C: from "
     "column C on.",
-    (JOINED, 'torch.cat([qkv[..., : 2 * C].masked_scatter(where["at"][..., None], kv), qkv[..., 2 * C :]], dim=-1)'),
+    (
+        JOINED,
+        'torch.cat([qkv[..., : 2 * C].masked_scatter(where["at"][..., None], kv), qkv[..., 2 * C :]], dim=-1)',
+    ),
 )
 infix.slip(
     "nothing replaced",
@@ -1111,28 +1163,37 @@ infix.slip(
 infix.slip(
     "only the keys",
     "You replace the keys alone. Then a virtual token is found by P_θ's key and says what its zeros say: the value belongs to it, 2·C columns in all.",
-    (JOINED, 'torch.cat([qkv[..., :C], qkv[..., C : 2 * C].masked_scatter(where["at"][..., None], kv[:, :C]), qkv[..., 2 * C :]], dim=-1)'),
+    (
+        JOINED,
+        'torch.cat([qkv[..., :C], qkv[..., C : 2 * C].masked_scatter(where["at"][..., None], kv[:, :C]), qkv[..., 2 * C :]], dim=-1)',
+    ),
 )
 infix.slip(
     "only the values",
     "You replace the values alone. How much a virtual token is read is decided by its key: that, too, is P_θ's.",
-    (JOINED, 'torch.cat([qkv[..., : 2 * C], qkv[..., 2 * C :].masked_scatter(where["at"][..., None], kv[:, C:])], dim=-1)'),
+    (
+        JOINED,
+        'torch.cat([qkv[..., : 2 * C], qkv[..., 2 * C :].masked_scatter(where["at"][..., None], kv[:, C:])], dim=-1)',
+    ),
 )
 infix.slip(
     "all keys first",
     "You read the table as the keys of all layers and then all values. A layer's key and value stand side by side: layer i has the 2·C columns from "
     "2·C·i on.",
-    (KV, 'kv = where["table"].view(len(where["table"]), 2, -1, C)[:, :, i].flatten(1)[where["number"]]'),
+    (
+        KV,
+        'kv = where["table"].view(len(where["table"]), 2, -1, C)[:, :, i].flatten(1)[where["number"]]',
+    ),
 )
 infix.slip(
     "each row of the table once",
-    "You hand out the table's rows without where[\"number\"]: there are P of them, but each text of the batch has P virtual tokens. Indexing with number "
+    'You hand out the table\'s rows without where["number"]: there are P of them, but each text of the batch has P virtual tokens. Indexing with number '
     "gives a row for every one.",
     (KV, 'kv = where["table"][:, 2 * C * i : 2 * C * (i + 1)]'),
 )
 infix.slip(
     "the table itself written in",
-    "You write the table's P rows into the places of all virtual tokens, and each text of the batch has P of them. where[\"number\"] says for each place "
+    'You write the table\'s P rows into the places of all virtual tokens, and each text of the batch has P of them. where["number"] says for each place '
     "which row belongs there: table[number].",
     (
         f"return {JOINED}",
@@ -1146,19 +1207,28 @@ infix.slip(
 )
 infix.slip(
     "in the order of the text",
-    "You hand the table's rows out in the order in which the virtual tokens stand. Which row one takes is said by its id: where[\"number\"].",
-    (KV, 'kv = where["table"][:, 2 * C * i : 2 * C * (i + 1)][torch.arange(len(where["number"])) % len(where["table"])]'),
+    'You hand the table\'s rows out in the order in which the virtual tokens stand. Which row one takes is said by its id: where["number"].',
+    (
+        KV,
+        'kv = where["table"][:, 2 * C * i : 2 * C * (i + 1)][torch.arange(len(where["number"])) % len(where["table"])]',
+    ),
 )
 infix.slip(
     "added to what they read",
     "You add the table to the keys and values that the virtual tokens have by themselves (as the authors' own code does). In 003's formula h_i is P_θ[i, :] "
     "and nothing else: they are replaced.",
-    (SCATTER, 'qkv[..., C:] + torch.zeros_like(qkv[..., C:]).masked_scatter(where["at"][..., None], kv)'),
+    (
+        SCATTER,
+        'qkv[..., C:] + torch.zeros_like(qkv[..., C:]).masked_scatter(where["at"][..., None], kv)',
+    ),
 )
 infix.slip(
     "in front of x",
-    "You replace the first P positions of the text. That is where a prefix would stand; an infix stands where the text says: where[\"at\"].",
-    (SCATTER, 'qkv[..., C:].masked_scatter((torch.arange(qkv.size(1)) < len(where["table"])).expand(len(qkv), -1)[..., None], kv)'),
+    'You replace the first P positions of the text. That is where a prefix would stand; an infix stands where the text says: where["at"].',
+    (
+        SCATTER,
+        'qkv[..., C:].masked_scatter((torch.arange(qkv.size(1)) < len(where["table"])).expand(len(qkv), -1)[..., None], kv)',
+    ),
 )
 infix.slip(
     "detached",

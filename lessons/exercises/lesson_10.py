@@ -1,15 +1,14 @@
 """Exercises of lesson 10: the three places, a table for each, positions behind a prefix, a prefix in a BERT, its summary."""
 
 import torch
-from torch import nn
-
-from minitransformer.attention import Attention, Prefix
-from minitransformer.bert import Bert, BertConfig
-from minitransformer.gpt import GPT, GPTConfig
-from minitransformer.seq2seq import Seq2Seq, Seq2SeqConfig
+from minitransformer.course.workbook import Exercise, tidy
+from minitransformer.models.attention import Attention, Prefix
+from minitransformer.models.bert import Bert, BertConfig
+from minitransformer.models.gpt import GPT, GPTConfig
+from minitransformer.models.seq2seq import Seq2Seq, Seq2SeqConfig
 from minitransformer.tuning import PrefixTuning
 from minitransformer.tuning.prefix import to_prefixes
-from minitransformer.workbook import Exercise, tidy
+from torch import nn
 
 SIZES = {"vocab_size": 9, "n_positions": 12, "n_head": 2, "d_model": 6, "d_ff": 8, "init_std": 0.5}
 
@@ -33,7 +32,12 @@ def small_bert(n_layer=2, dropout=0.0):
 def small_seq2seq(n_encoder_layer=2, n_decoder_layer=1):
     """An encoder–decoder."""
     config = Seq2SeqConfig(
-        **SIZES, n_encoder_layer=n_encoder_layer, n_decoder_layer=n_decoder_layer, pad_id=0, start_id=1, end_id=2
+        **SIZES,
+        n_encoder_layer=n_encoder_layer,
+        n_decoder_layer=n_decoder_layer,
+        pad_id=0,
+        start_id=1,
+        end_id=2,
     )
     return Seq2Seq(config)
 
@@ -43,12 +47,22 @@ def small_seq2seq(n_encoder_layer=2, n_decoder_layer=1):
 
 def slots_by_name(base):
     """By the modules' names."""
-    layers = {name: module for name, module in base.named_modules() if isinstance(module, Attention)}
-    ends = {"encoder_prefix": ("encoder.", ".attention"), "prefix": ("decoder.", ".attention"), "cross_prefix": ("decoder.", ".cross")}
+    layers = {
+        name: module for name, module in base.named_modules() if isinstance(module, Attention)
+    }
+    ends = {
+        "encoder_prefix": ("encoder.", ".attention"),
+        "prefix": ("decoder.", ".attention"),
+        "cross_prefix": ("decoder.", ".cross"),
+    }
     if not isinstance(base, Seq2Seq):
         ends = {"prefix": ("blocks.", ".attention")}
     return {
-        slot: [module for name, module in layers.items() if name.startswith(first) and name.endswith(last)]
+        slot: [
+            module
+            for name, module in layers.items()
+            if name.startswith(first) and name.endswith(last)
+        ]
         for slot, (first, last) in ends.items()
     }
 
@@ -101,7 +115,13 @@ def two_and_three_layers():
     return (small_seq2seq(2, 3),)
 
 
-def wrong_slots(encoder=lambda base: base.encoder, own=lambda base: base.decoder, cross=lambda base: base.decoder, one="attention", other="cross"):
+def wrong_slots(
+    encoder=lambda base: base.encoder,
+    own=lambda base: base.decoder,
+    cross=lambda base: base.decoder,
+    one="attention",
+    other="cross",
+):
     """The function as a learner would write it, with one thing in it replaced."""
 
     def prefix_slots(base):
@@ -155,14 +175,22 @@ def blocks_themselves(base):
     """You return whole layers. What takes a prefix is the attention inside: block.attention, or block.cross."""
     if not isinstance(base, Seq2Seq):
         return {"prefix": list(base.blocks)}
-    return {"encoder_prefix": list(base.encoder), "prefix": list(base.decoder), "cross_prefix": list(base.decoder)}
+    return {
+        "encoder_prefix": list(base.encoder),
+        "prefix": list(base.decoder),
+        "cross_prefix": list(base.decoder),
+    }
 
 
 @places.mistake
 def other_names(base):
     """Your slots have names of your own. They are the arguments by which a base takes its prefixes: "prefix", and in an encoder–decoder "encoder_prefix" and "cross_prefix" too."""
     slots = wrong_slots()(base)
-    return slots if len(slots) == 1 else dict(zip(("encoder", "decoder", "cross"), slots.values(), strict=True))
+    return (
+        slots
+        if len(slots) == 1
+        else dict(zip(("encoder", "decoder", "cross"), slots.values(), strict=True))
+    )
 
 
 @places.mistake
@@ -210,8 +238,14 @@ def prefixes_by_loop(self):
             kv = []
             for part in (0, 1):
                 first = ((layer - n_layer + n_top) * 2 + part) * C
-                heads = [numbers[:, first + h * D : first + (h + 1) * D] for h in range(self._n_head)]
-                kv.append(torch.stack(heads)[None] if layer >= n_layer - n_top else torch.zeros(1, self._n_head, 0, D))
+                heads = [
+                    numbers[:, first + h * D : first + (h + 1) * D] for h in range(self._n_head)
+                ]
+                kv.append(
+                    torch.stack(heads)[None]
+                    if layer >= n_layer - n_top
+                    else torch.zeros(1, self._n_head, 0, D)
+                )
             found[slot].append(Prefix(*kv))
     return found
 
@@ -299,14 +333,23 @@ def asked_twice(PrefixTuning):
 def every_place_learns(PrefixTuning):
     """The gradient of each slot's table."""
     method = built(small_seq2seq(), length=1)
-    sum(((i + 2) * (k + 2 * v)).sum() for i, layers in enumerate(method.prefixes().values()) for k, v in layers).backward()
+    sum(
+        ((i + 2) * (k + 2 * v)).sum()
+        for i, layers in enumerate(method.prefixes().values())
+        for k, v in layers
+    ).backward()
     return {slot: table.free.grad for slot, table in method.tables.items()}
 
 
 def wrong_prefixes(
-    self, table_of=None, join=lambda empty, top: empty + top, nothing=lambda part: part[:, :, :0], change=lambda flat: flat,
-    slots=None, numbers=lambda table: table(),
-):  # fmt: skip
+    self,
+    table_of=None,
+    join=lambda empty, top: empty + top,
+    nothing=lambda part: part[:, :, :0],
+    change=lambda flat: flat,
+    slots=None,
+    numbers=lambda table: table(),
+):
     """The method as a learner would write it, with one thing in it replaced."""
     prefixes = {}
     for slot in slots or self.tables:
@@ -347,25 +390,35 @@ def none_in_place_of_nothing(self):
     """The lower layers get None. The base wants a Prefix for every layer; one of length 0 is nothing: keys and values (1, H, 0, D)."""
     prefixes = wrong_prefixes(self)
     n_empty = {slot: self._layers[slot] - (self.layers or self._layers[slot]) for slot in prefixes}
-    return {slot: [None] * n_empty[slot] + layers[n_empty[slot] :] for slot, layers in prefixes.items()}
+    return {
+        slot: [None] * n_empty[slot] + layers[n_empty[slot] :] for slot, layers in prefixes.items()
+    }
 
 
 @carried.mistake
 def table_cut_for_every_layer(self):
     """You cut each table for all layers of the base. With self.layers = n it has the numbers of n layers only, and each of them would be cut to pieces: unpack it for self.layers or self._layers[slot] layers."""
-    return {slot: to_prefixes(table(), self._layers[slot], self._n_head) for slot, table in self.tables.items()}
+    return {
+        slot: to_prefixes(table(), self._layers[slot], self._n_head)
+        for slot, table in self.tables.items()
+    }
 
 
 @carried.mistake
 def layers_taken_for_a_number(self):
     """self.layers is None where all layers have a prefix, and then no number of layers: self.layers or self._layers[slot]."""
-    return {slot: to_prefixes(table(), self.layers, self._n_head) for slot, table in self.tables.items()}
+    return {
+        slot: to_prefixes(table(), self.layers, self._n_head) for slot, table in self.tables.items()
+    }
 
 
 @carried.mistake
 def the_table_not_called(self):
     """You hand to_prefixes the Table, a module. Called, it gives the numbers, P_θ: table()."""
-    return {slot: to_prefixes(table, self.layers or self._layers[slot], self._n_head) for slot, table in self.tables.items()}
+    return {
+        slot: to_prefixes(table, self.layers or self._layers[slot], self._n_head)
+        for slot, table in self.tables.items()
+    }
 
 
 @carried.mistake
@@ -377,7 +430,12 @@ def the_free_numbers_alone(self):
 @carried.mistake
 def as_many_empty_ones_as_layers(self):
     """You put an empty prefix in front for every layer of the base. Only the layers below the top n get one: self._layers[slot] - n."""
-    return wrong_prefixes(self, join=lambda empty, top: empty + [Prefix(*(part[:, :, :0] for part in top[0]))] * len(top) + top)
+    return wrong_prefixes(
+        self,
+        join=lambda empty, top: (
+            empty + [Prefix(*(part[:, :, :0] for part in top[0]))] * len(top) + top
+        ),
+    )
 
 
 @carried.mistake
@@ -410,7 +468,7 @@ def every_slot_of_the_base(self):
 
 position = Exercise(
     id="10.3",
-    target="minitransformer.layers:embed_positions",
+    target="minitransformer.models.layers:embed_positions",
     title="The text begins at P",
     minutes=15,
     difficulty=2,
@@ -432,10 +490,14 @@ def positions(embed_positions, keep, T, P):
     table = nn.Embedding.from_pretrained(torch.arange(16.0)[:, None])
     keep = torch.tensor(keep).bool()  # (B, S)
     B, S = keep.shape
-    vectors = embed_positions(table, torch.ones(B, T, dtype=torch.int64), keep, P + S - T, P)  # (B, T, 1)
+    vectors = embed_positions(
+        table, torch.ones(B, T, dtype=torch.int64), keep, P + S - T, P
+    )  # (B, T, 1)
     return {
         "shape of the output": tuple(vectors.shape),
-        "positions of the real tokens": [row[kept].flatten().tolist() for row, kept in zip(vectors, keep[:, -T:], strict=True)],
+        "positions of the real tokens": [
+            row[kept].flatten().tolist() for row, kept in zip(vectors, keep[:, -T:], strict=True)
+        ],
     }
 
 
@@ -469,7 +531,10 @@ def with_a_cache(embed_positions):
     return positions(embed_positions, [[0, 1, 1, 1, 1], [1, 1, 1, 1, 1]], T=2, P=2)
 
 
-ORDER, LOOK = "order = n_prefix + keep.cumsum(dim=1) - 1", "vectors = embedding(order[:, -T:].clamp(min=0))"
+ORDER, LOOK = (
+    "order = n_prefix + keep.cumsum(dim=1) - 1",
+    "vectors = embedding(order[:, -T:].clamp(min=0))",
+)
 position.slip(
     "prefix takes None",
     "Your text begins at position 0 also behind a prefix. Then the same prefix gives other logits than where it was trained, with the text at P: n_prefix has to "
@@ -534,21 +599,36 @@ position.slip(
 def by_torch(self, ids, keep=None, types=None, prefix=None, vectors=None):
     """A BERT on PyTorch's own encoder layers; without prefix."""
     C, T = self.config.d_model, ids.size(1)
-    words = [[vectors[-1 - i] if i < 0 else self.token_embedding.weight[i] for i in row] for row in ids.tolist()]
+    words = [
+        [vectors[-1 - i] if i < 0 else self.token_embedding.weight[i] for i in row]
+        for row in ids.tolist()
+    ]
     types = torch.zeros_like(ids) if types is None else types
-    x = torch.stack([torch.stack(row) for row in words]) + self.position_embedding(torch.arange(T)) + self.type_embedding(types)
+    x = (
+        torch.stack([torch.stack(row) for row in words])
+        + self.position_embedding(torch.arange(T))
+        + self.type_embedding(types)
+    )
     x = nn.functional.layer_norm(x, (C,), self.norm.weight, self.norm.bias, 1e-12)
     for block in self.blocks:
-        layer = nn.TransformerEncoderLayer(C, self.config.n_head, self.config.d_ff, 0.0, "gelu", 1e-12, batch_first=True)
+        layer = nn.TransformerEncoderLayer(
+            C, self.config.n_head, self.config.d_ff, 0.0, "gelu", 1e-12, batch_first=True
+        )
         attention = layer.self_attn
         pairs = [
-            (attention.in_proj_weight, block.attention.qkv.weight), (attention.in_proj_bias, block.attention.qkv.bias),
-            (attention.out_proj.weight, block.attention.out.weight), (attention.out_proj.bias, block.attention.out.bias),
-            (layer.linear1.weight, block.mlp.up.weight), (layer.linear1.bias, block.mlp.up.bias),
-            (layer.linear2.weight, block.mlp.down.weight), (layer.linear2.bias, block.mlp.down.bias),
-            (layer.norm1.weight, block.norm1.weight), (layer.norm1.bias, block.norm1.bias),
-            (layer.norm2.weight, block.norm2.weight), (layer.norm2.bias, block.norm2.bias),
-        ]  # fmt: skip
+            (attention.in_proj_weight, block.attention.qkv.weight),
+            (attention.in_proj_bias, block.attention.qkv.bias),
+            (attention.out_proj.weight, block.attention.out.weight),
+            (attention.out_proj.bias, block.attention.out.bias),
+            (layer.linear1.weight, block.mlp.up.weight),
+            (layer.linear1.bias, block.mlp.up.bias),
+            (layer.linear2.weight, block.mlp.down.weight),
+            (layer.linear2.bias, block.mlp.down.bias),
+            (layer.norm1.weight, block.norm1.weight),
+            (layer.norm1.bias, block.norm1.bias),
+            (layer.norm2.weight, block.norm2.weight),
+            (layer.norm2.bias, block.norm2.bias),
+        ]
         for its, ours in pairs:
             its.data.copy_(ours.data)
         x = layer(x)
@@ -557,7 +637,7 @@ def by_torch(self, ids, keep=None, types=None, prefix=None, vectors=None):
 
 reading = Exercise(
     id="10.4",
-    target="minitransformer.bert:Bert.forward",
+    target="minitransformer.models.bert:Bert.forward",
     title="A prefix in a BERT",
     minutes=20,
     difficulty=3,
@@ -593,7 +673,12 @@ def one_layer():
 @reading.case(oracle=by_torch)
 def two_sentences():
     """Two layers, two texts with types."""
-    return small_bert(), torch.tensor([[8, 3, 5], [8, 1, 2]]), None, torch.tensor([[0, 0, 1], [0, 1, 1]])
+    return (
+        small_bert(),
+        torch.tensor([[8, 3, 5], [8, 1, 2]]),
+        None,
+        torch.tensor([[0, 0, 1], [0, 1, 1]]),
+    )
 
 
 @reading.case(oracle=by_torch)
@@ -617,8 +702,13 @@ def a_prefix_in_each_layer():
 @reading.scene(tolerance=1e-4)
 def beside_padding(Bert):
     """Three texts, two of them padded, at the right and at the left, and a prefix; the real tokens' vectors."""
-    base, keep = small_bert(), torch.tensor([[True, True, True], [True, True, False], [False, True, True]])
-    return base(torch.tensor([[8, 3, 5], [8, 1, 0], [0, 8, 4]]), keep, prefix=random_prefix(2))[keep]
+    base, keep = (
+        small_bert(),
+        torch.tensor([[True, True, True], [True, True, False], [False, True, True]]),
+    )
+    return base(torch.tensor([[8, 3, 5], [8, 1, 0], [0, 8, 4]]), keep, prefix=random_prefix(2))[
+        keep
+    ]
 
 
 @reading.scene(tolerance=1e-4)
@@ -645,7 +735,9 @@ def a_type_that_there_is_not(Bert):
 @reading.scene
 def padding_alone(Bert):
     """A text that is nothing but padding is refused."""
-    return small_bert()(torch.tensor([[8, 3], [0, 0]]), torch.tensor([[True, True], [False, False]]))
+    return small_bert()(
+        torch.tensor([[8, 3], [0, 0]]), torch.tensor([[True, True], [False, False]])
+    )
 
 
 BLOCK = "block(x, keep, prefix[i] if prefix else None)"
@@ -667,7 +759,10 @@ reading.slip(
 reading.slip(
     "text begins at 0",
     "Your text begins at position 0 also behind a prefix, which takes the positions 0 … P-1: columns_before(prefix, …) says what stands before the text.",
-    ("columns_before(prefix, None, self.config.n_layer)", "columns_before(None, None, self.config.n_layer)"),
+    (
+        "columns_before(prefix, None, self.config.n_layer)",
+        "columns_before(None, None, self.config.n_layer)",
+    ),
 )
 reading.slip(
     "padding seen",
@@ -702,12 +797,18 @@ reading.slip(
 reading.slip(
     "dropout before the norm",
     "You drop numbers of the sum before it is normalised, so that the norm makes up for what was dropped. First the norm, then the dropout.",
-    ("drop(self.norm(x), self.config.dropout, self.training)", "self.norm(drop(x, self.config.dropout, self.training))"),
+    (
+        "drop(self.norm(x), self.config.dropout, self.training)",
+        "self.norm(drop(x, self.config.dropout, self.training))",
+    ),
 )
 reading.slip(
     "dropout also in use",
     "You drop numbers when nothing is trained, too: the same text would get other vectors each time. drop takes self.training as its last argument.",
-    ("drop(self.norm(x), self.config.dropout, self.training)", "drop(self.norm(x), self.config.dropout, True)"),
+    (
+        "drop(self.norm(x), self.config.dropout, self.training)",
+        "drop(self.norm(x), self.config.dropout, True)",
+    ),
 )
 reading.slip(
     "padding counted",
@@ -731,12 +832,18 @@ reading.slip(
 reading.slip(
     "types unchecked",
     "You look the types up yourself, and a type that there is not fails in PyTorch's words. self._types says in a sentence what is wrong.",
-    ("self._types(ids, types)", "self.type_embedding(torch.zeros_like(ids) if types is None else types)"),
+    (
+        "self._types(ids, types)",
+        "self.type_embedding(torch.zeros_like(ids) if types is None else types)",
+    ),
 )
 reading.slip(
     "embeddings scaled",
     "You multiply the words' vectors by √C, as the first transformer did. BERT adds them as they are, and was trained so.",
-    ("embed(self.token_embedding, ids, vectors)", "embed(self.token_embedding, ids, vectors) * self.config.d_model**0.5"),
+    (
+        "embed(self.token_embedding, ids, vectors)",
+        "embed(self.token_embedding, ids, vectors) * self.config.d_model**0.5",
+    ),
 )
 reading.slip(
     "first rows cut off",
@@ -781,12 +888,12 @@ def summary_by_loop(self, hidden):
 
 summary = Exercise(
     id="10.5",
-    target="minitransformer.bert:Bert.pooled",
+    target="minitransformer.models.bert:Bert.pooled",
     title="What the pooler reads",
     minutes=5,
     difficulty=1,
     purpose="A classifier on a BERT sees the text in one vector, tanh(W h_[CLS] + b), and [CLS] stands at index 0. That is why a prefix of keys and values, "
-    "or a prompt behind [CLS], suits it, and vectors in front of everything do not. self._head(\"pooler\") is the map W, b; it refuses where there is none.",
+    'or a prompt behind [CLS], suits it, and vectors in front of everything do not. self._head("pooler") is the map W, b; it refuses where there is none.',
     hints=(
         "hidden is (B, T, C). Which index of which axis is [CLS], and what remains of the shape?",
         "hidden[:, 0] is (B, C). The map comes next, and then tanh.",

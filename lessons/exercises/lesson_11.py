@@ -2,27 +2,36 @@
 
 import torch
 import torch.nn.functional as F
-from torch import nn
-
-from minitransformer.attention import Attention
-from minitransformer.classifier import Classifier
-from minitransformer.gpt import GPT, GPTConfig
-from minitransformer.layers import FeedForward
-from minitransformer.seq2seq import Seq2Seq, Seq2SeqConfig
+from minitransformer.course.workbook import Exercise, tidy
+from minitransformer.models.attention import Attention
+from minitransformer.models.classifier import Classifier
+from minitransformer.models.gpt import GPT, GPTConfig
+from minitransformer.models.layers import FeedForward
+from minitransformer.models.seq2seq import Seq2Seq, Seq2SeqConfig
 from minitransformer.tuning import Adapter, FullFineTuning, PrefixTuning, attached
 from minitransformer.tuning.adapter import Bottleneck
 from minitransformer.tuning.method import Report, base_parameters
-from minitransformer.workbook import Exercise, tidy
+from torch import nn
 
 
 def small_gpt():
     """Two layers, six numbers a token."""
-    return GPT(GPTConfig(vocab_size=7, n_positions=9, n_layer=2, n_head=2, d_model=6, d_ff=10)).eval()
+    return GPT(
+        GPTConfig(vocab_size=7, n_positions=9, n_layer=2, n_head=2, d_model=6, d_ff=10)
+    ).eval()
 
 
 def small_seq2seq():
     """One layer each, six numbers a token."""
-    sizes = dict(vocab_size=8, n_positions=9, n_encoder_layer=1, n_decoder_layer=1, n_head=2, d_model=6, d_ff=10)
+    sizes = dict(
+        vocab_size=8,
+        n_positions=9,
+        n_encoder_layer=1,
+        n_decoder_layer=1,
+        n_head=2,
+        d_model=6,
+        d_ff=10,
+    )
     return Seq2Seq(Seq2SeqConfig(**sizes, pad_id=5, start_id=6, end_id=7)).eval()
 
 
@@ -44,9 +53,11 @@ formula = Exercise(
         "    # self.up brings it back to (B, T, C)",
     ),
     oracle=lambda self, x: (
-        torch.einsum("btc,rc->btr", x, self.down.weight) + self.down.bias
-    ).clamp(min=0) @ self.up.weight.T + self.up.bias,
-)  # fmt: skip
+        (torch.einsum("btc,rc->btr", x, self.down.weight) + self.down.bias).clamp(min=0)
+        @ self.up.weight.T
+        + self.up.bias
+    ),
+)
 
 
 def random_bottleneck(d_model, width):
@@ -207,9 +218,12 @@ def what_was_built(method, base):
     numbers = [p for bottleneck in method.bottlenecks.values() for p in bottleneck.parameters()]
     return {
         "shape (r, C) of W_down in each bottleneck": {
-            name: tuple(bottleneck.down.weight.shape) for name, bottleneck in method.bottlenecks.items()
+            name: tuple(bottleneck.down.weight.shape)
+            for name, bottleneck in method.bottlenecks.items()
         },
-        "how many parameters there are, a shared one counted once": len({id(p) for p in (*numbers, *method.factors.values())}),
+        "how many parameters there are, a shared one counted once": len(
+            {id(p) for p in (*numbers, *method.factors.values())}
+        ),
         "factors": dict(method.factors),
     }
 
@@ -239,7 +253,9 @@ def beginning(Adapter):
     for init in ("zero", "normal", "xavier"):
         method = Adapter(3, "pfeiffer", init)
         method.build(small_gpt())
-        starts[init] = [bool((bottleneck.up.weight == 0).all()) for bottleneck in method.bottlenecks.values()]
+        starts[init] = [
+            bool((bottleneck.up.weight == 0).all()) for bottleneck in method.bottlenecks.values()
+        ]
     return starts
 
 
@@ -280,7 +296,11 @@ def houlsby_without_attention(self, base):
         key = name.replace(".", "/")
         if isinstance(module, FeedForward):
             self.bottlenecks[key] = Bottleneck(base.config.d_model, self.width, self.init)
-        if self.norms and name.startswith(("blocks.", "encoder.", "decoder.")) and isinstance(module, nn.LayerNorm):
+        if (
+            self.norms
+            and name.startswith(("blocks.", "encoder.", "decoder."))
+            and isinstance(module, nn.LayerNorm)
+        ):
             one = torch.ones(base.config.d_model)
             self.factors[key] = nn.Parameter(torch.stack([one, 0 * one]))
 
@@ -292,7 +312,11 @@ def found_by_name(self, base):
         key = name.replace(".", "/")
         if name.endswith(".mlp") or (self.placement == "houlsby" and name.endswith(".attention")):
             self.bottlenecks[key] = Bottleneck(base.config.d_model, self.width, self.init)
-        if self.norms and name.startswith(("blocks.", "encoder.", "decoder.")) and isinstance(module, nn.LayerNorm):
+        if (
+            self.norms
+            and name.startswith(("blocks.", "encoder.", "decoder."))
+            and isinstance(module, nn.LayerNorm)
+        ):
             one = torch.ones(base.config.d_model)
             self.factors[key] = nn.Parameter(torch.stack([one, 0 * one]))
 
@@ -306,7 +330,11 @@ def one_for_all(self, base):
         key = name.replace(".", "/")
         if isinstance(module, sublayers):
             self.bottlenecks[key] = bottleneck
-        if self.norms and name.startswith(("blocks.", "encoder.", "decoder.")) and isinstance(module, nn.LayerNorm):
+        if (
+            self.norms
+            and name.startswith(("blocks.", "encoder.", "decoder."))
+            and isinstance(module, nn.LayerNorm)
+        ):
             one = torch.ones(base.config.d_model)
             self.factors[key] = nn.Parameter(torch.stack([one, 0 * one]))
 
@@ -337,7 +365,10 @@ placed.slip(
 placed.slip(
     "width not handed on",
     "Your bottlenecks are all as wide as the stream, which is no bottleneck: r is self.width, far below C.",
-    ("Bottleneck(base.config.d_model, self.width,", "Bottleneck(base.config.d_model, base.config.d_model,"),
+    (
+        "Bottleneck(base.config.d_model, self.width,",
+        "Bottleneck(base.config.d_model, base.config.d_model,",
+    ),
 )
 placed.slip(
     "width and C exchanged",
@@ -389,14 +420,16 @@ placed.slip(
     "the last norm too, and a shift of one",
     "There are two mistakes. You also train the norm behind all layers, which stands in no layer: its name begins with no blocks., encoder. or decoder. "
     "And your shifts begin at 1; factors begin at 1, shifts at 0.",
-    ("self.norms and in_layer and", "self.norms and"), (FACTORS, "torch.stack([one, one])"),
-)  # fmt: skip
+    ("self.norms and in_layer and", "self.norms and"),
+    (FACTORS, "torch.stack([one, one])"),
+)
 placed.slip(
     "the last norm too, and a factor of zero",
     "There are two mistakes. You also train the norm behind all layers, which stands in no layer: its name begins with no blocks., encoder. or decoder. "
     "And your factors begin at 0; factors begin at 1, shifts at 0.",
-    ("self.norms and in_layer and", "self.norms and"), (FACTORS, "torch.stack([0 * one, 0 * one])"),
-)  # fmt: skip
+    ("self.norms and in_layer and", "self.norms and"),
+    (FACTORS, "torch.stack([0 * one, 0 * one])"),
+)
 placed.slip(
     "the norm's own numbers",
     "You begin with the norm's weight and bias. What it gives has been multiplied by these already; your factor comes on top: 1 and 0 change "
@@ -523,7 +556,10 @@ def it_learns_behind_frozen_layers(Adapter):
         return {name: bottleneck.up.weight.grad for name, bottleneck in method.bottlenecks.items()}
 
 
-READ, ADDED = "args[0] if self.placement == \"parallel\" else output", "return output + self.scale * bottleneck(read)"
+READ, ADDED = (
+    'args[0] if self.placement == "parallel" else output',
+    "return output + self.scale * bottleneck(read)",
+)
 hook.slip(
     "without h",
     "Your hook returns f(h) alone, and what it returns takes the sublayer's place: the frozen layer's own answer is lost, and with W_up = 0 "
@@ -591,8 +627,9 @@ hook.slip(
 hook.slip(
     "scale taken once",
     "You read the scale when the hook is made. Whoever sets it later would change nothing: self.scale belongs into the inner function.",
-    ("def hook(sublayer", "scale = self.scale\n\n            def hook(sublayer"), (ADDED, "return output + scale * bottleneck(read)"),
-)  # fmt: skip
+    ("def hook(sublayer", "scale = self.scale\n\n            def hook(sublayer"),
+    (ADDED, "return output + scale * bottleneck(read)"),
+)
 hook.slip(
     "written into the output",
     "output += … writes into the tensor that the bottleneck has just read, and its gradient needs that as it was: training stops with PyTorch's message "
@@ -625,8 +662,8 @@ hook.slip(
     "detached",
     "Your bottleneck reads a detached tensor (detach, .data, no_grad). Its own gradients survive, but those of the adapters below it lose "
     "the way through it.",
-    (READ, "(args[0] if self.placement == \"parallel\" else output).detach()"),
-)  # fmt: skip
+    (READ, '(args[0] if self.placement == "parallel" else output).detach()'),
+)
 
 # ---------------------------------------------------------------- 11.4
 
@@ -708,10 +745,14 @@ def wrong_report(**other):
         counts = {
             "trained": lambda self, base: sum(p.numel() for p in self.trainable()),
             "stored": lambda self, base: sum(t.numel() for t in self.stored()[1].values()),
-            "head": lambda self, base: sum(p.numel() for p in self.head.parameters()) if self.head else 0,
+            "head": lambda self, base: (
+                sum(p.numel() for p in self.head.parameters()) if self.head else 0
+            ),
             "base": lambda self, base: sum(p.numel() for p in base_parameters(base).values()),
         } | other
-        return Report(type(self).__name__, **{name: counted(self, base) for name, counted in counts.items()})
+        return Report(
+            type(self).__name__, **{name: counted(self, base) for name, counted in counts.items()}
+        )
 
     return report
 
@@ -719,7 +760,10 @@ def wrong_report(**other):
 @count.mistake
 def tensors_in_place_of_numbers(self):
     """You count tensors. A matrix of 6 × 3 is one tensor and 18 numbers: p.numel()."""
-    return wrong_report(trained=lambda self, base: len(self.trainable()), stored=lambda self, base: len(self.stored()[1]))(self)
+    return wrong_report(
+        trained=lambda self, base: len(self.trainable()),
+        stored=lambda self, base: len(self.stored()[1]),
+    )(self)
 
 
 @count.mistake
@@ -737,7 +781,9 @@ def stored_is_trained(self):
 @count.mistake
 def trained_is_stored(self):
     """You take what is kept for what is trained. While it learns, a prefix has an MLP too, often more numbers than the prefix itself: self.trainable()."""
-    return wrong_report(trained=lambda self, base: sum(t.numel() for t in self.stored()[1].values()))(self)
+    return wrong_report(
+        trained=lambda self, base: sum(t.numel() for t in self.stored()[1].values())
+    )(self)
 
 
 @count.mistake
@@ -761,19 +807,25 @@ def head_without_its_bias(self):
 @count.mistake
 def everything_in_its_state(self):
     """You count the method's whole state_dict as kept. A prefix's MLP stands there and is dropped, and so does the head, which is counted apart: self.stored()[1]."""
-    return wrong_report(stored=lambda self, base: sum(t.numel() for t in self.state_dict().values()))(self)
+    return wrong_report(
+        stored=lambda self, base: sum(t.numel() for t in self.state_dict().values())
+    )(self)
 
 
 @count.mistake
 def frozen_is_the_base(self):
     """You count what asks for no gradients as the base. Full fine-tuning lets all of it ask, and it is the same base: base_parameters(base)."""
-    return wrong_report(base=lambda self, base: sum(p.numel() for p in base.parameters() if not p.requires_grad))(self)
+    return wrong_report(
+        base=lambda self, base: sum(p.numel() for p in base.parameters() if not p.requires_grad)
+    )(self)
 
 
 @count.mistake
 def a_pair_taken_for_tensors(self):
     """self.stored() is a pair: settings for the constructor, and the tensors by name. The second of the two is counted: self.stored()[1].values()."""
-    return wrong_report(stored=lambda self, base: sum(t.numel() for t in self.stored().values()))(self)
+    return wrong_report(stored=lambda self, base: sum(t.numel() for t in self.stored().values()))(
+        self
+    )
 
 
 @count.mistake
@@ -785,7 +837,9 @@ def names_counted(self):
 @count.mistake
 def head_of_nothing(self):
     """Without a classifier self.head is None, and None has no parameters: count 0 then."""
-    return wrong_report(head=lambda self, base: sum(p.numel() for p in self.head.parameters()))(self)
+    return wrong_report(head=lambda self, base: sum(p.numel() for p in self.head.parameters()))(
+        self
+    )
 
 
 @count.mistake

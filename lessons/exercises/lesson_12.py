@@ -4,24 +4,33 @@ import math
 
 import torch
 import torch.nn.functional as F
-from torch import nn
-
-from minitransformer.attention import Stacked
-from minitransformer.classifier import Classifier
-from minitransformer.gpt import GPT, GPTConfig
-from minitransformer.seq2seq import Seq2Seq, Seq2SeqConfig
+from minitransformer.course.workbook import Exercise, tidy
+from minitransformer.models.attention import Stacked
+from minitransformer.models.classifier import Classifier
+from minitransformer.models.gpt import GPT, GPTConfig
+from minitransformer.models.seq2seq import Seq2Seq, Seq2SeqConfig
 from minitransformer.tuning import LoRA, attached
-from minitransformer.workbook import Exercise, tidy
+from torch import nn
 
 
 def small_gpt():
     """Two layers, six numbers a token."""
-    return GPT(GPTConfig(vocab_size=7, n_positions=9, n_layer=2, n_head=2, d_model=6, d_ff=10)).eval()
+    return GPT(
+        GPTConfig(vocab_size=7, n_positions=9, n_layer=2, n_head=2, d_model=6, d_ff=10)
+    ).eval()
 
 
 def small_seq2seq():
     """One layer each, six numbers a token."""
-    sizes = dict(vocab_size=8, n_positions=9, n_encoder_layer=1, n_decoder_layer=1, n_head=2, d_model=6, d_ff=10)
+    sizes = dict(
+        vocab_size=8,
+        n_positions=9,
+        n_encoder_layer=1,
+        n_decoder_layer=1,
+        n_head=2,
+        d_model=6,
+        d_ff=10,
+    )
     return Seq2Seq(Seq2SeqConfig(**sizes, pad_id=5, start_id=6, end_id=7)).eval()
 
 
@@ -65,7 +74,9 @@ def one_matrix(LowRank):
 @thin.scene
 def two_of_three(LowRank):
     """The first and the last of three stacked maps of 4 to 6 numbers, rank 3."""
-    return {name: tuple(p.shape) for name, p in LowRank(Stacked(4, 6, 3), [0, 2], 3).named_parameters()}
+    return {
+        name: tuple(p.shape) for name, p in LowRank(Stacked(4, 6, 3), [0, 2], 3).named_parameters()
+    }
 
 
 @thin.scene
@@ -127,8 +138,9 @@ thin.slip(
 thin.slip(
     "every map of the stack",
     "You make an A and a B for every map of the stack. Tuned are those in parts alone: len(parts).",
-    ("torch.empty(len(parts), ", "torch.empty(self.n_part, "), ("torch.zeros(len(parts), ", "torch.zeros(self.n_part, "),
-)  # fmt: skip
+    ("torch.empty(len(parts), ", "torch.empty(self.n_part, "),
+    ("torch.zeros(len(parts), ", "torch.zeros(self.n_part, "),
+)
 thin.slip(
     "shapes as printed",
     "Your shapes are those of 001 §3.1.3, A (d, r) and B (r, d), which are for W + A B and row vectors. Here it is W + B A: A (r, d_in) "
@@ -170,7 +182,10 @@ thin.slip(
     "kaiming_uniform_(A, a=√5) gives ±1/√d_in where A is a matrix, as in other libraries. Yours has three axes, (n, r, d_in), of which it takes "
     "r · d_in for the number of inputs: A begins √r times too small. Set the bound yourself, .uniform_(-bound, bound), or call it for "
     "each map's matrix.",
-    (A, "self.a = nn.Parameter(torch.empty(len(parts), rank, d_in))\n        nn.init.kaiming_uniform_(self.a, a=math.sqrt(5))"),
+    (
+        A,
+        "self.a = nn.Parameter(torch.empty(len(parts), rank, d_in))\n        nn.init.kaiming_uniform_(self.a, a=math.sqrt(5))",
+    ),
 )
 thin.slip(
     "the same A for each map",
@@ -335,7 +350,10 @@ hook.slip(
 hook.slip(
     "scale on W too",
     "Your scale multiplies W x as well. Only the change is scaled: W x + (α/r) B A x.",
-    (SUM, "return self.scale * (output + F.linear(F.linear(drop(x, self.dropout, self.training), a), b))"),
+    (
+        SUM,
+        "return self.scale * (output + F.linear(F.linear(drop(x, self.dropout, self.training), a), b))",
+    ),
 )
 hook.slip(
     "all rows of the stack",
@@ -388,8 +406,9 @@ hook.slip(
 hook.slip(
     "scale taken once",
     "You read the scale when the hook is made. Whoever sets α later would change nothing: self.scale belongs into the inner function.",
-    ("def add(linear", "scale = self.scale\n\n            def add(linear"), ("self.scale *", "scale *"),
-)  # fmt: skip
+    ("def add(linear", "scale = self.scale\n\n            def add(linear"),
+    ("self.scale *", "scale *"),
+)
 hook.slip(
     "the base's training flag",
     "Your dropout asks whether the base is in training (linear.training, base.training). Base and method are switched one by one; what counts is "
@@ -410,8 +429,9 @@ hook.slip(
     "made only once",
     "You compute A and B when the hook is made. After the first step of training they are stale, and no gradient reaches the "
     "parameters anew: low.matrices() belongs into the inner function.",
-    ("def add(linear", "a0, b0 = low.matrices()\n\n            def add(linear"), ("a, b = low.matrices()", "a, b = a0, b0"),
-)  # fmt: skip
+    ("def add(linear", "a0, b0 = low.matrices()\n\n            def add(linear"),
+    ("a, b = low.matrices()", "a, b = a0, b0"),
+)
 hook.slip(
     "no dropout",
     "You leave out the dropout, which falls on x on the way to A, while training.",
@@ -426,12 +446,18 @@ hook.slip(
 hook.slip(
     "dropout behind A",
     "You drop what A gives, r numbers of which each is a whole direction. The dropout falls on x, before A.",
-    ("F.linear(drop(x, self.dropout, self.training), a)", "drop(F.linear(x, a), self.dropout, self.training)"),
+    (
+        "F.linear(drop(x, self.dropout, self.training), a)",
+        "drop(F.linear(x, a), self.dropout, self.training)",
+    ),
 )
 hook.slip(
     "an activation between",
     "You put a ReLU between A and B, as an adapter has. LoRA has none: only so are the two one matrix, which can be added to W.",
-    ("F.linear(drop(x, self.dropout, self.training), a)", "F.relu(F.linear(drop(x, self.dropout, self.training), a))"),
+    (
+        "F.linear(drop(x, self.dropout, self.training), a)",
+        "F.relu(F.linear(drop(x, self.dropout, self.training), a))",
+    ),
 )
 
 # ---------------------------------------------------------------- 12.3
@@ -447,8 +473,7 @@ scale = Exercise(
     hints=(
         "The docstring is the formula. Which two of the method's numbers are its letters?",
         "α is what the user sets, self.alpha; r is the rank, self.rank. One division.",
-        "With / and not //.\n"
-        "    return self.alpha / self.rank",
+        "With / and not //.\n    return self.alpha / self.rank",
     ),
     oracle=lambda self: float(self.settings["alpha"]) * float(self.settings["rank"]) ** -1,
 )
@@ -698,7 +723,10 @@ targets.slip(
 targets.slip(
     "the same one twice",
     "A map that two targets name gets two A and B, which then write into the same rows. Look whether its number is there already.",
-    ("if part not in chosen.setdefault(linear, []):", "chosen.setdefault(linear, [])\n                if True:"),
+    (
+        "if part not in chosen.setdefault(linear, []):",
+        "chosen.setdefault(linear, [])\n                if True:",
+    ),
 )
 targets.slip(
     "the last one wins",
@@ -773,7 +801,10 @@ def a_second_time(Mergeable):
     method.merge()
     once = base(IDS)
     method.merge()
-    return {"what .merged says": method.merged, "how far the scores moved": (base(IDS) - once).abs().max().item()}
+    return {
+        "what .merged says": method.merged,
+        "how far the scores moved": (base(IDS) - once).abs().max().item(),
+    }
 
 
 @merge.scene
@@ -781,10 +812,16 @@ def the_way_back(Mergeable):
     """How far weights and scores are from what they were, after merge() and after unmerge()."""
     base, method = on_a_gpt()
     scores = base(IDS)
-    before = {name: p.detach().clone() for name, p in base.named_parameters() if name.endswith(("qkv.weight", "up.weight"))}
+    before = {
+        name: p.detach().clone()
+        for name, p in base.named_parameters()
+        if name.endswith(("qkv.weight", "up.weight"))
+    }
 
     def moved():
-        return {name: (base.get_parameter(name) - p).abs().max().item() for name, p in before.items()}
+        return {
+            name: (base.get_parameter(name) - p).abs().max().item() for name, p in before.items()
+        }
 
     method.merge()
     in_memory = {p.data_ptr() for p in base.parameters()}
@@ -794,7 +831,9 @@ def the_way_back(Mergeable):
         "how far the weights moved by merge()": merged,
         "whether own lies in the memory of the weights": shared,
         "how far the weights are off after unmerge()": moved(),
-        "how far the scores are off after unmerge()": round((base(IDS) - scores).abs().max().item(), 4),
+        "how far the scores are off after unmerge()": round(
+            (base(IDS) - scores).abs().max().item(), 4
+        ),
     }
 
 
@@ -844,7 +883,10 @@ merge.slip(
     "everybody's hooks taken out",
     "You empty the modules' lists of hooks, and with them go hooks of others: another method's, or a user's own. Yours are those whose handles are in "
     "self._handles.",
-    ("for handle in self._handles:\n            handle.remove()", "for module in base.modules():\n            module._forward_hooks.clear()"),
+    (
+        "for handle in self._handles:\n            handle.remove()",
+        "for module in base.modules():\n            module._forward_hooks.clear()",
+    ),
 )
 merge.slip(
     "its own numbers lost",
@@ -860,7 +902,10 @@ merge.slip(
     "off the base altogether",
     "You call detach(), and the method is off the base. A merged one stays on it: its effect stands in the weights, and unmerge() can take it "
     "out. Only the hooks go, handle by handle.",
-    ("for handle in self._handles:\n            handle.remove()\n        self._handles.clear()", "self.detach()"),
+    (
+        "for handle in self._handles:\n            handle.remove()\n        self._handles.clear()",
+        "self.detach()",
+    ),
 )
 merge.slip(
     "merged again",
@@ -887,7 +932,7 @@ merge.slip(
 )
 merge.slip(
     "not refused",
-    "On no base your code fails somewhere, with a message about NoneType. self._need_base(\"merge\") gives the base, or says what is "
+    'On no base your code fails somewhere, with a message about NoneType. self._need_base("merge") gives the base, or says what is '
     "missing.",
     ('base = self._need_base("merge")', "base = self.base"),
 )
@@ -928,14 +973,22 @@ def scores_as_before(Mergeable):
     hooked = base(IDS)
     method.merge()
     method.unmerge()
-    return {"scores, hooked in": hooked, "scores, unmerged": base(IDS), "what .merged says": method.merged}
+    return {
+        "scores, hooked in": hooked,
+        "scores, unmerged": base(IDS),
+        "what .merged says": method.merged,
+    }
 
 
 @unmerge.scene
 def bit_for_bit(Mergeable):
     """Whether every weight is bit for bit what it was."""
     base, method = on_a_gpt()
-    own = {name: p.detach().clone() for name, p in base.named_parameters() if not name.startswith("tuning.")}
+    own = {
+        name: p.detach().clone()
+        for name, p in base.named_parameters()
+        if not name.startswith("tuning.")
+    }
     method.merge()
     method.unmerge()
     return all(torch.equal(own[name], p) for name, p in base.named_parameters() if name in own)
@@ -946,7 +999,10 @@ def never_merged(Mergeable):
     """Without a merge before: the scores, and the hooks."""
     base, method = on_a_gpt()
     method.unmerge()
-    return {"scores": base(IDS), "number of hooks": sum(len(m._forward_hooks) for m in base.modules())}
+    return {
+        "scores": base(IDS),
+        "number of hooks": sum(len(m._forward_hooks) for m in base.modules()),
+    }
 
 
 @unmerge.scene
@@ -965,7 +1021,10 @@ def and_leave(Mergeable):
     method.merge()
     method.unmerge()
     method.detach()
-    return {"number of hooks left": sum(len(m._forward_hooks) for m in base.modules()), "scores": base(IDS)}
+    return {
+        "number of hooks left": sum(len(m._forward_hooks) for m in base.modules()),
+        "scores": base(IDS),
+    }
 
 
 @unmerge.case
@@ -981,7 +1040,9 @@ def subtracted(self):
     base = self._need_base("unmerge")
     if self.merged:
         for weight, value in self.new_weights(base).items():
-            weight.copy_(weight - (value - weight))  # value is the merged weight with the change once more
+            weight.copy_(
+                weight - (value - weight)
+            )  # value is the merged weight with the change once more
         self.own.clear()
         self._handles = list(self.hooks(base))
         self.requires_grad_(True)
@@ -1039,6 +1100,6 @@ unmerge.slip(
 )
 unmerge.slip(
     "not refused",
-    "On no base your code does nothing, silently: a typing error in somebody's script goes by. self._need_base(\"unmerge\") refuses.",
+    'On no base your code does nothing, silently: a typing error in somebody\'s script goes by. self._need_base("unmerge") refuses.',
     ('base = self._need_base("unmerge")', "base = self.base"),
 )

@@ -2,21 +2,20 @@
 
 import torch
 import torch.nn.functional as F
-from torch import nn
-
-from minitransformer.batches.completion import Fitted
+from minitransformer.course.workbook import Exercise, tidy
 from minitransformer.errors import UserError
-from minitransformer.gpt import GPT, GPTConfig
-from minitransformer.seq2seq import Seq2Seq, Seq2SeqConfig
-from minitransformer.training import TrainConfig, _Run
+from minitransformer.models.gpt import GPT, GPTConfig
+from minitransformer.models.seq2seq import Seq2Seq, Seq2SeqConfig
+from minitransformer.text.batches.completion import Fitted
+from minitransformer.training.loop import TrainConfig, _Run
 from minitransformer.tuning import PrefixTuning, attached
-from minitransformer.workbook import Exercise, tidy
+from torch import nn
 
 # ---------------------------------------------------------------- 13.1
 
 human = Exercise(
     id="13.1",
-    target="minitransformer.tasks:as_human",
+    target="minitransformer.course.tasks:as_human",
     title="Human, Assistant",
     minutes=5,
     difficulty=1,
@@ -27,10 +26,12 @@ human = Exercise(
         'An empty line is two line breaks, "\\n\\n". The second line of what is said is there only if more is. After "Assistant:" '
         "nothing follows: the answer's first word brings its own space.",
         "    said = instruction\n"
-        "    # and below it \"\\n\" + more, if more is not empty\n"
-        "    return f\"Human: {said}\\n\\nAssistant:\"",
+        '    # and below it "\\n" + more, if more is not empty\n'
+        '    return f"Human: {said}\\n\\nAssistant:"',
     ),
-    oracle=lambda instruction, more="": "".join(["Human: ", instruction, *["\n", more] * bool(more), "\n\n", "Assistant:"]),
+    oracle=lambda instruction, more="": "".join(
+        ["Human: ", instruction, *["\n", more] * bool(more), "\n\n", "Assistant:"]
+    ),
 )
 
 
@@ -164,7 +165,7 @@ def fit_by_loop(prompt, target, n_positions):
 
 cut = Exercise(
     id="13.2",
-    target="minitransformer.batches.completion:fit",
+    target="minitransformer.text.batches.completion:fit",
     title="Cut, without losing the answer",
     minutes=20,
     difficulty=2,
@@ -264,7 +265,10 @@ cut.slip(
 cut.slip(
     "y gives way first",
     "You cut y before x. What is learned is y: x gives way first, down to half of the positions.",
-    (N_TARGET, "n_target = min(len(target), max(n_positions - len(prompt), n_positions - (n_positions - n_positions // 2)), 1)"),
+    (
+        N_TARGET,
+        "n_target = min(len(target), max(n_positions - len(prompt), n_positions - (n_positions - n_positions // 2)), 1)",
+    ),
 )
 cut.slip(
     "always half",
@@ -338,7 +342,7 @@ cut.slip(
 
 step = Exercise(
     id="13.3",
-    target="minitransformer.training:_update",
+    target="minitransformer.training.loop:_update",
     title="Eight times one is once eight",
     minutes=25,
     difficulty=3,
@@ -448,14 +452,16 @@ step.slip(
     "means averaged",
     "You average the batches' means. A label of a short answer then weighs more than one of a long answer; it is no longer the step of one "
     "large batch. Sum first, and divide once, by all labels.",
-    ("batch_loss.backward()", "(batch_loss / n / config.accumulate).backward()"), (DIVIDED, "pass"),
-)  # fmt: skip
+    ("batch_loss.backward()", "(batch_loss / n / config.accumulate).backward()"),
+    (DIVIDED, "pass"),
+)
 step.slip(
     "means added up",
     "You take each batch's mean and add them up: with eight batches the gradient is eight times as long. Sum the losses, and divide once, "
     "by all labels.",
-    ("batch_loss.backward()", "(batch_loss / n).backward()"), (DIVIDED, "pass"),
-)  # fmt: skip
+    ("batch_loss.backward()", "(batch_loss / n).backward()"),
+    (DIVIDED, "pass"),
+)
 step.slip(
     "not divided",
     "Your gradients are sums: a step with more labels has a longer gradient, and the clipping cuts it. The loss in the log is a mean, so the "
@@ -466,14 +472,20 @@ step.slip(
     "tuned made of new tensors",
     "Your tuned holds tensors that you have computed, p / count, and these have no gradient: the norm is 0, and nothing was divided. tuned are the "
     "model's own parameters, and it is their p.grad that is divided.",
-    ("[p for p in run.model.parameters() if p.grad is not None]", "[(p / count).detach() for p in run.model.parameters() if p.grad is not None]"),
+    (
+        "[p for p in run.model.parameters() if p.grad is not None]",
+        "[(p / count).detach() for p in run.model.parameters() if p.grad is not None]",
+    ),
     (DIVIDED, "pass"),
 )
 step.slip(
     "an empty batch made up for",
     "Where a batch has no label you take one more for it. It uses up its place all the same: a step takes accumulate batches, with labels or without, or the "
     "next step would meet the same ones again.",
-    ("for i in range(config.accumulate):", "i = -1\n    used = 0\n    while used < config.accumulate:\n        i += 1"),
+    (
+        "for i in range(config.accumulate):",
+        "i = -1\n    used = 0\n    while used < config.accumulate:\n        i += 1",
+    ),
     ("        batch_loss.backward()", "        used += 1\n        batch_loss.backward()"),
 )
 step.slip(
@@ -633,12 +645,22 @@ mixed = Exercise(
 
 def small_gpt():
     """Two layers, six numbers a token."""
-    return GPT(GPTConfig(vocab_size=7, n_positions=9, n_layer=2, n_head=2, d_model=6, d_ff=10)).eval()
+    return GPT(
+        GPTConfig(vocab_size=7, n_positions=9, n_layer=2, n_head=2, d_model=6, d_ff=10)
+    ).eval()
 
 
 def small_seq2seq():
     """One layer each, six numbers a token."""
-    sizes = dict(vocab_size=8, n_positions=9, n_encoder_layer=1, n_decoder_layer=1, n_head=2, d_model=6, d_ff=10)
+    sizes = dict(
+        vocab_size=8,
+        n_positions=9,
+        n_encoder_layer=1,
+        n_decoder_layer=1,
+        n_head=2,
+        d_model=6,
+        d_ff=10,
+    )
     return Seq2Seq(Seq2SeqConfig(**sizes, pad_id=5, start_id=6, end_id=7)).eval()
 
 
@@ -733,12 +755,18 @@ mixed.slip(
 mixed.slip(
     "only the first layer",
     "You mix the first layer's prefixes and leave out the layers above. The list has a Prefix for every layer.",
-    ("for slot in each[0]\n    }", "for slot in each[0]\n    }\n    mixed = {slot: layers[:1] for slot, layers in mixed.items()}"),
+    (
+        "for slot in each[0]\n    }",
+        "for slot in each[0]\n    }\n    mixed = {slot: layers[:1] for slot, layers in mixed.items()}",
+    ),
 )
 mixed.slip(
     "only the last slot",
     "You begin a new dictionary for each slot, and so keep the last alone. Make one before the loop, and add to it.",
-    ("for slot in each[0]\n    }", "for slot in each[0]\n    }\n    mixed = dict(list(mixed.items())[-1:])"),
+    (
+        "for slot in each[0]\n    }",
+        "for slot in each[0]\n    }\n    mixed = dict(list(mixed.items())[-1:])",
+    ),
 )
 mixed.slip(
     "the last task for all",
@@ -779,12 +807,18 @@ mixed.slip(
     "each task once",
     "You make one row for each task, not for each row of the batch: a task that two rows have comes up only once. methods is one for each "
     "row, the same one several times if need be.",
-    ("each = [method.prefixes() for method in methods]", "each = [method.prefixes() for method in dict.fromkeys(methods)]"),
+    (
+        "each = [method.prefixes() for method in methods]",
+        "each = [method.prefixes() for method in dict.fromkeys(methods)]",
+    ),
 )
 mixed.slip(
     "rows in another order",
     "Your rows stand in another order than the methods, so that every text is read under another one's task.",
-    ("each = [method.prefixes() for method in methods]", "each = [method.prefixes() for method in reversed(methods)]"),
+    (
+        "each = [method.prefixes() for method in methods]",
+        "each = [method.prefixes() for method in reversed(methods)]",
+    ),
 )
 mixed.slip(
     "one slot of three",
@@ -812,7 +846,7 @@ def pad_by_loop(prompts, pad_id=0):
 
 left = Exercise(
     id="13.5",
-    target="minitransformer.sampling:left_pad",
+    target="minitransformer.generation.sampling:left_pad",
     title="All end together",
     minutes=15,
     difficulty=2,
@@ -870,7 +904,9 @@ def no_prompt():
     return ([],)
 
 
-def wrong_pad(prompts, pad_id=0, start=lambda longest, n: longest - n, keep_all=False, refused=True):
+def wrong_pad(
+    prompts, pad_id=0, start=lambda longest, n: longest - n, keep_all=False, refused=True
+):
     """The function as a learner would write it, with one thing in it replaced."""
     if refused and not (prompts and all(len(prompt) for prompt in prompts)):
         raise UserError("There is nothing to continue.")

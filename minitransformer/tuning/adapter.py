@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minitransformer.attention import Attention
 from minitransformer.errors import UserError
-from minitransformer.layers import FeedForward
+from minitransformer.models.attention import Attention
+from minitransformer.models.layers import FeedForward
 from minitransformer.tuning.method import Base, Method, check_count, setting
 
 PLACEMENTS = ("houlsby", "pfeiffer", "parallel")

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from minitransformer.errors import UserError
-from minitransformer.gpt import GPT
-from minitransformer.seq2seq import Seq2Seq
+from minitransformer.models.gpt import GPT
+from minitransformer.models.seq2seq import Seq2Seq
 from minitransformer.tuning.method import Base, Method, base_parameters, check_count
 
 

@@ -21,14 +21,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minitransformer.batches import pad_right
-from minitransformer.bert import Bert
-from minitransformer.classifier import last_token
 from minitransformer.errors import UserError
-from minitransformer.gpt import GPT
-from minitransformer.objectives import cross_entropy_sum
-from minitransformer.tokenizer import Tokenizer
-from minitransformer.training import Batch
+from minitransformer.models.bert import Bert
+from minitransformer.models.classifier import last_token
+from minitransformer.models.gpt import GPT
+from minitransformer.text.batches import Batch, pad_right
+from minitransformer.text.tokenizer import Tokenizer
+from minitransformer.training.losses import cross_entropy_sum
 from minitransformer.tuning.method import Base, Method
 from minitransformer.tuning.prefix import virtual_ids
 from minitransformer.tuning.prompt import nearest_words
@@ -232,9 +231,16 @@ class AnswerVectors(Method):
 
 @torch.no_grad()
 def label_log_probs(
-    model: Bert | GPT, tokenizer: Tokenizer, template: Template, examples: Sequence[Example], answers: Answers, *,
-    normalise: bool = True, calibrate: Example | None = None, batch_size: int = 32,
-) -> Tensor:  # fmt: skip
+    model: Bert | GPT,
+    tokenizer: Tokenizer,
+    template: Template,
+    examples: Sequence[Example],
+    answers: Answers,
+    *,
+    normalise: bool = True,
+    calibrate: Example | None = None,
+    batch_size: int = 32,
+) -> Tensor:
     """How likely each label is in the gap: log of the mean probability of its words (001 §3.1.1, step 3).
 
     For a word of n tokens a BERT has n [MASK]s, all guessed at once, none knowing the others; a GPT gives each token's

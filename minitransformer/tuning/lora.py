@@ -17,9 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minitransformer.attention import Stacked
 from minitransformer.errors import UserError
-from minitransformer.layers import drop
+from minitransformer.models.attention import Stacked
+from minitransformer.models.layers import drop
 from minitransformer.tuning.merge import Mergeable, linear_maps
 from minitransformer.tuning.method import Base, check_count, setting
 

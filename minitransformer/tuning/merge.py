@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from minitransformer.attention import Stacked
 from minitransformer.errors import UserError
+from minitransformer.models.attention import Stacked
 from minitransformer.tuning.method import Base, Method, attached_to
 
 

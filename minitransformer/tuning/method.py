@@ -22,12 +22,12 @@ from typing import Any, ClassVar, NamedTuple, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from minitransformer.bert import Bert
 from minitransformer.checkpoint import load_tensors, load_weights, save_tensors
-from minitransformer.classifier import Classifier
 from minitransformer.errors import UserError
-from minitransformer.gpt import GPT
-from minitransformer.seq2seq import Seq2Seq
+from minitransformer.models.bert import Bert
+from minitransformer.models.classifier import Classifier
+from minitransformer.models.gpt import GPT
+from minitransformer.models.seq2seq import Seq2Seq
 
 Base: TypeAlias = GPT | Bert | Seq2Seq
 

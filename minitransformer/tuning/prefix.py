@@ -18,10 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minitransformer.attention import Attention, KVCache, Prefix, split_heads
 from minitransformer.errors import UserError
-from minitransformer.gpt import GPT
-from minitransformer.seq2seq import Seq2Seq
+from minitransformer.models.attention import Attention, KVCache, Prefix, split_heads
+from minitransformer.models.gpt import GPT
+from minitransformer.models.seq2seq import Seq2Seq
 from minitransformer.tuning.method import Base, Method, before_each_call, check_count, check_not_given
 
 RANDOM_STD = 0.5  # of random keys and values; real ones of the course's bases have a standard deviation of 0.5 to 2
@@ -97,8 +97,9 @@ def activations(base: Base, ids: Tensor) -> dict[str, list[Prefix]]:
 
     hooks = [
         layer.register_forward_pre_hook(partial(keep_them, slot))
-        for slot, layers in prefix_slots(base).items() for layer in layers
-    ]  # fmt: skip
+        for slot, layers in prefix_slots(base).items()
+        for layer in layers
+    ]
     was_training = base.training
     base.eval()
     try:
@@ -410,10 +411,12 @@ def for_each_row(methods: Sequence[PrefixTuning]) -> dict[str, list[Prefix]]:
     # ⟨answer⟩
     each = [method.prefixes() for method in methods]
     mixed = {
-        slot: [Prefix(*(torch.cat(parts) for parts in zip(*layer, strict=True)))
-               for layer in zip(*(prefixes[slot] for prefixes in each), strict=True)]
+        slot: [
+            Prefix(*(torch.cat(parts) for parts in zip(*layer, strict=True)))
+            for layer in zip(*(prefixes[slot] for prefixes in each), strict=True)
+        ]
         for slot in each[0]
-    }  # fmt: skip
+    }
     # ⟨/answer⟩
     return mixed
 
@@ -448,4 +451,3 @@ def words(init: str | list[int], length: int, base: Base) -> Tensor:
     else:
         ids = torch.tensor([[init[i % len(init)] for i in range(length)]])  # (1, P)
     return ids.to(base.token_embedding.weight.device)
-

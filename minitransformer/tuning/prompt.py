@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minitransformer.bert import Bert
 from minitransformer.errors import UserError
-from minitransformer.layers import embed
-from minitransformer.seq2seq import Seq2Seq
+from minitransformer.models.bert import Bert
+from minitransformer.models.layers import embed
+from minitransformer.models.seq2seq import Seq2Seq
 from minitransformer.tuning.method import Base, Method, before_each_call, check_not_given
 from minitransformer.tuning.prefix import (
     check_length,

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from minitransformer.attention import Attention
-from minitransformer.layers import FeedForward
+from minitransformer.models.attention import Attention
+from minitransformer.models.layers import FeedForward
 from minitransformer.tuning.merge import Mergeable
 from minitransformer.tuning.method import Base
 

@@ -35,9 +35,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         gc.freeze()  # or each fork would go through all that PyTorch has loaded, to find nothing to collect
         return
     *_, folder, file = module.split(".")
-    own = f"_{file}.py"  # of minitransformer.tuning.lora, tests/test_tuning_lora.py
+    own = f"_{file}.py"  # of minitransformer.tuning.lora, tests/tuning/test_lora.py
     if not any(item.path.name.endswith(own) for item in items):
-        own = f"_{folder}.py"  # of minitransformer.tuning.method, tests/test_tuning.py
+        own = f"_{folder}.py"  # of minitransformer.tuning.method, tests/tuning/test_method.py
     cost = [(not item.path.name.endswith(own), seconds.get(item.nodeid, 0.0)) for item in items]
     total, chosen = 0.0, []
     for (foreign, time), item in sorted(zip(cost, items, strict=True), key=lambda pair: pair[0]):

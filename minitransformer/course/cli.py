@@ -1,0 +1,219 @@
+"""The command line: `python -m minitransformer lesson 3`. The Makefile is a thin layer over it."""
+
+import argparse
+import errno
+import os
+import subprocess
+import sys
+
+from minitransformer.course import bootstrap
+from minitransformer.errors import UserError
+
+
+def lesson_number(text: str) -> int:
+    """Read a lesson's number, for argparse."""
+    if not text.isdecimal():
+        message = f"{text!r} is not a lesson's number; make lessons lists them"
+        raise argparse.ArgumentTypeError(message)
+    return int(text)
+
+
+def exercise_number(text: str) -> "tuple[int, str | None]":
+    """Read a lesson's number or an exercise's, "2" or "2.3", for argparse: the lesson, and the exercise or None."""
+    lesson, point, number = text.partition(".")
+    if not lesson.isdecimal() or (point and not number.isdecimal()):
+        message = f"{text!r} is neither a lesson's number, such as 2, nor an exercise's, such as 2.3"
+        raise argparse.ArgumentTypeError(message)
+    return int(lesson), text if point else None
+
+
+def parser() -> argparse.ArgumentParser:
+    """Describe the commands."""
+    top = argparse.ArgumentParser(
+        prog="python -m minitransformer",
+        allow_abbrev=False,
+        description="Transformers and parameter-efficient tuning, small enough to read.",
+    )
+    commands = top.add_subparsers(dest="command", metavar="command")
+    commands.required = True
+
+    def add(name: str, text: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+
+    lesson = add("lesson", "run a lesson")
+    lesson.add_argument("number", type=lesson_number, metavar="N", help="the lesson's number")
+    lesson.add_argument("--quick", action="store_true", help="a shortened smoke run (also QUICK=1)")
+    lesson.add_argument("--step", action="store_true", help="wait for Enter before each step (also STEP=1)")
+    lesson.add_argument("--mine", action="store_true", help="run it on the code in your workbooks (also MINE=1)")
+    lesson.add_argument(
+        "--text",
+        metavar="FILE",
+        default=os.environ.get("TEXT") or None,
+        help="train on a text of your own, in the lessons that train a GPT (also TEXT=FILE)",
+    )
+    add("lessons", "list the lessons")
+    chat = add("chat", "talk with the GPT and its prefixes in the terminal")
+    chat.add_argument(
+        "--task",
+        metavar="NAME",
+        default="dialogue",
+        help="whose prefix to begin with (default: dialogue); /tasks lists them in the conversation",
+    )
+    chat.add_argument(
+        "--temperature",
+        type=float,
+        metavar="T",
+        default=0.0,
+        help="0, the default, says the likeliest; 1 draws from what the model thinks",
+    )
+    lab = add("lab", "measure and judge the documents' claims (two hours; QUICK=1: one in small); it can be stopped")
+    lab.add_argument(
+        "experiments",
+        nargs="*",
+        metavar="EXPERIMENT",
+        help="a claim, as data/lab/README.md names it; all if none is named. Or budgets: every method at "
+        "matched budgets, two hours and a half more",
+    )
+    lab.add_argument("--draw", action="store_true", help="measure nothing; tell the rows that are in data/lab")
+    lab.add_argument("--again", action="store_true", help="measure anew what other code than today's has measured")
+    for name, text in EXERCISES.items():
+        command = add(name, text)
+        one = name in ("start", "watch")  # these take a whole lesson
+        command.add_argument("number", type=lesson_number if one else exercise_number, metavar="N" if one else "N[.M]")
+        if name == "solution":
+            command.add_argument("--yes", action="store_true", help="show it without asking, solved or not")
+    add("progress", "show which exercises pass")
+    add("verify", "prove the exercises: stubs fail, solutions pass, mistakes are rejected and named")
+    add("test", "run the tests; further arguments go to pytest, such as -k attention")
+    add("parity", "run the slow tests and those against the transformers and peft libraries")
+    add("mutants", "change the code in one place after another and see whether a test notices; stopped, it goes on")
+    add("bench", "measure speed and memory beside other libraries")
+    pretrain = add("pretrain", "train the base models in data/bases/ again (an hour or two; QUICK=1 is a trial run)")
+    pretrain.add_argument(
+        "bases",
+        nargs="*",
+        metavar="BASE",
+        help="gpt, bert, seq2seq, or prefixes (of all tasks, on the GPT); everything if none is named",
+    )
+    add("data", "write the tiny world's data to data/ again")
+    add("tokenizer", "train data/tokenizer.tiktoken again")
+    add("lint", "check the code with ruff")
+    return top
+
+
+EXERCISES = {
+    "start": "write the stubs of a lesson's exercises to workbook/, or add those that are missing",
+    "check": "check your workbook of a lesson, or one exercise, and say what is wrong",
+    "watch": "check a lesson's workbook whenever it is saved",
+    "hint": "one more hint for an exercise, or for the first that does not pass",
+    "solution": "show an exercise's solution beside yours",
+    "reset": "begin a workbook or an exercise anew, after a dated copy",
+}
+EXTRAS = {"parity": ("parity",), "bench": ("parity",), "mutants": ("mutants",), "lint": ("dev",)}
+
+
+def withheld(lesson: int, function: object) -> "str | None":
+    """As `workbook.commands.withheld`, which is not read before a lesson shows a source."""
+    from minitransformer.course.workbook import commands
+
+    return commands.withheld(lesson, function)
+
+
+def dispatch(arguments: argparse.Namespace, rest: "list[str]") -> int:
+    """Run one command in a Python that has the requirements; gives the exit code.
+
+    Each command imports what it needs itself, so that a lesson's first line does not wait for PyTorch.
+    """
+    bootstrap.ensure(EXTRAS.get(arguments.command, ()))
+    if arguments.command == "lesson":
+        from minitransformer.course import lessons as course
+        from minitransformer.course import show
+
+        show.withheld = lambda function: withheld(arguments.number, function)
+        quick = arguments.quick or show.switched_on("QUICK")
+        step = arguments.step or show.switched_on("STEP")
+        if arguments.mine or show.switched_on("MINE"):
+            from minitransformer.course.workbook import mine
+
+            mine.run(arguments.number, quick=quick, step=step, text=arguments.text)
+        else:
+            course.run(arguments.number, quick=quick, step=step, text=arguments.text)
+    elif arguments.command == "lessons":
+        from minitransformer.course import lessons as course
+
+        course.print_list()
+    elif arguments.command == "chat":
+        from minitransformer.course import chat
+
+        return chat.main(arguments.task, arguments.temperature)
+    elif arguments.command == "lab":
+        from minitransformer.course import lab
+
+        lab.main(arguments.experiments, draw=arguments.draw, again=arguments.again)
+    elif arguments.command in EXERCISES or arguments.command == "progress":
+        from minitransformer.course.workbook import commands
+
+        return commands.run(**vars(arguments))
+    elif arguments.command == "verify":
+        from minitransformer.course.workbook import verify
+
+        return verify.main()
+    elif arguments.command in ("test", "parity"):
+        marked = ["-m", "parity or slow"] if arguments.command == "parity" else []
+        command = [sys.executable, "-m", "pytest", *marked, *rest]
+        return subprocess.call(command, cwd=str(bootstrap.ROOT))
+    elif arguments.command == "lint":
+        return subprocess.call([sys.executable, "-m", "ruff", "check", "."], cwd=str(bootstrap.ROOT))
+    elif arguments.command == "mutants":
+        from minitransformer.course import mutants
+
+        return mutants.main(rest)
+    elif arguments.command == "bench":
+        from minitransformer.course import bench
+
+        bench.main()
+    elif arguments.command == "pretrain":
+        from minitransformer.course import pretrain
+
+        pretrain.main(arguments.bases)
+    elif arguments.command == "data":
+        from minitransformer.course import tinyworld
+
+        tinyworld.write(bootstrap.ROOT / "data")
+    elif arguments.command == "tokenizer":
+        from minitransformer.course import data
+
+        data.main()
+    return 0
+
+
+def main() -> int:
+    """Run the command line; a mistake of the user's or a full disk ends in a sentence, not a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a terminal that lacks a character shows "?" for it
+            stream.reconfigure(line_buffering=True, errors="replace")
+    try:
+        arguments, rest = parser().parse_known_args()
+        if rest and arguments.command not in ("test", "parity", "mutants"):
+            parser().error("unrecognized arguments: " + " ".join(rest))
+        return dispatch(arguments, rest)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        # 2 for a number that names no lesson, as argparse has it for a word that names no command
+        return 2 if type(error).__name__ == "NoSuchLesson" else 1
+    except KeyboardInterrupt:
+        print("\nStopped.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader, say `head`, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = f" ({error.filename})" if error.filename else ""
+        print(f"The disk is full{where}. Make room and run the command again.", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

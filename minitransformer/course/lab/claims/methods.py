@@ -1,0 +1,171 @@
+"""Claims on methods beside each other: at matched budgets, whose cells are the `budgets` experiment's; and adapters."""
+
+from math import log10
+
+from minitransformer.course.lab.claim import Check, Claim, Of, Panel
+from minitransformer.course.lab.claims.common import FULL_SEARCH, INPUT_RATE, PREFIX_SEARCH, TABLES, prefix
+from minitransformer.course.lab.experiment import Arm, Search
+from minitransformer.tuning import Adapter, FullFineTuning, LoRA, PromptTuning, PTuning
+
+MATCHED = "These are cells of `budgets`, where sizes, searches and all the other methods stand"
+QUALITY = {"values told": "slots", "tables whole": "whole", "BLEU": "bleu", "loss": "loss"}
+
+ADAPTER_SEARCH = Search(TABLES, Adapter(10), 3e-3)
+ADAPTERS = {"0.5 %": Adapter(2), "2 %": Adapter(10), "8 %": Adapter(43)}
+FULL = Arm("full fine-tuning", TABLES, FullFineTuning(), FULL_SEARCH)
+
+# ------------------------------------------------------------------------------------ how small
+
+
+def of_full(share: str) -> Check:
+    """Whether adapters of this share tell nearly what full fine-tuning does."""
+    return Check(
+        f"values told, adapter of {share} − 0.97 × full",
+        lambda of: of(f"adapter, {share}", "slots") - 0.97 * of("full fine-tuning", "slots"),
+    )
+
+
+SHARES = Claim(
+    name="shares",
+    title="Adapters of 2–4 % reach full fine-tuning",
+    document="003 §2",
+    says="It is enough to train 2 to 4 % of the parameters, in adapters, to get what full fine-tuning gets.",
+    published="GLUE: 0.4 % behind full fine-tuning with 3.6 % (Houlsby et al. 2019)",
+    design=f"Adapters after attention and feed-forward layers. {MATCHED}. Reached is: at least 97 % of the values that "
+    "full fine-tuning tells; the smaller and the larger adapters stand beside.",
+    untested="many tasks; Houlsby et al. have twenty-six.",
+    arms=(
+        *(Arm(f"adapter, {share}", TABLES, method, ADAPTER_SEARCH) for share, method in ADAPTERS.items()),
+        FULL,
+    ),
+    checks=(of_full("2 %"),),
+    beside=(of_full("0.5 %"), of_full("8 %")),
+    scores=QUALITY,
+    panels=(
+        Panel(
+            {
+                "values told": ("slots", [*(f"adapter, {share}" for share in ADAPTERS), "full fine-tuning"]),
+                "tables whole": ("whole", [*(f"adapter, {share}" for share in ADAPTERS), "full fine-tuning"]),
+            },
+            "share",
+        ),
+    ),
+)
+
+# ------------------------------------------------------------------------------------ at one budget
+
+AT_A_BUDGET = (
+    Arm("prefix, 0.5 %", TABLES, prefix(5), PREFIX_SEARCH),
+    Arm("prompt tuning, 0.5 %", TABLES, PromptTuning(44), Search(TABLES, PromptTuning(44), INPUT_RATE)),
+    Arm("P-tuning, 0.5 %", TABLES, PTuning(44), Search(TABLES, PTuning(44), 3e-2)),
+    Arm("prefix, 2 %", TABLES, prefix(22), PREFIX_SEARCH),
+    Arm("adapter, 2 %", TABLES, Adapter(10), ADAPTER_SEARCH),
+    Arm("LoRA, 2 %", TABLES, LoRA(11), Search(TABLES, LoRA(11), 1e-2)),
+)
+EXAMPLE = Arm("one example, untrained", TABLES, None, 0.0, steps=0, shots=1)
+
+
+def ahead(one: str, other: str) -> Check:
+    """Whether one method tells more than another."""
+    return Check(f"values told, {one} − {other}", lambda of: of(one, "slots") - of(other, "slots"))
+
+
+COMPARED = Claim(
+    name="compared",
+    title="At one budget, prefixes beat other soft prompts and adapters",
+    document="003 §3.2, §4.2, 001 §3.1, 002",
+    says="Natural prompts do little; trained vectors do more, and more so in all layers than at the input; 002's table "
+    "puts prompt tuning and P-tuning beside prefix tuning, 001 lists all of them with adapters and LoRA.",
+    published="E2E, GPT-2 Medium: prefix of 0.1 % 69.7, adapter of 0.1 % 66.3 BLEU; LoRA 70.4 (Hu et al. 2022)",
+    design=f"Each method keeps about as many numbers as those that it is compared with. {MATCHED}. "
+    "The untrained prompt is a solved example before the table, for words alone do less (lesson 7).",
+    untested="budgets as small as the papers'; other prompts in words.",
+    arms=(*AT_A_BUDGET, EXAMPLE),
+    checks=(
+        ahead("prefix, 0.5 %", "prompt tuning, 0.5 %"),
+        ahead("prefix, 0.5 %", "P-tuning, 0.5 %"),
+        ahead("prefix, 2 %", "adapter, 2 %"),
+        Check(
+            "values told, the worst of the trained methods − an untrained example",
+            lambda of: min(of(arm.name, "slots") for arm in AT_A_BUDGET) - of(EXAMPLE.name, "slots"),
+        ),
+    ),
+    beside=(ahead("LoRA, 2 %", "prefix, 2 %"),),
+    scores=QUALITY,
+    panels=(
+        Panel({"values told": ("slots", [arm.name for arm in (*AT_A_BUDGET, EXAMPLE)])}, "share of values told"),
+        Panel(
+            {"values told": ("slots", [arm.name for arm in AT_A_BUDGET if "P-tuning" not in arm.name])},
+            "share of values told, close up",
+        ),
+    ),
+)
+
+# ------------------------------------------------------------------------------------ how fast
+
+TRIED = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
+EARLY = (60, 120, 250)
+TRAINED = {"adapter": (Adapter(10), ADAPTER_SEARCH), "full": (FullFineTuning(), FULL_SEARCH)}
+
+
+def best_rate(of: Of, name: str) -> float:
+    """The learning rate with the lowest loss."""
+    return min(TRIED, key=lambda lr: of(f"{name}, lr {lr:g}", "loss"))
+
+
+def behind(of: Of, name: str, steps: int = 60) -> float:
+    """How far the loss after few steps is above that after all, as a share of it."""
+    return of(f"{name}, {steps} steps", "loss") / of(f"{name}, 250 steps", "loss") - 1
+
+
+ADAPTER_TRAINING = Claim(
+    name="adapter_training",
+    title="Adapters take larger learning rates and fewer steps",
+    document="001 §3.2.3",
+    says="Having few parameters, adapters can be trained with a larger learning rate and in fewer epochs.",
+    published="no numbers",
+    design=f"An adapter of 2 % and full fine-tuning at the learning rates {', '.join(f'{lr:g}' for lr in TRIED)}: "
+    "which is best for either, by validation loss after 100 steps of 8 tables. And runs of "
+    f"{', '.join(map(str, EARLY))} steps, each with its own decay to zero, at the learning rate that was best "
+    "with seed 0: how far above its own 250-step loss is each method after 60?",
+    untested="epochs: 250 steps are one of the 2,000 tables. Learning rates come in steps of half a power of ten, and "
+    "a smaller difference cannot be seen.",
+    arms=(
+        *(
+            Arm(f"{name}, lr {lr:g}", TABLES, method, lr, x=lr, steps=100, split="valid", write=False)
+            for name, (method, _) in TRAINED.items()
+            for lr in TRIED
+        ),
+        *(
+            Arm(f"{name}, {steps} steps", TABLES, method, search, x=steps, steps=steps, write=False)
+            for name, (method, search) in TRAINED.items()
+            for steps in EARLY
+        ),
+    ),
+    checks=(
+        Check(
+            "best learning rate in powers of ten, adapter − full",
+            lambda of: log10(best_rate(of, "adapter") / best_rate(of, "full")),
+            2,
+        ),
+        Check(
+            "loss after 60 steps above that after 250, as a share of it, full − adapter",
+            lambda of: behind(of, "full") - behind(of, "adapter"),
+        ),
+    ),
+    scores={"loss": "loss", "train loss": "train_loss"},
+    panels=(
+        Panel(
+            {name: ("loss", [f"{name}, lr {lr:g}" for lr in TRIED]) for name in TRAINED},
+            "validation loss, nats a token",
+            "learning rate (log)",
+            log=True,
+        ),
+        Panel(
+            {name: ("loss", [f"{name}, {steps} steps" for steps in EARLY]) for name in TRAINED},
+            "test loss, nats a token",
+            "steps (log)",
+            log=True,
+        ),
+    ),
+)

@@ -1,0 +1,95 @@
+"""Claims on what tuning costs: of what the base could do before (002), and of time, memory and disk (000)."""
+
+from minitransformer.course.lab.cells import ABILITIES
+from minitransformer.course.lab.claim import Check, Claim, Panel
+from minitransformer.course.lab.claims.common import FULL, PREFIX, TABLES
+from minitransformer.course.lab.claims.data import UNSEEN_KINDS
+from minitransformer.course.lab.cost import METHODS
+from minitransformer.course.lab.experiment import Arm
+
+# ------------------------------------------------------------------------------------ what the base could do
+
+BASE = Arm("untouched base", TABLES, None, 0.0, steps=0, also=(ABILITIES,), write=False, seeds=(0,))
+BEFORE_AND_AFTER = ("untouched base", "prefix", "full fine-tuning", "LoRA")
+
+ABILITIES_KEPT = Claim(
+    name="abilities",
+    title="A prefix keeps what the model could do before, even while it is on",
+    document="002",
+    says="As the model's own weights are not touched, prefix tuning keeps what the model could do before; full "
+    "fine-tuning does not.",
+    published="no numbers; Li & Liang 2021 give it as a reason for what they see on unseen topics",
+    design="Models tuned to tell tables, those of `unseen`, are asked for what the base learned: the loss on the tiny "
+    "world's prose, and the mean of its skills (copying, reading tables, retelling, keeping a style; 20 examples "
+    "each), beside the untouched base. The prefix stays on. Taken off it leaves the base as it was, bit for bit: that "
+    "is no question of measuring, and a test holds it.",
+    untested="abilities that the base does not have.",
+    arms=(BASE, PREFIX, FULL, UNSEEN_KINDS.arm("LoRA")),
+    checks=(
+        Check(
+            "mean skill, prefix − full",
+            lambda of: of("prefix", f"{ABILITIES}/skills") - of("full fine-tuning", f"{ABILITIES}/skills"),
+        ),
+        Check(
+            "loss on prose, full − prefix",
+            lambda of: of("full fine-tuning", f"{ABILITIES}/prose") - of("prefix", f"{ABILITIES}/prose"),
+        ),
+    ),
+    beside=(
+        Check(
+            "mean skill, untouched base − full",
+            lambda of: of("untouched base", f"{ABILITIES}/skills") - of("full fine-tuning", f"{ABILITIES}/skills"),
+        ),
+        Check(
+            "mean skill, untouched base − prefix",
+            lambda of: of("untouched base", f"{ABILITIES}/skills") - of("prefix", f"{ABILITIES}/skills"),
+        ),
+    ),
+    scores={"skills": f"{ABILITIES}/skills", "loss on prose": f"{ABILITIES}/prose"},
+    panels=(
+        Panel({"skills": (f"{ABILITIES}/skills", BEFORE_AND_AFTER)}, "mean share of right answers"),
+        Panel({"prose": (f"{ABILITIES}/prose", BEFORE_AND_AFTER)}, "loss on prose, nats a token"),
+    ),
+)
+
+# ------------------------------------------------------------------------------------ time, memory, disk
+
+
+def saved(quantity: str, what: str, method: str = "prefix") -> Check:
+    """How much less of something a method takes, as a share of what full fine-tuning takes."""
+    return Check(
+        f"{what}, 1 − {method} / full",
+        lambda of: 1 - of(method, f"{method} {quantity}") / of("full", f"full {quantity}"),
+    )
+
+
+COST = Claim(
+    name="cost",
+    title="Prefix tuning is faster, lighter and smaller",
+    document="000 §1.3, §2.2, 003 §1",
+    says="Against full fine-tuning, prefix tuning trains faster, takes less computing and memory, and leaves less to "
+    "store for a task.",
+    published="an epoch takes 0.2 hours instead of 0.3 (Li & Liang 2021, §5.3)",
+    design="Full fine-tuning, a prefix of 10 with and without MLP, 44 virtual tokens at the input, an adapter and LoRA "
+    "of 2 %, in turn on the same batches of 8 tables in one process: medians over 20 rounds, five runs. The memory is "
+    "what gradients and Adam's two moments take; it is counted, as is what is kept.",
+    untested="the memory of activations, which a prefix needs as well; more than one core, a GPU; whether as many "
+    "steps are needed (`adapter_training` asks that of adapters).",
+    # One cell measures all of them, so that each is measured beside the others.
+    arms=tuple(Arm(name, "cost", None, 0.0, steps=0, split="valid", n_scored=50) for name in METHODS),
+    checks=(saved("step", "time of a step"), saved("memory", "memory"), saved("kept", "bytes kept")),
+    beside=(
+        *(saved("step", "time of a step", name) for name in METHODS if name not in ("full", "prefix")),
+        saved("token", "time of a written token"),
+    ),
+    scores={
+        "step, ms": "{arm} step",
+        "token, ms": "{arm} token",
+        "memory, MB": "{arm} memory",
+        "kept, MB": "{arm} kept",
+    },
+    panels=(
+        Panel({"step": ("{arm} step", list(METHODS))}, "milliseconds of a training step"),
+        Panel({"memory": ("{arm} memory", list(METHODS)), "kept": ("{arm} kept", list(METHODS))}, "MB"),
+    ),
+)

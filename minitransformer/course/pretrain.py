@@ -1,0 +1,336 @@
+"""`make pretrain`: the bases that the tuning lessons load, made again from nothing, each in about an hour at most.
+
+Every base is trained on one thread, so that the numbers come out the same on one core as on eight, and two at a time. A
+run that was stopped goes on from its last evaluation.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from minitransformer.checkpoint import load_tensors, save_model
+from minitransformer.course.bases import FOLDER, KINDS, TUNED, about_base, load_base, prefix_path
+from minitransformer.course.data import DATA, default_tokenizer
+from minitransformer.course.show import QUICK, say, table
+from minitransformer.course.skills import SKILLS
+from minitransformer.course.tasks import task_ids
+from minitransformer.course.tinyworld import Dice, documents
+from minitransformer.errors import UserError
+from minitransformer.files import write_aside
+from minitransformer.models.bert import BertConfig
+from minitransformer.models.gpt import GPTConfig
+from minitransformer.models.seq2seq import Seq2SeqConfig
+from minitransformer.text.batches import Batch
+from minitransformer.text.batches.completion import Completions
+from minitransformer.text.batches.denoising import Denoising
+from minitransformer.text.batches.packed import pack, packed_batches
+from minitransformer.text.batches.pairs import SentencePairs, split_sentences
+from minitransformer.text.corpora import Windows, eval_windows, token_stream
+from minitransformer.text.tokenizer import Tokenizer
+from minitransformer.training.loop import TrainConfig, train
+from minitransformer.training.losses import Loss, bert_loss, language_model_loss, seq2seq_loss
+from minitransformer.tuning import PrefixTuning
+
+UNFINISHED = DATA / "bases" / "unfinished"  # states of training, so that a run can go on; not committed
+EVAL_EVERY = 500
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of training on one mix of texts, with its own warm-up and cosine."""
+
+    mix: str
+    steps: int
+    lr: float
+    warmup: int = 100
+    whole: bool = False  # of a GPT: no document is cut at a window's edge
+    seed: int = 0  # another one gives other documents of the same mix
+
+
+Batches = Callable[[int], Batch]
+Source = Callable[[Phase, Tokenizer, nn.Module], tuple[Batches, Sequence[Batch]]]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that decides what a base becomes."""
+
+    config: GPTConfig | BertConfig | Seq2SeqConfig
+    phases: tuple[Phase, ...]
+    source: Source
+    loss: Loss
+
+
+def windows(phase: Phase, tokenizer: Tokenizer, model: nn.Module) -> tuple[Batches, Sequence[Batch]]:
+    """For a GPT: a stream of documents, each seen once, in windows of all its positions; or in rows of whole ones."""
+    length, rows = model.config.n_positions, 4
+    if phase.whole:
+
+        def batches(split: str, n: int) -> list[Batch]:
+            found, texts, end = [], documents(split, phase.mix, phase.seed), tokenizer.eot_id
+            while len(found) < n:  # a few thousand documents at a time, each time packed anew
+                ids = tokenizer.encode_batch([document.text for document in islice(texts, 4000)])
+                found += packed_batches(pack(ids, length, end), rows, end)[:-1]  # the last is not full
+            return found[:n]
+
+        return batches("train", phase.steps).__getitem__, batches("valid", 32)
+
+    def stream(split: str, n: int) -> torch.Tensor:
+        parts, total, texts = [], 0, documents(split, phase.mix, phase.seed)
+        while total < n:
+            parts.append(token_stream([document.text for document in islice(texts, 2000)], tokenizer)[:-1])
+            total += len(parts[-1])
+        return torch.cat(parts)[:n]
+
+    trained = stream("train", phase.steps * rows * length + length + 44)
+    return Windows(trained, length, rows), eval_windows(stream("valid", 60_000), length, 16, most=128)
+
+
+def sentence_pairs(phase: Phase, tokenizer: Tokenizer, model: nn.Module) -> tuple[Batches, Sequence[Batch]]:
+    """For a BERT: two passages of a document, cut at one place; or the two lines of one that says things twice."""
+    rows = 8
+
+    def passages(split: str, n: int) -> list[list[str]]:
+        cut: list[list[str]] = []
+        for i, document in enumerate(documents(split, phase.mix, phase.seed)):
+            parts = document.text.split("\n") if "\n" in document.text else split_sentences(document.text)
+            if len(parts) > 1:
+                k = Dice("passages", split, phase.mix, phase.seed, i).integer(1, len(parts) - 1)
+                cut.append([" ".join(parts[max(0, k - 4) : k]), " ".join(parts[k : k + 4])])
+            if len(cut) == n:
+                return cut
+        return cut
+
+    make = partial(SentencePairs, tokenizer=tokenizer, n_positions=model.config.n_positions)
+    valid = make(passages("valid", 800), batch_size=20, seed=1)
+    trained = make(passages("train", (phase.steps + 1) * rows), batch_size=rows, share=MASKED)
+    return trained, [valid(i) for i in range(40)]
+
+
+def rewritings(phase: Phase, tokenizer: Tokenizer, model: nn.Module) -> tuple[Batches, Sequence[Batch]]:
+    """For an encoder–decoder: a text with holes and the text; or, of what is said twice, the one and the other."""
+    rows, config = 16, model.config
+
+    def pairs(split: str, n: int) -> tuple[list[list[int]], list[list[int]]]:
+        texts = [document.text for document in islice(documents(split, phase.mix, phase.seed), n)]
+        halves = [text.split("\n", 1) if "\n" in text else [text, text] for text in texts]
+        first, second = (tokenizer.encode_batch([pair[side] for pair in halves]) for side in (0, 1))
+        fits = [max(len(a), len(b) + 2) <= config.n_positions for a, b in zip(first, second, strict=True)]
+        return tuple([ids for ids, fit in zip(side, fits, strict=True) if fit] for side in (first, second))
+
+    valid = Denoising(*pairs("valid", 500), config, 20, tokenizer.mask_id, seed=1)
+    trained = Denoising(*pairs("train", (phase.steps + 1) * rows), config, rows, tokenizer.mask_id)
+    return trained, [valid(i) for i in range(20)]
+
+
+MASKED = 0.4  # of the words, in a BERT's training (Wettig et al. 2022); it is validated at BERT's own 0.15
+
+RECIPES = {
+    "gpt": Recipe(
+        GPTConfig(n_positions=256),
+        (
+            Phase("pretrain", 10_000, 4e-3),
+            Phase("skills", 9_500, 3e-3),
+            Phase("retelling", 14_000, 3e-3),
+            Phase("retelling", 8_000, 2e-3, whole=True, seed=1),
+        ),
+        windows,
+        language_model_loss,
+    ),
+    "bert": Recipe(
+        BertConfig(n_positions=192), (Phase("reading", 8_000, 1e-3, warmup=500),), sentence_pairs, bert_loss
+    ),
+    "seq2seq": Recipe(
+        Seq2SeqConfig(n_positions=192), (Phase("two languages", 12_000, 1e-3, warmup=300),), rewritings, seq2seq_loss
+    ),
+}
+
+
+def steps_done(checkpoint: Path) -> int:
+    """How many steps a state of training has behind it; 0 if there is none."""
+    return load_tensors(checkpoint)[1]["step"] if checkpoint.is_file() else 0
+
+
+def build(kind: str, folder: Path = FOLDER, shrink: int = 1) -> dict:
+    """Train one base and save it with how it was made and what it can do.
+
+    Args:
+        kind: "gpt", "bert" or "seq2seq".
+        folder: where to.
+        shrink: divides the steps of every phase; above 1 it is a trial run.
+
+    Returns:
+        What stands beside the weights: recipe, seconds, validation loss, skills.
+
+    Raises:
+        UserError: no such kind; a state of training that belongs to another recipe.
+    """
+    if kind not in RECIPES:
+        raise UserError(f"There is no base {kind!r}; there are {', '.join(RECIPES)}.")
+    torch.set_num_threads(1)
+    recipe, tokenizer = RECIPES[kind], default_tokenizer()
+    torch.manual_seed(0)
+    model = KINDS[kind][0](recipe.config)
+    phases, seconds = [], 0.0
+    for number, full in enumerate(recipe.phases, 1):
+        phase = Phase(full.mix, max(full.steps // shrink, 20), full.lr, full.warmup)
+        checkpoint = folder / UNFINISHED.name / f"{kind}.{number}.safetensors"
+        if steps_done(checkpoint) == phase.steps:
+            batches, valid = None, None  # it only has to be read: nothing of it is trained again
+        else:
+            batches, valid = recipe.source(phase, tokenizer, model)
+        began = time.time()
+
+        def tell(step: int, loss: float, phase: Phase = phase, began: float = began) -> None:
+            print(
+                f"{kind}, {phase.mix}: step {step:,} of {phase.steps:,}, validation loss {loss:.3f}, "
+                f"{time.time() - began:.0f} s",
+                flush=True,
+            )
+
+        log = train(
+            model,
+            batches,
+            TrainConfig(phase.steps, phase.lr, phase.warmup, final_lr=0.02, eval_every=EVAL_EVERY),
+            valid=valid,
+            loss=recipe.loss,
+            progress=False,
+            on_eval=tell,
+            checkpoint=checkpoint,
+        )
+        seconds += log.seconds
+        phases.append(
+            {
+                **asdict(phase),
+                "valid": [[row["step"], row["loss"]] for row in log.valid],
+                "tokens": sum(row["tokens"] for row in log.train),
+            }
+        )
+    about = {
+        "phases": phases,
+        "seconds": round(seconds),
+        "valid_loss": phases[-1]["valid"][-1][1],
+        "skills": SKILLS[type(model)](model, tokenizer),
+        "torch": torch.__version__,
+    }
+    save_model(folder / f"{kind}.safetensors", model, about)
+    return about
+
+
+# One prefix for each task on the committed GPT, and for how many steps of 16 examples each was trained.
+PREFIXES = {
+    "table_to_text": 1000,
+    "dialogue": 1000,
+    "news_summary": 400,
+    "sport_summary": 400,
+    "qa": 1000,
+    "formal": 200,
+    "headline": 600,
+    "child": 200,
+    "poetic": 200,
+    "pirate": 200,
+}
+
+
+def tune_prefix(task: str, folder: Path = TUNED, shrink: int = 1) -> None:
+    """Train the prefix of one task; all have one length, so that a batch may mix them.
+
+    Args:
+        task: its name.
+        folder: where to.
+        shrink: divides the steps; above 1 it is a trial run.
+
+    Raises:
+        UserError: no such task.
+    """
+    torch.set_num_threads(1)
+    tokenizer, base = default_tokenizer(), load_base("gpt")
+    batches = Completions(*task_ids(task, "train", tokenizer), tokenizer.eot_id, 16, base.config.n_positions - 20)
+    torch.manual_seed(0)
+    method = PrefixTuning(20, reparametrise=256).attach(base)
+    config = TrainConfig(max(PREFIXES[task] // shrink, 2), lr=4e-3, warmup=20, final_lr=0.02, weight_decay=0.0)
+    log = train(base, batches, config, progress=False)
+    method.save(prefix_path(task, folder))
+    print(
+        f"{task}: a prefix, {config.steps:,} steps, training loss {log.train[-1]['loss']:.3f}, {log.seconds:.0f} s",
+        flush=True,
+    )
+
+
+def main(kinds: Sequence[str] = ()) -> None:
+    """Train the bases, two at a time, and write data/bases/README.md about them; then the prefixes on the GPT.
+
+    Args:
+        kinds: which of them; "prefixes" are those of all tasks, on the GPT as it is.
+
+    Raises:
+        UserError: as `build`.
+    """
+    bases = [kind for kind in kinds if kind != "prefixes"] if kinds else list(RECIPES)
+    for kind in bases:
+        if kind not in RECIPES:
+            raise UserError(f"There is no base {kind!r}; there are {', '.join(RECIPES)}.")
+    if bases:
+        pretrain(bases)
+    if "gpt" in bases or "prefixes" in kinds:  # they belong to the GPT's weights
+        shrink, folder = (200, TUNED / "trial") if QUICK else (1, TUNED)
+        with two_processes() as pool:
+            list(pool.map(partial(tune_prefix, folder=folder, shrink=shrink), PREFIXES))
+
+
+def two_processes() -> ProcessPoolExecutor:
+    """Two programs beside each other, a thread each."""
+    return ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn"))
+
+
+def pretrain(kinds: Sequence[str]) -> None:
+    """Train these bases, and write down what they can do."""
+    shrink, folder = (200, FOLDER / "trial") if QUICK else (1, FOLDER)
+    say(f"Training {', '.join(kinds)}, a thread each, {'a trial run' if QUICK else 'up to an hour each'}.\n")
+    with two_processes() as pool:
+        found = dict(zip(kinds, pool.map(partial(build, folder=folder, shrink=shrink), kinds), strict=True))
+    rows = [(kind, skill, value) for kind, about in found.items() for skill, value in about["skills"].items()]
+    table(rows, ["base", "skill, on worlds that it never saw", "share right"], [None, None, ".3f"])
+    if not QUICK:
+        write_aside(FOLDER / "README.md", datasheet().encode())
+
+
+def datasheet() -> str:
+    """The text of data/bases/README.md, from what stands beside the weights."""
+    lines = [
+        "# The bases",
+        "",
+        "Written by `python -m minitransformer pretrain` (`make pretrain`) with the weights; do not edit.",
+        "",
+        "Three small models, trained on the tiny world from nothing (`minitransformer/course/pretrain.py`), which the tuning "
+        "lessons load and freeze. The skills are measured on names and worlds of the test split, with "
+        "`minitransformer/course/skills.py`; each is a share of 1. Times are those of the run, with other work beside it.",
+        "",
+    ]
+    for kind in RECIPES:
+        about = about_base(kind)
+        n = sum(p.numel() for p in load_base(kind).parameters())
+        minutes, config = about["seconds"] / 60, json.dumps(about["config"])
+        lines += [f"## {kind}", "", f"{n:,} parameters, {minutes:.0f} minutes on one thread. `{config}`", ""]
+        lines += ["| mix of texts | steps | labels | learning rate | validation loss |", "|---|---:|---:|---:|---:|"]
+        for p in about["phases"]:
+            mix = p["mix"] + ", whole documents" * p["whole"]
+            lines.append(f"| {mix} | {p['steps']:,} | {p['tokens']:,} | {p['lr']:g} | {p['valid'][-1][1]:.3f} |")
+        lines += ["", "| skill | share |", "|---|---:|"]
+        lines += [f"| {skill} | {value:.3f} |" for skill, value in about["skills"].items()] + [""]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""Check a workbook, exercise by exercise. This runs in the child process; tests and `verify` call it where they are."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from minitransformer.course.workbook import report
+from minitransformer.course.workbook.book import Workbook, WorkbookError, load
+from minitransformer.course.workbook.cut import resolve
+from minitransformer.course.workbook.diagnose import Diagnosis, diagnose, is_left_empty, narrowed
+from minitransformer.course.workbook.examine import Examination
+from minitransformer.course.workbook.exercise import Case, Exercise
+from minitransformer.errors import UserError
+
+
+def check(
+    some: list[Exercise],
+    path: Path,
+    request: dict[str, Any],
+    emit: Callable[..., None],
+    wind_up: Callable[[], None] = lambda: None,
+) -> None:
+    """Check exercises in order.
+
+    Args:
+        some: all exercises of the workbook.
+        path: the workbook.
+        request: "only": an id, or None for all; "all": whether to go on after one that fails (only the first that
+            fails is diagnosed then); "told": ids of which it was said what they are for; "width": in columns.
+        emit: called with what happens: event="begin" or "result", id, state ("passed", "failed", "unwritten",
+            "absent"), text, line, source (its digest); event="case", number (from 0), label, where the code runs on a
+            case; or event="problem", text, where the workbook cannot be run.
+        wind_up: sets the clock of the time limit to its beginning; called for each exercise.
+    """
+    wind_up()
+    emit(event="begin", id=None)
+    try:
+        workbook = load(path, some)
+    except WorkbookError as error:
+        emit(event="problem", text=str(error))
+        return
+    except KeyboardInterrupt as error:  # no key comes here from a keyboard: the code raised it
+        emit(event="problem", text=report.stopped(error, path))
+        return
+    has_failed = False
+    for exercise in some:
+        if request.get("only") not in (None, exercise.id):
+            continue
+        wind_up()
+        say = partial(emit, id=exercise.id, line=workbook.line(exercise), source=workbook.digest(exercise))
+        say(event="begin")
+        try:
+            told = exercise.id in request.get("told", ())
+
+            def begins(number: int, cases: list[Case] = exercise.cases) -> None:
+                emit(event="case", number=number, label=cases[number].label)
+
+            state = check_one(workbook, exercise, request.get("width", 80), say, told, not has_failed, begins)
+        except UserError:
+            raise
+        except BaseException as error:  # what the code gives back can break who looks at it, such as a list in itself
+            state = "failed"
+            say(event="result", state=state, text=report.stopped(error, path))
+        if state != "passed" and not request.get("all"):
+            return
+        has_failed |= state == "failed"
+
+
+def check_one(
+    workbook: Workbook,
+    exercise: Exercise,
+    width: int,
+    say: Callable[..., None],
+    told: bool = False,
+    diagnosed: bool = True,
+    begins: Callable[[int], None] = lambda number: None,
+) -> str:
+    """Check one exercise on reference code for everything else; gives its state.
+
+    Args:
+        workbook: that was loaded.
+        exercise: one of its exercises.
+        width: of the text, in columns.
+        say: called with the result, and once more where more was found out: event="result", state, text.
+        told: whether it was said before what the exercise is for.
+        diagnosed: whether to look for the mistake.
+        begins: called with the number of each case before the learner's code runs on it.
+    """
+
+    def result(state: str, text: str = "") -> str:
+        say(event="result", state=state, text=text)
+        return state
+
+    candidate = workbook.candidates[exercise.id]
+    if candidate is None or not _is_right_kind(candidate, exercise):
+        return result("absent", report.absent(workbook, exercise, width))
+    workbook.link({exercise.id})
+    examination = Examination(exercise)
+    verdict = examination.examine(candidate, begins)
+    if verdict.passed:
+        return result("passed")
+    if report.is_unwritten(verdict):
+        return result("unwritten", report.unwritten(exercise, workbook.path, workbook.line(exercise), width, told))
+    diagnosis = diagnose(examination, verdict) if diagnosed else Diagnosis()
+    state = result("failed", report.failure(verdict, diagnosis, workbook.path, width, told))
+    if not diagnosed:
+        return state
+    # The learner's code runs again, and might hang: so what is known was said first.
+    if is_left_empty(examination, verdict):
+        better = Diagnosis(alike=[EMPTY])
+    elif diagnosis.mistakes and not diagnosis.sure:
+        better = narrowed(examination, verdict, diagnosis)
+    else:
+        return state
+    return result("failed", report.failure(verdict, better, workbook.path, width, told))
+
+
+EMPTY = (
+    "Some of these numbers were never written. torch.empty (or new_empty, empty_like, torch.Tensor) leaves in a tensor "
+    "whatever was in memory before; in another run it is something else."
+)
+
+
+def _is_right_kind(candidate: Any, exercise: Exercise) -> bool:
+    reference, owner = resolve(exercise.target, exercise.who)
+    if candidate is reference:
+        return False
+    if inspect.isclass(reference):
+        return inspect.isclass(candidate)
+    if owner is not None and isinstance(candidate, property | staticmethod | classmethod):
+        return isinstance(reference, property | staticmethod | classmethod)
+    return callable(candidate) and not inspect.isclass(candidate)

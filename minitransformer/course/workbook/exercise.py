@@ -1,0 +1,365 @@
+"""What an exercise is, and where the exercises are read from: lessons/exercises/lesson_NN.py.
+
+formula = Exercise("2.3", "minitransformer.models.attention:attend_by_formula", title="The formula", …)
+
+@formula.case
+def one_query_two_keys():
+    '''One query, two keys, no mask.'''
+    return tidy(1, 1, 1, 2), tidy(1, 1, 2, 2), tidy(1, 1, 2, 2)
+
+@formula.mistake
+def no_scale(q, k, v, keep=None):
+    '''Your scores are not divided by √d_k: with d_k = 64 the softmax is already saturated.'''
+    …
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import linecache
+import re
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from minitransformer.course import show
+from minitransformer.course.workbook.cut import Cut, cut, place, resolve
+from minitransformer.errors import UserError
+
+
+@dataclass(frozen=True)
+class Case:
+    """One thing to try an exercise on."""
+
+    label: str
+    """What it is, in a few words."""
+    make: Callable[..., Any]
+    """A call's arguments, or the scene itself, which is given what is tried."""
+    is_scene: bool = False
+    gradients: bool = False
+    """Whether the gradients of floating-point inputs are compared as well."""
+    oracle: Callable[..., Any] | None = None
+    """What to compare with, if not the package's own code."""
+    tolerance: float = 1e-5
+
+
+@dataclass(frozen=True)
+class Call:
+    """The arguments of a call of which some are given by keyword."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+def call(*args: Any, **kwargs: Any) -> Call:
+    """What a case returns where the target takes keyword arguments: `return call(logits, p=0.9)`."""
+    return Call(args, kwargs)
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A wrong answer as a learner would write it, and what to say about it."""
+
+    name: str
+    why: str
+    code: Any
+    """A function; for a method or a class, what stands in the class, or the class."""
+
+
+@dataclass(eq=False)
+class Exercise:
+    """A function, method or small class of the package that the learner writes.
+
+    Args:
+        id: lesson and number, "2.3"; it stays for ever, for progress is kept by it.
+        target: what is written, "minitransformer.models.attention:attend_by_formula".
+        title: a few words.
+        minutes: for somebody who has just read the lesson.
+        difficulty: 1 a line, 2 a few lines, 3 a method.
+        purpose: what the function is for, in a sentence or two.
+        hints: three; the last is nearly the answer.
+        oracle: a function with the target's signature to compare with (a torch built-in, a plain loop); the package's
+            own code if None.
+        tolerance: how far numbers may be off, absolutely.
+    """
+
+    id: str
+    target: str
+    title: str
+    minutes: float
+    difficulty: int
+    purpose: str
+    hints: tuple[str, str, str]
+    oracle: Callable[..., Any] | None = None
+    tolerance: float = 1e-5
+    cases: list[Case] = field(default_factory=list, repr=False)
+    mistakes: list[Mistake] = field(default_factory=list, repr=False)
+    path: Path | None = field(default=None, repr=False)
+    """The file that defines it."""
+
+    # -------------------------------------------------------- for authors
+
+    def case(self, make: Callable[[], Any] | None = None, **options: Any) -> Any:
+        """Add a call: the decorated function gives its arguments, and its docstring is the label.
+
+        It returns one argument, or a tuple of them, or `call(…)` with keywords.
+        The random generators are seeded before it. Options: `gradients=True`, `oracle=…` (None for the package's own
+        code), `tolerance=…`. For a method, the first argument is self.
+        """
+        return self._added(make, False, options)
+
+    def scene(self, play: Callable[[Any], Any] | None = None, **options: Any) -> Any:
+        """Add something that takes more than a call.
+
+        The decorated function is given the function that is tried, or the class of the method, and returns what it
+        observed (several things as a dictionary by name). Its source is shown when it fails. While it runs, the
+        switch is on: the whole package runs on what is tried.
+        """
+        return self._added(play, True, options)
+
+    def _added(self, function: Callable[..., Any] | None, is_scene: bool, options: dict[str, Any]) -> Any:
+        if function is None:
+            return lambda function: self._added(function, is_scene, options)
+        label = inspect.getdoc(function) or function.__name__.replace("_", " ")
+        settings = {"oracle": None if is_scene else self.oracle, "tolerance": self.tolerance} | options
+        self.cases.append(Case(" ".join(label.split()).rstrip("."), function, is_scene, **settings))
+        return function
+
+    def mistake(self, code: Any, called: str = "") -> Any:
+        """Add a wrong answer: its name is the mistake's, its docstring says what is wrong and why.
+
+        A name with capitals or signs is given: `@pair.mistake("no [SEP]")`.
+        """
+        if isinstance(code, str):
+            return lambda function: self.mistake(function, code)
+        why = inspect.getdoc(code)
+        if not why:
+            raise UserError(f"{self.who}: the mistake {code.__name__} has no docstring, which says why it is wrong.")
+        member = resolve(self.target, self.who)[0]
+        if isinstance(member, property | staticmethod | classmethod):
+            code = type(member)(code)
+        name = getattr(code, "__name__", None) or code.fget.__name__
+        self.mistakes.append(Mistake(called or name.replace("_", " "), " ".join(why.split()), code))
+        return code
+
+    def slip(self, name: str, why: str, *edits: tuple[str, str]) -> None:
+        """Add a wrong answer to a longer function, as edits of the package's own: (what stands there, what instead).
+
+        Raises:
+            UserError: what should stand there does not, or stands there more than once.
+        """
+        text = self.cut.solution
+        for old, new in edits:
+            if text.count(old) != 1:
+                raise UserError(
+                    f"{self.who}: the mistake {name!r} replaces {old!r}, which the solution has {text.count(old)} "
+                    "times; once is right."
+                )
+            text = text.replace(old, new)
+        self.mistakes.append(Mistake(name, why, self.from_source(text, f"<{self.id} {name}>")))
+
+    # -------------------------------------------------------- for the machinery
+
+    @property
+    def who(self) -> str:
+        """How errors call it."""
+        return f"exercise {self.id}" + (f" ({place(self.path)})" if self.path else "")
+
+    @property
+    def lesson(self) -> int:
+        """The lesson's number."""
+        return int(self.id.partition(".")[0])
+
+    @property
+    def number(self) -> int:
+        """Its number in the lesson."""
+        return int(self.id.partition(".")[2])
+
+    @property
+    def name(self) -> str:
+        """What is written: "attend_by_formula", "KVCache.append"."""
+        return self.target.partition(":")[2]
+
+    @property
+    def cut(self) -> Cut:
+        """Stub and solution."""
+        return cut(self.target, self.who)
+
+    @cached_property
+    def parameters(self) -> list[str]:
+        """The names of the target's parameters, self included."""
+        return list(inspect.signature(bare(resolve(self.target, self.who)[0])).parameters)
+
+    @property
+    def stars(self) -> str:
+        """The difficulty, drawn."""
+        return "●" * self.difficulty + "○" * (3 - self.difficulty)
+
+    def from_source(self, text: str, filename: str) -> Any:
+        """Run source such as the cut's in the names of the package's module; gives what is tried.
+
+        Raises:
+            SyntaxError: it does not parse.
+        """
+        names = dict(vars(sys.modules[self.cut.module] if self.cut.module in sys.modules else self._module()))
+        linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
+        exec(compile("from __future__ import annotations\n" + text, filename, "exec"), names)
+        return self.taken_from(names)
+
+    def _module(self) -> ModuleType:
+        resolve(self.target, self.who)
+        return sys.modules[self.cut.module]
+
+    def taken_from(self, names: dict[str, Any]) -> Any:
+        """What a namespace has for this exercise: the function, the class, or the method out of it; None if nothing."""
+        found = names.get(self.cut.name)
+        if self.cut.method is None:
+            return found
+        owner = resolve(self.target, self.who)[1]
+        for cls in found.__mro__ if inspect.isclass(found) else ():
+            if cls is owner:
+                break
+            if self.cut.method in vars(cls):
+                return vars(cls)[self.cut.method]
+        return None
+
+
+def bare(member: Any) -> Any:
+    """What stands in a class as a function that takes self (or the class) first."""
+    if isinstance(member, property):
+        return member.fget
+    return getattr(member, "__func__", member)  # of a staticmethod or a classmethod
+
+
+def tidy(*shape: int) -> Any:
+    """Random numbers of one decimal, normally distributed, which are easy to read when they are shown."""
+    import torch
+
+    return (10 * torch.randn(shape)).round() / 10 + 0.0  # + 0.0 makes 0 of -0
+
+
+# ---------------------------------------------------------------- reading lessons/exercises
+
+
+def files() -> dict[int, Path]:
+    """The files with exercises, by lesson."""
+    found = (
+        re.fullmatch(r"lesson_(\d\d)\.py", path.name) for path in (show.ROOT / "lessons" / "exercises").glob("*.py")
+    )
+    numbers = sorted(int(match[1]) for match in found if match)
+    return {number: show.ROOT / "lessons" / "exercises" / f"lesson_{number:02}.py" for number in numbers}
+
+
+def exercises(lesson: int) -> list[Exercise]:
+    """The exercises of a lesson, in order.
+
+    Raises:
+        UserError: the lesson has none, or its file is malformed.
+    """
+    known = files()
+    if lesson not in known:
+        which = ", ".join(map(str, known)) or "none yet"
+        raise UserError(f"Lesson {lesson} has no exercises; the lessons that have some are {which}.")
+    path = known[lesson]
+    name = f"lesson_{lesson:02}_exercises"
+    loaded = sys.modules.get(name)
+    if loaded is None or getattr(loaded, "__file__", None) != str(path):
+        spec = importlib.util.spec_from_file_location(name, path)
+        loaded = importlib.util.module_from_spec(spec)
+        sys.modules[name] = loaded
+        try:
+            spec.loader.exec_module(loaded)
+        except BaseException:
+            del sys.modules[name]
+            raise
+    found = list(_valid(vars(loaded).values(), path, lesson))
+    if not found:
+        raise UserError(f"{place(path)} defines no Exercise.")
+    return sorted(found, key=lambda exercise: exercise.number)
+
+
+def _valid(values: Any, path: Path, lesson: int) -> Iterator[Exercise]:
+    seen: set[str] = set()
+    for exercise in values:
+        if not isinstance(exercise, Exercise):
+            continue
+        exercise.path = path
+        complaint = None
+        if not re.fullmatch(rf"{lesson}\.[1-9]\d*", exercise.id):
+            complaint = f"its id should be {lesson}.1, {lesson}.2, …"
+        elif exercise.id in seen:
+            complaint = "a second exercise has this id"
+        elif len(exercise.hints) != 3 or not all(hint.strip() for hint in exercise.hints):
+            complaint = f"it needs three hints, and has {len(exercise.hints)}"
+        elif not 0 < exercise.minutes < 240 or exercise.difficulty not in (1, 2, 3):
+            complaint = "its minutes should be between 0 and 240, its difficulty 1, 2 or 3"
+        elif not exercise.cases:
+            complaint = "it has no case to check"
+        elif not exercise.purpose.strip() or not exercise.title.strip():
+            complaint = "title and purpose must not be empty"
+        if complaint:
+            raise UserError(f"{exercise.who}: {complaint}.")
+        seen.add(exercise.id)
+        exercise.cut  # noqa: B018  raises where the target is broken
+        yield exercise
+
+
+def find(identity: str) -> Exercise:
+    """The exercise of this id.
+
+    Raises:
+        UserError: there is none.
+    """
+    of_lesson = exercises(int(identity.partition(".")[0]))
+    for exercise in of_lesson:
+        if exercise.id == identity:
+            return exercise
+    raise UserError(
+        f"There is no exercise {identity}; lesson {of_lesson[0].lesson} has {', '.join(e.id for e in of_lesson)}."
+    )
+
+
+def laid_out(hint: str) -> list[tuple[bool, str]]:
+    """The blocks of a hint in order, (whether it is code, text): code is what authors indent by four spaces.
+
+    Code loses these four spaces and nothing else; empty lines between two lines of code belong to it.
+    """
+    blocks: list[tuple[bool, list[str]]] = []
+    for line in hint.strip("\n").split("\n"):
+        is_code = line.startswith("    ") if line.strip() else bool(blocks) and blocks[-1][0]
+        if not blocks or blocks[-1][0] != is_code:
+            blocks.append((is_code, []))
+        blocks[-1][1].append(line.removeprefix("    ") if is_code else line)
+    return [(is_code, "\n".join(lines).strip("\n")) for is_code, lines in blocks if any(map(str.strip, lines))]
+
+
+def page(exercise: Exercise) -> str:
+    """The exercise as a page in Markdown: what to write, hints and solution folded away."""
+    hints = [
+        "\n\n".join(
+            [
+                f"<details><summary>Hint {n}</summary>",
+                *(f"```python\n{text}\n```" if is_code else text for is_code, text in laid_out(hint)),
+                "</details>",
+            ]
+        )
+        for n, hint in enumerate(exercise.hints, 1)
+    ]
+    solution = f"<details><summary>Solution</summary>\n\n```python\n{exercise.cut.solution}\n```\n\n</details>"
+    return "\n\n".join(
+        [
+            f"### {exercise.id} · {exercise.title}",
+            f"`{exercise.name}` · {exercise.minutes:g} minutes · {exercise.stars}",
+            textwrap.fill(exercise.purpose, 100),
+            f"```python\n{exercise.cut.stub}\n```",
+            f"`make start-{exercise.lesson}` puts this into your workbook; `make check-{exercise.id}` checks it.",
+            *hints,
+            solution,
+        ]
+    )

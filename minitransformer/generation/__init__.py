@@ -1,0 +1,1 @@
+"""How a trained model writes: one sampler and one beam search."""

@@ -1,0 +1,184 @@
+"""Beam search: look for a likely text, not for a text of likely tokens.
+
+Greedy decoding takes the likeliest token each time, and may so enter a street that leads to nothing likely. A beam
+search keeps the k likeliest beginnings (hypotheses) of each prompt and lets each of them go on in every way:
+
+    score(y) = Σ_t log p(y_t | y_<t) / |y|^α                                     (the sum: 000 §4.1 in logarithms)
+
+|y| counts the new tokens, the end token among them. With α = 0 short texts win, for every token adds a negative
+number to the sum; α = 1 compares means; α > 1 prefers long texts. Which candidates may end, and when to stop, is
+decided as the transformers library decides it (early_stopping=False), so that both find the same texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from minitransformer.errors import UserError
+from minitransformer.generation.sampling import left_pad
+
+NEVER = -1e9  # the log-probability of what cannot be
+
+
+class Hypothesis(NamedTuple):
+    """A finished text."""
+
+    tokens: list[int]  # the new ones, without the prompt and without the end token
+    score: float
+
+
+class _Search:
+    """The search for one prompt: its k running hypotheses and the best k that have finished."""
+
+    def __init__(self, n_beam: int, length_penalty: float) -> None:
+        self.n_beam, self.length_penalty = n_beam, length_penalty
+        self.running: list[list[int]] = [[] for _ in range(n_beam)]
+        self.finished: list[Hypothesis] = []  # best first
+        self.done = False  # nothing that still runs is going to be better
+
+    def step(self, sums: Tensor, beams: list[int], tokens: list[int], stop_id: int | None, at_end: bool) -> list[int]:
+        """Take the candidates of one step, likeliest first, and decide which end, which go on and which go.
+
+        A text ends with `stop_id` (which `Hypothesis.tokens` leaves out), or where no token may follow. Its score is
+        its sum divided by |y|^α, the end token counted. Only those of the likeliest k candidates that end are finished;
+        of all that are, the best k stay. Once the search is done, nothing more is finished.
+
+        Args:
+            sums: log-probabilities (2k,) of the candidates.
+            beams: which running hypothesis each continues.
+            tokens: with what.
+            stop_id: the token that ends a text.
+            at_end: whether no token may follow.
+
+        Returns:
+            The indices of the k candidates that go on: the likeliest of those that do not end.
+
+        k is `self.n_beam` and α `self.length_penalty`; `self.finished` is a list of Hypothesis(tokens, score), best
+        first, the score a float. `scores`, those of all candidates, is a tensor (2k,); `going` is what is returned.
+        """
+        texts = [self.running[beam] + [token] for beam, token in zip(beams, tokens, strict=True)]
+        # ⟨answer⟩
+        scores = sums / len(texts[0]) ** self.length_penalty  # (2k,)
+        ends = [at_end or token == stop_id for token in tokens]
+        if not self.done:
+            # Only one of the likeliest k may finish; the others are here so that k can go on if all of those end.
+            for i, score in enumerate(scores[: self.n_beam].tolist()):
+                if ends[i]:
+                    self.finished.append(Hypothesis(texts[i][:-1] if tokens[i] == stop_id else texts[i], score))
+            self.finished.sort(key=lambda hypothesis: -hypothesis.score)
+            del self.finished[self.n_beam :]
+        going = [i for i, end in enumerate(ends) if not end][: self.n_beam]
+        # ⟨/answer⟩
+        if going:
+            self.running = [texts[i] for i in going]
+            # How good the likeliest would be if it ended here, which for α > 0 is a guess at what it will be.
+            full = len(self.finished) == self.n_beam
+            self.done |= full and scores[going[0]].item() <= self.finished[-1].score
+        return going
+
+
+@torch.inference_mode()
+def beam_search(
+    model: nn.Module,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    *,
+    n_beam: int = 4,
+    length_penalty: float = 1.0,
+    stop_id: int | None = None,
+    use_cache: bool = True,
+    **inputs: object,
+) -> list[list[Hypothesis]]:
+    """Continue each prompt by the likeliest texts that a beam search finds.
+
+    Args:
+        model: called as model(ids, keep=…, cache=…, at=…, **inputs), as in `sampling.generate`.
+        prompts: token ids; they may differ in length. For an encoder–decoder each is [start_id].
+        max_new_tokens: the most tokens to add to each.
+        n_beam: k, the hypotheses that run side by side; 1 is greedy decoding.
+        length_penalty: α.
+        stop_id: the token that ends a text.
+        use_cache: False computes every step from the beginning, to the same result.
+        inputs: whatever else the model takes, one row for each prompt or one for all, such as `prefix`, `source`.
+
+    Returns:
+        For each prompt its `n_beam` best hypotheses, best first.
+
+    Raises:
+        UserError: an empty prompt, a setting without meaning, or more positions than the model has.
+    """
+    if n_beam < 1 or max_new_tokens < 1:
+        raise UserError(f"n_beam = {n_beam} and max_new_tokens = {max_new_tokens}: both have to be at least 1.")
+    device = next(model.parameters()).device
+    ids, keep = left_pad(prompts)
+    ids, keep = ids.to(device), None if keep is None else keep.to(device)
+    B, k = len(prompts), n_beam
+    wide = {name: _repeat(value, B, k) for name, value in inputs.items()}  # for B·k rows, k of each prompt
+    cache = model.new_cache() if use_cache else None
+    searches = [_Search(k, length_penalty) for _ in prompts]
+    sums = torch.full((B, k), NEVER, device=device)  # Σ log p of what runs
+    sums[:, 0] = 0.0  # all k begin alike: at first only one of them may go on
+
+    was_training = model.training
+    model.eval()
+    try:
+        # Everyone reads the prompt once; then every row becomes k.
+        logits = model(ids, keep=keep, cache=cache, at=_last(ids), **inputs).repeat_interleave(k, dim=0)  # (B·k, V)
+        V = logits.size(-1)
+        if 2 * k > V:
+            raise UserError(f"n_beam = {k}: a vocabulary of {V} has fewer than 2 · {k} ways to begin.")
+        ids, keep = _repeat(ids, B, k), _repeat(keep, B, k)
+        rows = torch.arange(B, device=device).repeat_interleave(k)  # (B·k)
+        first_row = torch.arange(0, B * k, k, device=device)[:, None]  # (B, 1)
+        for step in range(max_new_tokens):
+            at_end = step == max_new_tokens - 1
+            log_probs = logits.float().log_softmax(dim=-1).view(B, k, V)
+            sums, best = (sums[:, :, None] + log_probs).flatten(1).topk(2 * k)  # (B, 2k)
+            beams, tokens = best // V, best % V  # (B, 2k)
+            going = [
+                search.step(*candidates, stop_id, at_end)
+                for search, *candidates in zip(searches, sums.cpu(), beams.tolist(), tokens.tolist(), strict=True)
+            ]
+            if at_end or all(search.done for search in searches):
+                break
+            going = torch.tensor(going, device=device)  # (B, k)
+            sums = sums.gather(1, going)  # (B, k)
+            parents = (first_row + beams.gather(1, going)).flatten()  # (B·k)
+            new = tokens.gather(1, going).view(B * k, 1)  # (B·k, 1)
+            ids = torch.cat([ids[parents], new], dim=1)  # (B·k, T+1)
+            keep = None if keep is None else torch.cat([keep, keep.new_ones(B * k, 1)], dim=1)  # (B·k, S+1)
+            if cache is None:
+                logits = model(ids, keep=keep, at=_last(ids), **wide)  # (B·k, V)
+            else:
+                for layer in cache:
+                    layer.select(rows[parents] if step == 0 else parents)  # B rows become B·k, then change places
+                logits = model(new, keep=keep, cache=cache, **wide)[:, -1]  # (B·k, V)
+    finally:
+        model.train(was_training)
+    return [search.finished for search in searches]
+
+
+def _last(ids: Tensor) -> Tensor:
+    """Where logits are wanted: at the last token of each row, boolean (B, T)."""
+    at = torch.zeros_like(ids, dtype=torch.bool)
+    at[:, -1] = True
+    return at
+
+
+def _repeat(value: object, n_row: int, times: int) -> object:
+    """Every row `times` times in a row, a a b b, in a tensor with a row for each prompt or in what holds such tensors.
+
+    A tensor with another number of rows than n_row stays as it is, for it serves all prompts. A named tuple, such as a
+    `Prefix`, becomes one of its own kind; a list or another tuple becomes a list; anything else stays.
+    """
+    if isinstance(value, Tensor):
+        return value.repeat_interleave(times, dim=0) if value.size(0) == n_row else value
+    if isinstance(value, tuple) and hasattr(value, "_make"):  # a Prefix
+        return value._make(_repeat(part, n_row, times) for part in value)
+    if isinstance(value, list | tuple):
+        return [_repeat(part, n_row, times) for part in value]
+    return value

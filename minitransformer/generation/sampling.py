@@ -1,0 +1,186 @@
+"""One sampler for every model: greedy, temperature, top-k and top-p, batched, with the cache.
+
+A language model gives a distribution over the next token; to write is to choose from it again and again
+(003 §3.1, p(z_{i+1} | h_≤i) = softmax(W h_i)). What differs between the strategies is only the choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from minitransformer.errors import UserError
+from minitransformer.text.tokenizer import Tokenizer
+
+
+def apply_temperature(logits: Tensor, temperature: float) -> Tensor:
+    """Divide logits (B, V) by the temperature: below 1 the likely gets likelier, above 1 less so."""
+    return logits / temperature
+
+
+def keep_top_k(logits: Tensor, k: int) -> Tensor:
+    """Rule out (-inf) all but the k likeliest tokens of each row of logits (B, V); ties with the k-th stay."""
+    kth = logits.topk(min(k, logits.size(-1)), dim=-1).values[:, -1:]  # (B, 1)
+    return logits.masked_fill(logits < kth, float("-inf"))
+
+
+def keep_top_p(logits: Tensor, p: float) -> Tensor:
+    """Rule out (-inf) all but the fewest tokens of each row of logits (B, V) whose probabilities sum to p or more.
+
+    The fewest are the likeliest: in each row, they stay until those before them hold p. Gives new logits (B, V), in the
+    order of the old ones; those that stay are as they were.
+    """
+    sorted_logits, order = logits.sort(dim=-1, descending=True)
+    probs = sorted_logits.softmax(dim=-1)  # (B, V)
+    before = probs.cumsum(dim=-1) - probs  # what likelier tokens hold already; 0 for the first, which stays
+    rule_out = (before >= p).scatter(-1, order, before >= p)
+    return logits.masked_fill(rule_out, float("-inf"))
+
+
+def choose(
+    logits: Tensor,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """One token for each row of logits (B, V) → ids (B, 1); temperature 0 takes the likeliest."""
+    if temperature == 0:
+        return logits.argmax(dim=-1, keepdim=True)  # (B, 1)
+    logits = apply_temperature(logits, temperature)
+    if top_k is not None:
+        logits = keep_top_k(logits, top_k)
+    if top_p is not None:
+        logits = keep_top_p(logits, top_p)
+    return torch.multinomial(logits.softmax(dim=-1), 1, generator=generator)  # (B, 1)
+
+
+def left_pad(prompts: Sequence[Sequence[int]], pad_id: int = 0) -> tuple[Tensor, Tensor | None]:
+    """Stack prompts of different lengths, padded on the left so that all end together.
+
+    Returns:
+        ids (B, T) and keep (B, T), False at the padding; keep is None where nothing was padded.
+
+    Raises:
+        UserError: no prompt at all, or an empty one (a model needs a token to continue).
+    """
+    if not prompts:
+        raise UserError("There is no prompt to continue: give at least one.")
+    for row, prompt in enumerate(prompts):
+        if not len(prompt):
+            raise UserError(f"Prompt {row} is empty: give it at least one token, such as <|endoftext|>.")
+    longest = max(map(len, prompts))
+    ids = torch.full((len(prompts), longest), pad_id)  # (B, T)
+    keep = torch.zeros(len(prompts), longest, dtype=torch.bool)  # (B, T)
+    for row, prompt in enumerate(prompts):
+        ids[row, longest - len(prompt) :] = torch.as_tensor(prompt)
+        keep[row, longest - len(prompt) :] = True
+    return ids, None if keep.all() else keep
+
+
+def _check_choice(temperature: float, top_k: int | None, top_p: float | None, max_new_tokens: int) -> None:
+    if not temperature >= 0 or temperature == float("inf"):
+        raise UserError(f"temperature = {temperature}: it has to be 0 (greedy) or a positive number.")
+    if top_k is not None and top_k < 1:
+        raise UserError(f"top_k = {top_k}: at least one token has to stay; None turns it off.")
+    if top_p is not None and not 0 < top_p <= 1:
+        raise UserError(f"top_p = {top_p}: it is a share of the probability, above 0 and at most 1.")
+    if max_new_tokens < 0:
+        raise UserError(f"max_new_tokens = {max_new_tokens}: it cannot be negative.")
+
+
+@torch.inference_mode()
+def generate(
+    model: nn.Module,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    *,
+    temperature: float = 0.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    seed: int | None = None,
+    stop_id: int | None = None,
+    use_cache: bool = True,
+    **inputs: object,
+) -> list[list[int]]:
+    """Continue each prompt, token by token.
+
+    Args:
+        model: called as model(ids, keep=…, cache=…, at=…, **inputs); has `new_cache(capacity)`.
+        prompts: token ids; they may differ in length.
+        max_new_tokens: the most tokens to add to each.
+        temperature: 0 takes the likeliest token (greedy), 1 samples from the model's own distribution.
+        top_k: sample among the k likeliest only.
+        top_p: sample among the likeliest that together hold this much probability (nucleus sampling).
+        seed: makes the draws repeatable; None draws anew each time.
+        stop_id: a row ends where this token comes; the token itself is not returned.
+        use_cache: False computes every step from the beginning, to the same result: the measure of the cache.
+        inputs: whatever else the model takes on every call, such as `prefix`.
+
+    Returns:
+        The new tokens of each row, without the prompt.
+
+    Raises:
+        UserError: an empty prompt, a setting without meaning, or more positions than the model has.
+    """
+    _check_choice(temperature, top_k, top_p, max_new_tokens)
+    device = next(model.parameters()).device
+    ids, keep = left_pad(prompts)
+    ids, keep = ids.to(device), None if keep is None else keep.to(device)
+    generator = None if seed is None else torch.Generator(device).manual_seed(seed)
+    cache = model.new_cache() if use_cache else None
+    last = torch.zeros_like(ids, dtype=torch.bool)  # (B, T)
+    last[:, -1] = True
+
+    was_training = model.training
+    model.eval()  # dropout has no place in generation
+    try:
+        rows: list[list[int]] = [[] for _ in prompts]
+        running = set(range(len(prompts)))
+        new, quick_step = ids, None  # what the model has not seen yet; a shortcut for one token, if it has one
+        for i in range(max_new_tokens):
+            if cache is None:
+                logits = model(ids, keep=keep, at=last, **inputs)  # (B, V)
+            elif quick_step is not None:
+                logits = quick_step(new)  # (B, V)
+            elif i > 0:
+                logits = model(new, keep=keep, cache=cache, **inputs)[:, -1]  # (B, V)
+            else:
+                logits = model(new, keep=keep, cache=cache, at=last, **inputs)  # (B, V)
+                if keep is None and hasattr(model, "quick_step"):
+                    quick_step = model.quick_step(cache)
+            new = choose(logits, temperature, top_k, top_p, generator)  # (B, 1)
+            for row, token in enumerate(new[:, 0].tolist()):
+                if row in running:
+                    if token == stop_id:
+                        running.discard(row)
+                    else:
+                        rows[row].append(token)
+            if not running:
+                break
+            if keep is not None:
+                keep = torch.cat([keep, keep.new_ones(len(prompts), 1)], dim=1)  # (B, S+1)
+            if cache is None:
+                ids = torch.cat([ids, new], dim=1)  # (B, T+1)
+                last = torch.cat([last.new_zeros(len(prompts), 1), last], dim=1)  # (B, T+1)
+    finally:
+        model.train(was_training)
+    return rows
+
+
+def generate_texts(
+    model: nn.Module, tokenizer: Tokenizer, prompts: Sequence[Sequence[int]], max_new_tokens: int, **settings: Any
+) -> list[str]:
+    """What a GPT goes on with after each prompt, as text, up to where it ends the text.
+
+    Args, where `generate` does not say it:
+        settings: what else `generate` takes.
+
+    Raises:
+        UserError: as `generate`.
+    """
+    new = generate(model, prompts, max_new_tokens, stop_id=tokenizer.eot_id, **settings)
+    return [tokenizer.decode(ids) for ids in new]

@@ -1,0 +1,243 @@
+"""A BERT in one file: BERT's exact architecture, with a slot for a prefix in every layer.
+
+Where a GPT writes from left to right, a BERT reads: every position sees every other, so that h_i^(n) says what
+token i means in its whole sentence (004 §2.1, encoder only). It learns by guessing words that were masked, and
+whether the second of two sentences follows the first (004 §3.1); `minitransformer.training.losses` has both losses.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from minitransformer.errors import UserError
+from minitransformer.models.attention import Attention, Prefix, columns_before
+from minitransformer.models.layers import FeedForward, check_text, drop, embed, embed_positions, init_weights
+
+EPS = 1e-12  # what BERT's LayerNorms add to the variance
+
+
+@dataclass(frozen=True)
+class BertConfig:
+    """The sizes of a BERT; the defaults are the course's own.
+
+    `pooler`, `mlm` and `nsp` say which heads it has: published weights often come without some of them, and a head
+    without trained weights is better absent than random.
+    """
+
+    vocab_size: int = 2048  # V
+    n_positions: int = 128  # the longest sequence, a prefix included
+    n_layer: int = 4
+    n_head: int = 4  # H
+    d_model: int = 128  # C
+    d_ff: int = 512
+    dropout: float = 0.0
+    n_types: int = 2  # sentence A, sentence B
+    pooler: bool = True
+    mlm: bool = True
+    nsp: bool = True
+    init_std: float = 0.06  # of fresh weights: BERT's 0.02 is for C = 768; see `GPTConfig`
+
+    def __post_init__(self) -> None:
+        """Refuse a head that lacks what it reads from."""
+        if self.nsp and not self.pooler:
+            raise UserError("Next-sentence prediction reads the pooled vector: nsp = True needs pooler = True.")
+
+
+class PostNormBlock(nn.Module):
+    """One layer that reads in both directions: attention, Add & Norm, feed-forward, Add & Norm (004 §2.2).
+
+    The original order of the Transformer's figure: each sum is normalised after the sublayer (post-norm), where
+    GPT-2 normalises before. It is BERT's layer, and that of the encoder in `minitransformer.models.seq2seq`.
+
+    Args:
+        d_model: C.
+        n_head: H.
+        d_ff: the width inside the feed-forward layer.
+        dropout: share of attention weights and of each sublayer's output dropped while training.
+        eps: what the norms add to the variance.
+    """
+
+    def __init__(self, d_model: int, n_head: int, d_ff: int, dropout: float, eps: float) -> None:
+        super().__init__()
+        self.attention = Attention(d_model, n_head, dropout=dropout)
+        self.norm1 = nn.LayerNorm(d_model, eps)
+        self.mlp = FeedForward(d_model, d_ff, activation=F.gelu)
+        self.norm2 = nn.LayerNorm(d_model, eps)
+        self.dropout = dropout
+
+    def forward(self, x: Tensor, keep: Tensor | None, prefix: Prefix | None) -> Tensor:
+        """(B, T, C) → (B, T, C); keep (B, T) and prefix as in `Attention`."""
+        y = self.attention(x, None, keep, prefix)  # (B, T, C)
+        x = self.norm1(x + drop(y, self.dropout, self.training))  # (B, T, C)
+        y = self.mlp(x)  # (B, T, C)
+        return self.norm2(x + drop(y, self.dropout, self.training))  # (B, T, C)
+
+
+class MaskedWordHead(nn.Module):
+    """From a position's vector to logits over the words that could stand there (004 §3.1, MLM).
+
+    Its last matrix is the token embedding again (weight tying); of its own it has a layer before that and a bias.
+    """
+
+    def __init__(self, vocab_size: int, d_model: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(d_model, d_model)
+        self.norm = nn.LayerNorm(d_model, EPS)
+        self.bias = nn.Parameter(torch.zeros(vocab_size))
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """Norm(gelu(W x + b)) Eᵀ + bias: x (…, C) and the embedding E (V, C) → (…, V).
+
+        W and b are those of `self.dense`, Norm is `self.norm`, bias `self.bias`, and gelu the exact one, `F.gelu` as
+        it is.
+        """
+        return F.linear(self.norm(F.gelu(self.dense(x))), embedding, self.bias)
+
+
+class Bert(nn.Module):
+    """An encoder-only model: it gives each token a vector that knows the whole text.
+
+    Args:
+        config: the sizes.
+    """
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.token_embedding = nn.Embedding(config.vocab_size, config.d_model)
+        self.position_embedding = nn.Embedding(config.n_positions, config.d_model)
+        self.type_embedding = nn.Embedding(config.n_types, config.d_model)
+        self.norm = nn.LayerNorm(config.d_model, EPS)
+        self.blocks = nn.ModuleList(
+            PostNormBlock(config.d_model, config.n_head, config.d_ff, config.dropout, EPS)
+            for _ in range(config.n_layer)
+        )
+        self.pooler = nn.Linear(config.d_model, config.d_model) if config.pooler else None
+        self.mlm = MaskedWordHead(config.vocab_size, config.d_model) if config.mlm else None
+        self.nsp = nn.Linear(config.d_model, 2) if config.nsp else None
+        self.apply(partial(init_weights, std=config.init_std))
+        self._start_near()
+
+    @torch.no_grad()
+    def _start_near(self) -> None:
+        """Begin by looking at what stands near, and at what is alike.
+
+        A [MASK] says nothing of what it hides: all there is to go by is its place. From plain random weights it takes a
+        BERT very long to find that out. So positions start as sines, alike for neighbours; each head's keys start equal
+        to its queries, so that alike attracts alike (Trockman & Kolter 2023, mimetic initialization); and what each
+        sublayer adds starts small, as in `GPT`. Training may change all of it.
+        """
+        config, C = self.config, self.config.d_model
+        rates = torch.exp(-math.log(100) * torch.arange(0, C, 2) / C)  # of the sines, (C/2)
+        angles = torch.arange(config.n_positions)[:, None] * rates  # (n_positions, C/2)
+        waves = torch.stack([angles.sin(), angles.cos()], dim=2).flatten(1)[:, :C]  # (n_positions, C)
+        self.position_embedding.weight.copy_(waves * config.init_std * 5 / 3)
+        for block in self.blocks:
+            qkv = block.attention.qkv.weight
+            qkv[:C] *= 2
+            qkv[C : 2 * C] = qkv[:C]
+            for weight in (block.attention.out.weight, block.mlp.down.weight):
+                weight /= math.sqrt(2 * config.n_layer)
+
+    def forward(
+        self,
+        ids: Tensor,
+        keep: Tensor | None = None,
+        types: Tensor | None = None,
+        prefix: Sequence[Prefix] | None = None,
+        vectors: Tensor | None = None,
+    ) -> Tensor:
+        """A vector for each token.
+
+        Args:
+            ids: token ids (B, T); by custom [CLS] sentence A [SEP], or [CLS] sentence A [SEP] sentence B [SEP].
+            keep: boolean (B, T), False at padding; None if there is none.
+            types: (B, T), 0 in sentence A and 1 in sentence B; None stands for 0 everywhere.
+            prefix: keys and values for each layer. [CLS] stays at index 0 of what is returned.
+            vectors: what virtual tokens stand for, (n_virtual, C) or (B, n_virtual, C); see `embed`.
+
+        Returns:
+            (B, T, C); rows of padding mean nothing.
+
+        Raises:
+            UserError: ids or types outside their range, more positions than n_positions, a row that is padding
+                alone, a prefix that does not fit.
+
+        What there is for it: `columns_before(prefix, None, n_layer)` gives (n_before, n_prefix);
+        `embed(embedding, ids, vectors)` gives the tokens' vectors, `embed_positions(embedding, ids, keep, n_before,
+        n_prefix)` those of their positions, `self._types`, called with ids and types, those of their sentences; the sum
+        of the three is normalised and then passes through `drop(x, share, training)`. `check_text`, called with keep,
+        refuses a row of padding alone. A block is called as block(x, keep, prefix), with its own prefix or None.
+        """
+        before = columns_before(prefix, None, self.config.n_layer)
+        x = embed(self.token_embedding, ids, vectors)  # (B, T, C)
+        x = x + embed_positions(self.position_embedding, ids, keep, *before) + self._types(ids, types)  # (B, T, C)
+        check_text(keep)
+        x = drop(self.norm(x), self.config.dropout, self.training)  # (B, T, C)
+        for i, block in enumerate(self.blocks):
+            x = block(x, keep, prefix[i] if prefix else None)  # (B, T, C)
+        return x
+
+    def pooled(self, hidden: Tensor) -> Tensor:
+        """The text in one vector, tanh(W h_[CLS] + b): (B, T, C) → (B, C).
+
+        self._head("pooler") gives the layer that computes W h + b, or refuses.
+
+        Raises:
+            UserError: the model has no pooler.
+        """
+        return torch.tanh(self._head("pooler")(hidden[:, 0]))  # (B, C)
+
+    def mlm_logits(self, hidden: Tensor, at: Tensor | None = None) -> Tensor:
+        """Logits over the word at each position.
+
+        Args:
+            hidden: (B, T, C), what `forward` gave.
+            at: boolean (B, T), where logits are wanted: 15 % of them, as a rule, for a seventh of the work.
+
+        Returns:
+            (B, T, V), or (number of True in `at`, V) in reading order.
+
+        Raises:
+            UserError: the model has no such head.
+        """
+        return self._head("mlm")(hidden if at is None else hidden[at], self.token_embedding.weight)  # (…, V)
+
+    def nsp_logits(self, hidden: Tensor) -> Tensor:
+        """Logits of "B follows A" (class 0) and "it does not" (class 1): (B, T, C) → (B, 2).
+
+        Raises:
+            UserError: the model has no such head.
+        """
+        return self._head("nsp")(self.pooled(hidden))  # (B, 2)
+
+    def _head(self, name: str) -> nn.Module:
+        head = getattr(self, name)
+        if head is None:
+            raise UserError(
+                f"This BERT has no {name} head: its config says {name} = False. Weights without that head were "
+                "loaded, or none was asked for."
+            )
+        return head
+
+    def _types(self, ids: Tensor, types: Tensor | None) -> Tensor:
+        """Vectors of the sentences, broadcastable to (B, T, C)."""
+        if types is None:
+            return self.type_embedding.weight[0]  # (C)
+        if types.shape != ids.shape:
+            raise UserError(f"There is one type for each token: {tuple(ids.shape)}, not {tuple(types.shape)}.")
+        wrong = (types < 0) | (types >= self.config.n_types)
+        if wrong.any():
+            row, column = wrong.nonzero()[0].tolist()
+            raise UserError(
+                f"Token type {types[row, column].item()} in row {row} at position {column}: types run from 0 "
+                f"(sentence A) to {self.config.n_types - 1}."
+            )
+        return self.type_embedding(types)  # (B, T, C)

@@ -1,0 +1,191 @@
+"""A GPT in one file: GPT-2's exact architecture, with slots for a prefix and a cache in every layer.
+
+    h_i = LM(z_i, h_<i),   p(z_{i+1} | h_≤i) = softmax(W h_i^(n))                (003 §3.1)
+
+W is the token embedding again (weight tying): a token's vector is both what it means when read and what the
+last layer has to point at when it is to be said. Note that h_i^(n) itself is no distribution, as 003 §3.1 has
+it; only softmax(W h_i^(n)) is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch.nn.functional as F
+from torch import Tensor, layer_norm, nn
+
+from minitransformer.models.attention import (
+    Attention,
+    KVCache,
+    Prefix,
+    Stacked,
+    attend,
+    columns_before,
+    merge_heads,
+    split_heads,
+)
+from minitransformer.models.layers import FeedForward, drop, embed, embed_positions, gelu_tanh, init_weights
+
+
+@dataclass(frozen=True)
+class GPTConfig:
+    """The sizes of a GPT; the defaults are the course's own, trained in about a minute on a laptop."""
+
+    vocab_size: int = 2048  # V
+    n_positions: int = 128  # the longest sequence, a prefix included
+    n_layer: int = 4
+    n_head: int = 4  # H
+    d_model: int = 128  # C
+    d_ff: int = 512
+    dropout: float = 0.0
+    init_std: float = 0.06  # of fresh weights: GPT-2's 0.02 is for C = 768 and more; at 128 it learns slower
+
+
+class Block(nn.Module):
+    """One layer: attention and feed-forward, each added to the stream it reads from (004 §2.2, Add & Norm).
+
+    GPT-2 normalises before each sublayer (pre-norm); the figure of 004 §2.2 is the original post-norm order.
+    """
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(config.d_model)
+        self.attention = Attention(config.d_model, config.n_head, causal=True, dropout=config.dropout)
+        self.norm2 = nn.LayerNorm(config.d_model)
+        self.mlp = FeedForward(config.d_model, config.d_ff, activation=gelu_tanh)
+        self.dropout = config.dropout
+
+    def forward(self, x: Tensor, keep: Tensor | None, prefix: Prefix | None, cache: KVCache | None) -> Tensor:
+        """x + Attention(Norm(x)), then x + FeedForward(Norm(x)): (B, T, C) → (B, T, C).
+
+        Each sublayer has a norm of its own, norm1 and norm2, and what it gives passes through
+        `drop(y, self.dropout, self.training)` before it is added. keep (B, S), prefix and cache are for the attention,
+        which is called as self.attention(x, context, keep, prefix, cache); the context is None here. The x that was
+        given stays as it is: the sums are new tensors.
+        """
+        y = self.attention(self.norm1(x), None, keep, prefix, cache)  # (B, T, C)
+        x = x + drop(y, self.dropout, self.training)  # (B, T, C)
+        y = self.mlp(self.norm2(x))  # (B, T, C)
+        return x + drop(y, self.dropout, self.training)  # (B, T, C)
+
+
+class GPT(nn.Module):
+    """A decoder-only language model: it gives each position a distribution over the next token.
+
+    Args:
+        config: the sizes.
+    """
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.token_embedding = nn.Embedding(config.vocab_size, config.d_model)
+        self.position_embedding = nn.Embedding(config.n_positions, config.d_model)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))
+        self.norm = nn.LayerNorm(config.d_model)
+        self.apply(partial(init_weights, std=config.init_std))
+        for name, weight in self.named_parameters():
+            # GPT-2: each of the 2n additions to the stream starts smaller, so that their sum does not grow with n.
+            if name.endswith(("attention.out.weight", "mlp.down.weight")):
+                nn.init.normal_(weight, std=config.init_std / math.sqrt(2 * config.n_layer))
+
+    def forward(
+        self,
+        ids: Tensor,
+        keep: Tensor | None = None,
+        prefix: Sequence[Prefix] | None = None,
+        cache: Sequence[KVCache] | None = None,
+        at: Tensor | None = None,
+        hidden: bool = False,
+        vectors: Tensor | None = None,
+    ) -> Tensor:
+        """Logits over the next token.
+
+        Args:
+            ids: token ids (B, T); with a cache, only the new ones. Negative ones are virtual tokens, see `embed`.
+            keep: boolean (B, S), False at padding, over all tokens so far; None if there is no padding.
+            prefix: keys and values for each layer; taken by the first call of a cached generation only.
+            cache: one `KVCache` for each layer, from `new_cache`.
+            at: boolean (B, T), where logits are wanted. The product with the vocabulary is dear: ask for what
+                is needed.
+            hidden: give the last layer's normalised vectors instead, h^(n), for a head other than the vocabulary.
+            vectors: what virtual tokens stand for, (n_virtual, C) or (B, n_virtual, C).
+
+        Returns:
+            (B, T, V), or (number of True in `at`, V) in reading order; with `hidden`, C in the place of V.
+
+        Raises:
+            UserError: ids outside the vocabulary, more positions than n_positions, a prefix that does not fit.
+
+        What there is for it: `columns_before(prefix, cache, n_layer)` gives (n_before, n_prefix);
+        `embed(embedding, ids, vectors)` looks tokens up and refuses those that do not exist;
+        `embed_positions(embedding, ids, keep, n_before, n_prefix)` gives what is added to them; their sum passes
+        through `drop(x, share, training)`; a block is called as block(x, keep, prefix, cache), with its own of each.
+        """
+        before = columns_before(prefix, cache, self.config.n_layer)
+        x = embed(self.token_embedding, ids, vectors)  # (B, T, C)
+        x = x + embed_positions(self.position_embedding, ids, keep, *before)  # (B, T, C)
+        x = drop(x, self.config.dropout, self.training)  # (B, T, C)
+        for i, block in enumerate(self.blocks):
+            x = block(x, keep, prefix[i] if prefix else None, cache[i] if cache else None)  # (B, T, C)
+        if at is not None:
+            x = x[at]  # rows of width C, one for each True in `at`
+        x = self.norm(x)  # (B, T, C)
+        return x if hidden else F.linear(x, self.token_embedding.weight)  # (B, T, V)
+
+    def quick_step(self, cache: Sequence[KVCache]) -> Callable[[Tensor], Tensor] | None:
+        """`forward` for one new token a row, on a filled cache, without the cost of calling modules.
+
+        At batch 1 a token needs about a hundred small operations, and looking up and calling the modules around
+        them takes longer than they do. Here the weights are looked up once for a whole generation. It is the same
+        function as `forward`, which says what it means; the tests hold the two together.
+
+        Args:
+            cache: from `new_cache`, already filled by a call without padding; each step appends to it.
+
+        Returns:
+            ids (B, 1) → logits (B, V); or None where something hooks into the model, watches it or stands in for a
+            part of it (a tuning method, say), for only `forward` respects that.
+        """
+        plain = {GPT, Block, Attention, Stacked, FeedForward, nn.Linear, nn.LayerNorm, nn.Embedding, nn.ModuleList}
+        for module in (self, self.token_embedding, self.position_embedding, *self.blocks.modules(), self.norm):
+            watched = getattr(module, "watcher", None) is not None
+            if type(module) not in plain or module._forward_hooks or module._forward_pre_hooks or watched:
+                return None
+        table, positions, width = self.token_embedding.weight, self.position_embedding.weight, (self.config.d_model,)
+        layers = [
+            (
+                (block.norm1.weight, block.norm1.bias),
+                (block.attention.qkv.weight, block.attention.qkv.bias),
+                (block.attention.out.weight, block.attention.out.bias),
+                (block.norm2.weight, block.norm2.bias),
+                (block.mlp.up.weight, block.mlp.up.bias),
+                (block.mlp.down.weight, block.mlp.down.bias),
+                block.mlp.activation,
+                layer_cache,
+            )
+            for block, layer_cache in zip(self.blocks, cache, strict=True)
+        ]
+        norm, n_head = (self.norm.weight, self.norm.bias), self.config.n_head
+
+        def step(ids: Tensor) -> Tensor:
+            n = cache[0].length
+            if n >= self.config.n_positions:
+                return self(ids, cache=cache)[:, -1]  # which says that the positions are used up
+            x = F.embedding(ids, table) + positions[n : n + 1]  # (B, T, C)
+            for norm1, qkv, out, norm2, up, down, activation, layer_cache in layers:
+                q, k, v = split_heads(F.linear(layer_norm(x, width, *norm1), *qkv), 3, n_head)  # (B, H, T, D)
+                y = merge_heads(attend(q, *layer_cache.append(k, v)))  # (B, T, C)
+                x = x + F.linear(y, *out)  # (B, T, C)
+                y = activation(F.linear(layer_norm(x, width, *norm2), *up))
+                x = x + F.linear(y, *down)  # (B, T, C)
+            return F.linear(layer_norm(x[:, -1], width, *norm), table)  # (B, V)
+
+        return step
+
+    def new_cache(self, capacity: int | None = None) -> list[KVCache]:
+        """Empty caches, one a layer, for `capacity` columns of text (n_positions if None)."""
+        return [KVCache(capacity or self.config.n_positions) for _ in self.blocks]

@@ -1,0 +1,305 @@
+"""Published weights in our models: GPT-2, BERT and BART as the transformers library saves them.
+
+The architectures are the same to the last norm; what differs are the names, that GPT-2's matrices lie transposed
+(its Conv1D computes x W, a linear layer x Wᵀ), that BERT and BART keep W^Q, W^K and W^V apart, and that BART's
+position table starts with two rows that nothing uses.
+
+The library itself is not needed: a state dict is a dictionary of tensors.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from minitransformer.checkpoint import read_safetensors
+from minitransformer.errors import UserError
+from minitransformer.models.bert import Bert, BertConfig
+from minitransformer.models.gpt import GPT, GPTConfig
+from minitransformer.models.seq2seq import Seq2Seq, Seq2SeqConfig
+
+# Ours on the left, without ".weight" and ".bias"; {} is the number of the layer. Several names on the right are
+# stacked in that order.
+GPT2_NAMES = {
+    "token_embedding": ("wte",),
+    "position_embedding": ("wpe",),
+    "blocks.{}.norm1": ("h.{}.ln_1",),
+    "blocks.{}.attention.qkv": ("h.{}.attn.c_attn",),
+    "blocks.{}.attention.out": ("h.{}.attn.c_proj",),
+    "blocks.{}.norm2": ("h.{}.ln_2",),
+    "blocks.{}.mlp.up": ("h.{}.mlp.c_fc",),
+    "blocks.{}.mlp.down": ("h.{}.mlp.c_proj",),
+    "norm": ("ln_f",),
+}
+BERT_NAMES = {
+    "token_embedding": ("embeddings.word_embeddings",),
+    "position_embedding": ("embeddings.position_embeddings",),
+    "type_embedding": ("embeddings.token_type_embeddings",),
+    "norm": ("embeddings.LayerNorm",),
+    "blocks.{}.attention.qkv": (
+        "encoder.layer.{}.attention.self.query",
+        "encoder.layer.{}.attention.self.key",
+        "encoder.layer.{}.attention.self.value",
+    ),
+    "blocks.{}.attention.out": ("encoder.layer.{}.attention.output.dense",),
+    "blocks.{}.norm1": ("encoder.layer.{}.attention.output.LayerNorm",),
+    "blocks.{}.mlp.up": ("encoder.layer.{}.intermediate.dense",),
+    "blocks.{}.mlp.down": ("encoder.layer.{}.output.dense",),
+    "blocks.{}.norm2": ("encoder.layer.{}.output.LayerNorm",),
+    "pooler": ("pooler.dense",),
+    "mlm": ("cls.predictions",),  # its bias
+    "mlm.dense": ("cls.predictions.transform.dense",),
+    "mlm.norm": ("cls.predictions.transform.LayerNorm",),
+    "nsp": ("cls.seq_relationship",),
+}
+BART_NAMES = {
+    "token_embedding": ("shared",),
+    "source_positions": ("encoder.embed_positions",),
+    "source_norm": ("encoder.layernorm_embedding",),
+    "encoder.{}.attention.qkv": (
+        "encoder.layers.{}.self_attn.q_proj",
+        "encoder.layers.{}.self_attn.k_proj",
+        "encoder.layers.{}.self_attn.v_proj",
+    ),
+    "encoder.{}.attention.out": ("encoder.layers.{}.self_attn.out_proj",),
+    "encoder.{}.norm1": ("encoder.layers.{}.self_attn_layer_norm",),
+    "encoder.{}.mlp.up": ("encoder.layers.{}.fc1",),
+    "encoder.{}.mlp.down": ("encoder.layers.{}.fc2",),
+    "encoder.{}.norm2": ("encoder.layers.{}.final_layer_norm",),
+    "target_positions": ("decoder.embed_positions",),
+    "target_norm": ("decoder.layernorm_embedding",),
+    "decoder.{}.attention.qkv": (
+        "decoder.layers.{}.self_attn.q_proj",
+        "decoder.layers.{}.self_attn.k_proj",
+        "decoder.layers.{}.self_attn.v_proj",
+    ),
+    "decoder.{}.attention.out": ("decoder.layers.{}.self_attn.out_proj",),
+    "decoder.{}.norm1": ("decoder.layers.{}.self_attn_layer_norm",),
+    "decoder.{}.cross.qkv": (
+        "decoder.layers.{}.encoder_attn.q_proj",
+        "decoder.layers.{}.encoder_attn.k_proj",
+        "decoder.layers.{}.encoder_attn.v_proj",
+    ),
+    "decoder.{}.cross.out": ("decoder.layers.{}.encoder_attn.out_proj",),
+    "decoder.{}.norm2": ("decoder.layers.{}.encoder_attn_layer_norm",),
+    "decoder.{}.mlp.up": ("decoder.layers.{}.fc1",),
+    "decoder.{}.mlp.down": ("decoder.layers.{}.fc2",),
+    "decoder.{}.norm3": ("decoder.layers.{}.final_layer_norm",),
+}
+
+# Tied weights: saved under several names, or under one of them. Once checked to be equal, the first name is kept.
+GPT2_TIED = [("wte.weight", "lm_head.weight")]
+BERT_TIED = [
+    ("embeddings.word_embeddings.weight", "cls.predictions.decoder.weight"),
+    ("cls.predictions.bias", "cls.predictions.decoder.bias"),
+]
+BART_TIED = [
+    ("shared.weight", name) for name in ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight")
+]
+
+# What a config may say, and what it says where it is silent: (key, supported values, default).
+TIED = ("tie_word_embeddings", (True,), True)
+GPT2_SUPPORTED = [
+    ("activation_function", ("gelu_new", "gelu_pytorch_tanh"), "gelu_new"),
+    ("layer_norm_epsilon", (1e-5,), 1e-5),
+    ("scale_attn_weights", (True,), True),
+    ("scale_attn_by_inverse_layer_idx", (False,), False),
+    ("add_cross_attention", (False,), False),
+    TIED,
+]
+BERT_SUPPORTED = [
+    ("hidden_act", ("gelu",), "gelu"),
+    ("layer_norm_eps", (1e-12,), 1e-12),
+    ("position_embedding_type", ("absolute", None), "absolute"),
+    ("is_decoder", (False,), False),
+    ("add_cross_attention", (False,), False),
+    TIED,
+]
+BART_SUPPORTED = [
+    ("activation_function", ("gelu",), "gelu"),
+    ("scale_embedding", (False,), False),
+    ("normalize_before", (False,), False),
+    ("normalize_embedding", (True,), True),
+    ("add_final_layer_norm", (False,), False),
+    ("static_position_embeddings", (False,), False),
+    TIED,
+]
+
+
+def from_transformers(state_dict: Mapping[str, Tensor], config: object, dropout: float = 0.0) -> nn.Module:
+    """Our model with the weights of a GPT-2, a BERT or a BART of the transformers library.
+
+    A BERT gets the heads whose weights are there (`BertConfig.pooler`, `.mlm`, `.nsp`).
+
+    Args:
+        state_dict: of GPT2Model, GPT2LMHeadModel, BertModel, BertForPreTraining, BertForMaskedLM, BartModel or
+            BartForConditionalGeneration.
+        config: that library's config, as an object or as the dictionary in its config.json.
+        dropout: for further training; where that library has several, ours has this one.
+
+    Returns:
+        A `GPT`, `Bert` or `Seq2Seq` in eval mode.
+
+    Raises:
+        UserError: another architecture, a config that ours does not cover, a tensor that is missing, left over or
+            of another shape.
+    """
+    about = dict(config if isinstance(config, Mapping) else config.to_dict())
+    converters = {"gpt2": _gpt2, "bert": _bert, "bart": _bart}
+    kind = about.get("model_type")
+    if kind not in converters:
+        raise UserError(f"The config is that of a {kind!r} model; known are {', '.join(converters)}.")
+    try:
+        return converters[kind](dict(state_dict), about, dropout).eval()
+    except KeyError as error:
+        raise UserError(f"The {kind} config has no {error}, without which the model's size is unknown.") from error
+
+
+def load_pretrained(folder: str | Path, dropout: float = 0.0) -> nn.Module:
+    """The model in a folder that the transformers library saved: config.json and model.safetensors.
+
+    Raises:
+        UserError: one of the two files is missing or damaged, or as `from_transformers`.
+    """
+    folder = Path(folder)
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): name the folder of a saved model.") from error
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON: {error}. Was the download cut short?") from error
+    if not isinstance(config, dict):
+        raise UserError(f"{path} is not a config: it holds a {type(config).__name__}, not an object {{…}}.")
+    weights = folder / "model.safetensors"
+    if not weights.is_file():
+        if (folder / "model.safetensors.index.json").is_file():
+            raise UserError(f"The weights in {folder} are cut into several files; save them again as one.")
+        if (folder / "pytorch_model.bin").is_file():
+            raise UserError(
+                f"{folder} holds pytorch_model.bin, a pickle, and loading one can run any code. "
+                "Save the model again as model.safetensors."
+            )
+        raise UserError(f"There is no model.safetensors in {folder}.")
+    return from_transformers(read_safetensors(weights)[0], config, dropout)
+
+
+def _gpt2(theirs: dict[str, Tensor], about: dict, dropout: float) -> GPT:
+    _check_config(about, GPT2_SUPPORTED)
+    config = GPTConfig(
+        vocab_size=about["vocab_size"],
+        n_positions=about["n_positions"],
+        n_layer=about["n_layer"],
+        n_head=about["n_head"],
+        d_model=about["n_embd"],
+        d_ff=about.get("n_inner") or 4 * about["n_embd"],
+        dropout=dropout,
+    )
+    theirs = {name.removeprefix("transformer."): tensor for name, tensor in theirs.items()}
+    for i in range(config.n_layer):  # older files hold the causal mask, which is no weight
+        theirs.pop(f"h.{i}.attn.bias", None)
+        theirs.pop(f"h.{i}.attn.masked_bias", None)
+
+    def transpose(name: str, tensor: Tensor) -> Tensor:
+        return tensor.T if ".c_" in name and tensor.dim() == 2 else tensor
+
+    return _fill(GPT(config), theirs, GPT2_NAMES, GPT2_TIED, transpose)
+
+
+def _bert(theirs: dict[str, Tensor], about: dict, dropout: float) -> Bert:
+    _check_config(about, BERT_SUPPORTED)
+    theirs = {name.removeprefix("bert."): tensor for name, tensor in theirs.items()}
+    theirs.pop("embeddings.position_ids", None)  # older files hold 0, 1, 2, …, which is no weight
+    config = BertConfig(
+        vocab_size=about["vocab_size"],
+        n_positions=about["max_position_embeddings"],
+        n_layer=about["num_hidden_layers"],
+        n_head=about["num_attention_heads"],
+        d_model=about["hidden_size"],
+        d_ff=about["intermediate_size"],
+        dropout=dropout,
+        n_types=about["type_vocab_size"],
+        pooler=any(name.startswith("pooler.") for name in theirs),
+        mlm=any(name.startswith("cls.predictions.") for name in theirs),
+        nsp=any(name.startswith("cls.seq_relationship.") for name in theirs),
+    )
+    return _fill(Bert(config), theirs, BERT_NAMES, BERT_TIED)
+
+
+def _bart(theirs: dict[str, Tensor], about: dict, dropout: float) -> Seq2Seq:
+    _check_config(about, BART_SUPPORTED)
+    for what in ("attention_heads", "ffn_dim"):
+        if about[f"encoder_{what}"] != about[f"decoder_{what}"]:
+            raise UserError(
+                f"The config has encoder_{what} = {about[f'encoder_{what}']} and decoder_{what} = "
+                f"{about[f'decoder_{what}']}; here the two are one number."
+            )
+    config = Seq2SeqConfig(
+        vocab_size=about["vocab_size"],
+        n_positions=about["max_position_embeddings"],
+        n_encoder_layer=about["encoder_layers"],
+        n_decoder_layer=about["decoder_layers"],
+        n_head=about["encoder_attention_heads"],
+        d_model=about["d_model"],
+        d_ff=about["encoder_ffn_dim"],
+        dropout=dropout,
+        pad_id=about["pad_token_id"],
+        start_id=about["decoder_start_token_id"],
+        end_id=about["eos_token_id"],
+    )
+    theirs = {name.removeprefix("model."): tensor for name, tensor in theirs.items()}
+    # A BartModel has none: it is 0 until weights with another come along.
+    bias = theirs.pop("final_logits_bias", torch.zeros(1, config.vocab_size))
+
+    def drop_offset(name: str, tensor: Tensor) -> Tensor:
+        return tensor[2:] if name.endswith("embed_positions.weight") else tensor
+
+    model = _fill(Seq2Seq(config), theirs, BART_NAMES, BART_TIED, drop_offset)
+    model.final_logits_bias.copy_(bias[0])
+    return model
+
+
+def _check_config(about: dict, supported: list[tuple[str, tuple, object]]) -> None:
+    for key, values, default in supported:
+        if (value := about.get(key, default)) not in values:
+            raise UserError(
+                f"The {about['model_type']} config says {key} = {value!r}; here it can only be "
+                f"{' or '.join(map(repr, values))}."
+            )
+
+
+@torch.no_grad()
+def _fill(
+    model: nn.Module,
+    theirs: dict[str, Tensor],
+    names: Mapping[str, tuple[str, ...]],
+    tied: list[tuple[str, str]],
+    adapt: Callable[[str, Tensor], Tensor] = lambda name, tensor: tensor,
+) -> nn.Module:
+    """Copy their tensors into our parameters, all of them, and leave none over."""
+    for first, other in tied:
+        if (copy := theirs.pop(other, None)) is not None and not torch.equal(theirs.setdefault(first, copy), copy):
+            raise UserError(f"{other!r} differs from {first!r}; here the two are one tensor.")
+    for ours, parameter in model.named_parameters():
+        module, _, kind = ours.rpartition(".")
+        layer = re.search(r"\.(\d+)\.", module)
+        key = module if layer is None else module.replace(layer[0], ".{}.", 1)
+        wanted = [f"{name.format(layer and layer[1])}.{kind}" for name in names[key]]
+        for name in wanted:
+            if name not in theirs:
+                raise UserError(f"The weights have no tensor {name!r}, which {ours!r} is made from.")
+        tensor = torch.cat([adapt(name, theirs.pop(name)) for name in wanted])
+        if tensor.shape != parameter.shape:
+            raise UserError(
+                f"{' + '.join(wanted)} gives the shape {tuple(tensor.shape)}; with these sizes {ours!r} has "
+                f"{tuple(parameter.shape)}. Do the config and the weights belong together?"
+            )
+        parameter.copy_(tensor)
+    if theirs:
+        raise UserError(f"The weights have a tensor {next(iter(theirs))!r} that {type(model).__name__} does not know.")
+    return model

@@ -1,0 +1,177 @@
+"""What each model is trained on: next words, masked words, next sentences, classes, translations.
+
+Every loss takes (model, batch) and gives the sum of the losses in nats and how many there are, as
+`minitransformer.training.loop` wants it: a sum can be added up over batches, a mean cannot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from minitransformer.errors import UserError
+from minitransformer.models.bert import Bert
+from minitransformer.text.batches import IGNORE, Batch
+
+Loss = Callable[[nn.Module, Batch], tuple[Tensor, int]]
+
+
+def language_model_loss(model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
+    """Next-token cross-entropy, summed over the positions that have a label (004 §4.2; 000 §4.1 in logarithms).
+
+    Args:
+        model: gives logits over the next token.
+        batch: "ids" (B, T+1); optionally "labels" (B, T+1), IGNORE where no loss is asked, standing at the
+            token that is to be predicted, as the ids do; optionally "keep" (B, T+1), False at padding.
+
+    Returns:
+        The sum of the losses, in nats, and how many there are. A sum, not a mean: means of batches with
+        different numbers of labels cannot be averaged without changing what each token weighs.
+    """
+    ids, keep = batch["ids"], batch.get("keep")
+    targets = batch.get("labels", ids)[:, 1:]  # (B, T)  position t predicts token t + 1
+    at = targets != IGNORE  # (B, T)
+    whole = bool(at.all())
+    logits = model(ids[:, :-1], keep=None if keep is None else keep[:, :-1], at=None if whole else at)
+    loss = F.cross_entropy(logits.flatten(0, -2), targets.flatten() if whole else targets[at], reduction="sum")
+    return loss, at.numel() if whole else int(at.sum())
+
+
+def mlm_loss(model: Bert, batch: Batch) -> tuple[Tensor, int]:
+    """Masked words: L_MLM = -Σ log p(true word | the text around it), over the chosen (004 §4.2).
+
+    Args:
+        model: a BERT with its mlm head.
+        batch: "ids" (B, T) and "labels" (B, T) from `mask_tokens`; optionally "keep" and "types" (B, T).
+
+    Raises:
+        UserError: a label at padding, or outside the vocabulary.
+    """
+    return _masked_words(model, _read(model, batch), batch)
+
+
+def nsp_loss(model: Bert, batch: Batch) -> tuple[Tensor, int]:
+    """Next sentence: -Σ log p(whether B follows A), one a row (004 §3.1, NSP, 下一句预测).
+
+    Args:
+        model: a BERT with its nsp head.
+        batch: "ids" and "types" (B, T), "next_label" (B), 0 where sentence B follows A and 1 where not;
+            optionally "keep" (B, T).
+
+    Raises:
+        UserError: a label other than 0 and 1.
+    """
+    return cross_entropy_sum(model.nsp_logits(_read(model, batch)), batch["next_label"])
+
+
+def bert_loss(model: Bert, batch: Batch) -> tuple[Tensor, int]:
+    """Both at once, as BERT was trained: mean L_MLM + mean L_NSP, from one reading of the text.
+
+    In the form of a sum and a count: n_MLM times that, and n_MLM.
+
+    Args:
+        model: a BERT with both heads.
+        batch: "ids", "labels" and "types" (B, T), "next_label" (B); optionally "keep" (B, T); as in `mlm_loss` and
+            `nsp_loss`.
+
+    What there is for it: `_read(model, batch)` gives the model what the batch has of ids, keep and types, → (B, T, C);
+    `_masked_words(model, hidden, batch)` and `cross_entropy_sum(logits, labels)` each give a sum and a count;
+    `model.nsp_logits(hidden)` are the scores (B, 2) for next_label.
+    """
+    hidden = _read(model, batch)  # (B, T, C)
+    words, n_words = _masked_words(model, hidden, batch)
+    order, n_order = cross_entropy_sum(model.nsp_logits(hidden), batch["next_label"])
+    return words + n_words * order / n_order, n_words
+
+
+def classification_loss(model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
+    """Classes: -Σ log p(class | text), one a row (004 §4.2, cross-entropy, 交叉熵损失).
+
+    Args:
+        model: gives (B, number of classes) logits from ids and keep, such as a `Classifier`.
+        batch: "ids" (B, T) and "label" (B); optionally "keep" and "types" (B, T).
+
+    Raises:
+        UserError: a label that is no class.
+    """
+    return cross_entropy_sum(_read(model, batch), batch["label"])
+
+
+class CountedClassification:
+    """`classification_loss`, and the accuracy of each validation: give `loss` and `on_eval` to `training.train`.
+
+    The loop reads the validation set for the loss anyway; this counts the right answers on the way.
+    """
+
+    def __init__(self) -> None:
+        self.accuracies: list[float] = []  # one for each evaluation so far
+        self._right: list[Tensor] = []
+
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
+        """As `classification_loss`."""
+        logits = _read(model, batch)
+        if not model.training:
+            self._right.append(logits.argmax(-1) == batch["label"])  # (B)
+        return cross_entropy_sum(logits, batch["label"])
+
+    def on_eval(self, step: int, value: float) -> None:
+        """Note the accuracy of the evaluation that ends here."""
+        self.accuracies.append(torch.cat(self._right).float().mean().item())
+        self._right.clear()
+
+
+def seq2seq_loss(model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
+    """The target's next tokens, given the source: -Σ log p(y_{t+1} | y_≤t, x) (003 §3.1).
+
+    Args:
+        model: an encoder–decoder.
+        batch: "source" (B, S); "ids" (B, T+1), the target from start_id to end_id; optionally "source_keep" (B, S),
+            "keep" and "labels" (B, T+1) as in `language_model_loss`.
+    """
+    return language_model_loss(partial(model, source=batch["source"], source_keep=batch.get("source_keep")), batch)
+
+
+def cross_entropy_sum(logits: Tensor, labels: Tensor) -> tuple[Tensor, int]:
+    """-Σ log softmax(logits)[label] and the number of labels: (N, classes) and (N) → a number in nats, N.
+
+    Raises:
+        UserError: a label outside the classes; it names the first.
+    """
+    if labels.shape != logits.shape[:1]:
+        raise UserError(f"There is one label for each row: {logits.size(0)} rows, labels {tuple(labels.shape)}.")
+    wrong = (labels < 0) | (labels >= logits.size(1))
+    if wrong.any():
+        row = int(wrong.int().argmax())
+        raise UserError(f"Label {labels[row].item()} in row {row}: the classes run from 0 to {logits.size(1) - 1}.")
+    return F.cross_entropy(logits, labels, reduction="sum"), labels.numel()
+
+
+def _read(model: nn.Module, batch: Batch) -> Tensor:
+    return model(**{name: batch[name] for name in ("ids", "keep", "types") if name in batch})
+
+
+def _masked_words(model: Bert, hidden: Tensor, batch: Batch) -> tuple[Tensor, int]:
+    """-Σ log p(true word) over the chosen positions, in nats, and how many they are; L_MLM is the quotient (004 §3.1).
+
+    Args:
+        model: `model.mlm_logits(hidden, at)` gives the scores of all words where the boolean `at` (B, T) is True, in
+            reading order: (number of True, V).
+        hidden: what the model has read (B, T, C).
+        batch: "labels" (B, T), the true word where it was chosen and IGNORE elsewhere; optionally "keep" (B, T).
+
+    Returns:
+        The sum, a tensor, and the count, an int, as `cross_entropy_sum(logits, labels)` gives them for (N, V) and (N).
+
+    Raises:
+        UserError: a label where "keep" is False, or outside the vocabulary.
+    """
+    labels, keep = batch["labels"], batch.get("keep")
+    at = labels != IGNORE  # (B, T)
+    if keep is not None and (outside := at & ~keep).any():
+        row, column = outside.nonzero()[0].tolist()
+        raise UserError(f"Row {row} asks for the word at position {column}, which is padding: there is none.")
+    return cross_entropy_sum(model.mlm_logits(hidden, at), labels[at])

@@ -1,0 +1,82 @@
+"""From files to batches: every token predicted once an epoch, batch i a function of i, bad files named by line."""
+
+import pytest
+import torch
+
+from minitransformer.errors import UserError
+from minitransformer.text.corpora import Windows, eval_windows, read_documents, read_jsonl
+
+
+def test_documents_are_cut_at_the_separator(tmp_path):
+    path = tmp_path / "t.txt"
+    path.write_bytes("one\r\ntwo\n<|endoftext|>\n\n三\n<|endoftext|>\n".encode())
+    assert read_documents(path) == ["one\ntwo", "三"]
+    path.write_text("just one, of the reader's own")
+    assert read_documents(path) == ["just one, of the reader's own"]
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        (b"", "holds no text"),
+        (b" \n<|endoftext|>\n", "holds no text"),
+        (b"ok\nb\xffd", r"t.txt, line 2: this is not UTF-8 text .byte 0xff"),
+    ],
+)
+def test_bad_text(tmp_path, data, sentence):
+    (tmp_path / "t.txt").write_bytes(data)
+    with pytest.raises(UserError, match=sentence):
+        read_documents(tmp_path / "t.txt")
+    with pytest.raises(UserError, match="cannot be read"):
+        read_documents(tmp_path / "none.txt")
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        ('{"a": 1}\n{"a": \n', "line 2, column .*: this is not JSON"),
+        ('{"a": 1}\n\n[1]\n', "line 3: an example is a JSON object"),
+        ('{"a": 1}\n{"b": 1}\n', r"line 2: the example has no field 'a'; it has \['b'\]"),
+        ("\n", "holds no example"),
+    ],
+)
+def test_bad_jsonl(tmp_path, data, sentence):
+    (tmp_path / "d.jsonl").write_text(data)
+    with pytest.raises(UserError, match=sentence):
+        read_jsonl(tmp_path / "d.jsonl", fields=["a"])
+
+
+def test_an_epoch_predicts_every_token_of_its_windows_once():
+    stream = torch.arange(1000)
+    windows = Windows(stream, length=7, batch_size=4, seed=3)
+    for epoch in range(3):
+        first = epoch * windows.batches_per_epoch
+        batches = [windows(first + i)["ids"] for i in range(windows.batches_per_epoch)]
+        assert all(b.shape == (4, 8) for b in batches)
+        targets = torch.cat(batches)[:, 1:].flatten().tolist()
+        assert len(targets) == len(set(targets)), f"epoch {epoch}: some token was predicted twice"
+        assert len(targets) > 950, f"epoch {epoch} leaves out {1000 - len(targets)} of 1000 tokens"
+    assert not torch.equal(windows(0)["ids"], windows(windows.batches_per_epoch)["ids"]), "epochs are shuffled anew"
+
+
+def test_batch_i_is_a_function_of_i():
+    stream = torch.arange(500)
+    one, two = Windows(stream, 5, 3, seed=1), Windows(stream, 5, 3, seed=1)
+    straight = [one(i)["ids"] for i in range(70)]
+    for i in (69, 3, 40, 0):
+        assert torch.equal(two(i)["ids"], straight[i]), f"batch {i} depends on what was asked before it"
+    assert not torch.equal(Windows(stream, 5, 3, seed=2)(0)["ids"], straight[0])
+
+
+def test_eval_windows_cover_the_text_in_order():
+    batches = eval_windows(torch.arange(100), length=9, batch_size=4)
+    assert torch.equal(torch.cat([b["ids"][:, 1:].flatten() for b in batches]), torch.arange(1, 100))
+    assert sum(len(b["ids"]) for b in eval_windows(torch.arange(100), 9, 4, most=5)) == 5
+
+
+def test_a_text_that_is_too_short():
+    with pytest.raises(UserError, match="The text has 30 tokens; one batch of 4 windows of 7 needs 36"):
+        Windows(torch.arange(30), 7, 4)
+    Windows(torch.arange(36), 7, 4)
+    with pytest.raises(UserError, match="fewer than one window of 30"):
+        eval_windows(torch.arange(30), 30, 4)

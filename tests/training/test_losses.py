@@ -1,0 +1,243 @@
+"""Masking 80/10/10, and the losses against torch's cross-entropy and plain loops."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from minitransformer.errors import UserError
+from minitransformer.models.classifier import Classifier, last_token
+from minitransformer.text.batches import IGNORE
+from minitransformer.text.masking import mask_tokens
+from minitransformer.training.losses import (
+    bert_loss,
+    classification_loss,
+    cross_entropy_sum,
+    mlm_loss,
+    nsp_loss,
+    seq2seq_loss,
+)
+from tests.helpers import (
+    BERT_CONFIG,
+    GPT_CONFIG,
+    assert_close,
+    keep_of,
+    random_ids,
+    random_prefix,
+    tiny_bert,
+    tiny_gpt,
+    tiny_seq2seq,
+)
+
+V = 40
+CLS, SEP, MASK, PAD = 0, 1, 2, 3
+SPECIAL = [CLS, SEP, MASK, PAD]
+
+
+def masked(ids, keep=None, seed=0, **more):
+    generator = torch.Generator().manual_seed(seed)
+    return mask_tokens(ids, MASK, SPECIAL, V, keep, generator=generator, **more)
+
+
+def test_shares_of_the_masking():
+    ids = random_ids(500, 60)
+    corrupted, labels = masked(ids)
+    chosen = labels != IGNORE
+    n = chosen.sum().item()
+    assert n == 500 * 9, "15 % of 60 words are 9 in each row"
+    assert torch.equal(labels[chosen], ids[chosen]), "the label of a chosen word is the word that stood there"
+    assert torch.equal(corrupted[~chosen], ids[~chosen]), "a word that was not chosen must stay"
+    as_mask = (corrupted == MASK)[chosen].sum().item() / n
+    kept = (corrupted == ids)[chosen].sum().item() / n
+    # three standard deviations of a share p of n draws are 3 √(p (1 - p) / n): 0.018 at 0.8, 0.0135 at 0.1
+    assert as_mask == pytest.approx(0.8, abs=0.018)
+    expected_kept = 0.1 + 0.1 / (V - len(SPECIAL))  # a random word may be the word itself
+    assert kept == pytest.approx(expected_kept, abs=0.0135)
+    others = corrupted[chosen & (corrupted != MASK) & (corrupted != ids)]
+    assert others.min() >= len(SPECIAL), "no special token is put in as a random word"
+    assert len(others.unique()) == V - len(SPECIAL), "every ordinary word may be put in"
+
+
+def test_every_word_is_equally_likely_to_be_chosen():
+    chosen = masked(random_ids(4000, 20))[1] != IGNORE
+    rate = chosen.float().mean(dim=0)
+    assert (rate - 0.15).abs().max() < 4 * (0.15 * 0.85 / 4000) ** 0.5, f"a position is favoured: {rate.tolist()}"
+
+
+def test_special_tokens_and_padding_are_never_chosen():
+    ids = random_ids(50, 12)
+    ids[:, 0], ids[:, 6] = CLS, SEP
+    lengths = [4 + row % 9 for row in range(50)]
+    keep = keep_of(lengths, 12)
+    corrupted, labels = masked(ids, keep)
+    chosen = labels != IGNORE
+    assert not chosen[:, 0].any() and not chosen[:, 6].any() and not chosen[~keep].any()
+    for row, length in enumerate(lengths):
+        n_words = length - 1 - (length > 6)
+        assert chosen[row].sum() == max(1, round(0.15 * n_words)), f"row {row} has {n_words} words"
+    only_special = torch.tensor([[CLS, SEP, SEP]])
+    corrupted, labels = masked(only_special)
+    assert torch.equal(corrupted, only_special) and (labels == IGNORE).all()
+
+
+def test_all_of_the_words_can_be_chosen():
+    ids = random_ids(3, 12)
+    ids[:, 0] = CLS
+    labels = masked(ids, share=1.0)[1]
+    assert torch.equal(labels, ids.masked_fill(ids == CLS, IGNORE)), "share = 1 asks for every word, and for no [CLS]"
+
+
+def test_masking_works_where_the_ids_are():
+    ids, keep = random_ids(3, 12).to("meta"), keep_of([12, 5, 7], 12).to("meta")  # stands in for a GPU
+    for found in masked(ids, keep):
+        assert found.device == ids.device and found.shape == ids.shape
+
+
+def test_masking_is_repeatable():
+    ids = random_ids(5, 12)
+    again = masked(ids)
+    assert all(torch.equal(a, b) for a, b in zip(masked(ids), again, strict=True))
+    assert not torch.equal(masked(ids, seed=1)[1], again[1])
+
+
+def bert_batch():
+    ids, keep = random_ids(4, 9), keep_of([9, 5, 7, 8], 9)
+    corrupted, labels = masked(ids, keep)
+    types = (torch.arange(9) > 3).long().expand(4, 9)
+    return {"ids": corrupted, "keep": keep, "types": types, "labels": labels, "next_label": torch.tensor([0, 1, 1, 0])}
+
+
+def test_mlm_loss_is_a_plain_sum():
+    model, batch = tiny_bert(), bert_batch()
+    hidden = model(batch["ids"], keep=batch["keep"], types=batch["types"])
+    log_probs = model.mlm_logits(hidden).log_softmax(-1)
+    expected = [
+        -log_probs[row, column, label]
+        for row, labels in enumerate(batch["labels"].tolist())
+        for column, label in enumerate(labels)
+        if label != IGNORE
+    ]
+    loss, count = mlm_loss(model, batch)
+    assert count == len(expected), "the loss is over all chosen words, the unchanged and the random ones too"
+    assert_close(loss, sum(expected), "the sum of the losses", tolerance=1e-4)
+
+
+def test_bert_loss_is_the_sum_of_the_two_means():
+    model, batch = tiny_bert(), bert_batch()
+    loss, count = bert_loss(model, batch)
+    (words, n_words), (order, n_order) = mlm_loss(model, batch), nsp_loss(model, batch)
+    assert (count, n_order) == (n_words, 4)
+    assert_close(loss / count, words / n_words + order / n_order, "mean of both")
+
+
+@pytest.mark.parametrize("base", [tiny_bert, tiny_gpt])
+def test_a_classifier_does_not_see_padding(base):
+    model = Classifier(base(), 3).eval()
+    torch.nn.init.normal_(model.head.weight)
+    ids, lengths = random_ids(3, 8), [8, 3, 5]
+    together = model(ids, keep=keep_of(lengths, 8))
+    for row, n in enumerate(lengths):
+        assert_close(together[row], model(ids[row : row + 1, :n])[0], f"row {row} is another beside longer ones")
+    changed = ids.clone()
+    changed[:, 1] = (changed[:, 1] + 1) % V
+    assert not torch.allclose(model(changed, keep=keep_of(lengths, 8)), together), "the classes do not hang on the text"
+
+
+def test_a_gpt_classifier_reads_the_last_real_token_on_either_side():
+    ids = random_ids(3, 6)
+    assert last_token(ids).tolist() == [[False] * 5 + [True]] * 3
+    assert last_token(ids, keep_of([6, 2, 4], 6)).nonzero()[:, 1].tolist() == [5, 1, 3]
+    assert last_token(ids, keep_of([6, 2, 4], 6, left=True)).nonzero()[:, 1].tolist() == [5, 5, 5]
+    model, text = Classifier(tiny_gpt(), 2).eval(), random_ids(1, 4)
+    padded = torch.cat([torch.zeros(1, 2, dtype=torch.long), text], dim=1)
+    assert_close(model(padded, keep=keep_of([4], 6, left=True)), model(text), "left padding")
+
+
+@pytest.mark.parametrize("base", [tiny_bert, tiny_gpt])
+def test_a_classifier_passes_a_prefix_on(base):
+    model, ids, prefix = Classifier(base(), 2).eval(), random_ids(2, 6), random_prefix(3, 2, 4)
+    assert not torch.allclose(model(ids, prefix=prefix), model(ids))
+
+
+@pytest.mark.parametrize("base, config", [(tiny_bert, BERT_CONFIG), (tiny_gpt, GPT_CONFIG)])
+def test_a_classifiers_head_starts_small_and_drops_only_while_training(base, config):
+    model = Classifier(base(config=replace(config, dropout=0.5)), 2000)
+    assert model.head.weight.std().item() == pytest.approx(0.02, rel=0.05), "as wide as the base's own matrices"
+    assert not model.head.bias.any()
+    read = []
+    model.head.register_forward_pre_hook(lambda head, args: read.append(args[0]))
+    torch.manual_seed(0)
+    for training in (True, False):
+        model.train(training)(random_ids(100, 4))
+    dropped = [(summary == 0).float().mean().item() for summary in read]
+    # three standard deviations of a share of 800 numbers: 3 √(0.5 · 0.5 / 800)
+    assert dropped[0] == pytest.approx(0.5, abs=0.053) and dropped[1] == 0, f"dropped: {dropped}; dropout is 0.5"
+
+
+def test_classification_loss_is_torchs():
+    model = Classifier(tiny_bert(), 3).eval()
+    batch = {"ids": random_ids(4, 6), "label": torch.tensor([2, 0, 1, 2])}
+    loss, count = classification_loss(model, batch)
+    assert count == 4
+    assert_close(loss, F.cross_entropy(model(batch["ids"]), batch["label"], reduction="sum"), "class cross-entropy")
+
+
+def test_seq2seq_loss_predicts_the_next_token_of_the_target():
+    model = tiny_seq2seq()
+    batch = {
+        "source": random_ids(3, 7),
+        "source_keep": keep_of([7, 2, 5], 7),
+        "ids": random_ids(3, 6, seed=1),
+        "keep": keep_of([6, 3, 4], 6),
+    }
+    batch["labels"] = batch["ids"].masked_fill(~batch["keep"], IGNORE)
+    loss, count = seq2seq_loss(model, batch)
+    expected = torch.tensor(0.0)
+    for row, (n_source, n) in enumerate([(7, 6), (2, 3), (5, 4)]):
+        ids = batch["ids"][row : row + 1, :n]
+        logits = model(ids[:, :-1], source=batch["source"][row : row + 1, :n_source])
+        expected = expected + F.cross_entropy(logits[0], ids[0, 1:], reduction="sum")
+    assert count == 5 + 2 + 3
+    assert_close(loss, expected, "each target alone, summed", tolerance=1e-4)
+
+
+def with_label(row, column, value):
+    batch = bert_batch()
+    batch["labels"][row, column] = value
+    return batch
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: mlm_loss(tiny_bert(), with_label(1, 6, 5)), "Row 1 asks for the word at position 6, which is padding"),
+        (lambda: mlm_loss(tiny_bert(), with_label(0, 0, V)), "Label 40 in row 0: the classes run from 0 to 39"),
+        (lambda: cross_entropy_sum(torch.zeros(3, 2), torch.tensor([0, 1, 2])), "Label 2 in row 2"),
+        (lambda: cross_entropy_sum(torch.zeros(3, 2), torch.tensor([0, -1, 1])), "Label -1 in row 1"),
+        (lambda: cross_entropy_sum(torch.zeros(3, 2), torch.tensor([0, 1])), "one label for each row"),
+        (lambda: masked(random_ids(1, 3), share=0.0), "share = 0.0"),
+        (lambda: masked(random_ids(1, 3), share=1.01), "share = 1.01"),
+        (lambda: mask_tokens(random_ids(1, 3), 0, range(V), V), "All 40 ids are special"),
+        (lambda: Classifier(tiny_bert(), 1), "n_classes = 1"),
+    ],
+)
+def test_bad_input_says_why(make, says):
+    with pytest.raises(UserError, match=says):
+        make()
+
+
+def test_counted_classification_is_the_loss_and_the_accuracy_of_each_evaluation():
+    from minitransformer.models.classifier import Classifier
+    from minitransformer.training.loop import evaluate
+    from minitransformer.training.losses import CountedClassification
+    from tests.helpers import random_ids, tiny_gpt
+
+    model = Classifier(tiny_gpt(), 2).eval()
+    batches = [{"ids": random_ids(3, 5, seed=i), "label": torch.tensor([0, 1, i % 2])} for i in range(4)]
+    counted = CountedClassification()
+    for part in (batches[:2], batches[2:]):
+        assert evaluate(model, part, counted.loss) == evaluate(model, part, classification_loss)
+        counted.on_eval(1, 0.0)
+    right = [(model(batch["ids"])[row].argmax() == batch["label"][row]).item() for batch in batches for row in range(3)]
+    assert counted.accuracies == pytest.approx([sum(right[:6]) / 6, sum(right[6:]) / 6])
