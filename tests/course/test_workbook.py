@@ -576,6 +576,69 @@ def test_lessons_without_exercises_say_so():
         exercise.find("1.9")
 
 
+# ----------------------------------------------------------------------- what may be used
+
+GIVEN = (
+    "rest(x): all numbers but the first.",
+    "self.step: what one number counts, " + "as it was given to the class when the counter was made, " * 2,
+)
+
+
+def add_given(tmp_path, given=GIVEN, target="toys:Counter.add"):
+    path = tmp_path / "lessons" / "exercises" / "lesson_01.py"
+    path.write_text(EXERCISES.replace('"toys:Counter.add",', f'"{target}", given={given!r},'), "utf-8")
+    sys.modules.pop("lesson_01_exercises", None)
+
+
+def test_what_may_be_used_stands_below_the_docstring(tmp_path):
+    before = the("1.3").cut
+    add_given(tmp_path)
+    after = the("1.3").cut
+    lines = after.stub.split("\n")
+    at = lines.index("        # You may use:")
+    assert lines[at - 1] == '        """Count the numbers of x; gives how many so far."""'
+    assert lines[at + 1] == "        #   rest(x): all numbers but the first."
+    assert lines[at + 2].startswith("        #   self.step: what")
+    assert lines[at + 3].startswith("        #       made, as")
+    assert lines[at + 4] == "        # Your code stands here, in place of the next line."
+    assert max(map(len, lines[at:])) <= 100
+    kept = [line for line in lines if line.strip() not in after.notes]
+    assert (kept, after.solution) == (before.stub.split("\n"), before.solution)
+    assert cut.header([after], "it")[-1] == "from toys import Counter, rest"
+    assert cut.header([before], "it")[-1] == "from toys import Counter"
+
+
+def test_what_may_be_used_is_no_code_of_the_learners(tmp_path):
+    add_given(tmp_path)
+    stubs = book.new_text(1, exercise.exercises(1))
+    text = stubs.replace('raise NotImplementedError("write this")', "return 7  # mine")
+    assert book.own_source(text, book.parse(Path("w"), text), the("1.3")) == "return 7  # mine"
+
+
+def test_what_may_be_used_is_shown_with_hints_and_solutions(tmp_path, capsys, here):
+    add_given(tmp_path)
+    write_workbook()
+    for show_it in (lambda: commands.hint(1, "1.3"), lambda: commands.solution(1, "1.3", yes=True)):
+        show_it()
+        assert "You may use:\n  rest(x): all numbers but the first.\n  self.step: what" in capsys.readouterr().out
+    assert "#   rest(x): all numbers but the first." in exercise.page(the("1.3"))
+    commands.hint(1, "1.1")
+    assert "You may use" not in capsys.readouterr().out
+
+
+def test_a_class_says_what_may_be_used_below_its_own_docstring(tmp_path):
+    add_given(tmp_path, ("rest(x): a view.",), target="toys:Counter")
+    lines = the("1.3").cut.stub.split("\n")
+    assert lines[1:5] == ['    """Counts."""', "", "    # You may use:", "    #   rest(x): a view."]
+
+
+@pytest.mark.parametrize("given", ["rest(x): a view.", ("",), ("rest", 3)])
+def test_what_may_be_used_of_another_form_is_refused(tmp_path, given):
+    add_given(tmp_path, given)
+    with pytest.raises(UserError, match=r"exercise 1\.3 .*given is a tuple of lines"):
+        exercise.exercises(1)
+
+
 # ----------------------------------------------------------------------- judging
 
 

@@ -566,16 +566,16 @@ def own_source(text: str, tree: ast.Module, exercise: Exercise) -> str:
     if node is None:
         return ""
     lines = text.split("\n")
-    body = node.body
+    body, comments = node.body, {COMMENT, *exercise.cut.notes}
     if exercise.cut.around is not None:
         first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
         own = _between(lines[first - 1 : node.end_lineno], *exercise.cut.around)
-        return textwrap.dedent("\n".join(line for line in own if line.strip() != COMMENT)).strip("\n")
+        return textwrap.dedent("\n".join(line for line in own if line.strip() not in comments)).strip("\n")
     if len(body) > 1 and ast.get_docstring(node) is not None:
         first = body[0].end_lineno
     else:
         first = body[0].lineno - 1
-    own = [line for line in lines[first : node.end_lineno] if line.strip() != COMMENT]
+    own = [line for line in lines[first : node.end_lineno] if line.strip() not in comments]
     return textwrap.dedent("\n".join(own)).strip("\n")
 
 

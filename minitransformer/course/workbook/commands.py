@@ -18,7 +18,7 @@ from minitransformer.course import show
 from minitransformer.course.show import say, styled
 from minitransformer.course.workbook import book
 from minitransformer.course.workbook.book import Progress
-from minitransformer.course.workbook.cut import place
+from minitransformer.course.workbook.cut import MAY_USE, place
 from minitransformer.course.workbook.exercise import Exercise, exercises, files, find, laid_out
 from minitransformer.course.workbook.sandbox import Answer, Sandbox
 from minitransformer.errors import UserError
@@ -298,6 +298,7 @@ def give_hint(exercise: Exercise) -> None:
     progress.set(exercise.id, hints=number)
     which = f"hint {number} of 3" if shown < 3 else "all three hints have been shown; here they are again"
     print(styled(f"{exercise.id} {exercise.name} · {which}", "bold"))
+    _tell_given(exercise)
     for text in exercise.hints if shown >= 3 else exercise.hints[number - 1 : number]:
         if shown >= 3:
             print()
@@ -308,6 +309,15 @@ def give_hint(exercise: Exercise) -> None:
         if number < 3
         else f"\nmake solution-{exercise.id} shows the solution."
     )
+
+
+def _tell_given(exercise: Exercise) -> None:
+    """Print what may be used, a line each; nothing where the exercise names nothing."""
+    if exercise.given:
+        print(MAY_USE)
+        for one in exercise.given:
+            print("\n".join(show.wrap(one, show.text_width(), "  ", "      ")))
+        print()
 
 
 def solution(lesson: int, only: str | None = None, yes: bool = False) -> int:
@@ -325,6 +335,7 @@ def solution(lesson: int, only: str | None = None, yes: bool = False) -> int:
             return 1
         own = _own(exercise)
         print(styled(f"{exercise.id} {exercise.name} · {exercise.title}", "bold"))
+        _tell_given(exercise)
         if own is not None and "NotImplementedError" not in own:
             print(f"\nyours ({place(book.workbook_path(exercise.lesson))}):\n")
             print(textwrap.indent(own, f"{styled('│', 'dim')} "))

@@ -1,8 +1,8 @@
 """Stub, solution and page of an exercise, cut from the package's source, so that they cannot drift apart.
 
-An exercise names its target from above, as in "minitransformer.models.attention:attend_by_formula"; the package does not know
-that it is an exercise. What stands between a function's docstring and its end is the answer. Where only a part of a
-longer function is to be written, a pair of comments on lines of their own marks that part:
+An exercise names its target from above, as in "minitransformer.models.attention:attend_by_formula"; the package does
+not know that it is an exercise. What stands between a function's docstring and its end is the answer. Where only a part
+of a longer function is to be written, a pair of comments on lines of their own marks that part:
 
     # ⟨answer⟩
     …
@@ -36,6 +36,7 @@ from minitransformer.errors import UserError
 MARKER = re.compile(r"#\s*⟨(/?)answer⟩\s*")
 COMMENT = "# Your code stands here, in place of the next line."
 PLACE = 'raise NotImplementedError("write this")'
+MAY_USE = "You may use:"
 TOOLS = ("import math", "import torch", "import torch.nn.functional as F", "from torch import Tensor")
 """What somebody may want to solve an exercise with, whatever the package's own solution uses."""
 Definition = ast.FunctionDef | ast.ClassDef
@@ -66,6 +67,8 @@ class Cut:
     """Where only a part is to be written: the given lines of the function before it, and those after it."""
     is_class: bool = False
     """Whether all of a class is to be written."""
+    notes: tuple[str, ...] = field(repr=False, default=())
+    """The comments of the stub that say what may be used, without their indentation."""
 
     @property
     def name(self) -> str:
@@ -215,6 +218,27 @@ def _place_to_write(indent: int) -> list[str]:
     return [" " * indent + COMMENT, " " * indent + PLACE]
 
 
+def _notes(given: tuple[str, ...], indent: int) -> list[str]:
+    """What may be used, as comments that are wrapped to the workbook's 100 columns."""
+    margin = " " * indent + "# "
+    listed = [
+        line
+        for one in given
+        for line in textwrap.wrap(
+            one, 100, initial_indent=margin + "  ", subsequent_indent=margin + "      ", break_on_hyphens=False
+        )
+    ]
+    return [f"{margin}{MAY_USE}", *listed] if listed else []
+
+
+def _with_notes(stub: list[str], node: Definition, given: tuple[str, ...]) -> tuple[list[str], tuple[str, ...]]:
+    """A stub with the comments on what may be used below its own docstring; the comments without indentation."""
+    notes = _notes(given, node.body[0].col_offset)
+    at = node.body[0].end_lineno - _first_line(node) + 1
+    gap = [""] * (isinstance(node, ast.ClassDef) and bool(notes))
+    return [*stub[:at], *gap, *notes, *stub[at:]], tuple(line.strip() for line in notes)
+
+
 def _last_line(source: Source, node: Definition) -> int:
     """The last line of a definition, comments at its end included, which Python's reading leaves out."""
     last = node.end_lineno
@@ -322,7 +346,7 @@ def _cut_class(source: Source, node: ast.ClassDef, who: str) -> tuple[list[str],
     return stub, whole, source.lines[node.body[0].end_lineno : last], hidden
 
 
-def _given(source: Source, owner: ast.ClassDef, method: str) -> list[str]:
+def _beginning(source: Source, owner: ast.ClassDef, method: str) -> list[str]:
     """What a method may count on: its class's fields, set in `__init__`, as comments."""
     init = next((one for one in owner.body if isinstance(one, ast.FunctionDef) and one.name == "__init__"), None)
     if init is None or method == "__init__":
@@ -332,7 +356,7 @@ def _given(source: Source, owner: ast.ClassDef, method: str) -> list[str]:
 
 
 @lru_cache
-def _cut(target: str, who: str, path: Path, changed: int) -> Cut:
+def _cut(target: str, who: str, given: tuple[str, ...], path: Path, changed: int) -> Cut:
     module, qualname = split_target(target, who)
     source = _read(path, changed)
     node, owner = _find(source, qualname, who)
@@ -345,17 +369,19 @@ def _cut(target: str, who: str, path: Path, changed: int) -> Cut:
         if _marked(source, node, who) is not None:
             at = next(number for number, line in enumerate(stub) if line.strip() == COMMENT)
             around = tuple(stub[:at]), tuple(stub[at + 2 :])
+    stub, notes = _with_notes(stub, node, given)
     if owner is not None:
         base = f"class {owner.name}({owner.name}):"
         about = (
             f'    """A subclass of the package\'s {owner.name} under the same name: '
             f'`{node.name}` is yours, the rest is inherited."""'
         )
-        given = _given(source, owner, node.name)
-        stub = [base, about, "", *given, *[""] * bool(given), *stub]
+        beginning = _beginning(source, owner, node.name)
+        stub = [base, about, "", *beginning, *[""] * bool(beginning), *stub]
         solution = [base, about, "", *solution]
     used = {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
     used |= {owner.name} if owner is not None else set()
+    used |= {found[0] for one in given if (found := re.match(r"[A-Za-z_]\w*(?![\w.])", one))}
     names = frozenset(used & (source.defined | set(source.imports)))
     return Cut(
         module,
@@ -370,22 +396,25 @@ def _cut(target: str, who: str, path: Path, changed: int) -> Cut:
         names,
         around,
         isinstance(node, ast.ClassDef),
+        notes,
     )
 
 
-def cut(target: str, who: str = "exercise") -> Cut:
+def cut(target: str, who: str = "exercise", given: tuple[str, ...] = ()) -> Cut:
     """Cut an exercise out of the package.
 
     Args:
         target: "package.module:function", ":Class" or ":Class.method".
         who: how errors call it, such as "exercise 2.3 (lessons/exercises/lesson_02.py)".
+        given: what may be used, a sentence each; the stub has it as comments below the docstring, and what a sentence
+            begins with is imported if the target's module knows it.
 
     Raises:
         UserError: the target does not exist, has no docstring or no body, or its markers are broken.
     """
     module, _ = split_target(target, who)
     path = read_source(module, who).path
-    return _cut(target, who, path, path.stat().st_mtime_ns)
+    return _cut(target, who, given, path, path.stat().st_mtime_ns)
 
 
 def header(cuts: list[Cut], who: str, bound: Collection[str] = ()) -> list[str]:

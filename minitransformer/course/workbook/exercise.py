@@ -84,6 +84,8 @@ class Exercise:
         difficulty: 1 a line, 2 a few lines, 3 a method.
         purpose: what the function is for, in a sentence or two.
         hints: three; the last is nearly the answer.
+        given: what the learner may use beside the lesson's own tools, a line for each helper: its call, then what it
+            does in a sentence, "split_heads(x, n_head): (B, T, C) → (B, H, T, D)".
         oracle: a function with the target's signature to compare with (a torch built-in, a plain loop); the package's
             own code if None.
         tolerance: how far numbers may be off, absolutely.
@@ -96,6 +98,7 @@ class Exercise:
     difficulty: int
     purpose: str
     hints: tuple[str, str, str]
+    given: tuple[str, ...] = field(default=(), kw_only=True)
     oracle: Callable[..., Any] | None = None
     tolerance: float = 1e-5
     cases: list[Case] = field(default_factory=list, repr=False)
@@ -189,7 +192,7 @@ class Exercise:
     @property
     def cut(self) -> Cut:
         """Stub and solution."""
-        return cut(self.target, self.who)
+        return cut(self.target, self.who, self.given)
 
     @cached_property
     def parameters(self) -> list[str]:
@@ -303,6 +306,8 @@ def _valid(values: Any, path: Path, lesson: int) -> Iterator[Exercise]:
             complaint = "it has no case to check"
         elif not exercise.purpose.strip() or not exercise.title.strip():
             complaint = "title and purpose must not be empty"
+        elif not isinstance(exercise.given, tuple) or not all(isinstance(x, str) and x.strip() for x in exercise.given):
+            complaint = 'given is a tuple of lines, ("split_heads(x, n_head): …",); a single line needs its comma, too'
         if complaint:
             raise UserError(f"{exercise.who}: {complaint}.")
         seen.add(exercise.id)

@@ -34,8 +34,8 @@ def switched(replacements: Mapping[str, Any]) -> Iterator[None]:
     """Put other code in the place of these targets while the block runs.
 
     Args:
-        replacements: target ("minitransformer.models.attention:attend_by_formula") → a function, a class, or a method as it
-            stands in a class.
+        replacements: target ("minitransformer.models.attention:attend_by_formula") → a function, a class, or a method
+            as it stands in a class.
 
     Raises:
         UserError: a target that is neither a function, a method nor a class.
