@@ -59,7 +59,7 @@ print(f"\nanswer: {(weights @ values).item():.2f}")
 #
 # In the code, shapes stand at the line's end: B texts at once, H heads (a later step; 1 for now), T tokens that ask,
 # S tokens that are read, D = d_k. The package's function is the formula, line by line. You write it yourself (exercise
-# 2.3); once yours passes, the package's is printed here (its two `if keep` blocks are the mask, three steps on).
+# 2.3); once yours passes, the package's is printed here (its two `if attention_mask` blocks are the mask, three steps on).
 source(attend_by_formula, docstring=False)
 
 # %% The formula against a loop
@@ -147,16 +147,16 @@ assert entropy[False][-1] < 0.5 * entropy[True][-1]
 # A model that is to predict the next token must not see it. The causal mask (因果掩码) forbids query t every key
 # s > t: the score becomes so low that softmax gives it exactly 0, and the others share what it had. A second
 # kind forbids everyone the padding (填充), tokens that only fill up a batch of texts of different lengths. Our masks
-# say where one *may* look (True = keep).
+# say where one *may* look (True = attention_mask).
 #
 # **Predict before you run:** under the causal mask, what does the first row look like, whatever Q and K are?
-from minitransformer.models.attention import keep_mask
+from minitransformer.models.attention import combined_mask
 
-causal = keep_mask(
-    n_query=T, n_key=T, n_prefix=0, causal=True, keep=None
+causal = combined_mask(
+    n_query=T, n_key=T, n_prefix=0, causal=True, attention_mask=None
 )  # (1, 1, T, S); prefixes come later
 real = torch.tensor([[True, True, True, True, False, False]])  # the last two are padding
-padded = keep_mask(T, T, 0, causal=False, keep=real)  # (B, 1, 1, S)
+padded = combined_mask(T, T, 0, causal=False, attention_mask=real)  # (B, 1, 1, S)
 maps = {
     name: attend_by_formula(Q[None, None], K[None, None], V[None, None], mask)[1][0, 0]
     for name, mask in (("everyone sees all", None), ("causal", causal), ("two are padding", padded))
@@ -246,7 +246,7 @@ import time
 from minitransformer.models.attention import attend
 
 q, k, v = (torch.randn(4, 4, 512, 32) for _ in range(3))  # (B, H, T, D)
-mask = keep_mask(512, 512, 0, causal=True, keep=None)
+mask = combined_mask(512, 512, 0, causal=True, attention_mask=None)
 seconds = {}
 for name, function in (("formula", attend_by_formula), ("fused", attend)):
     times = []
@@ -384,7 +384,7 @@ assert (
 from minitransformer.models.attention import split_heads
 
 q, k, v = split_heads(layer.qkv(x), 3, 2)  # (B, H, T, D)
-mask = keep_mask(T, T, 0, causal=True, keep=None)
+mask = combined_mask(T, T, 0, causal=True, attention_mask=None)
 text_only, _ = attend_by_formula(q, k, v, mask)  # (B, H, T, D)
 prefix_only, _ = attend_by_formula(q, prefix.k, prefix.v)  # (B, H, T, D)
 share = maps[""][1][..., :2].sum(-1, keepdim=True)  # λ, one for each head and query
@@ -393,7 +393,7 @@ whole, _ = attend_by_formula(
     q,
     torch.cat([prefix.k, k], 2),
     torch.cat([prefix.v, v], 2),
-    keep_mask(T, T, 2, causal=True, keep=None),
+    combined_mask(T, T, 2, causal=True, attention_mask=None),
 )
 shares = ", ".join(f"{value:.2f}" for value in share[0, 0, :, 0].tolist())
 say(

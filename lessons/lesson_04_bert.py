@@ -221,7 +221,7 @@ for (a, b), label in list(zip(pairs.drawn(0), batch["next_label"].tolist(), stri
     )
 say(
     f"\n{len(pairs.pairs):,} pairs of neighbours in the training text. The first batch: {tuple(batch['ids'].shape)} ids, "
-    f"{(~batch['keep']).float().mean():.0%} of them padding, {int((batch['labels'] != IGNORE).sum())} tokens to guess, "
+    f"{(~batch['attention_mask']).float().mean():.0%} of them padding, {int((batch['labels'] != IGNORE).sum())} tokens to guess, "
     f"{B} pairs to judge."
 )
 
@@ -260,7 +260,7 @@ def fresh() -> Bert:
 def at_itself(net: Bert) -> float:
     """How much of its attention [CLS] gives to [CLS], the mean over heads and layers."""
     with watch_attention(net) as maps:
-        net(batch["ids"], batch["keep"], batch["types"])
+        net(batch["ids"], batch["attention_mask"], batch["types"])
     return torch.stack([weights[0][:, :, 0, 0] for weights in maps.values()]).mean().item()
 
 
@@ -348,7 +348,7 @@ def shares(net: Bert, batches: list[dict]) -> list[tuple[int, int]]:
     right, n = [0, 0], [0, 0]
     for batch in batches:
         hidden, at = (
-            net(batch["ids"], batch["keep"], batch["types"]),
+            net(batch["ids"], batch["attention_mask"], batch["types"]),
             batch["ids"] == tokenizer.mask_id,
         )
         for k, (logits, truth) in enumerate(
@@ -622,11 +622,11 @@ from minitransformer.text.batches import pad_right
 def called_neighbours(couples: list[tuple[str, str]]) -> tuple[int, int]:
     """How many of these pairs the course's BERT takes for neighbours, and how many there are."""
     encoded = [encode_pair(tokenizer, a, b) for a, b in couples]
-    ids, keep = pad_right([row for row, _ in encoded], tokenizer.pad_id)  # (B, T)
+    ids, attention_mask = pad_right([row for row, _ in encoded], tokenizer.pad_id)  # (B, T)
     types, _ = pad_right([row for _, row in encoded], 0)  # (B, T)
-    return int((base.nsp_logits(base(ids, keep, types)).argmax(-1) == NEIGHBOURS).sum()), len(
-        couples
-    )
+    return int(
+        (base.nsp_logits(base(ids, attention_mask, types)).argmax(-1) == NEIGHBOURS).sum()
+    ), len(couples)
 
 
 told = [split_sentences(text) for text in draw("story", 30 if QUICK else 250, "valid")]

@@ -150,7 +150,7 @@ short, long = by_length[0], by_length[-1]
 pair = Texts([short, long], 2, tokenizer.pad_id, n_positions).in_order()[0]
 with torch.inference_mode():
     alone = model(torch.tensor([short])).softmax(-1)[0]  # (2)
-    masked = model(pair["ids"], pair["keep"]).softmax(-1)[0]  # (2)
+    masked = model(pair["ids"], pair["attention_mask"]).softmax(-1)[0]  # (2)
     forgotten = model(pair["ids"]).softmax(-1)[0]  # (2)
 moved = {
     name: (p - alone).abs().max().item()
@@ -510,7 +510,7 @@ for name, (model, on_valid) in judged.items():
     batches = labelled("bert" if model is bert else "gpt", "test", batch_size=20).in_order()
     with torch.inference_mode():
         probs[name] = torch.cat(
-            [model(batch["ids"], batch["keep"]).softmax(-1) for batch in batches]
+            [model(batch["ids"], batch["attention_mask"]).softmax(-1) for batch in batches]
         )  # (500, 2)
     predictions = [CLASSES[i] for i in probs[name].argmax(-1).tolist()]
     counts[name] = confusion_matrix(predictions, truths, CLASSES)

@@ -236,7 +236,7 @@ assert count == len(ids["valid"][1][0]) + 1
 #
 # The sentences of a batch differ in length, twice: as sources and as targets. The shorter ones are padded on the right, as in
 # lesson 5, and three things keep it from mattering: nobody reads the source's padding, in the encoder or from the
-# decoder (`source_keep`); the target's padding comes after all real tokens, so that causality hides it; and it gets no
+# decoder (`source_mask`); the target's padding comes after all real tokens, so that causality hides it; and it gets no
 # loss (its label says: ignore).
 #
 # It should change nothing: not what the padding *is*, and not whether a sentence has any. We measure both, and what
@@ -253,17 +253,17 @@ with torch.inference_mode():
     both = translation_batch(
         *([ids["valid"][side][i] for i in (0, longest)] for side in (0, 1)), config
     )
-    garbage = both | {"source": torch.where(both["source_keep"], both["source"], 7)}
-    garbage["ids"] = torch.where(both["keep"], both["ids"], 7)
-    forgotten = both | {"source_keep": None}
+    garbage = both | {"source": torch.where(both["source_mask"], both["source"], 7)}
+    garbage["ids"] = torch.where(both["attention_mask"], both["ids"], 7)
+    forgotten = both | {"source_mask": None}
 
     def scores(batch: dict) -> torch.Tensor:
         """Logits of the first sentence where it has tokens, (T, V)."""
         out = model(
             batch["ids"],
-            keep=batch["keep"],
+            attention_mask=batch["attention_mask"],
             source=batch["source"],
-            source_keep=batch["source_keep"],
+            source_mask=batch["source_mask"],
         )
         return out[0, : alone["ids"].size(1)]  # (T, V)
 
@@ -291,7 +291,7 @@ filled = {}
 for name, pool in (("drawn at random", 1), ("similar lengths together", 5)):
     batches = TranslationBatches(*ids["train"], config, batch_size=16, seed=0, pool=pool)
     some = [batches(i) for i in range(100)]
-    real = sum(int(b["source_keep"].sum() + b["keep"].sum()) for b in some)
+    real = sum(int(b["source_mask"].sum() + b["attention_mask"].sum()) for b in some)
     filled[name] = real / sum(b["source"].numel() + b["ids"].numel() for b in some)
 table(
     [(name, share, bar(share)) for name, share in filled.items()],
@@ -316,8 +316,12 @@ MOST = max(map(len, ids["train"][1])) + 8  # tokens to write; no training target
 
 def inputs(split: str) -> dict:
     """All sources of a split, padded, and a start token for each."""
-    source, keep = pad_right(ids[split][0], config.pad_id)  # (B, S), (B, S)
-    return {"prompts": [[config.start_id]] * len(source), "source": source, "source_keep": keep}
+    source, attention_mask = pad_right(ids[split][0], config.pad_id)  # (B, S), (B, S)
+    return {
+        "prompts": [[config.start_id]] * len(source),
+        "source": source,
+        "source_mask": attention_mask,
+    }
 
 
 def translate(split: str) -> list[str]:

@@ -429,11 +429,15 @@ answers = {
 
 def gap_loss(model: GPT | Bert, batch: dict, words: list[int]) -> tuple[torch.Tensor, int]:
     """-Σ log p(the label's word | one of the labels' words is in the gap), and how many."""
-    ids, keep = batch["ids"], batch["keep"]  # (B, T)
+    ids, attention_mask = batch["ids"], batch["attention_mask"]  # (B, T)
     if model is bert:
-        logits = bert.mlm_logits(bert(ids, keep=keep), ids == tokenizer.mask_id)  # (B, V)
+        logits = bert.mlm_logits(
+            bert(ids, attention_mask=attention_mask), ids == tokenizer.mask_id
+        )  # (B, V)
     else:
-        logits = model(ids, keep=keep, at=last_token(ids, keep))  # (B, V)
+        logits = model(
+            ids, attention_mask=attention_mask, at=last_token(ids, attention_mask)
+        )  # (B, V)
     return cross_entropy_sum(logits[:, words], batch["label"])
 
 
@@ -552,7 +556,7 @@ for model, method, name in (
     given = (
         {"ids": torch.tensor([one])}
         if model is base
-        else {"ids": some["ids"], "keep": some["keep"]}
+        else {"ids": some["ids"], "attention_mask": some["attention_mask"]}
     )
     with torch.inference_mode(), attached(model, method):
         before_saving = model(**given)

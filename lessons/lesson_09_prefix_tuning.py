@@ -117,7 +117,7 @@ with torch.inference_mode():
     at_once = base(torch.tensor([z]))[0]  # (T+1, V)
     cache = base.new_cache()
     one_by_one = torch.cat([base(torch.tensor([[i]]), cache=cache)[0] for i in z])  # (T+1, V)
-    h = base(torch.tensor([z]), hidden=True)[0, -1]  # (C,)
+    h = base(torch.tensor([z]), return_hidden=True)[0, -1]  # (C,)
     p = (base.token_embedding.weight @ h).softmax(-1)  # (V,)  W is the token table again
 table(
     [
@@ -513,7 +513,7 @@ else:
 # **Predict before you run:** when does the model consult its prefix more, while it reads or while it writes?
 from minitransformer.models.attention import (
     attend_by_formula,
-    keep_mask,
+    combined_mask,
     split_heads,
     watch_attention,
 )
@@ -527,11 +527,11 @@ def both_sides(layer, args: tuple) -> None:
     q, k, v = split_heads(layer.qkv(x), 3, layer.n_head)  # (1, H, T, D)
     T, P = x.size(1), own.k.size(2)
     whole, weights = attend_by_formula(
-        q, torch.cat([own.k, k], 2), torch.cat([own.v, v], 2), keep_mask(T, T, P, True, None)
+        q, torch.cat([own.k, k], 2), torch.cat([own.v, v], 2), combined_mask(T, T, P, True, None)
     )
     share = weights[..., :P].sum(-1, keepdim=True)  # λ (1, H, T, 1)
     without, only = (
-        attend_by_formula(q, k, v, keep_mask(T, T, 0, True, None))[0],
+        attend_by_formula(q, k, v, combined_mask(T, T, 0, True, None))[0],
         attend_by_formula(q, own.k, own.v)[0],
     )
     differences.append((whole - ((1 - share) * without + share * only)).abs().max().item())
@@ -704,13 +704,13 @@ with_infix = {split: [[*x, *virtual] for x in xs[split]] for split in ("train", 
 changed = {}
 with torch.inference_mode():
     x = torch.tensor(xs["valid"][:1])  # (1, T)
-    plain = base(x, hidden=True)  # (1, T, C)
+    plain = base(x, return_hidden=True)  # (1, T, C)
     for name, method, text in (
         ("prefix", methods["prefix"], x),
         ("infix", Infix(10), torch.tensor(with_infix["valid"][:1])),
     ):
         method.attach(base)
-        changed[name] = (base(text, hidden=True)[:, : x.size(1)] - plain).abs().max().item()
+        changed[name] = (base(text, return_hidden=True)[:, : x.size(1)] - plain).abs().max().item()
         method.detach()
 infix = try_out(
     Infix(10, **MLP),

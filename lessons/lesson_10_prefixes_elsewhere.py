@@ -60,12 +60,18 @@ def fresh() -> Classifier:
 
 
 classifier, batch = fresh(), labelled("train")(0)
-bert, ids, keep = classifier.base, batch["ids"], batch["keep"]  # ids and keep (B, T)
+bert, ids, attention_mask = (
+    classifier.base,
+    batch["ids"],
+    batch["attention_mask"],
+)  # ids and attention_mask (B, T)
 C = bert.config.d_model
 p = torch.nn.Parameter(torch.randn(1, P, C))
 lines = {
     "p and the ids": lambda: torch.cat([p.expand(len(ids), P, C), ids], dim=1),
-    "the mask": lambda: torch.cat([torch.ones(1, P), keep], dim=1),  # as many rows as p has, one
+    "the mask": lambda: torch.cat(
+        [torch.ones(1, P), attention_mask], dim=1
+    ),  # as many rows as p has, one
     "p itself as ids": lambda: F.embedding(p, bert.token_embedding.weight),
 }
 stopped = []
@@ -99,7 +105,7 @@ from minitransformer.tuning import (
 virtual = torch.tensor([virtual_ids(P)]).expand(len(ids), P)
 in_front = {
     "ids": torch.cat([virtual, ids], dim=1),  # (B, P+T)
-    "keep": torch.cat([torch.ones(len(ids), P, dtype=torch.bool), keep], dim=1),
+    "attention_mask": torch.cat([torch.ones(len(ids), P, dtype=torch.bool), attention_mask], dim=1),
 }
 optimizer = torch.optim.Adam(classifier.parameters(), lr=1e-5)
 parts = {"p": [p], "BERT": list(bert.parameters()), "head": list(classifier.head.parameters())}
@@ -160,9 +166,9 @@ bert, seen = classifier.base, {}
 
 
 @torch.no_grad()
-def look(name: str, ids: torch.Tensor, keep: torch.Tensor, **more) -> None:
+def look(name: str, ids: torch.Tensor, attention_mask: torch.Tensor, **more) -> None:
     """Note what a BERT gives: where [CLS] is, which columns the pooler reads, and the text's summary."""
-    hidden = bert(ids, keep, **more)  # (B, P+T, C) or (B, T, C)
+    hidden = bert(ids, attention_mask, **more)  # (B, P+T, C) or (B, T, C)
     with torch.enable_grad():
         probe = hidden.clone().requires_grad_()
         bert.pooled(probe).sum().backward()
@@ -175,11 +181,11 @@ def look(name: str, ids: torch.Tensor, keep: torch.Tensor, **more) -> None:
     )  # (B, C)
 
 
-look("no virtual token", ids, keep)
+look("no virtual token", ids, attention_mask)
 look("p in front of everything", **in_front, vectors=p.detach()[0])
 for method in (PromptTuning(P), PrefixTuning(P)):
     method.attach(bert)
-    look({PromptTuning: "prompt tuning", PrefixTuning: "prefix"}[type(method)], ids, keep)
+    look({PromptTuning: "prompt tuning", PrefixTuning: "prefix"}[type(method)], ids, attention_mask)
     method.detach()
 plain = seen["no virtual token"][-1]
 table(
@@ -351,7 +357,7 @@ pair = read_jsonl(DATA / "tasks" / "translation" / "train.jsonl")[:4]
 batch = translation_batch(
     *(tokenizer.encode_batch([row[side] for row in pair]) for side in ("en", "zh")), config
 )
-source = {"source": batch["source"], "source_keep": batch["source_keep"]}  # each (B, S)
+source = {"source": batch["source"], "source_mask": batch["source_mask"]}  # each (B, S)
 method = PrefixTuning(10).attach(base)
 seq2seq_loss(base, batch)[0].backward()
 slope = {slot: made.free.grad.norm().item() for slot, made in method.tables.items()}
@@ -441,14 +447,14 @@ for task in TASKS:
 
 def write(task: str, split: str = "valid", n: int | None = None, **prefixes) -> list[str]:
     """What the base, with whatever is on it, writes about the first n sources of a task; greedy."""
-    source, source_keep = pad_right(sources[task, split][:n], config.pad_id)  # each (B, S)
+    source, source_mask = pad_right(sources[task, split][:n], config.pad_id)  # each (B, S)
     new = generate(
         base,
         [[config.start_id]] * len(source),
         8 if QUICK else TASKS[task][-1],
         stop_id=config.end_id,
         source=source,
-        source_keep=source_keep,
+        source_mask=source_mask,
         **prefixes,
     )
     return [tokenizer.decode(ids) for ids in new]
@@ -732,7 +738,7 @@ assert QUICK or all(value > every for value in without.values())
 # **Predict before you run:** how many of the four texts differ from what each task's prefix writes alone?
 both = ["translation", "summarisation", "translation", "summarisation"]
 mixed = [sources[task, "valid"][i // 2] for i, task in enumerate(both)]
-source, source_keep = pad_right(mixed, config.pad_id)  # each (B, S)
+source, source_mask = pad_right(mixed, config.pad_id)  # each (B, S)
 with torch.inference_mode():
     rows = for_each_row([methods[task, "prefix"] for task in both])
     out = generate(
@@ -741,7 +747,7 @@ with torch.inference_mode():
         34,
         stop_id=config.end_id,
         source=source,
-        source_keep=source_keep,
+        source_mask=source_mask,
         **rows,
     )
 texts = [tokenizer.decode(ids) for ids in out]
@@ -787,7 +793,9 @@ for name, classifier in classifiers.items():
         hits[name] = [
             hit
             for batch in labelled("test", 25).in_order()
-            for hit in (classifier(batch["ids"], batch["keep"]).argmax(-1) == batch["label"])
+            for hit in (
+                classifier(batch["ids"], batch["attention_mask"]).argmax(-1) == batch["label"]
+            )
             .float()
             .tolist()
         ]

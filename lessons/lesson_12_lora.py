@@ -924,7 +924,7 @@ A = torch.randn(r, C) * some.a.std().item()  # (r, C)
 B = torch.randn(len(E), r) * some.b.std().item()  # (V, r)
 changed = copy.deepcopy(base)
 with torch.inference_mode():
-    as_meant = base(one, hidden=True) @ (E + lora.scale * B @ A).T  # (B, T, V)
+    as_meant = base(one, return_hidden=True) @ (E + lora.scale * B @ A).T  # (B, T, V)
     changed.token_embedding.weight += lora.scale * B @ A
     as_merged = changed(one)  # (B, T, V)
     plain = base(one)  # (B, T, V)

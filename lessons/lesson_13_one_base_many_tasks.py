@@ -594,9 +594,9 @@ at_once = time.perf_counter() - began
 began = time.perf_counter()
 alone = [write([x], **for_each_row([tuned[task]]))[0] for task, x in mixed]
 one_by_one = time.perf_counter() - began
-ids, keep = left_pad([x for _, x in mixed])  # (B, T), (B, T)
+ids, attention_mask = left_pad([x for _, x in mixed])  # (B, T), (B, T)
 with torch.inference_mode():
-    scores_together = base(ids, keep=keep, **each)[:, -1]  # (B, V)
+    scores_together = base(ids, attention_mask=attention_mask, **each)[:, -1]  # (B, V)
     scores_alone = torch.cat(
         [base(torch.tensor([x]), **for_each_row([tuned[task]]))[:, -1] for task, x in mixed]
     )  # (B, V)
@@ -951,7 +951,7 @@ say(
 # - Talk with it: `make chat TASK=dialogue`. Ask, then `/plain`, and ask the same. Then `/task pirate`, and a plain sentence.
 # - Make a task of your own: `task_ids` with x and y exchanged gives sentences in a style that are to become plain again. Does a prefix of P = 20 learn it
 #   in 100 steps?
-# - Train dialogue with `LoRA(4)` in the place of the prefix, same steps. What does it keep, and what can no longer be mixed in one batch?
+# - Train dialogue with `LoRA(4)` in the place of the prefix, same steps. What does it attention_mask, and what can no longer be mixed in one batch?
 #
 # Further reading: "Prefix-Tuning: Optimizing Continuous Prompts for Generation" (Li & Liang, 2021), its discussion of personalisation and of batching
 # across users; "The Power of Scale for Parameter-Efficient Prompt Tuning" (Lester et al., 2021); "Overcoming catastrophic forgetting in neural

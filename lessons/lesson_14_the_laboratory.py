@@ -714,7 +714,7 @@ tell(
 
 # %% Methods: at one budget
 #
-# Who wins is no question as long as one keeps eight times as many numbers as the other. So sizes are chosen until all keep about as many, 0.5 % of the base's,
+# Who wins is no question as long as one keeps eight times as many numbers as the other. So sizes are chosen until all attention_mask about as many, 0.5 % of the base's,
 # or 2 %, and then the same race. It is the comparison that 002's table makes without numbers.
 #
 # **Predict before you run:** the order of the six. Where does the untrained example stand?

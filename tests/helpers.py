@@ -67,8 +67,8 @@ def random_ids(*shape: int, vocab_size: int = 40, seed: int = 0) -> Tensor:
     return torch.randint(4, vocab_size, shape, generator=torch.Generator().manual_seed(seed))
 
 
-def keep_of(lengths: list[int], width: int, left: bool = False) -> Tensor:
-    """A keep-mask of rows with these many real tokens, padded to `width` on the right, or on the left."""
+def mask_of(lengths: list[int], width: int, left: bool = False) -> Tensor:
+    """An attention mask of rows with these many real tokens, padded to `width` on the right, or on the left."""
     columns = torch.arange(width)
     lengths = torch.tensor(lengths)[:, None]
     return columns >= width - lengths if left else columns < lengths

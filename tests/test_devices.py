@@ -11,7 +11,7 @@ from minitransformer.models.classifier import Classifier
 from minitransformer.models.layers import embed
 from minitransformer.training import loop as training
 from minitransformer.training.loop import TrainConfig, make_optimizer, train
-from tests.helpers import keep_of, random_ids, tiny_bert, tiny_gpt, tiny_seq2seq
+from tests.helpers import mask_of, random_ids, tiny_bert, tiny_gpt, tiny_seq2seq
 from tests.tuning.helpers import PAIRS, batch_for, loss_of, make, outputs
 
 # These two make some whole numbers on the CPU, and PyTorch carries them over; from "meta" there is nothing to carry.
@@ -33,24 +33,29 @@ def test_a_tuned_model_computes_where_its_inputs_are(base, method):
 def test_so_does_a_decoder_with_its_cache(make):
     model, ids = make(), random_ids(3, 8)
     inputs = {"source": random_ids(3, 5, seed=1)} if make is tiny_seq2seq else {}
-    for keep in (None, keep_of([8, 4, 6], 8, left=True)):
+    for attention_mask in (None, mask_of([8, 4, 6], 8, left=True)):
         for n in (1, 3):  # columns in the last call
             logits = []
             for device in ("cpu", "meta"):
                 with torch.device("cpu"):
                     cache = model.new_cache()
                 with torch.device(device):
-                    model(ids[:, :-n], keep=None if keep is None else keep[:, :-n], cache=cache, **inputs)
-                    logits.append(model(ids[:, -n:], keep=keep, cache=cache, **inputs))
+                    model(
+                        ids[:, :-n],
+                        attention_mask=None if attention_mask is None else attention_mask[:, :-n],
+                        cache=cache,
+                        **inputs,
+                    )
+                    logits.append(model(ids[:, -n:], attention_mask=attention_mask, cache=cache, **inputs))
             assert torch.equal(*logits)
 
 
 @pytest.mark.parametrize("make", [tiny_gpt, tiny_bert])
 def test_so_does_a_classifier(make):
-    model, ids, keep = Classifier(make(), 3).eval(), random_ids(3, 6), keep_of([6, 2, 4], 6)
-    expected = model(ids, keep)
+    model, ids, attention_mask = Classifier(make(), 3).eval(), random_ids(3, 6), mask_of([6, 2, 4], 6)
+    expected = model(ids, attention_mask)
     with torch.device("meta"):
-        assert torch.equal(model(ids, keep), expected)
+        assert torch.equal(model(ids, attention_mask), expected)
 
 
 def test_so_do_virtual_tokens_of_each_row():

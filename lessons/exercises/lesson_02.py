@@ -222,12 +222,16 @@ def sum_over_heads(x):
 # ---------------------------------------------------------------- 2.3
 
 
-def attention_by_loop(q, k, v, keep=None):
+def attention_by_loop(q, k, v, attention_mask=None):
     """The formula for one query after the other, in Python's own numbers."""
     B, H, T, D = q.shape
     S = k.size(2)
     weights = torch.zeros(B, H, T, S)
-    seen = torch.ones(B, H, T, S, dtype=torch.bool) if keep is None else keep.expand(B, H, T, S)
+    seen = (
+        torch.ones(B, H, T, S, dtype=torch.bool)
+        if attention_mask is None
+        else attention_mask.expand(B, H, T, S)
+    )
     for b, h, t in torch.cartesian_prod(torch.arange(B), torch.arange(H), torch.arange(T)).tolist():
         visible = [s for s in range(S) if seen[b, h, t, s]]
         scores = {
@@ -252,16 +256,16 @@ formula = Exercise(
     hints=(
         "Work in three lines: scores of shape (B, H, T, S), weights by softmax over the keys, weighted values. "
         "The mask belongs between the first and the second.",
-        "scores = q @ k.transpose(-2, -1) / math.sqrt(D). Where keep is False a score has to become so low that softmax makes "
+        "scores = q @ k.transpose(-2, -1) / math.sqrt(D). Where attention_mask is False a score has to become so low that softmax makes "
         "it 0; but a row that is low everywhere must not become nan.",
         "The second masked_fill empties rows that may look nowhere.\n"
         "    # the scores, as the hint before has them\n"
-        "    if keep is not None:\n"
+        "    if attention_mask is not None:\n"
         "        lowest = torch.finfo(scores.dtype).min\n"
-        "        scores = scores.masked_fill(~keep, lowest)\n"
+        "        scores = scores.masked_fill(~attention_mask, lowest)\n"
         "    # weights by softmax over dim=-1\n"
-        "    if keep is not None:\n"
-        "        weights = weights.masked_fill(~keep, 0.0)\n"
+        "    if attention_mask is not None:\n"
+        "        weights = weights.masked_fill(~attention_mask, 0.0)\n"
         "    return weights @ v, weights",
     ),
     oracle=attention_by_loop,
@@ -301,8 +305,8 @@ def last_key_hidden():
 @formula.case
 def looking_nowhere():
     """Two queries, of which the first may look nowhere; each row of the output is the weights, and then their sum."""
-    keep = torch.tensor([[False, False, False], [True, True, False]])  # (T, S)
-    return tidy(1, 1, 2, 4), tidy(1, 1, 3, 4), showing(3), keep
+    attention_mask = torch.tensor([[False, False, False], [True, True, False]])  # (T, S)
+    return tidy(1, 1, 2, 4), tidy(1, 1, 3, 4), showing(3), attention_mask
 
 
 @formula.case
@@ -321,10 +325,10 @@ def low_scores():
 @formula.case
 def heads_and_padding():
     """A batch of two with three heads, four queries, five keys, six numbers each; the second text ends in padding."""
-    keep = torch.tensor([[True] * 5, [True, True, True, False, False]])[
+    attention_mask = torch.tensor([[True] * 5, [True, True, True, False, False]])[
         :, None, None, :
     ]  # (B, 1, 1, S)
-    return tidy(2, 3, 4, 6), tidy(2, 3, 5, 6), tidy(2, 3, 5, 6), keep
+    return tidy(2, 3, 4, 6), tidy(2, 3, 5, 6), tidy(2, 3, 5, 6), attention_mask
 
 
 @formula.case(gradients=True, oracle=None)
@@ -353,227 +357,229 @@ LOW = torch.finfo(torch.float32).min
 
 
 @formula.mistake
-def no_scale(q, k, v, keep=None):
+def no_scale(q, k, v, attention_mask=None):
     """Your scores are not divided by √d_k: with d_k = 64 the softmax is already saturated."""
     scores = q @ k.transpose(-2, -1)
-    if keep is not None:
-        scores = scores.masked_fill(~keep, LOW)
+    if attention_mask is not None:
+        scores = scores.masked_fill(~attention_mask, LOW)
     weights = scores.softmax(dim=-1)
-    if keep is not None:
-        weights = weights.masked_fill(~keep, 0.0)
+    if attention_mask is not None:
+        weights = weights.masked_fill(~attention_mask, 0.0)
     return weights @ v, weights
 
 
 @formula.mistake
-def divided_by_d(q, k, v, keep=None):
+def divided_by_d(q, k, v, attention_mask=None):
     """Your scores are divided by d_k. The spread of a sum of d_k products grows as the root, so it is √d_k; with d_k itself long keys make all weights alike."""
     scores = q @ k.transpose(-2, -1) / q.size(-1)
-    if keep is not None:
-        scores = scores.masked_fill(~keep, LOW)
+    if attention_mask is not None:
+        scores = scores.masked_fill(~attention_mask, LOW)
     weights = scores.softmax(dim=-1)
-    if keep is not None:
-        weights = weights.masked_fill(~keep, 0.0)
+    if attention_mask is not None:
+        weights = weights.masked_fill(~attention_mask, 0.0)
     return weights @ v, weights
 
 
 @formula.mistake
-def softmax_over_queries(q, k, v, keep=None):
+def softmax_over_queries(q, k, v, attention_mask=None):
     """Your softmax goes along the queries, dim=-2: each column of the weights sums to 1. A query shares its attention out over the keys, so each row has to: dim=-1."""
     scores = q @ k.transpose(-2, -1) / math.sqrt(q.size(-1))
-    if keep is not None:
-        scores = scores.masked_fill(~keep, LOW)
+    if attention_mask is not None:
+        scores = scores.masked_fill(~attention_mask, LOW)
     weights = scores.softmax(dim=-2)
-    if keep is not None:
-        weights = weights.masked_fill(~keep, 0.0)
+    if attention_mask is not None:
+        weights = weights.masked_fill(~attention_mask, 0.0)
     return weights @ v, weights
 
 
-def with_weights(q, k, v, keep, scale, dim=-1):
+def with_weights(q, k, v, attention_mask, scale, dim=-1):
     """The function as a learner would write it, with another scale or another axis."""
     scores = q @ k.transpose(-2, -1) / math.sqrt(scale)
-    if keep is not None:
-        scores = scores.masked_fill(~keep, LOW)
+    if attention_mask is not None:
+        scores = scores.masked_fill(~attention_mask, LOW)
     weights = scores.softmax(dim=dim)
-    if keep is not None:
-        weights = weights.masked_fill(~keep, 0.0)
+    if attention_mask is not None:
+        weights = weights.masked_fill(~attention_mask, 0.0)
     return weights @ v, weights
 
 
 @formula.mistake
-def softmax_over_heads(q, k, v, keep=None):
+def softmax_over_heads(q, k, v, attention_mask=None):
     """Your softmax goes along axis 1, the heads, so that the heads share out each weight among them. Each head attends by itself, over the keys: dim=-1."""
-    return with_weights(q, k, v, keep, q.size(-1), dim=1)
+    return with_weights(q, k, v, attention_mask, q.size(-1), dim=1)
 
 
 @formula.mistake
-def softmax_over_the_batch(q, k, v, keep=None):
+def softmax_over_the_batch(q, k, v, attention_mask=None):
     """Your softmax goes along axis 0, the batch: texts that have nothing to do with each other share out their weights. It goes over the keys: dim=-1."""
-    return with_weights(q, k, v, keep, q.size(-1), dim=0)
+    return with_weights(q, k, v, attention_mask, q.size(-1), dim=0)
 
 
 @formula.mistake
-def root_of_the_number_of_keys(q, k, v, keep=None):
+def root_of_the_number_of_keys(q, k, v, attention_mask=None):
     """You divide by √S, the number of keys. It is the width that makes scores large, for a score is a sum of d_k products: √D, and D is q.size(-1)."""
-    return with_weights(q, k, v, keep, k.size(-2))
+    return with_weights(q, k, v, attention_mask, k.size(-2))
 
 
 @formula.mistake
-def root_of_the_number_of_queries(q, k, v, keep=None):
+def root_of_the_number_of_queries(q, k, v, attention_mask=None):
     """You divide by √T, the number of queries. It is the width that makes scores large, for a score is a sum of d_k products: √D, and D is q.size(-1)."""
-    return with_weights(q, k, v, keep, q.size(-2))
+    return with_weights(q, k, v, attention_mask, q.size(-2))
 
 
 @formula.mistake
-def root_of_the_whole_width(q, k, v, keep=None):
+def root_of_the_whole_width(q, k, v, attention_mask=None):
     """You divide by √C, the width of all heads together. A head's score is a sum over its own D numbers: √D."""
-    return with_weights(q, k, v, keep, q.size(1) * q.size(-1))
+    return with_weights(q, k, v, attention_mask, q.size(1) * q.size(-1))
 
 
 @formula.mistake
-def multiplied_by_the_root(q, k, v, keep=None):
+def multiplied_by_the_root(q, k, v, attention_mask=None):
     """You multiply by √d_k. The scores are too large already; dividing brings them back to a spread of about 1."""
-    return with_weights(q, k, v, keep, 1 / q.size(-1))
+    return with_weights(q, k, v, attention_mask, 1 / q.size(-1))
 
 
 @formula.mistake
-def weights_divided(q, k, v, keep=None):
+def weights_divided(q, k, v, attention_mask=None):
     """You divide by √d_k after the softmax: the weights no longer sum to 1, and are as saturated as without. The scale belongs to the scores."""
-    y, weights = with_weights(q, k, v, keep, 1)
+    y, weights = with_weights(q, k, v, attention_mask, 1)
     return y / math.sqrt(q.size(-1)), weights / math.sqrt(q.size(-1))
 
 
 @formula.mistake("k.T")
-def all_axes_turned(q, k, v, keep=None):
+def all_axes_turned(q, k, v, attention_mask=None):
     """k.T turns round all four axes, to (D, S, H, B). Only the last two are to be exchanged: k.transpose(-2, -1), or k.mT."""
-    return with_weights(q, k.permute(3, 2, 1, 0).transpose(-2, -1), v, keep, q.size(-1))
+    return with_weights(q, k.permute(3, 2, 1, 0).transpose(-2, -1), v, attention_mask, q.size(-1))
 
 
 @formula.mistake
-def keys_not_transposed(q, k, v, keep=None):
+def keys_not_transposed(q, k, v, attention_mask=None):
     """You multiply Q by K itself: (T, D) times (S, D). For a product of each query with each key K is turned round, (D, S): k.transpose(-2, -1)."""
-    return with_weights(q, k.transpose(-2, -1), v, keep, q.size(-1))
+    return with_weights(q, k.transpose(-2, -1), v, attention_mask, q.size(-1))
 
 
 @formula.mistake("~None")
-def opposite_of_none(q, k, v, keep=None):
-    """You write ~keep where there is no mask: keep may be None, and then nothing is hidden. Ask `if keep is not None` first."""
-    return with_weights(q, k, v, ~keep, q.size(-1))
+def opposite_of_none(q, k, v, attention_mask=None):
+    """You write ~attention_mask where there is no mask: attention_mask may be None, and then nothing is hidden. Ask `if attention_mask is not None` first."""
+    return with_weights(q, k, v, ~attention_mask, q.size(-1))
 
 
 @formula.mistake("not keep")
-def not_of_a_tensor(q, k, v, keep=None):
-    """`not keep` (and `if keep`) asks a whole table for one answer, yes or no, which it does not have. Each place turned round is ~keep, and whether there is a mask is `keep is not None`."""
-    if keep:
-        return with_weights(q, k, v, keep, q.size(-1))
+def not_of_a_tensor(q, k, v, attention_mask=None):
+    """`not keep` (and `if attention_mask`) asks a whole table for one answer, yes or no, which it does not have. Each place turned round is ~attention_mask, and whether there is a mask is `attention_mask is not None`."""
+    if attention_mask:
+        return with_weights(q, k, v, attention_mask, q.size(-1))
     return with_weights(q, k, v, None, q.size(-1))
 
 
 @formula.mistake
-def mask_added_as_a_number(q, k, v, keep=None):
-    """You add the mask to the scores: True is 1, so that what may be seen gets a little more. What is hidden has to get a score as low as can be: masked_fill(~keep, …)."""
+def mask_added_as_a_number(q, k, v, attention_mask=None):
+    """You add the mask to the scores: True is 1, so that what may be seen gets a little more. What is hidden has to get a score as low as can be: masked_fill(~attention_mask, …)."""
     scores = q @ k.transpose(-2, -1) / math.sqrt(q.size(-1))
-    weights = (scores if keep is None else scores + keep).softmax(dim=-1)
+    weights = (scores if attention_mask is None else scores + attention_mask).softmax(dim=-1)
     return weights @ v, weights
 
 
 @formula.mistake
-def hidden_score_not_low_enough(q, k, v, keep=None):
+def hidden_score_not_low_enough(q, k, v, attention_mask=None):
     """You give hidden keys a fixed score that is low, but not low enough: real scores may lie far below it, and the hidden key then takes all. Take the lowest number there is, torch.finfo(scores.dtype).min."""
     scores = q @ k.transpose(-2, -1) / math.sqrt(q.size(-1))
-    if keep is None:
+    if attention_mask is None:
         return scores.softmax(dim=-1) @ v, scores.softmax(dim=-1)
-    weights = scores.masked_fill(~keep, -1e4).softmax(dim=-1).masked_fill(~keep, 0.0)
+    weights = (
+        scores.masked_fill(~attention_mask, -1e4).softmax(dim=-1).masked_fill(~attention_mask, 0.0)
+    )
     return weights @ v, weights
 
 
 @formula.mistake
-def mask_turned_round(q, k, v, keep=None):
-    """Your mask hides what it should keep: keep is True where the query may look, so it is ~keep that is filled."""
+def mask_turned_round(q, k, v, attention_mask=None):
+    """Your mask hides what it should attention_mask: attention_mask is True where the query may look, so it is ~attention_mask that is filled."""
     scores = q @ k.transpose(-2, -1) / math.sqrt(q.size(-1))
-    if keep is not None:
-        scores = scores.masked_fill(keep, LOW)
+    if attention_mask is not None:
+        scores = scores.masked_fill(attention_mask, LOW)
     weights = scores.softmax(dim=-1)
-    if keep is not None:
-        weights = weights.masked_fill(keep, 0.0)
+    if attention_mask is not None:
+        weights = weights.masked_fill(attention_mask, 0.0)
     return weights @ v, weights
 
 
 @formula.mistake
-def mask_only_after_softmax(q, k, v, keep=None):
+def mask_only_after_softmax(q, k, v, attention_mask=None):
     """You mask the weights but not the scores. What the hidden keys had is then lost, not shared out among the others: the rows no longer sum to 1."""
     weights = (q @ k.transpose(-2, -1) / math.sqrt(q.size(-1))).softmax(dim=-1)
-    if keep is not None:
-        weights = weights.masked_fill(~keep, 0.0)
+    if attention_mask is not None:
+        weights = weights.masked_fill(~attention_mask, 0.0)
     return weights @ v, weights
 
 
 @formula.mistake
-def hidden_scores_of_zero(q, k, v, keep=None):
+def hidden_scores_of_zero(q, k, v, attention_mask=None):
     """You give hidden keys the score 0. Softmax takes e⁰ = 1 of it, so they still get a share, often a large one; the score has to be as low as it can be."""
     scores = q @ k.transpose(-2, -1) / math.sqrt(q.size(-1))
-    if keep is not None:
-        scores = scores.masked_fill(~keep, 0.0)
+    if attention_mask is not None:
+        scores = scores.masked_fill(~attention_mask, 0.0)
     weights = scores.softmax(dim=-1)
     return weights @ v, weights
 
 
 @formula.mistake
-def nan_for_an_empty_row(q, k, v, keep=None):
+def nan_for_an_empty_row(q, k, v, attention_mask=None):
     """With -inf in every place of a row softmax computes 0/0 = nan. A query that may look nowhere (padding at the left) has to get zeros."""
     scores = q @ k.transpose(-2, -1) / math.sqrt(q.size(-1))
-    if keep is not None:
-        scores = scores.masked_fill(~keep, float("-inf"))
+    if attention_mask is not None:
+        scores = scores.masked_fill(~attention_mask, float("-inf"))
     weights = scores.softmax(dim=-1)
     return weights @ v, weights
 
 
 @formula.mistake
-def empty_row_reads_all(q, k, v, keep=None):
+def empty_row_reads_all(q, k, v, attention_mask=None):
     """A row whose scores are all equally low becomes equal shares of everything, so a query that may look nowhere reads what it must not see. Its weights have to be emptied after softmax."""
     scores = q @ k.transpose(-2, -1) / math.sqrt(q.size(-1))
-    if keep is not None:
-        scores = scores.masked_fill(~keep, LOW)
+    if attention_mask is not None:
+        scores = scores.masked_fill(~attention_mask, LOW)
     weights = scores.softmax(dim=-1)
     return weights @ v, weights
 
 
 @formula.mistake
-def softmax_by_hand(q, k, v, keep=None):
+def softmax_by_hand(q, k, v, attention_mask=None):
     """You compute e^score yourself, and e^89 is already more than a float32 can hold. softmax subtracts the largest score first, which changes nothing but the overflow."""
     scores = q @ k.transpose(-2, -1) / math.sqrt(q.size(-1))
     exponentials = scores.exp()
-    if keep is not None:
-        exponentials = exponentials.masked_fill(~keep, 0.0)
+    if attention_mask is not None:
+        exponentials = exponentials.masked_fill(~attention_mask, 0.0)
     weights = exponentials / exponentials.sum(dim=-1, keepdim=True).clamp(min=1e-30)
     return weights @ v, weights
 
 
 @formula.mistake
-def only_the_values(q, k, v, keep=None):
+def only_the_values(q, k, v, attention_mask=None):
     """You return the weighted values alone; the weights are wanted too, as a second result."""
     scores = q @ k.transpose(-2, -1) / math.sqrt(q.size(-1))
-    if keep is not None:
-        scores = scores.masked_fill(~keep, LOW)
+    if attention_mask is not None:
+        scores = scores.masked_fill(~attention_mask, LOW)
     weights = scores.softmax(dim=-1)
-    if keep is not None:
-        weights = weights.masked_fill(~keep, 0.0)
+    if attention_mask is not None:
+        weights = weights.masked_fill(~attention_mask, 0.0)
     return weights @ v
 
 
 # ---------------------------------------------------------------- 2.4
 
 
-def mask_by_loop(n_query, n_key, n_prefix, causal, keep, device=None):
+def mask_by_loop(n_query, n_key, n_prefix, causal, attention_mask, device=None):
     """Each place of the mask by itself."""
     causal = causal and n_query > 1
-    if not causal and keep is None:
+    if not causal and attention_mask is None:
         return None
-    B, T = 1 if keep is None else keep.size(0), n_query if causal else 1
+    B, T = 1 if attention_mask is None else attention_mask.size(0), n_query if causal else 1
     mask = torch.ones(B, 1, T, n_prefix + n_key, dtype=torch.bool)
     for b in range(B):
         for t in range(T):
             for s in range(n_key):
-                padding = keep is not None and not keep[b, s]
+                padding = attention_mask is not None and not attention_mask[b, s]
                 later = causal and s > n_key - n_query + t
                 mask[b, 0, t, n_prefix + s] = not (padding or later)
     return mask
@@ -581,7 +587,7 @@ def mask_by_loop(n_query, n_key, n_prefix, causal, keep, device=None):
 
 mask = Exercise(
     id="2.4",
-    target="minitransformer.models.attention:keep_mask",
+    target="minitransformer.models.attention:combined_mask",
     title="Who may look where",
     minutes=20,
     difficulty=2,
@@ -596,7 +602,7 @@ mask = Exercise(
         "    position = torch.arange(n_key, device=device)\n"
         "    mask = position <= position[n_key - n_query :, None]\n"
         "    mask = mask[None, None]  # (1, 1, T, S), where causality says something\n"
-        "    padding = keep[:, None, None, :]  # (B, 1, 1, S), where there is a keep\n"
+        "    padding = attention_mask[:, None, None, :]  # (B, 1, 1, S), where there is an attention_mask\n"
         "    # mask, padding, or both with &\n"
         "    mask = F.pad(mask, (n_prefix, 0), value=True)  # P columns in front",
     ),
@@ -676,28 +682,28 @@ def wrong_mask(
     offset=True,
     front=True,
     see_prefix=True,
-    padded=lambda keep: keep,
-    shape=lambda keep: keep[:, None, None, :],
+    padded=lambda attention_mask: attention_mask,
+    shape=lambda attention_mask: attention_mask[:, None, None, :],
     one_query=False,
     prefix=True,
 ):
     """The function as a learner would write it, with one thing in it replaced."""
 
-    def keep_mask(n_query, n_key, n_prefix, causal, keep, device=None):
+    def combined_mask(n_query, n_key, n_prefix, causal, attention_mask, device=None):
         mask = None
         if causal and (n_query > 1 or one_query):
             position = torch.arange(n_key, device=device)
             mask = compare(position, position[n_key - n_query if offset else 0 :, None][:n_query])[
                 None, None
             ]
-        if keep is not None:
-            padding = shape(padded(keep))
+        if attention_mask is not None:
+            padding = shape(padded(attention_mask))
             mask = padding if mask is None else join(mask, padding)
         if mask is not None and n_prefix and prefix:
             mask = F.pad(mask, (n_prefix, 0) if front else (0, n_prefix), value=see_prefix)
         return mask
 
-    return keep_mask
+    return combined_mask
 
 
 @mask.mistake
@@ -720,7 +726,7 @@ def future_in_place_of_past(*arguments):
 
 @mask.mistake("True is hidden")
 def true_is_hidden(*arguments):
-    """Your causal mask is True where looking is forbidden. Here True means keep (in torch.nn.Transformer it is the other way round)."""
+    """Your causal mask is True where looking is forbidden. Here True means attention_mask (in torch.nn.Transformer it is the other way round)."""
     return wrong_mask(compare=lambda s, t: s > t)(*arguments)
 
 
@@ -755,35 +761,37 @@ def prefix_columns_forgotten(*arguments):
 
 
 @mask.mistake
-def causality_counted_from_the_prefix(n_query, n_key, n_prefix, causal, keep, device=None):
+def causality_counted_from_the_prefix(
+    n_query, n_key, n_prefix, causal, attention_mask, device=None
+):
     """Your causal staircase begins at the first column of the prefix, so that the prefix hides the text (and itself). Make the mask of the text alone, (T, S), and put the P columns of True in front of it at the end."""
     mask = None
     if causal and n_query > 1:
         mask = torch.ones(n_query, n_prefix + n_key, dtype=torch.bool).tril(n_key - n_query)[
             None, None
         ]
-    if keep is not None:
-        padding = F.pad(keep, (n_prefix, 0), value=True)[:, None, None, :]
+    if attention_mask is not None:
+        padding = F.pad(attention_mask, (n_prefix, 0), value=True)[:, None, None, :]
         mask = padding if mask is None else mask & padding
     return mask
 
 
 @mask.mistake
 def padding_turned_round(*arguments):
-    """You show the padding and hide the real tokens. keep is True at real tokens, and True in the mask means: may look. It goes in as it is."""
-    return wrong_mask(padded=lambda keep: ~keep)(*arguments)
+    """You show the padding and hide the real tokens. attention_mask is True at real tokens, and True in the mask means: may look. It goes in as it is."""
+    return wrong_mask(padded=lambda attention_mask: ~attention_mask)(*arguments)
 
 
 @mask.mistake
 def padding_in_the_rows(*arguments):
-    """Your padding hides queries, not keys: it lies along the rows. The columns are the keys, and nobody may look at those that are padding: keep[:, None, None, :]."""
-    return wrong_mask(shape=lambda keep: keep[:, None, :, None])(*arguments)
+    """Your padding hides queries, not keys: it lies along the rows. The columns are the keys, and nobody may look at those that are padding: attention_mask[:, None, None, :]."""
+    return wrong_mask(shape=lambda attention_mask: attention_mask[:, None, :, None])(*arguments)
 
 
 @mask.mistake
 def an_axis_too_few(*arguments):
-    """Your padding has three axes, so that its texts stand where the heads belong: the weights are (B, H, T, S), and keep[:, None, None, :] has a 1 for H and a 1 for T."""
-    return wrong_mask(shape=lambda keep: keep[:, None, :])(*arguments)
+    """Your padding has three axes, so that its texts stand where the heads belong: the weights are (B, H, T, S), and attention_mask[:, None, None, :] has a 1 for H and a 1 for T."""
+    return wrong_mask(shape=lambda attention_mask: attention_mask[:, None, :])(*arguments)
 
 
 @mask.mistake
@@ -793,24 +801,24 @@ def a_table_for_one_query(*arguments):
 
 
 @mask.mistake("never None")
-def never_none(n_query, n_key, n_prefix, causal, keep, device=None):
+def never_none(n_query, n_key, n_prefix, causal, attention_mask, device=None):
     """You make a table even where nothing is hidden. Attention runs faster without one: return None if there is neither causality nor padding."""
-    found = wrong_mask()(n_query, n_key, n_prefix, causal, keep, device)
+    found = wrong_mask()(n_query, n_key, n_prefix, causal, attention_mask, device)
     return torch.ones(1, 1, n_query, n_prefix + n_key, dtype=torch.bool) if found is None else found
 
 
 @mask.mistake
-def a_row_for_each_query(n_query, n_key, n_prefix, causal, keep, device=None):
+def a_row_for_each_query(n_query, n_key, n_prefix, causal, attention_mask, device=None):
     """With padding alone you give each query a row, and all rows are the same. One row serves all, (B, 1, 1, P + S): it is spread over the queries where it is used."""
-    found = wrong_mask()(n_query, n_key, n_prefix, causal, keep, device)
+    found = wrong_mask()(n_query, n_key, n_prefix, causal, attention_mask, device)
     return None if found is None else found.expand(-1, -1, n_query, -1).clone()
 
 
 @mask.mistake
-def either_one_or_the_other(n_query, n_key, n_prefix, causal, keep, device=None):
+def either_one_or_the_other(n_query, n_key, n_prefix, causal, attention_mask, device=None):
     """Where there is causality you forget the padding (an elif?). Both may have to be seen to: a causal text can be padded, and then a key has to be allowed by both."""
     return wrong_mask()(
-        n_query, n_key, n_prefix, causal, None if causal and n_query > 1 else keep, device
+        n_query, n_key, n_prefix, causal, None if causal and n_query > 1 else attention_mask, device
     )
 
 
@@ -867,8 +875,8 @@ def prefix_under_a_causal_mask():
 @front.case
 def prefix_beside_padding():
     """Two texts, one with padding, and a prefix of one column."""
-    keep = torch.tensor([[True, True, True], [True, True, False]])  # (B, S)
-    return Attention(6, 2), tidy(2, 3, 6), None, keep, random_prefix(1)
+    attention_mask = torch.tensor([[True, True, True], [True, True, False]])  # (B, S)
+    return Attention(6, 2), tidy(2, 3, 6), None, attention_mask, random_prefix(1)
 
 
 @front.case

@@ -41,7 +41,7 @@ def random_prefix(length, batch=1):
 # ---------------------------------------------------------------- 3.1
 
 
-def torch_layer(block, x, keep=None, *_):
+def torch_layer(block, x, attention_mask=None, *_):
     """PyTorch's own layer with the block's weights: norm first, causal."""
     layer = nn.TransformerEncoderLayer(
         x.size(-1),
@@ -67,7 +67,9 @@ def torch_layer(block, x, keep=None, *_):
         block.norm2,
     )
     later = torch.ones(x.size(1), x.size(1), dtype=torch.bool).triu(1)  # (T, T)
-    return layer(x, src_mask=later, src_key_padding_mask=None if keep is None else ~keep)
+    return layer(
+        x, src_mask=later, src_key_padding_mask=None if attention_mask is None else ~attention_mask
+    )
 
 
 layer = Exercise(
@@ -81,9 +83,9 @@ layer = Exercise(
     hints=(
         "Two sublayers, self.attention and self.mlp, each with a norm before it (self.norm1, self.norm2) and a sum after it. "
         "Which x is added: the one before the norm, or after?",
-        "x + sublayer(norm(x)), twice; the second begins with what the first gave. Attention takes (x, context, keep, prefix, "
+        "x + sublayer(norm(x)), twice; the second begins with what the first gave. Attention takes (x, context, attention_mask, prefix, "
         "cache); there is no context here. What a sublayer gives passes through drop(…, self.dropout, self.training).",
-        "    y = self.attention(self.norm1(x), None, keep, prefix, cache)\n"
+        "    y = self.attention(self.norm1(x), None, attention_mask, prefix, cache)\n"
         "    x = x + drop(y, self.dropout, self.training)\n"
         "    y = self.mlp(self.norm2(x))\n"
         "    # then the same sum again",
@@ -142,7 +144,7 @@ def token_by_token(Block):
     return {"columns in the cache": cache.length, "output": torch.cat(pieces, dim=1)}
 
 
-ATTENTION = "y = self.attention(self.norm1(x), None, keep, prefix, cache)"
+ATTENTION = "y = self.attention(self.norm1(x), None, attention_mask, prefix, cache)"
 FIRST, SECOND = (
     "x = x + drop(y, self.dropout, self.training)",
     "return x + drop(y, self.dropout, self.training)",
@@ -151,7 +153,7 @@ layer.slip(
     "norm after the sum",
     "You normalise after each sum (post-norm). That is the order of the Transformer's first figure and of BERT; GPT-2 "
     "normalises what a sublayer reads and leaves the stream itself alone, which is easier to train when it is deep.",
-    (ATTENTION, "y = self.attention(x, None, keep, prefix, cache)"),
+    (ATTENTION, "y = self.attention(x, None, attention_mask, prefix, cache)"),
     (FIRST, "x = self.norm1(x + drop(y, self.dropout, self.training))"),
     ("self.mlp(self.norm2(x))", "self.mlp(x)"),
     (SECOND, "return self.norm2(x + drop(y, self.dropout, self.training))"),
@@ -172,7 +174,10 @@ layer.slip(
     "norm on the stream",
     "You put norm(x) in the place of x and add to that. The norm belongs to what the sublayer reads; the stream that is "
     "added to stays as it was.",
-    (ATTENTION, "x = self.norm1(x)\n        y = self.attention(x, None, keep, prefix, cache)"),
+    (
+        ATTENTION,
+        "x = self.norm1(x)\n        y = self.attention(x, None, attention_mask, prefix, cache)",
+    ),
     ("self.mlp(self.norm2(x))", "self.mlp(x := self.norm2(x))"),
 )
 layer.slip(
@@ -194,18 +199,18 @@ layer.slip(
 )
 layer.slip(
     "padding not passed on",
-    "keep does not reach attention: padding is read as if it were text.",
-    ("None, keep, prefix, cache", "None, None, prefix, cache"),
+    "attention_mask does not reach attention: padding is read as if it were text.",
+    ("None, attention_mask, prefix, cache", "None, None, prefix, cache"),
 )
 layer.slip(
     "prefix not passed on",
     "The prefix does not reach attention. The model would run, and a prefix would learn nothing, for nobody reads it.",
-    ("None, keep, prefix, cache", "None, keep, None, cache"),
+    ("None, attention_mask, prefix, cache", "None, attention_mask, None, cache"),
 )
 layer.slip(
     "cache not passed on",
     "The cache does not reach attention: each new token sees only itself, and writing word by word gives another text.",
-    ("None, keep, prefix, cache", "None, keep, prefix, None"),
+    ("None, attention_mask, prefix, cache", "None, attention_mask, prefix, None"),
 )
 layer.slip(
     "dropout left out",
@@ -234,7 +239,7 @@ layer.slip(
     "Your dropout falls on what the sublayers read, the normalised x. It falls on what they give, before that is added: x + drop(y, …).",
     (
         ATTENTION,
-        "y = self.attention(drop(self.norm1(x), self.dropout, self.training), None, keep, prefix, cache)",
+        "y = self.attention(drop(self.norm1(x), self.dropout, self.training), None, attention_mask, prefix, cache)",
     ),
     (FIRST, "x = x + y"),
     ("self.mlp(self.norm2(x))", "self.mlp(drop(self.norm2(x), self.dropout, self.training))"),
@@ -244,19 +249,22 @@ layer.slip(
     "a context passed",
     "You pass a context, the second argument of attention; it is None here. With a context attention takes the cache for the context's, which "
     "does not grow: a token that comes later finds neither itself nor the tokens before it.",
-    (ATTENTION, "y = self.norm1(x)\n        y = self.attention(y, y, keep, prefix, cache)"),
+    (
+        ATTENTION,
+        "y = self.norm1(x)\n        y = self.attention(y, y, attention_mask, prefix, cache)",
+    ),
 )
 layer.slip(
     "x passed as the context",
     "You pass x as the context, the second argument of attention, so that keys and values are made of an x that no norm has seen. The context is None "
     "here: then queries, keys and values are made of the first argument.",
-    ("self.norm1(x), None, keep", "self.norm1(x), x, keep"),
+    ("self.norm1(x), None, attention_mask", "self.norm1(x), x, attention_mask"),
 )
 layer.slip(
     "arguments moved up",
     "You leave out the second argument of attention, the context, so that each after it arrives one place too early: keep as the context, the "
-    "prefix as keep. There is no context here: None, or name them, keep=keep.",
-    (ATTENTION, "y = self.attention(self.norm1(x), keep, prefix, cache)"),
+    "prefix as attention_mask. There is no context here: None, or name them, attention_mask=attention_mask.",
+    (ATTENTION, "y = self.attention(self.norm1(x), attention_mask, prefix, cache)"),
 )
 layer.slip(
     "dropout at rest",
@@ -294,18 +302,18 @@ whole = Exercise(
     "tables make vectors, the layers let them read each other, and the first table, once more, makes scores of them.",
     hints=(
         "Five steps: vectors of the tokens plus vectors of their positions; dropout; the layers one after the other, each with "
-        "its own prefix and its own cache; the last norm; the product with the token table, unless `hidden` is wanted.",
+        "its own prefix and its own cache; the last norm; the product with the token table, unless `return_hidden` is wanted.",
         "columns_before(prefix, cache, n_layer) says what stands before this call's tokens: two numbers, which embed_positions "
         "takes as its last two. embed and embed_positions refuse what does not fit. x[at] picks the wanted positions; "
         "do that before the dear product.",
         "    before = columns_before(prefix, cache, self.config.n_layer)\n"
         "    x = embed(self.token_embedding, ids, vectors)\n"
-        "    x = x + embed_positions(self.position_embedding, ids, keep, *before)\n"
+        "    x = x + embed_positions(self.position_embedding, ids, attention_mask, *before)\n"
         "    # drop\n"
         "    for i, block in enumerate(self.blocks):\n"
         "        of_prefix = prefix[i] if prefix else None\n"
         "        of_cache = cache[i] if cache else None\n"
-        "        x = block(x, keep, of_prefix, of_cache)\n"
+        "        x = block(x, attention_mask, of_prefix, of_cache)\n"
         "    # x[at] if at is given; self.norm;\n"
         "    # unless hidden, F.linear with the token table's weight",
     ),
@@ -326,7 +334,7 @@ def two_texts():
 
 @whole.case
 def the_last_vector():
-    """hidden: vectors in place of scores."""
+    """return_hidden: vectors in place of scores."""
     return a_gpt(), torch.tensor([[3, 1]]), None, None, None, None, True
 
 
@@ -340,8 +348,8 @@ def only_some():
 @whole.case
 def padded_left():
     """The second text begins with padding."""
-    keep = torch.tensor([[True, True, True], [False, True, True]])
-    return a_gpt(), torch.tensor([[3, 1, 4], [0, 5, 2]]), keep
+    attention_mask = torch.tensor([[True, True, True], [False, True, True]])
+    return a_gpt(), torch.tensor([[3, 1, 4], [0, 5, 2]]), attention_mask
 
 
 @whole.case
@@ -413,7 +421,7 @@ def piece_by_piece(GPT):
     }
 
 
-POSITIONS = "x = x + embed_positions(self.position_embedding, ids, keep, *before)"
+POSITIONS = "x = x + embed_positions(self.position_embedding, ids, attention_mask, *before)"
 whole.slip(
     "no positions",
     "You add no position vectors. Attention takes the tokens as a heap; only the causal mask would tell the model anything about order.",
@@ -423,17 +431,20 @@ whole.slip(
     "positions from 0 in every call",
     "Your positions begin at 0 whatever stands before. With a prefix the tokens come after its P columns, and with a cache "
     "after all that was read: columns_before says how many.",
-    ("keep, *before)", "keep[:, -ids.size(1):] if keep is not None else None, 0, 0)"),
+    (
+        "attention_mask, *before)",
+        "attention_mask[:, -ids.size(1):] if attention_mask is not None else None, 0, 0)",
+    ),
 )
 whole.slip(
     "padding not passed to the layers",
-    "The layers do not get keep: the text reads its padding.",
-    ("x = block(x, keep, ", "x = block(x, None, "),
+    "The layers do not get attention_mask: the text reads its padding.",
+    ("x = block(x, attention_mask, ", "x = block(x, None, "),
 )
 whole.slip(
     "positions count padding",
-    "embed_positions does not get keep, so that padding on the left takes up positions. The first real token is number 0, wherever it stands.",
-    ("ids, keep, *before)", "ids, None, *before)"),
+    "embed_positions does not get attention_mask, so that padding on the left takes up positions. The first real token is number 0, wherever it stands.",
+    ("ids, attention_mask, *before)", "ids, None, *before)"),
 )
 whole.slip(
     "one prefix for all layers",
@@ -458,7 +469,10 @@ whole.slip(
 whole.slip(
     "hidden before the norm",
     "With hidden you return the stream before the last norm. h^(n), which heads other than the vocabulary read, is normalised.",
-    ("x = self.norm(x)  # (B, T, C)\n        return x if hidden", "return x if hidden"),
+    (
+        "x = self.norm(x)  # (B, T, C)\n        return x if return_hidden",
+        "return x if return_hidden",
+    ),
     ("F.linear(x, self.", "F.linear(self.norm(x), self."),
 )
 whole.slip(
@@ -492,12 +506,12 @@ whole.slip(
 whole.slip(
     "at ignored with hidden",
     "With hidden you return all vectors, though at asks for some. The positions are picked first, for vectors as for scores.",
-    ("if at is not None:", "if at is not None and not hidden:"),
+    ("if at is not None:", "if at is not None and not return_hidden:"),
 )
 whole.slip(
     "columns before exchanged",
     "embed_positions takes n_before and then n_prefix, in the order in which columns_before gives them; yours come the other way round.",
-    ("keep, *before)", "keep, *before[::-1])"),
+    ("attention_mask, *before)", "attention_mask, *before[::-1])"),
 )
 whole.slip(
     "dropout at rest",

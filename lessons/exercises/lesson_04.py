@@ -557,7 +557,7 @@ words = Exercise(
         "model.mlm_logits(hidden, at) gives the scores at these places, in reading order; labels[at] gives the labels in the same "
         "order. cross_entropy_sum makes both results of them. A question at padding has no answer: look for one first.",
         '    at = batch["labels"] != IGNORE\n'
-        "    # if the batch has a keep, and (at & ~keep).any():\n"
+        "    # if the batch has an attention_mask, and (at & ~attention_mask).any():\n"
         "    #     raise UserError(…)\n"
         "    logits = model.mlm_logits(hidden, at)\n"
         '    return cross_entropy_sum(logits, batch["labels"][at])',
@@ -583,11 +583,11 @@ def three_questions():
 @words.case
 def beside_padding():
     """The second text ends in padding."""
-    keep = torch.tensor([[True, True, True], [True, True, False]])
+    attention_mask = torch.tensor([[True, True, True], [True, True, False]])
     return (
         a_bert(),
         tidy(2, 3, 4),
-        {"labels": torch.tensor([[NO, 7, 1], [3, NO, NO]]), "keep": keep},
+        {"labels": torch.tensor([[NO, 7, 1], [3, NO, NO]]), "attention_mask": attention_mask},
     )
 
 
@@ -600,8 +600,12 @@ def hidden_learns():
 @words.case
 def asked_at_padding():
     """A label at padding is refused."""
-    keep = torch.tensor([[True, True, False]])
-    return a_bert(), tidy(1, 3, 4), {"labels": torch.tensor([[NO, 7, 4]]), "keep": keep}
+    attention_mask = torch.tensor([[True, True, False]])
+    return (
+        a_bert(),
+        tidy(1, 3, 4),
+        {"labels": torch.tensor([[NO, 7, 4]]), "attention_mask": attention_mask},
+    )
 
 
 @words.case
@@ -648,7 +652,10 @@ words.slip(
 words.slip(
     "padding not looked at",
     "You do not look whether a question stands at padding. Its vector means nothing, and neither would the answer: such a batch is put together wrongly, and has to be refused.",
-    ("if keep is not None and (outside := at & ~keep).any():", "if (outside := at & False).any():"),
+    (
+        "if attention_mask is not None and (outside := at & ~attention_mask).any():",
+        "if (outside := at & False).any():",
+    ),
 )
 words.slip(
     "gradient cut",
@@ -670,14 +677,14 @@ words.slip(
     "padding passed over",
     "You leave out the questions at padding without a word. Such a batch is put together wrongly, and whoever made it has to hear of it: a UserError.",
     (
-        "if keep is not None and (outside := at & ~keep).any():",
-        "if keep is not None:\n        at = at & keep\n    if (outside := at & False).any():",
+        "if attention_mask is not None and (outside := at & ~attention_mask).any():",
+        "if attention_mask is not None:\n        at = at & attention_mask\n    if (outside := at & False).any():",
     ),
 )
 words.slip(
-    "keep demanded",
-    'You take batch["keep"], which a batch without padding does not have: batch.get("keep") is None there.',
-    ('batch.get("keep")', 'batch["keep"]'),
+    "attention_mask demanded",
+    'You take batch["attention_mask"], which a batch without padding does not have: batch.get("attention_mask") is None there.',
+    ('batch.get("attention_mask")', 'batch["attention_mask"]'),
 )
 words.slip(
     "count as a tensor",
@@ -685,11 +692,11 @@ words.slip(
     (RETURNED, "return cross_entropy_sum(model.mlm_logits(hidden, at), labels[at])[0], at.sum()"),
 )
 words.slip(
-    "keep taken for what is asked",
-    "You ask at every real token. keep says where the text is; what is to be guessed, the labels say: those that are not IGNORE.",
+    "attention_mask taken for what is asked",
+    "You ask at every real token. attention_mask says where the text is; what is to be guessed, the labels say: those that are not IGNORE.",
     (
         "at = labels != IGNORE  # (B, T)",
-        "at = labels != IGNORE  # (B, T)\n    at = at if keep is None else keep",
+        "at = labels != IGNORE  # (B, T)\n    at = at if attention_mask is None else attention_mask",
     ),
     (RETURNED, "return cross_entropy_sum(model.mlm_logits(hidden, at), labels[at].clamp(min=0))"),
 )
@@ -707,7 +714,7 @@ words.slip(
 
 def both_by_torch(model, batch):
     """Two means by PyTorch's own function, from the scores at all positions."""
-    hidden = model(batch["ids"], batch.get("keep"), batch["types"])
+    hidden = model(batch["ids"], batch.get("attention_mask"), batch["types"])
     labels = batch["labels"].flatten()
     first = F.cross_entropy(model.mlm_logits(hidden).flatten(0, 1), labels, ignore_index=IGNORE)
     n = sum(label != IGNORE for label in labels.tolist())
@@ -736,7 +743,7 @@ both = Exercise(
 )
 
 
-def pairs_of(labels, next_label, keep=None):
+def pairs_of(labels, next_label, attention_mask=None):
     """A batch of rows of four: ids, types, and what is asked."""
     labels = torch.tensor(labels)  # (B, T)
     batch = {
@@ -745,7 +752,9 @@ def pairs_of(labels, next_label, keep=None):
         "labels": labels,
         "next_label": torch.tensor(next_label),
     }
-    return batch | ({} if keep is None else {"keep": torch.tensor(keep)})
+    return batch | (
+        {} if attention_mask is None else {"attention_mask": torch.tensor(attention_mask)}
+    )
 
 
 @both.case
@@ -763,8 +772,10 @@ def two_pairs():
 @both.case
 def three_with_padding():
     """Three pairs, of which one ends in padding; two words to guess."""
-    keep = [[True] * 4, [True, True, True, False], [True] * 4]
-    return a_bert(), pairs_of([[NO, 5, NO, NO], [NO] * 4, [NO, NO, 2, NO]], [0, 0, 1], keep)
+    attention_mask = [[True] * 4, [True, True, True, False], [True] * 4]
+    return a_bert(), pairs_of(
+        [[NO, 5, NO, NO], [NO] * 4, [NO, NO, 2, NO]], [0, 0, 1], attention_mask
+    )
 
 
 @both.case
@@ -846,7 +857,9 @@ def types_and_padding_not_read(model, batch):
 @both.mistake
 def two_sums_and_two_counts(model, batch):
     """You return both sums and both counts. A loss gives one sum and one count: n_MLM times the sum of the two means, and n_MLM, the number of words asked for."""
-    hidden = model(**{name: batch[name] for name in ("ids", "keep", "types") if name in batch})
+    hidden = model(
+        **{name: batch[name] for name in ("ids", "attention_mask", "types") if name in batch}
+    )
     return _masked_words(model, hidden, batch), cross_entropy_sum(
         model.nsp_logits(hidden), batch["next_label"]
     )
@@ -855,7 +868,9 @@ def two_sums_and_two_counts(model, batch):
 @both.mistake
 def pairs_divided_by_the_words(model, batch):
     """You divide the pairs' sum by the number of words and multiply by that of pairs. It is the other way round: divided by the number of pairs it is their mean, and n_MLM times that, the number of words asked for, survives the division by n_MLM."""
-    hidden = model(**{name: batch[name] for name in ("ids", "keep", "types") if name in batch})
+    hidden = model(
+        **{name: batch[name] for name in ("ids", "attention_mask", "types") if name in batch}
+    )
     words, n_words = _masked_words(model, hidden, batch)
     order, n_order = cross_entropy_sum(model.nsp_logits(hidden), batch["next_label"])
     return words + n_order * order / n_words, n_words

@@ -39,14 +39,14 @@ pad = Exercise(
     hints=(
         "The width is the length of the longest row. What is real follows from the lengths alone, whatever the ids are: place t of a "
         "row is real if t is less than the row's length.",
-        "Refuse first (no row; an empty row). Then lengths = torch.tensor of the rows' lengths, keep = torch.arange(longest) < a column "
-        "of lengths; ids start as torch.full(keep.shape, pad_id).",
+        "Refuse first (no row; an empty row). Then lengths = torch.tensor of the rows' lengths, attention_mask = torch.arange(longest) < a column "
+        "of lengths; ids start as torch.full(attention_mask.shape, pad_id).",
         "A boolean index goes row by row, so all ids can be put in at once. What is refused is refused before.\n"
         "    # lengths: a tensor of the rows' lengths, (B)\n"
-        "    keep = torch.arange(int(lengths.max())) < lengths[:, None]\n"
-        "    ids = torch.full(keep.shape, pad_id)\n"
-        "    ids[keep] = torch.tensor([i for row in rows for i in row])\n"
-        "    return ids, keep",
+        "    attention_mask = torch.arange(int(lengths.max())) < lengths[:, None]\n"
+        "    ids = torch.full(attention_mask.shape, pad_id)\n"
+        "    ids[attention_mask] = torch.tensor([i for row in rows for i in row])\n"
+        "    return ids, attention_mask",
     ),
     oracle=padded_by_torch,
 )
@@ -109,12 +109,12 @@ def wrong_padding(
             else [True] * len(row) + [False] * (T - len(row))
             for row in cut
         ]
-        ids, keep = torch.tensor(filled), torch.tensor(real, dtype=torch.bool)
+        ids, attention_mask = torch.tensor(filled), torch.tensor(real, dtype=torch.bool)
         if keep_by_id:
-            keep = ids != pad_id
+            attention_mask = ids != pad_id
         if turned:
-            keep = ~keep
-        return ids, keep.long() if numbers else keep
+            attention_mask = ~attention_mask
+        return ids, attention_mask.long() if numbers else attention_mask
 
     return pad_right
 
@@ -133,7 +133,7 @@ def mask_read_off_the_ids(rows, pad_id):
 
 @pad.mistake
 def mask_turned_round(rows, pad_id):
-    """Your mask is True at the padding. Here True means real, keep; PyTorch's key_padding_mask has it the other way round."""
+    """Your mask is True at the padding. Here True means real, attention_mask; PyTorch's key_padding_mask has it the other way round."""
     return wrong_padding(turned=True)(rows, pad_id)
 
 
@@ -179,19 +179,19 @@ def empty_row_not_refused(rows, pad_id):
 @pad.mistake
 def lists_in_place_of_tensors(rows, pad_id):
     """You return lists. What is wanted are two tensors (B, T): torch.tensor of the rows, once they are equally long."""
-    ids, keep = wrong_padding()(rows, pad_id)
-    return ids.tolist(), keep.tolist()
+    ids, attention_mask = wrong_padding()(rows, pad_id)
+    return ids.tolist(), attention_mask.tolist()
 
 
 # ---------------------------------------------------------------- 5.2
 
 
-def last_by_loop(ids, keep=None):
+def last_by_loop(ids, attention_mask=None):
     """Walk back from the end of each row to the first real token."""
     at = torch.zeros(ids.shape, dtype=torch.bool)
     for b in range(ids.size(0)):
         t = ids.size(1) - 1
-        while keep is not None and not keep[b, t]:
+        while attention_mask is not None and not attention_mask[b, t]:
             t -= 1
         at[b, t] = True
     return at
@@ -206,13 +206,13 @@ last = Exercise(
     purpose="A GPT's head reads the vector of the text's last token, the only one that has read everything. In a padded batch that is "
     "not the last column: this function marks, in each row, where the last real token stands.",
     hints=(
-        "Without padding it is column T - 1 in every row. With padding, look for the last True of each row of keep; padding may stand on "
+        "Without padding it is column T - 1 in every row. With padding, look for the last True of each row of attention_mask; padding may stand on "
         "either side, so counting the Trues is not enough.",
-        "Turned round with keep.flip(1), the last True is the first, and argmax of numbers gives the first place of the largest. How "
+        "Turned round with attention_mask.flip(1), the last True is the first, and argmax of numbers gives the first place of the largest. How "
         "many places from the end is that? At last, compare torch.arange(T) with a column of places.",
         "    # last: T - 1 for each row, (B)\n"
-        "    if keep is not None:\n"
-        "        last = last - keep.flip(1).int().argmax(dim=1)\n"
+        "    if attention_mask is not None:\n"
+        "        last = last - attention_mask.flip(1).int().argmax(dim=1)\n"
         "    return torch.arange(T) == last[:, None]",
     ),
     oracle=last_by_loop,
@@ -246,21 +246,21 @@ def padded_left():
 @last.case
 def padded_on_both_sides():
     """Three rows, one of them with padding on both sides."""
-    keep = torch.tensor(
+    attention_mask = torch.tensor(
         [[NO, YES, YES, YES, NO], [YES, NO, NO, NO, NO], [YES, YES, YES, YES, YES]]
     )  # (B, T)
-    return torch.where(keep, 7, 0), keep
+    return torch.where(attention_mask, 7, 0), attention_mask
 
 
 @last.case
 def padding_id_at_the_end():
     """A text that ends with the id that pads."""
-    keep = torch.tensor([[YES, YES, YES, NO], [YES, NO, NO, NO]])  # (B, T)
-    return torch.tensor([[5, 6, 0, 0], [7, 0, 0, 0]]), keep
+    attention_mask = torch.tensor([[YES, YES, YES, NO], [YES, NO, NO, NO]])  # (B, T)
+    return torch.tensor([[5, 6, 0, 0], [7, 0, 0, 0]]), attention_mask
 
 
 @last.mistake
-def always_the_last_column(ids, keep=None):
+def always_the_last_column(ids, attention_mask=None):
     """You take the last column of every row. In a shorter text that is padding: the class would be read off a vector that belongs to no word."""
     at = torch.zeros(ids.shape, dtype=torch.bool)
     at[:, -1] = True
@@ -268,80 +268,90 @@ def always_the_last_column(ids, keep=None):
 
 
 @last.mistake
-def counted_real_tokens(ids, keep=None):
+def counted_real_tokens(ids, attention_mask=None):
     """You count the real tokens and take that many places from the left. That holds only where the padding is on the right; with padding before the text the last token stands further on."""
-    n = torch.full((ids.size(0),), ids.size(1)) if keep is None else keep.sum(dim=1)
+    n = (
+        torch.full((ids.size(0),), ids.size(1))
+        if attention_mask is None
+        else attention_mask.sum(dim=1)
+    )
     return torch.arange(ids.size(1)) == n[:, None] - 1
 
 
 @last.mistake
-def one_too_far(ids, keep=None):
+def one_too_far(ids, attention_mask=None):
     """You are one place too far: a row of n tokens ends at place n - 1. What you mark is the first padding, or nothing at all."""
     last = torch.full((ids.size(0),), ids.size(1))  # (B)
-    if keep is not None:
-        last -= keep.flip(1).int().argmax(dim=1)
+    if attention_mask is not None:
+        last -= attention_mask.flip(1).int().argmax(dim=1)
     return torch.arange(ids.size(1)) == last[:, None]
 
 
 @last.mistake
-def first_token(ids, keep=None):
+def first_token(ids, attention_mask=None):
     """You mark the first real token. That is where a BERT's [CLS] stands, which sees the whole text; a GPT's first position has seen nothing but itself."""
-    first = torch.zeros(ids.size(0), dtype=torch.long) if keep is None else keep.int().argmax(dim=1)
+    first = (
+        torch.zeros(ids.size(0), dtype=torch.long)
+        if attention_mask is None
+        else attention_mask.int().argmax(dim=1)
+    )
     return torch.arange(ids.size(1)) == first[:, None]
 
 
 @last.mistake
-def everything_up_to_it(ids, keep=None):
+def everything_up_to_it(ids, attention_mask=None):
     """You mark everything up to the last token. One place a row is wanted, or the head gets more vectors than there are texts."""
     last = torch.full((ids.size(0),), ids.size(1) - 1)
-    if keep is not None:
-        last -= keep.flip(1).int().argmax(dim=1)
+    if attention_mask is not None:
+        last -= attention_mask.flip(1).int().argmax(dim=1)
     return torch.arange(ids.size(1)) <= last[:, None]
 
 
 @last.mistake
-def places_in_numbers(ids, keep=None):
+def places_in_numbers(ids, attention_mask=None):
     """You return the places as numbers, one a row. What is wanted is a boolean table (B, T), True at those places, for the model's `at`."""
     last = torch.full((ids.size(0),), ids.size(1) - 1)
-    return last if keep is None else last - keep.flip(1).int().argmax(dim=1)
+    return last if attention_mask is None else last - attention_mask.flip(1).int().argmax(dim=1)
 
 
 @last.mistake
-def padding_known_by_its_id(ids, keep=None):
-    """You tell padding by its id. Which id pads is the tokenizer's affair, and a text may hold it too; keep says what is real."""
-    real = torch.ones_like(ids, dtype=torch.bool) if keep is None else ids != 0
+def padding_known_by_its_id(ids, attention_mask=None):
+    """You tell padding by its id. Which id pads is the tokenizer's affair, and a text may hold it too; attention_mask says what is real."""
+    real = torch.ones_like(ids, dtype=torch.bool) if attention_mask is None else ids != 0
     return last_by_loop(ids, real)
 
 
 @last.mistake
-def a_mask_is_always_there(ids, keep=None):
-    """You use keep without asking whether there is one. None means that nothing is padding: the last column, in every row."""
+def a_mask_is_always_there(ids, attention_mask=None):
+    """You use attention_mask without asking whether there is one. None means that nothing is padding: the last column, in every row."""
     return (
-        torch.arange(ids.size(1)) == (ids.size(1) - 1 - keep.flip(1).int().argmax(dim=1))[:, None]
+        torch.arange(ids.size(1))
+        == (ids.size(1) - 1 - attention_mask.flip(1).int().argmax(dim=1))[:, None]
     )
 
 
 @last.mistake
-def counted_in_the_turned_row(ids, keep=None):
+def counted_in_the_turned_row(ids, attention_mask=None):
     """You look for the last token in the row turned round, and take its place there. Counted from the end, place i is T − 1 − i from the front."""
     last = (
         torch.zeros(ids.size(0), dtype=torch.long)
-        if keep is None
-        else keep.flip(1).int().argmax(dim=1)
+        if attention_mask is None
+        else attention_mask.flip(1).int().argmax(dim=1)
     )
     return (
-        torch.arange(ids.size(1)) == (last if keep is not None else last + ids.size(1) - 1)[:, None]
+        torch.arange(ids.size(1))
+        == (last if attention_mask is not None else last + ids.size(1) - 1)[:, None]
     )
 
 
 # ---------------------------------------------------------------- 5.3
 
 
-def one_text_at_a_time(self, ids, keep=None, **inputs):
+def one_text_at_a_time(self, ids, attention_mask=None, **inputs):
     """Every text alone, without its padding: the token at its edge is the last column, or the first."""
     rows = []
     for b in range(ids.size(0)):
-        real = slice(None) if keep is None else keep[b]
+        real = slice(None) if attention_mask is None else attention_mask[b]
         own = {
             name: value[b][real][None] if name == "types" else value
             for name, value in inputs.items()
@@ -350,7 +360,7 @@ def one_text_at_a_time(self, ids, keep=None, **inputs):
         if isinstance(self.base, Bert):
             summary = torch.tanh(self.base.pooler(self.base(text, **own)[:, 0]))
         else:
-            summary = self.base(text, hidden=True, **own)[:, -1]
+            summary = self.base(text, return_hidden=True, **own)[:, -1]
         rows.append(summary @ self.head.weight.T + self.head.bias)
     return torch.cat(rows)
 
@@ -366,13 +376,13 @@ head = Exercise(
     hints=(
         "Two ways to the summary (B, C), one end: self.head on the summary. Which base it is, isinstance(self.base, Bert) says. Both "
         "bases need the padding mask.",
-        "BERT: its vectors self.base(ids, keep=…) through self.base.pooled(…). GPT: it gives vectors in the place of logits with "
-        "hidden=True, and only those of certain places with at=last_token(ids, keep). Between summary and head stands dropout.",
+        "BERT: its vectors self.base(ids, attention_mask=…) through self.base.pooled(…). GPT: it gives vectors in the place of logits with "
+        "return_hidden=True, and only those of certain places with at=last_token(ids, attention_mask). Between summary and head stands dropout.",
         "    if isinstance(self.base, Bert):\n"
-        "        summary = self.base.pooled(self.base(ids, keep=keep, **inputs))\n"
+        "        summary = self.base.pooled(self.base(ids, attention_mask=attention_mask, **inputs))\n"
         "    else:\n"
-        "        at = last_token(ids, keep)\n"
-        "        summary = self.base(ids, keep=keep, at=at, hidden=True, **inputs)\n"
+        "        at = last_token(ids, attention_mask)\n"
+        "        summary = self.base(ids, attention_mask=attention_mask, at=at, return_hidden=True, **inputs)\n"
         "    summary = drop(summary, self.base.config.dropout, self.training)\n"
         "    return self.head(summary)",
     ),
@@ -461,133 +471,186 @@ def other_inputs(Classifier):
 
 
 @head.mistake
-def mask_forgotten(self, ids, keep=None, **inputs):
-    """The base never gets your mask, so padding is read as if it were text: a review's scores then depend on the reviews beside it in the batch. Hand keep on."""
+def mask_forgotten(self, ids, attention_mask=None, **inputs):
+    """The base never gets your mask, so padding is read as if it were text: a review's scores then depend on the reviews beside it in the batch. Hand attention_mask on."""
     if isinstance(self.base, Bert):
         summary = self.base.pooled(self.base(ids, **inputs))
     else:
-        summary = self.base(ids, at=last_token(ids, keep), hidden=True, **inputs)
+        summary = self.base(ids, at=last_token(ids, attention_mask), return_hidden=True, **inputs)
     return self.head(drop(summary, self.base.config.dropout, self.training))
 
 
 @head.mistake("last column of a GPT")
-def last_column_of_a_gpt(self, ids, keep=None, **inputs):
+def last_column_of_a_gpt(self, ids, attention_mask=None, **inputs):
     """For a GPT you read the last column. In a shorter text that is padding; the last real token stands where last_token says."""
     if isinstance(self.base, Bert):
-        summary = self.base.pooled(self.base(ids, keep=keep, **inputs))
+        summary = self.base.pooled(self.base(ids, attention_mask=attention_mask, **inputs))
     else:
-        summary = self.base(ids, keep=keep, hidden=True, **inputs)[:, -1]
+        summary = self.base(ids, attention_mask=attention_mask, return_hidden=True, **inputs)[:, -1]
     return self.head(drop(summary, self.base.config.dropout, self.training))
 
 
 @head.mistake("first token of a GPT")
-def first_token_of_a_gpt(self, ids, keep=None, **inputs):
+def first_token_of_a_gpt(self, ids, attention_mask=None, **inputs):
     """You read a GPT at its first position, as if [CLS] stood there. That position has seen nothing of the text; the last one has seen all."""
     hidden = (
-        self.base(ids, keep=keep, **inputs)
+        self.base(ids, attention_mask=attention_mask, **inputs)
         if isinstance(self.base, Bert)
-        else self.base(ids, keep=keep, hidden=True, **inputs)
+        else self.base(ids, attention_mask=attention_mask, return_hidden=True, **inputs)
     )
     summary = self.base.pooled(hidden) if isinstance(self.base, Bert) else hidden[:, 0]
     return self.head(drop(summary, self.base.config.dropout, self.training))
 
 
 @head.mistake
-def without_the_pooler(self, ids, keep=None, **inputs):
+def without_the_pooler(self, ids, attention_mask=None, **inputs):
     """You take a BERT's vector at [CLS] as it is. Its summary is what the pooler makes of it, tanh(W h + b): self.base.pooled(…)."""
     if isinstance(self.base, Bert):
-        summary = self.base(ids, keep=keep, **inputs)[:, 0]
+        summary = self.base(ids, attention_mask=attention_mask, **inputs)[:, 0]
     else:
-        summary = self.base(ids, keep=keep, at=last_token(ids, keep), hidden=True, **inputs)
+        summary = self.base(
+            ids,
+            attention_mask=attention_mask,
+            at=last_token(ids, attention_mask),
+            return_hidden=True,
+            **inputs,
+        )
     return self.head(drop(summary, self.base.config.dropout, self.training))
 
 
 @head.mistake("mean of a GPT")
-def mean_of_a_gpt(self, ids, keep=None, **inputs):
+def mean_of_a_gpt(self, ids, attention_mask=None, **inputs):
     """You average a GPT's vectors over all positions, padding too. The summary is one vector, that of the last real token."""
     if isinstance(self.base, Bert):
-        summary = self.base.pooled(self.base(ids, keep=keep, **inputs))
+        summary = self.base.pooled(self.base(ids, attention_mask=attention_mask, **inputs))
     else:
-        summary = self.base(ids, keep=keep, hidden=True, **inputs).mean(dim=1)
+        summary = self.base(ids, attention_mask=attention_mask, return_hidden=True, **inputs).mean(
+            dim=1
+        )
     return self.head(drop(summary, self.base.config.dropout, self.training))
 
 
 @head.mistake
-def probabilities_instead_of_logits(self, ids, keep=None, **inputs):
+def probabilities_instead_of_logits(self, ids, attention_mask=None, **inputs):
     """You return probabilities. The loss takes the softmax itself (cross_entropy wants logits); taken twice it flattens the differences and learning slows down."""
     if isinstance(self.base, Bert):
-        summary = self.base.pooled(self.base(ids, keep=keep, **inputs))
+        summary = self.base.pooled(self.base(ids, attention_mask=attention_mask, **inputs))
     else:
-        summary = self.base(ids, keep=keep, at=last_token(ids, keep), hidden=True, **inputs)
+        summary = self.base(
+            ids,
+            attention_mask=attention_mask,
+            at=last_token(ids, attention_mask),
+            return_hidden=True,
+            **inputs,
+        )
     return self.head(drop(summary, self.base.config.dropout, self.training)).softmax(dim=-1)
 
 
 @head.mistake
-def no_dropout(self, ids, keep=None, **inputs):
+def no_dropout(self, ids, attention_mask=None, **inputs):
     """Between summary and head your dropout is missing. With few labels it is part of what keeps the new head from learning the examples by heart: drop(summary, self.base.config.dropout, self.training)."""
     if isinstance(self.base, Bert):
-        return self.head(self.base.pooled(self.base(ids, keep=keep, **inputs)))
-    return self.head(self.base(ids, keep=keep, at=last_token(ids, keep), hidden=True, **inputs))
+        return self.head(self.base.pooled(self.base(ids, attention_mask=attention_mask, **inputs)))
+    return self.head(
+        self.base(
+            ids,
+            attention_mask=attention_mask,
+            at=last_token(ids, attention_mask),
+            return_hidden=True,
+            **inputs,
+        )
+    )
 
 
 @head.mistake
-def dropout_while_at_rest(self, ids, keep=None, **inputs):
+def dropout_while_at_rest(self, ids, attention_mask=None, **inputs):
     """Your dropout falls outside of training too, so that the same text is judged differently each time. Whether the classifier is in training is self.training: drop(summary, share, self.training)."""
     if isinstance(self.base, Bert):
-        summary = self.base.pooled(self.base(ids, keep=keep, **inputs))
+        summary = self.base.pooled(self.base(ids, attention_mask=attention_mask, **inputs))
     else:
-        summary = self.base(ids, keep=keep, at=last_token(ids, keep), hidden=True, **inputs)
+        summary = self.base(
+            ids,
+            attention_mask=attention_mask,
+            at=last_token(ids, attention_mask),
+            return_hidden=True,
+            **inputs,
+        )
     return self.head(nn.functional.dropout(summary, self.base.config.dropout))
 
 
 @head.mistake
-def dropout_on_the_logits(self, ids, keep=None, **inputs):
+def dropout_on_the_logits(self, ids, attention_mask=None, **inputs):
     """You drop logits: now and then a class has none. Dropout stands before the head, on the summary."""
     if isinstance(self.base, Bert):
-        summary = self.base.pooled(self.base(ids, keep=keep, **inputs))
+        summary = self.base.pooled(self.base(ids, attention_mask=attention_mask, **inputs))
     else:
-        summary = self.base(ids, keep=keep, at=last_token(ids, keep), hidden=True, **inputs)
+        summary = self.base(
+            ids,
+            attention_mask=attention_mask,
+            at=last_token(ids, attention_mask),
+            return_hidden=True,
+            **inputs,
+        )
     return drop(self.head(summary), self.base.config.dropout, self.training)
 
 
-@head.mistake("last column where keep ends")
-def counted_tokens(self, ids, keep=None, **inputs):
-    """For a GPT you take place keep.sum() - 1. That holds only where the padding is on the right; last_token finds the place on either side."""
+@head.mistake("last column where attention_mask ends")
+def counted_tokens(self, ids, attention_mask=None, **inputs):
+    """For a GPT you take place attention_mask.sum() - 1. That holds only where the padding is on the right; last_token finds the place on either side."""
     if isinstance(self.base, Bert):
-        summary = self.base.pooled(self.base(ids, keep=keep, **inputs))
+        summary = self.base.pooled(self.base(ids, attention_mask=attention_mask, **inputs))
     else:
-        n = torch.full((len(ids),), ids.size(1)) if keep is None else keep.sum(dim=1)
-        summary = self.base(ids, keep=keep, hidden=True, **inputs)[torch.arange(len(ids)), n - 1]
+        n = (
+            torch.full((len(ids),), ids.size(1))
+            if attention_mask is None
+            else attention_mask.sum(dim=1)
+        )
+        summary = self.base(ids, attention_mask=attention_mask, return_hidden=True, **inputs)[
+            torch.arange(len(ids)), n - 1
+        ]
     return self.head(drop(summary, self.base.config.dropout, self.training))
 
 
 @head.mistake("logits of a GPT")
-def logits_of_a_gpt(self, ids, keep=None, **inputs):
-    """You give the head a GPT's logits, V numbers a position. It reads vectors, C numbers: hidden=True."""
+def logits_of_a_gpt(self, ids, attention_mask=None, **inputs):
+    """You give the head a GPT's logits, V numbers a position. It reads vectors, C numbers: return_hidden=True."""
     if isinstance(self.base, Bert):
-        summary = self.base.pooled(self.base(ids, keep=keep, **inputs))
+        summary = self.base.pooled(self.base(ids, attention_mask=attention_mask, **inputs))
     else:
-        summary = self.base(ids, keep=keep, at=last_token(ids, keep), **inputs)
+        summary = self.base(
+            ids, attention_mask=attention_mask, at=last_token(ids, attention_mask), **inputs
+        )
     return self.head(drop(summary, self.base.config.dropout, self.training))
 
 
 @head.mistake("pooled without [CLS]")
-def pooled_a_single_vector(self, ids, keep=None, **inputs):
+def pooled_a_single_vector(self, ids, attention_mask=None, **inputs):
     """You pick the vector at [CLS] and then call pooled. pooled does that itself: it takes all vectors (B, T, C)."""
     if isinstance(self.base, Bert):
-        summary = self.base.pooled(self.base(ids, keep=keep, **inputs)[:, 0])
+        summary = self.base.pooled(self.base(ids, attention_mask=attention_mask, **inputs)[:, 0])
     else:
-        summary = self.base(ids, keep=keep, at=last_token(ids, keep), hidden=True, **inputs)
+        summary = self.base(
+            ids,
+            attention_mask=attention_mask,
+            at=last_token(ids, attention_mask),
+            return_hidden=True,
+            **inputs,
+        )
     return self.head(drop(summary, self.base.config.dropout, self.training))
 
 
 @head.mistake
-def other_inputs_dropped(self, ids, keep=None, **inputs):
+def other_inputs_dropped(self, ids, attention_mask=None, **inputs):
     """What else the base takes ends with you: a prefix, or a BERT's types, have no effect, and prefix tuning would train something that nobody reads. Hand **inputs on."""
     if isinstance(self.base, Bert):
-        summary = self.base.pooled(self.base(ids, keep=keep))
+        summary = self.base.pooled(self.base(ids, attention_mask=attention_mask))
     else:
-        summary = self.base(ids, keep=keep, at=last_token(ids, keep), hidden=True)
+        summary = self.base(
+            ids,
+            attention_mask=attention_mask,
+            at=last_token(ids, attention_mask),
+            return_hidden=True,
+        )
     return self.head(drop(summary, self.base.config.dropout, self.training))
 
 
@@ -980,7 +1043,7 @@ full = Exercise(
     purpose="Full fine-tuning changes every number of the base. To take it off again, and put it on once more, it has to keep two sets of them: the base's "
     "own while it is attached, the tuned ones while it is not. This is what happens when it is attached.",
     hints=(
-        "own = base_parameters(base) are the base's parameters by name; self.names(base) says which of them are trained. Do three things for each of those: keep, "
+        "own = base_parameters(base) are the base's parameters by name; self.names(base) says which of them are trained. Do three things for each of those: attention_mask, "
         "put in, let it learn.",
         "What is kept must be a copy, and it must be taken before anything is put in. What is put in (if self.tuned has it) goes into the parameter "
         "that is there, for an optimizer or a tied table may hold that one.",

@@ -46,18 +46,21 @@ def batch_by_loop(sources, targets, config):
     """Place after place."""
     B, S, T1 = len(sources), max(map(len, sources)), max(map(len, targets)) + 2
     source, ids = torch.full((B, S), config.pad_id), torch.full((B, T1), config.pad_id)
-    source_keep, keep = torch.zeros(B, S, dtype=torch.bool), torch.zeros(B, T1, dtype=torch.bool)
+    source_mask, attention_mask = (
+        torch.zeros(B, S, dtype=torch.bool),
+        torch.zeros(B, T1, dtype=torch.bool),
+    )
     labels = torch.full((B, T1), IGNORE)
     for b, (x, y) in enumerate(zip(sources, targets, strict=True)):
         for s, token in enumerate(x):
-            source[b, s], source_keep[b, s] = token, True
+            source[b, s], source_mask[b, s] = token, True
         for t, token in enumerate([config.start_id, *y, config.end_id]):
-            ids[b, t], keep[b, t], labels[b, t] = token, True, token
+            ids[b, t], attention_mask[b, t], labels[b, t] = token, True, token
     return {
         "source": source,
-        "source_keep": source_keep,
+        "source_mask": source_mask,
         "ids": ids,
-        "keep": keep,
+        "attention_mask": attention_mask,
         "labels": labels,
     }
 
@@ -74,12 +77,12 @@ pairs = Exercise(
         "Three steps: refuse with check_pairs, pad the sources as they are, pad the targets with a token more at each end. pad_right gives "
         "ids and mask of both.",
         "A target y is the row [config.start_id, *y, config.end_id]. The labels are that row as well (the loss does the shift by one), with "
-        "IGNORE where keep is False.",
+        "IGNORE where attention_mask is False.",
         "check_pairs goes first.\n"
-        "    source, source_keep = pad_right(sources, config.pad_id)\n"
+        "    source, source_mask = pad_right(sources, config.pad_id)\n"
         "    rows = [[config.start_id, *y, config.end_id] for y in targets]\n"
-        "    ids, keep = pad_right(rows, config.pad_id)\n"
-        "    labels = ids.masked_fill(~keep, IGNORE)\n"
+        "    ids, attention_mask = pad_right(rows, config.pad_id)\n"
+        "    labels = ids.masked_fill(~attention_mask, IGNORE)\n"
         "    # all five by name in a dictionary",
     ),
     oracle=batch_by_loop,
@@ -117,7 +120,7 @@ def not_in_pairs():
 
 
 def wrong_batch(
-    start=True, end=True, ignore="keep", shift=False, around_source=False, checked=True
+    start=True, end=True, ignore="attention_mask", shift=False, around_source=False, checked=True
 ):
     """The function as a learner would write it, with one thing in it replaced."""
 
@@ -127,12 +130,14 @@ def wrong_batch(
         first, last = [config.start_id] * start, [config.end_id] * end
         if around_source:
             sources = [[config.start_id, *x, config.end_id] for x in sources]
-        source, source_keep = pad_right(sources, config.pad_id)
-        ids, keep = pad_right(
+        source, source_mask = pad_right(sources, config.pad_id)
+        ids, attention_mask = pad_right(
             [[*first, *y, *last] or [config.pad_id] for y in targets], config.pad_id
         )
         labels = (
-            ids.masked_fill(~keep if ignore == "keep" else ids == config.pad_id, IGNORE)
+            ids.masked_fill(
+                ~attention_mask if ignore == "attention_mask" else ids == config.pad_id, IGNORE
+            )
             if ignore
             else ids.clone()
         )
@@ -140,9 +145,9 @@ def wrong_batch(
             labels = F.pad(labels[:, 1:], (0, 1), value=IGNORE)
         return {
             "source": source,
-            "source_keep": source_keep,
+            "source_mask": source_mask,
             "ids": ids,
-            "keep": keep,
+            "attention_mask": attention_mask,
             "labels": labels,
         }
 
@@ -169,7 +174,7 @@ def loss_on_the_padding(sources, targets, config):
 
 @pairs.mistake
 def ignored_by_id(sources, targets, config):
-    """You ignore whatever has the padding's id. Where the end token serves as padding, the true end is ignored too, and the model never learns to stop. keep says what is real."""
+    """You ignore whatever has the padding's id. Where the end token serves as padding, the true end is ignored too, and the model never learns to stop. attention_mask says what is real."""
     return wrong_batch(ignore="id")(sources, targets, config)
 
 
@@ -209,7 +214,7 @@ def ids_and_labels_are_one(sources, targets, config):
 # ---------------------------------------------------------------- 6.2
 
 
-def layer_by_torch(self, x, context, keep, context_keep, prefix, cross_prefix, cache):
+def layer_by_torch(self, x, context, attention_mask, context_mask, prefix, cross_prefix, cache):
     """PyTorch's own decoder layer, with the same weights."""
     C = x.size(-1)
     layer = nn.TransformerDecoderLayer(
@@ -226,8 +231,8 @@ def layer_by_torch(self, x, context, keep, context_keep, prefix, cross_prefix, c
         x,
         context,
         tgt_mask=torch.ones(x.size(1), x.size(1), dtype=torch.bool).triu(1),
-        tgt_key_padding_mask=None if keep is None else ~keep,
-        memory_key_padding_mask=None if context_keep is None else ~context_keep,
+        tgt_key_padding_mask=None if attention_mask is None else ~attention_mask,
+        memory_key_padding_mask=None if context_mask is None else ~context_mask,
     )
 
 
@@ -242,12 +247,12 @@ layer = Exercise(
     hints=(
         "Three times the same pattern, post-norm: y = sublayer(x), then x = norm(x + y), with dropout on y. Which inputs belong to "
         "the target's own attention, and which to the cross-attention?",
-        "own, cross = cache or (None, None). The target's attention gets x, no context, keep, prefix, own. The cross-attention gets x, the "
-        "context, context_keep, cross_prefix, cross. The norms are norm1, norm2, norm3 in that order.",
+        "own, cross = cache or (None, None). The target's attention gets x, no context, attention_mask, prefix, own. The cross-attention gets x, the "
+        "context, context_mask, cross_prefix, cross. The norms are norm1, norm2, norm3 in that order.",
         "own and cross are the two parts of cache, or None both.\n"
-        "    y = self.attention(x, None, keep, prefix, own)\n"
+        "    y = self.attention(x, None, attention_mask, prefix, own)\n"
         "    x = self.norm1(x + drop(y, self.dropout, self.training))\n"
-        "    y = self.cross(x, context, context_keep, cross_prefix, cross)\n"
+        "    y = self.cross(x, context, context_mask, cross_prefix, cross)\n"
         "    # norm2 likewise\n"
         "    y = self.mlp(x)\n"
         "    # norm3 likewise",
@@ -277,9 +282,9 @@ def three_target_tokens():
 @layer.case
 def padding_on_both_sides():
     """Two pairs, of which the one has a shorter target and the other a shorter source."""
-    keep = torch.tensor([[YES, YES], [YES, NO]])  # (B, T)
-    context_keep = torch.tensor([[YES, NO, NO], [YES, YES, YES]])  # (B, S)
-    return block(), tidy(2, 2, 4), tidy(2, 3, 4), keep, context_keep, None, None, None
+    attention_mask = torch.tensor([[YES, YES], [YES, NO]])  # (B, T)
+    context_mask = torch.tensor([[YES, NO, NO], [YES, YES, YES]])  # (B, S)
+    return block(), tidy(2, 2, 4), tidy(2, 3, 4), attention_mask, context_mask, None, None, None
 
 
 @layer.case(oracle=None)
@@ -340,18 +345,18 @@ def word_by_word(DecoderBlock):
     }
 
 
-CROSS = "self.cross(x, context, context_keep, cross_prefix, cross)"
+CROSS = "self.cross(x, context, context_mask, cross_prefix, cross)"
 AFTER_CROSS = "self.norm2(x + drop(y, self.dropout, self.training))"
 layer.slip(
     "the target reads itself twice",
     "Your cross-attention gets no context, so its keys and values come from the target: the decoder never sees the source, and "
     "translates every sentence alike.",
-    (CROSS, "self.cross(x, None, keep, cross_prefix, cross)"),
+    (CROSS, "self.cross(x, None, attention_mask, cross_prefix, cross)"),
 )
 layer.slip(
     "queries from the source",
     "You let the source ask and the target answer. The queries come from the one who writes: first x, then the context.",
-    (CROSS, "self.cross(context, x, keep, cross_prefix, cross)"),
+    (CROSS, "self.cross(context, x, attention_mask, cross_prefix, cross)"),
 )
 layer.slip(
     "nothing added",
@@ -366,35 +371,35 @@ layer.slip(
 )
 layer.slip(
     "the source's padding is read",
-    "Your cross-attention gets no mask, so the padding of a short source is read as if it were words. It is context_keep that goes with the "
+    "Your cross-attention gets no mask, so the padding of a short source is read as if it were words. It is context_mask that goes with the "
     "context.",
     (CROSS, "self.cross(x, context, None, cross_prefix, cross)"),
 )
 layer.slip(
     "masks exchanged",
-    "Your two masks are exchanged. A mask says which keys may be read: keep belongs to the target's own attention, context_keep to "
+    "Your two masks are exchanged. A mask says which keys may be read: attention_mask belongs to the target's own attention, context_mask to "
     "the cross-attention.",
     (
-        "self.attention(x, None, keep, prefix, own)",
-        "self.attention(x, None, context_keep, prefix, own)",
+        "self.attention(x, None, attention_mask, prefix, own)",
+        "self.attention(x, None, context_mask, prefix, own)",
     ),
-    (CROSS, "self.cross(x, context, keep, cross_prefix, cross)"),
+    (CROSS, "self.cross(x, context, attention_mask, cross_prefix, cross)"),
 )
 layer.slip(
     "prefixes exchanged",
     "You put the target's prefix beside the source and the other way round. prefix belongs to the target's own attention, cross_prefix to "
     "the cross-attention.",
     (
-        "self.attention(x, None, keep, prefix, own)",
-        "self.attention(x, None, keep, cross_prefix, own)",
+        "self.attention(x, None, attention_mask, prefix, own)",
+        "self.attention(x, None, attention_mask, cross_prefix, own)",
     ),
-    (CROSS, "self.cross(x, context, context_keep, prefix, cross)"),
+    (CROSS, "self.cross(x, context, context_mask, prefix, cross)"),
 )
 layer.slip(
     "no prefix beside the source",
     "Your cross-attention gets no prefix. An encoder–decoder has three places for one; left out here, a third of what prefix tuning trains "
     "has no effect.",
-    (CROSS, "self.cross(x, context, context_keep, None, cross)"),
+    (CROSS, "self.cross(x, context, context_mask, None, cross)"),
 )
 layer.slip(
     "no dropout",
@@ -420,14 +425,14 @@ layer.slip(
     "a GPT's order",
     "You normalise what each sublayer reads, x + sublayer(norm(x)), as a GPT does. This layer is BART's, post-norm: norm(x + sublayer(x)), three times.",
     (
-        "self.attention(x, None, keep, prefix, own)",
-        "self.attention(self.norm1(x), None, keep, prefix, own)",
+        "self.attention(x, None, attention_mask, prefix, own)",
+        "self.attention(self.norm1(x), None, attention_mask, prefix, own)",
     ),
     (
         "x = self.norm1(x + drop(y, self.dropout, self.training))",
         "x = x + drop(y, self.dropout, self.training)",
     ),
-    (CROSS, "self.cross(self.norm2(x), context, context_keep, cross_prefix, cross)"),
+    (CROSS, "self.cross(self.norm2(x), context, context_mask, cross_prefix, cross)"),
     (AFTER_CROSS, "x + drop(y, self.dropout, self.training)"),
     ("self.mlp(x)", "self.mlp(self.norm3(x))"),
     (
@@ -443,21 +448,21 @@ layer.slip(
 layer.slip(
     "no cache for the source",
     "Your cross-attention gets no cache: the source's keys and values are computed again for every word, from a context that later calls need not bring.",
-    (CROSS, "self.cross(x, context, context_keep, cross_prefix)"),
+    (CROSS, "self.cross(x, context, context_mask, cross_prefix)"),
 )
 layer.slip(
     "one cache for both",
     "You give both attentions the same cache, so that the source's keys and values stand among the target's. The pair has one for each: own and cross.",
-    (CROSS, "self.cross(x, context, context_keep, cross_prefix, own)"),
+    (CROSS, "self.cross(x, context, context_mask, cross_prefix, own)"),
 )
 layer.slip(
     "cross-attention reads what stood before",
     "Your cross-attention reads the x from before the target has read itself. It reads what the first Add & Norm gave.",
     (
-        "y = self.attention(x, None, keep, prefix, own)",
-        "before, y = x, self.attention(x, None, keep, prefix, own)",
+        "y = self.attention(x, None, attention_mask, prefix, own)",
+        "before, y = x, self.attention(x, None, attention_mask, prefix, own)",
     ),
-    (CROSS, "self.cross(before, context, context_keep, cross_prefix, cross)"),
+    (CROSS, "self.cross(before, context, context_mask, cross_prefix, cross)"),
 )
 layer.slip(
     "one norm for two",
@@ -469,10 +474,10 @@ layer.slip(
     "You read the source before the target has read itself. The order is: own attention, cross-attention, feed-forward. So a token knows "
     "what has been said when it asks what is to be said.",
     (
-        "self.attention(x, None, keep, prefix, own)",
-        "self.cross(x, context, context_keep, cross_prefix, cross)#",
+        "self.attention(x, None, attention_mask, prefix, own)",
+        "self.cross(x, context, context_mask, cross_prefix, cross)#",
     ),
-    ("y = " + CROSS + "  #", "y = self.attention(x, None, keep, prefix, own)  #"),
+    ("y = " + CROSS + "  #", "y = self.attention(x, None, attention_mask, prefix, own)  #"),
 )
 
 # ---------------------------------------------------------------- 6.3
@@ -489,13 +494,13 @@ whole = Exercise(
         "Two calls: self.encode and self.decode. The first only if it is not done yet, which the first layer's cache shows: is there a "
         "cache, and has cache[0].cross any columns (length)?",
         "If it is not done: without a source raise a UserError; else context = self.encode(…) with the source's mask, encoder_prefix "
-        "and vectors. If it is done, context is None. Of the prefixes and masks, each goes to one of the two, source_keep to both.",
+        "and vectors. If it is done, context is None. Of the prefixes and masks, each goes to one of the two, source_mask to both.",
         "Where the source is needed and is None, a UserError.\n"
         "    context = None\n"
         "    if not cache or not cache[0].cross.length:\n"
-        "        context = self.encode(source, source_keep, encoder_prefix, vectors)\n"
+        "        context = self.encode(source, source_mask, encoder_prefix, vectors)\n"
         "    return self.decode(\n"
-        "        ids, context, source_keep, keep, prefix, cross_prefix, cache, at\n"
+        "        ids, context, source_mask, attention_mask, prefix, cross_prefix, cache, at\n"
         "    )",
     ),
     tolerance=1e-4,
@@ -518,10 +523,10 @@ def two_tokens_of_a_target(Seq2Seq):
 @whole.scene
 def padded_source(Seq2Seq):
     """Two sources, one of them padded; the same two alone."""
-    model, keep = tiny(), torch.tensor([[YES, YES, YES], [YES, NO, NO]])  # (B, S)
+    model, attention_mask = tiny(), torch.tensor([[YES, YES, YES], [YES, NO, NO]])  # (B, S)
     source, ids = torch.tensor([[6, 7, 8], [9, 0, 0]]), torch.tensor([[1, 5], [1, 4]])
     with torch.no_grad():
-        together = model(ids, source=source, source_keep=keep)
+        together = model(ids, source=source, source_mask=attention_mask)
         return {
             "scores of the second text, read beside a longer source": together[1],
             "the same scores minus those of the text alone": together[1]
@@ -570,10 +575,12 @@ def virtual_source_tokens(Seq2Seq):
 @whole.scene
 def target_padding(Seq2Seq):
     """Two targets, the first padded on the left."""
-    model, keep = tiny(), torch.tensor([[NO, YES, YES], [YES, YES, YES]])  # (B, T)
+    model, attention_mask = tiny(), torch.tensor([[NO, YES, YES], [YES, YES, YES]])  # (B, T)
     with torch.no_grad():
         return model(
-            torch.tensor([[0, 1, 5], [1, 4, 3]]), keep=keep, source=torch.tensor([[6, 7], [8, 9]])
+            torch.tensor([[0, 1, 5], [1, 4, 3]]),
+            attention_mask=attention_mask,
+            source=torch.tensor([[6, 7], [8, 9]]),
         )[:, -1]
 
 
@@ -608,8 +615,8 @@ def no_source(Seq2Seq):
     return tiny()(torch.tensor([[1, 5]]))
 
 
-ENCODES = "self.encode(source, source_keep, encoder_prefix, vectors)"
-DECODES = "self.decode(ids, context, source_keep, keep, prefix, cross_prefix, cache, at)"
+ENCODES = "self.encode(source, source_mask, encoder_prefix, vectors)"
+DECODES = "self.decode(ids, context, source_mask, attention_mask, prefix, cross_prefix, cache, at)"
 whole.slip(
     "the source is read for every token",
     "You encode the source in every call. While a text is written, later calls bring no source, and need none: the cache of the "
@@ -633,7 +640,10 @@ whole.slip(
 whole.slip(
     "prefixes exchanged",
     "You give the decoder its two prefixes in the other order. prefix is for its self-attention, cross_prefix for its cross-attention, as in decode's signature.",
-    (DECODES, "self.decode(ids, context, source_keep, keep, cross_prefix, prefix, cache, at)"),
+    (
+        DECODES,
+        "self.decode(ids, context, source_mask, attention_mask, cross_prefix, prefix, cache, at)",
+    ),
 )
 whole.slip(
     "the encoder does not know the padding",
@@ -642,40 +652,46 @@ whole.slip(
 )
 whole.slip(
     "the decoder does not know the source's padding",
-    "Your decoder gets no mask of the source. The encoder made a vector of each padding too, and cross-attention reads them. source_keep goes to "
+    "Your decoder gets no mask of the source. The encoder made a vector of each padding too, and cross-attention reads them. source_mask goes to "
     "both.",
-    (DECODES, "self.decode(ids, context, None, keep, prefix, cross_prefix, cache, at)"),
+    (DECODES, "self.decode(ids, context, None, attention_mask, prefix, cross_prefix, cache, at)"),
 )
 whole.slip(
     "masks exchanged",
-    "You give the decoder its two masks in the other order. context_keep is about the source, keep about the target.",
-    (DECODES, "self.decode(ids, context, keep, source_keep, prefix, cross_prefix, cache, at)"),
+    "You give the decoder its two masks in the other order. context_mask is about the source, attention_mask about the target.",
+    (
+        DECODES,
+        "self.decode(ids, context, attention_mask, source_mask, prefix, cross_prefix, cache, at)",
+    ),
 )
 whole.slip(
     "no prefix for the encoder",
     "Your encoder gets no prefix. This is the trap of prefix tuning on encoder–decoders: one that feeds the decoder alone trains "
     "numbers that nobody reads.",
-    (ENCODES, "self.encode(source, source_keep, None, vectors)"),
+    (ENCODES, "self.encode(source, source_mask, None, vectors)"),
 )
 whole.slip(
     "the decoder's prefix in the encoder",
     "You give the encoder the decoder's prefix. It has one of its own: encoder_prefix.",
-    (ENCODES, "self.encode(source, source_keep, prefix, vectors)"),
+    (ENCODES, "self.encode(source, source_mask, prefix, vectors)"),
 )
 whole.slip(
     "no prefix beside the source",
     "Your cross-attention gets no prefix: cross_prefix ends with you. There are three places, the encoder, the decoder, and between them.",
-    (DECODES, "self.decode(ids, context, source_keep, keep, prefix, None, cache, at)"),
+    (DECODES, "self.decode(ids, context, source_mask, attention_mask, prefix, None, cache, at)"),
 )
 whole.slip(
     "logits everywhere",
     "You leave out `at`: logits come for every place, though one was wanted. The product with the vocabulary is the dearest of all.",
-    (DECODES, "self.decode(ids, context, source_keep, keep, prefix, cross_prefix, cache)"),
+    (
+        DECODES,
+        "self.decode(ids, context, source_mask, attention_mask, prefix, cross_prefix, cache)",
+    ),
 )
 whole.slip(
     "virtual tokens without vectors",
     "The vectors of virtual tokens in the source do not reach your encoder.",
-    (ENCODES, "self.encode(source, source_keep, encoder_prefix)"),
+    (ENCODES, "self.encode(source, source_mask, encoder_prefix)"),
 )
 
 whole.slip(

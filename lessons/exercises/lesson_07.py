@@ -437,11 +437,11 @@ chain = Exercise(
     difficulty=3,
     purpose="How likely is a word in the gap? A GPT says its tokens one after the other, each after those before it; a BERT fills n [MASK]s at once. At the "
     "place to write, group lists words (their numbers w, counted from 0) for which the model reads the same in the gap, and n is their length in tokens; it is "
-    "for you to let the model read ids (B, T), with keep (B, T), and to fill sums[:, w] for every w in group.",
+    "for you to let the model read ids (B, T), with attention_mask (B, T), and to fill sums[:, w] for every w in group.",
     hints=(
         "Where is the first of the n tokens told? A BERT tells a token at its own [MASK], right behind `before`. A GPT's logits at place t are about place "
         "t + 1. And before is of another length in each row.",
-        "at (B, T) is True at n places of each row, from len(before) on for a BERT, from len(before) - 1 on for a GPT. model.mlm_logits(model(ids, keep=keep), at) and "
+        "at (B, T) is True at n places of each row, from len(before) on for a BERT, from len(before) - 1 on for a GPT. model.mlm_logits(model(ids, attention_mask=attention_mask), at) and "
         "model(ids, at=at) give B · n rows of logits; log_softmax, then view(B, n, V).",
         "    first = torch.tensor([len(before) for before, _ in gaps])[:, None]\n"
         "    first = first - int(not is_bert)  # (B, 1)\n"
@@ -564,7 +564,7 @@ chain.slip(
     "padding read",
     "Your BERT gets no mask, so a short text reads its padding and its scores depend on the texts beside it. (A GPT does not look back from "
     "padding on the right.)",
-    ("model(ids, keep=keep)", "model(ids)"),
+    ("model(ids, attention_mask=attention_mask)", "model(ids)"),
 )
 chain.slip(
     "one place for all rows",
@@ -608,8 +608,8 @@ chain.slip(
 )
 chain.slip(
     "the mask turned round",
-    "You hand the model a keep that is True at the padding. True means a real token, which is how the given lines make it: keep=keep.",
-    ("keep=keep), at)", "keep=~keep), at)"),
+    "You hand the model an attention_mask that is True at the padding. True means a real token, which is how the given lines make it: attention_mask=attention_mask.",
+    ("attention_mask=attention_mask), at)", "attention_mask=~attention_mask), at)"),
 )
 chain.slip(
     "softmax over the places",

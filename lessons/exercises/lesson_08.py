@@ -330,12 +330,12 @@ prompt = Exercise(
     "tells `take` whether the call gives outputs at virtual tokens: where the base reads them in its `ids`, and is not asked for a few "
     "places by `at`. Refuse what check_not_given and check_no_virtual refuse.",
     hints=(
-        "Two kinds of calls: the first of a text (is_first_call), when the virtual tokens go in, and the later ones of a "
+        "Two kinds of calls: the first of a text (is_prefill), when the virtual tokens go in, and the later ones of a "
         "cached generation, when the cache has them. Only the mask has to be as wide as all that is cached, at every call.",
         "At the first call four tensors get P columns more: the text (with virtual_ids), the mask (ones: they may be seen), `types` "
         '(zeros), and `at`, if the text is `ids` (zeros: nobody asks there). And inputs["vectors"] says what the virtual tokens are. '
         '`take` cuts P rows off, which is right if this is the first call, text == "ids", and `at` is not given.',
-        '    first = is_first_call(inputs.get("cache"))\n'
+        '    first = is_prefill(inputs.get("cache"))\n'
         '    cut = first and text == "ids" and inputs.get("at") is None\n'
         "    widen(inputs, mask, torch.ones(P))\n"
         "    if first:\n"
@@ -387,9 +387,9 @@ def a_batch(PromptTuning):
 @prompt.scene
 def beside_padding(PromptTuning):
     """Two texts, one with padding at its left."""
-    base, keep = small_gpt(), torch.tensor([[True, True, True], [False, True, True]])
+    base, attention_mask = small_gpt(), torch.tensor([[True, True, True], [False, True, True]])
     with attached(base, PromptTuning(2)):
-        return call(base, torch.tensor([[3, 5, 1], [0, 7, 4]]), keep)
+        return call(base, torch.tensor([[3, 5, 1], [0, 7, 4]]), attention_mask)
 
 
 @prompt.scene
@@ -403,11 +403,11 @@ def asked_at_the_last(PromptTuning):
 @prompt.scene
 def word_by_word(PromptTuning):
     """Written with a cache: two words at first, then one, beside padding."""
-    base, keep = small_gpt(), torch.tensor([[False, True, True]])
+    base, attention_mask = small_gpt(), torch.tensor([[False, True, True]])
     cache = base.new_cache()
     with attached(base, PromptTuning(2)):
-        first = base(torch.tensor([[3, 5]]), keep[:, :2], cache=cache)
-        then = base(torch.tensor([[1]]), keep, cache=cache)
+        first = base(torch.tensor([[3, 5]]), attention_mask[:, :2], cache=cache)
+        then = base(torch.tensor([[1]]), attention_mask, cache=cache)
     return {
         "scores of the first call": first,
         "scores of the second call": then,
@@ -447,23 +447,23 @@ def in_an_encoder(PromptTuning):
 @prompt.scene
 def in_an_encoder_beside_padding(PromptTuning):
     """An encoder–decoder whose second source is padded; logits at the last place of the target alone."""
-    base, keep = small_seq2seq(), torch.tensor([[True, True, True], [True, True, False]])
+    base, attention_mask = small_seq2seq(), torch.tensor([[True, True, True], [True, True, False]])
     with attached(base, PromptTuning(2)):
         return call(
             base,
             torch.tensor([[1, 4], [1, 6]]),
             source=torch.tensor([[3, 5, 7], [8, 4, 0]]),
-            source_keep=keep,
+            source_mask=attention_mask,
             at=torch.tensor([[False, True], [False, True]]),
         )
 
 
 @prompt.scene
 def none_said_outright(PromptTuning):
-    """Called with at=None and keep=None, as if neither were given."""
+    """Called with at=None and attention_mask=None, as if neither were given."""
     base = small_gpt()
     with attached(base, PromptTuning(2)):
-        return base(torch.tensor([[3, 5, 1]]), keep=None, at=None)
+        return base(torch.tensor([[3, 5, 1]]), attention_mask=None, at=None)
 
 
 @prompt.scene
@@ -547,9 +547,9 @@ prompt.slip(
     ("widen(inputs, text, torch", 'widen(inputs, "ids", torch'),
 )
 prompt.slip(
-    "keep, whatever the mask is called",
-    "You lengthen `keep`. In an encoder–decoder that is the target's mask; the source's is source_keep. The name is in `mask`.",
-    ("widen(inputs, mask, torch", 'widen(inputs, "keep", torch'),
+    "attention_mask, whatever the mask is called",
+    "You lengthen `attention_mask`. In an encoder–decoder that is the target's mask; the source's is source_mask. The name is in `mask`.",
+    ("widen(inputs, mask, torch", 'widen(inputs, "attention_mask", torch'),
 )
 prompt.slip(
     "types of sentence B",
@@ -572,13 +572,13 @@ prompt.slip(
 prompt.slip(
     "a cache that is not given",
     '`inputs` has only what the caller gave, and mostly that is no cache: inputs["cache"] fails. inputs.get("cache") is None then.',
-    ('first = is_first_call(inputs.get("cache"))', 'first = is_first_call(inputs["cache"])'),
+    ('first = is_prefill(inputs.get("cache"))', 'first = is_prefill(inputs["cache"])'),
 )
 prompt.slip(
     "never with a cache",
     "Wherever there is a cache you put nothing in. At the first call of a generation the cache is there and still empty, and that is when the prompt goes "
-    "in: is_first_call looks whether it is.",
-    ('first = is_first_call(inputs.get("cache"))', 'first = inputs.get("cache") is None'),
+    "in: is_prefill looks whether it is.",
+    ('first = is_prefill(inputs.get("cache"))', 'first = inputs.get("cache") is None'),
 )
 prompt.slip(
     "own tokens refused",

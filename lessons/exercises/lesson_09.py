@@ -9,7 +9,7 @@ from minitransformer.models.seq2seq import Seq2Seq, Seq2SeqConfig
 from minitransformer.text.batches import IGNORE, pad_right
 from minitransformer.tuning import attached
 from minitransformer.tuning.method import before_each_call, check_not_given
-from minitransformer.tuning.prefix import is_first_call
+from minitransformer.tuning.prefix import is_prefill
 
 SIZES = {"vocab_size": 9, "n_positions": 12, "n_head": 2, "d_model": 6, "d_ff": 8, "init_std": 0.5}
 
@@ -58,16 +58,16 @@ asked = Exercise(
     hints=(
         "First the rows [x; y; end] (without the end where y was cut), then one tensor of them, and then the labels: a copy of the ids in "
         "which everything that is not asked for is IGNORE. Two parts are not asked for.",
-        "pad_right(rows, end_id) gives the ids and a boolean keep, True at real tokens. Asked is what is real and stands at the "
+        "pad_right(rows, end_id) gives the ids and a boolean attention_mask, True at real tokens. Asked is what is real and stands at the "
         "place len(x) or later: compare torch.arange(ids.size(1)) with a column (B, 1) of the prompts' lengths.",
         "whole is all True if it is None.\n"
         "    rows = [\n"
         "        [*x, *y, *[end_id] * ends]\n"
         "        for x, y, ends in zip(prompts, targets, whole)\n"
         "    ]\n"
-        "    ids, keep = pad_right(rows, end_id)\n"
+        "    ids, attention_mask = pad_right(rows, end_id)\n"
         "    n_prompt = torch.tensor([len(x) for x in prompts])[:, None]\n"
-        "    asked = keep & (torch.arange(ids.size(1)) >= n_prompt)\n"
+        "    asked = attention_mask & (torch.arange(ids.size(1)) >= n_prompt)\n"
         "    labels = ids.masked_fill(~asked, IGNORE)",
     ),
     oracle=batch_by_loop,
@@ -123,7 +123,7 @@ def without_prompt():
 
 
 def wrong_batch(
-    want=lambda i, n, keep, end: keep & (i >= n),
+    want=lambda i, n, attention_mask, end: attention_mask & (i >= n),
     length=lambda n: n,
     ends=lambda end: end,
     filled=lambda end: end,
@@ -138,9 +138,9 @@ def wrong_batch(
             [*x, *y, *[end_id] * ends(int(end))]
             for x, y, end in zip(prompts, targets, whole, strict=True)
         ]
-        ids, keep = pad_right(rows, filled(end_id))  # (B, T+1)
+        ids, attention_mask = pad_right(rows, filled(end_id))  # (B, T+1)
         n_prompt = length(torch.tensor([len(x) for x in prompts])[:, None])  # (B, 1)
-        asked = want(torch.arange(ids.size(1)), n_prompt, keep, ids == end_id)  # (B, T+1)
+        asked = want(torch.arange(ids.size(1)), n_prompt, attention_mask, ids == end_id)  # (B, T+1)
         return {"ids": ids, "labels": ids.masked_fill(~asked, IGNORE)}
 
     return completion_batch
@@ -149,19 +149,23 @@ def wrong_batch(
 @asked.mistake
 def x_is_asked_too(*arguments):
     """You ask for x too: the loss then counts the instruction or the table, which nobody wants the model to write, and a long x drowns y. Labels at x are IGNORE."""
-    return wrong_batch(want=lambda i, n, keep, end: keep)(*arguments)
+    return wrong_batch(want=lambda i, n, attention_mask, end: attention_mask)(*arguments)
 
 
 @asked.mistake
 def padding_is_asked(*arguments):
-    """You ask for the padding too: the model would be paid for writing end after end, most of all behind short texts. What is not real (keep) is IGNORE."""
-    return wrong_batch(want=lambda i, n, keep, end: (i >= n).expand_as(keep))(*arguments)
+    """You ask for the padding too: the model would be paid for writing end after end, most of all behind short texts. What is not real (attention_mask) is IGNORE."""
+    return wrong_batch(want=lambda i, n, attention_mask, end: (i >= n).expand_as(attention_mask))(
+        *arguments
+    )
 
 
 @asked.mistake
 def ending_not_asked(*arguments):
-    """Every end token is ignored, the real one, too, for padding has the same id. Then the model never learns to stop. Ask keep, not the id, what is padding."""
-    return wrong_batch(want=lambda i, n, keep, end: keep & (i >= n) & ~end)(*arguments)
+    """Every end token is ignored, the real one, too, for padding has the same id. Then the model never learns to stop. Ask attention_mask, not the id, what is padding."""
+    return wrong_batch(want=lambda i, n, attention_mask, end: attention_mask & (i >= n) & ~end)(
+        *arguments
+    )
 
 
 @asked.mistake
@@ -227,13 +231,15 @@ def none_not_looked_at(prompts, targets, end_id, whole=None):
 @asked.mistake
 def first_token_missing(*arguments):
     """The first token of y is not asked for: you begin one too late. It stands at the place len(x), and is what follows x."""
-    return wrong_batch(want=lambda i, n, keep, end: keep & (i > n))(*arguments)
+    return wrong_batch(want=lambda i, n, attention_mask, end: attention_mask & (i > n))(*arguments)
 
 
 @asked.mistake
 def last_of_x_asked(*arguments):
     """You begin one too early, and ask for the last token of x, too. Labels are not shifted here (the loss does that): y begins at the place len(x)."""
-    return wrong_batch(want=lambda i, n, keep, end: keep & (i >= n - 1))(*arguments)
+    return wrong_batch(want=lambda i, n, attention_mask, end: attention_mask & (i >= n - 1))(
+        *arguments
+    )
 
 
 @asked.mistake
@@ -738,10 +744,10 @@ give = Exercise(
     hints=(
         "Write a function inside: it gets the call's inputs by name, and returns them with the prefix among them. When must it leave them as they are? "
         "And when has the prefix to be computed: once, or at every call?",
-        'is_first_call(inputs.get("cache")) is True without a cache, and at the first call with one; at later calls the cache has the prefix '
+        'is_prefill(inputs.get("cache")) is True without a cache, and at the first call with one; at later calls the cache has the prefix '
         "already. The table changes with every training step, so self.prefixes() belongs inside the function.",
         "    def give(inputs):\n"
-        '        if not is_first_call(inputs.get("cache")):\n'
+        '        if not is_prefill(inputs.get("cache")):\n'
         "            return inputs\n"
         "        check_not_given(self, inputs, self.tables)\n"
         "        return {**inputs, **self.prefixes()}\n"
@@ -886,8 +892,8 @@ def wrong_install(
     first=True,
     check=True,
     change=lambda inputs, prefixes: {**inputs, **prefixes},
-    keep=True,
-    when=is_first_call,
+    attention_mask=True,
+    when=is_prefill,
 ):
     """The method as a learner would write it, with one thing in it replaced."""
 
@@ -899,7 +905,7 @@ def wrong_install(
         return change(inputs, self.prefixes())
 
     handle = before_each_call(base, give)
-    return [handle] if keep else []
+    return [handle] if attention_mask else []
 
 
 @give.mistake
@@ -933,8 +939,8 @@ def one_slot_checked(self, base):
     """You refuse only what is given as `prefix`. An encoder–decoder has three slots, and what is given for another is silently replaced: check_not_given(self, inputs, self.tables)."""
 
     def give(inputs):
-        check_not_given(self, inputs, ["prefix"] * is_first_call(inputs.get("cache")))
-        return {**inputs, **self.prefixes()} if is_first_call(inputs.get("cache")) else inputs
+        check_not_given(self, inputs, ["prefix"] * is_prefill(inputs.get("cache")))
+        return {**inputs, **self.prefixes()} if is_prefill(inputs.get("cache")) else inputs
 
     return [before_each_call(base, give)]
 
@@ -958,19 +964,19 @@ def the_callers_none_wins(self, base):
 
 @give.mistake
 def never_with_a_cache(self, base):
-    """Wherever there is a cache you give no prefix. At the first call of a generation the cache is there and still empty, and the prefix has to go in: is_first_call looks whether it is."""
+    """Wherever there is a cache you give no prefix. At the first call of a generation the cache is there and still empty, and the prefix has to go in: is_prefill looks whether it is."""
     return wrong_install(self, base, when=lambda cache: cache is None)
 
 
 @give.mistake
 def only_while_training(self, base):
     """You give the prefix only while the base is training. It belongs in front of every text, above all when the model is used."""
-    return wrong_install(self, base, when=lambda cache: base.training and is_first_call(cache))
+    return wrong_install(self, base, when=lambda cache: base.training and is_prefill(cache))
 
 
 @give.mistake
 def only_the_first_generation(self, base):
-    """You remember that the prefix has been given, and never give it again to a call with a cache. Each generation has a cache of its own, which begins empty: is_first_call looks at that."""
+    """You remember that the prefix has been given, and never give it again to a call with a cache. Each generation has a cache of its own, which begins empty: is_prefill looks at that."""
     given = []
 
     def when(cache):
@@ -986,7 +992,7 @@ def a_cache_that_is_not_given(self, base):
     """inputs has only what the caller gave, and mostly that is no cache: inputs["cache"] fails. inputs.get("cache") is None then."""
     handle = before_each_call(
         base,
-        lambda inputs: {**inputs, **self.prefixes()} if is_first_call(inputs["cache"]) else inputs,
+        lambda inputs: {**inputs, **self.prefixes()} if is_prefill(inputs["cache"]) else inputs,
     )
     return [handle]
 
@@ -1028,8 +1034,8 @@ def other_inputs_lost(self, base):
 
 @give.mistake
 def only_with_a_cache(self, base):
-    """A call without any cache, as in training, gets no prefix: it has to have one every time. is_first_call(None) is True."""
-    return wrong_install(self, base, when=lambda cache: cache is not None and is_first_call(cache))
+    """A call without any cache, as in training, gets no prefix: it has to have one every time. is_prefill(None) is True."""
+    return wrong_install(self, base, when=lambda cache: cache is not None and is_prefill(cache))
 
 
 @give.mistake
@@ -1041,7 +1047,7 @@ def another_prefix_overwritten(self, base):
 @give.mistake
 def no_handle(self, base):
     """You do not return the hook's handle: detach() cannot take the hook out, and the base stays tuned for ever."""
-    return wrong_install(self, base, keep=False)
+    return wrong_install(self, base, attention_mask=False)
 
 
 # ---------------------------------------------------------------- 9.6

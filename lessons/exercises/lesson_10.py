@@ -473,30 +473,31 @@ position = Exercise(
     minutes=15,
     difficulty=2,
     purpose="A prefix takes the positions 0 … P-1, in every model and at every place, so that a text begins at P. Padding takes none: a text has the same "
-    "positions wherever its padding stands. What has no padding is done above; at the place to write, keep (B, S) marks the real ones of all "
+    "positions wherever its padding stands. What has no padding is done above; at the place to write, attention_mask (B, S) marks the real ones of all "
     "tokens so far, and those of this call are the last T. Make `vectors` (B, T, C). (What padding itself gets does not matter.)",
     hints=(
         "A token's position is P and the number of real tokens before it. Which function counts along a row what is True so far?",
-        "keep.cumsum(dim=1) counts the token itself, too, so 1 has to go. Only the last T columns belong to this call; padding at the left "
+        "attention_mask.cumsum(dim=1) counts the token itself, too, so 1 has to go. Only the last T columns belong to this call; padding at the left "
         "comes to -1 without a prefix, which is no row of the table: clamp(min=0).",
-        "    order = n_prefix + keep.cumsum(dim=1) - 1\n"
+        "    order = n_prefix + attention_mask.cumsum(dim=1) - 1\n"
         "    vectors = embedding(order[:, -T:].clamp(min=0))",
     ),
 )
 
 
-def positions(embed_positions, keep, T, P):
+def positions(embed_positions, attention_mask, T, P):
     """The position of each real token of a call: the vectors are the numbers 0, 1, 2, … themselves."""
     table = nn.Embedding.from_pretrained(torch.arange(16.0)[:, None])
-    keep = torch.tensor(keep).bool()  # (B, S)
-    B, S = keep.shape
+    attention_mask = torch.tensor(attention_mask).bool()  # (B, S)
+    B, S = attention_mask.shape
     vectors = embed_positions(
-        table, torch.ones(B, T, dtype=torch.int64), keep, P + S - T, P
+        table, torch.ones(B, T, dtype=torch.int64), attention_mask, P + S - T, P
     )  # (B, T, 1)
     return {
         "shape of the output": tuple(vectors.shape),
         "positions of the real tokens": [
-            row[kept].flatten().tolist() for row, kept in zip(vectors, keep[:, -T:], strict=True)
+            row[kept].flatten().tolist()
+            for row, kept in zip(vectors, attention_mask[:, -T:], strict=True)
         ],
     }
 
@@ -532,40 +533,40 @@ def with_a_cache(embed_positions):
 
 
 ORDER, LOOK = (
-    "order = n_prefix + keep.cumsum(dim=1) - 1",
+    "order = n_prefix + attention_mask.cumsum(dim=1) - 1",
     "vectors = embedding(order[:, -T:].clamp(min=0))",
 )
 position.slip(
     "prefix takes None",
     "Your text begins at position 0 also behind a prefix. Then the same prefix gives other logits than where it was trained, with the text at P: n_prefix has to "
     "be added.",
-    (ORDER, "order = keep.cumsum(dim=1) - 1"),
+    (ORDER, "order = attention_mask.cumsum(dim=1) - 1"),
 )
 position.slip(
     "one too far",
     "All your positions are one too high. cumsum counts a token itself, and the first has position P.",
-    (ORDER, "order = n_prefix + keep.cumsum(dim=1)"),
+    (ORDER, "order = n_prefix + attention_mask.cumsum(dim=1)"),
 )
 position.slip(
     "padding counted",
-    "Padding takes positions: with padding at the left the same text is read at other positions than alone. Count the real tokens: keep.cumsum(dim=1).",
-    (ORDER, "order = n_prefix + torch.ones_like(keep).cumsum(dim=1) - 1"),
+    "Padding takes positions: with padding at the left the same text is read at other positions than alone. Count the real tokens: attention_mask.cumsum(dim=1).",
+    (ORDER, "order = n_prefix + torch.ones_like(attention_mask).cumsum(dim=1) - 1"),
 )
 position.slip(
     "first T in place of the last",
-    "With a cache you give the new tokens the positions of the first. keep covers all tokens so far; those of this call are its last T columns.",
+    "With a cache you give the new tokens the positions of the first. attention_mask covers all tokens so far; those of this call are its last T columns.",
     (LOOK, "vectors = embedding(order[:, :T].clamp(min=0))"),
 )
 position.slip(
     "only this call counted",
-    "You count the real tokens of this call alone. With a cache the text goes on behind what is cached: count over all of keep, and take the last T "
+    "You count the real tokens of this call alone. With a cache the text goes on behind what is cached: count over all of attention_mask, and take the last T "
     "columns then.",
-    (ORDER, "order = n_prefix + keep[:, -T:].cumsum(dim=1) - 1"),
+    (ORDER, "order = n_prefix + attention_mask[:, -T:].cumsum(dim=1) - 1"),
 )
 position.slip(
     "only this call counted, from n_before on",
-    "You begin at n_before, the columns before this call, padding among them. Padding takes no position: count the real tokens, over all of keep.",
-    (ORDER, "order = n_before + keep[:, -T:].cumsum(dim=1) - 1"),
+    "You begin at n_before, the columns before this call, padding among them. Padding takes no position: count the real tokens, over all of attention_mask.",
+    (ORDER, "order = n_before + attention_mask[:, -T:].cumsum(dim=1) - 1"),
 )
 position.slip(
     "all columns",
@@ -579,8 +580,8 @@ position.slip(
 )
 position.slip(
     "cached tokens counted twice",
-    "You begin at n_before, and count the cached tokens once more: keep covers them already. Only the prefix is not in it.",
-    (ORDER, "order = n_before + keep.cumsum(dim=1) - 1"),
+    "You begin at n_before, and count the cached tokens once more: attention_mask covers them already. Only the prefix is not in it.",
+    (ORDER, "order = n_before + attention_mask.cumsum(dim=1) - 1"),
 )
 position.slip(
     "position -1",
@@ -590,13 +591,13 @@ position.slip(
 position.slip(
     "counted down the batch",
     "You count along the wrong axis, from text to text. Positions are counted within a row: dim=1.",
-    (ORDER, "order = n_prefix + keep.cumsum(dim=0) - 1"),
+    (ORDER, "order = n_prefix + attention_mask.cumsum(dim=0) - 1"),
 )
 
 # ---------------------------------------------------------------- 10.4
 
 
-def by_torch(self, ids, keep=None, types=None, prefix=None, vectors=None):
+def by_torch(self, ids, attention_mask=None, types=None, prefix=None, vectors=None):
     """A BERT on PyTorch's own encoder layers; without prefix."""
     C, T = self.config.d_model, ids.size(1)
     words = [
@@ -643,17 +644,17 @@ reading = Exercise(
     difficulty=3,
     purpose="A BERT as a whole: words, positions and sentence types are added and normalised, and layers read in both directions, each with its own keys "
     "and values in front. Keys and values have no column of their own in what the layers pass on, so that [CLS] stays at index 0. "
-    "embed(table, ids, vectors) looks words up, embed_positions(table, ids, keep, n_before, n_prefix) positions, whose two numbers are what "
-    "columns_before(prefix, None, n_layer) gives; self._types(ids, types) are the types' vectors; check_text(keep) refuses a row of padding alone; "
-    "drop(x, share, training) is the dropout, which falls on the normalised sum; a layer is called as block(x, keep, its prefix or None).",
+    "embed(table, ids, vectors) looks words up, embed_positions(table, ids, attention_mask, n_before, n_prefix) positions, whose two numbers are what "
+    "columns_before(prefix, None, n_layer) gives; self._types(ids, types) are the types' vectors; check_text(attention_mask) refuses a row of padding alone; "
+    "drop(x, share, training) is the dropout, which falls on the normalised sum; a layer is called as block(x, attention_mask, its prefix or None).",
     hints=(
         "Three sums, one norm, a loop over the layers. Each layer has a prefix of its own, or None if there is none.",
-        "x = embed(self.token_embedding, ids, vectors), plus embed_positions(self.position_embedding, ids, keep, *before), plus self._types(ids, types); "
-        "then check_text(keep), self.norm, drop(…, self.config.dropout, self.training), and the layers.",
+        "x = embed(self.token_embedding, ids, vectors), plus embed_positions(self.position_embedding, ids, attention_mask, *before), plus self._types(ids, types); "
+        "then check_text(attention_mask), self.norm, drop(…, self.config.dropout, self.training), and the layers.",
         "    before = columns_before(prefix, None, self.config.n_layer)\n"
         "    # the sums, and the norm\n"
         "    for i, block in enumerate(self.blocks):\n"
-        "        x = block(x, keep, prefix[i] if prefix else None)",
+        "        x = block(x, attention_mask, prefix[i] if prefix else None)",
     ),
     tolerance=1e-4,
 )
@@ -702,13 +703,13 @@ def a_prefix_in_each_layer():
 @reading.scene(tolerance=1e-4)
 def beside_padding(Bert):
     """Three texts, two of them padded, at the right and at the left, and a prefix; the real tokens' vectors."""
-    base, keep = (
+    base, attention_mask = (
         small_bert(),
         torch.tensor([[True, True, True], [True, True, False], [False, True, True]]),
     )
-    return base(torch.tensor([[8, 3, 5], [8, 1, 0], [0, 8, 4]]), keep, prefix=random_prefix(2))[
-        keep
-    ]
+    return base(
+        torch.tensor([[8, 3, 5], [8, 1, 0], [0, 8, 4]]), attention_mask, prefix=random_prefix(2)
+    )[attention_mask]
 
 
 @reading.scene(tolerance=1e-4)
@@ -740,21 +741,21 @@ def padding_alone(Bert):
     )
 
 
-BLOCK = "block(x, keep, prefix[i] if prefix else None)"
+BLOCK = "block(x, attention_mask, prefix[i] if prefix else None)"
 reading.slip(
     "the first layer's for all",
     "Every layer gets the first layer's prefix. Each has keys and values of its own, since what a layer reads is in its own language: prefix[i].",
-    (BLOCK, "block(x, keep, prefix[0] if prefix else None)"),
+    (BLOCK, "block(x, attention_mask, prefix[0] if prefix else None)"),
 )
 reading.slip(
     "only in the first layer",
     "Only the first layer gets its prefix. In prefix tuning every layer has one; at the input alone it would be little more than prompt tuning.",
-    (BLOCK, "block(x, keep, prefix[i] if prefix and i == 0 else None)"),
+    (BLOCK, "block(x, attention_mask, prefix[i] if prefix and i == 0 else None)"),
 )
 reading.slip(
     "prefix ignored",
     "The prefix never reaches the layers: the output is the same with it as without (but for the positions).",
-    (BLOCK, "block(x, keep, None)"),
+    (BLOCK, "block(x, attention_mask, None)"),
 )
 reading.slip(
     "text begins at 0",
@@ -766,7 +767,7 @@ reading.slip(
 )
 reading.slip(
     "padding seen",
-    "Your layers do not get keep, so that all tokens read the padding as if it were words.",
+    "Your layers do not get attention_mask, so that all tokens read the padding as if it were words.",
     (BLOCK, "block(x, None, prefix[i] if prefix else None)"),
 )
 reading.slip(
@@ -812,13 +813,13 @@ reading.slip(
 )
 reading.slip(
     "padding counted",
-    "embed_positions does not get keep, so that padding takes positions: a text padded at the left is read at other ones than alone.",
-    ("ids, keep, *before)", "ids, None, *before)"),
+    "embed_positions does not get attention_mask, so that padding takes positions: a text padded at the left is read at other ones than alone.",
+    ("ids, attention_mask, *before)", "ids, None, *before)"),
 )
 reading.slip(
     "no positions",
     "The positions are missing from the sum. Attention does not see an order by itself: the model would read a bag of words.",
-    ("embed_positions(self.position_embedding, ids, keep, *before) + ", ""),
+    ("embed_positions(self.position_embedding, ids, attention_mask, *before) + ", ""),
 )
 reading.slip(
     "layers unchecked",
@@ -853,12 +854,12 @@ reading.slip(
 reading.slip(
     "prefixes in reverse",
     "The last layer's prefix goes into the first layer. The list begins at the lowest: prefix[i].",
-    (BLOCK, "block(x, keep, prefix[-1 - i] if prefix else None)"),
+    (BLOCK, "block(x, attention_mask, prefix[-1 - i] if prefix else None)"),
 )
 reading.slip(
     "all prefixes to each layer",
     "You hand each layer the whole list. A layer takes its own Prefix alone: prefix[i].",
-    (BLOCK, "block(x, keep, prefix)"),
+    (BLOCK, "block(x, attention_mask, prefix)"),
 )
 reading.slip(
     "layers side by side",
@@ -872,8 +873,8 @@ reading.slip(
 )
 reading.slip(
     "padding alone not refused",
-    "A row that is padding alone has nothing to be read, and gives numbers all the same. check_text(keep) says so.",
-    ("check_text(keep)", "pass"),
+    "A row that is padding alone has nothing to be read, and gives numbers all the same. check_text(attention_mask) says so.",
+    ("check_text(attention_mask)", "pass"),
 )
 
 # ---------------------------------------------------------------- 10.5

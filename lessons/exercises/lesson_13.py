@@ -839,9 +839,11 @@ def pad_by_loop(prompts, pad_id=0):
     """Row by row."""
     longest = max(len(prompt) for prompt in prompts)
     rows = [[pad_id] * (longest - len(prompt)) + list(prompt) for prompt in prompts]
-    keep = [[False] * (longest - len(prompt)) + [True] * len(prompt) for prompt in prompts]
+    attention_mask = [
+        [False] * (longest - len(prompt)) + [True] * len(prompt) for prompt in prompts
+    ]
     same = all(len(prompt) == longest for prompt in prompts)
-    return torch.tensor(rows), None if same else torch.tensor(keep)
+    return torch.tensor(rows), None if same else torch.tensor(attention_mask)
 
 
 left = Exercise(
@@ -860,9 +862,9 @@ left = Exercise(
         "torch.zeros(…, dtype=torch.bool) is False everywhere.\n"
         "    # for each row and its prompt\n"
         "    ids[row, longest - len(prompt) :] = torch.as_tensor(prompt)\n"
-        "    keep[row, longest - len(prompt) :] = True\n"
+        "    attention_mask[row, longest - len(prompt) :] = True\n"
         "    # at the end\n"
-        "    return ids, None if keep.all() else keep",
+        "    return ids, None if attention_mask.all() else attention_mask",
     ),
     oracle=pad_by_loop,
 )
@@ -912,12 +914,12 @@ def wrong_pad(
         raise UserError("There is nothing to continue.")
     longest = max(map(len, prompts), default=0)
     ids = torch.full((len(prompts), longest), pad_id)
-    keep = torch.zeros(len(prompts), longest, dtype=torch.bool)
+    attention_mask = torch.zeros(len(prompts), longest, dtype=torch.bool)
     for row, prompt in enumerate(prompts):
         first = start(longest, len(prompt))
         ids[row, first : first + len(prompt)] = torch.tensor(prompt, dtype=torch.long)
-        keep[row, first : first + len(prompt)] = True
-    return ids, None if keep.all() and not keep_all else keep
+        attention_mask[row, first : first + len(prompt)] = True
+    return ids, None if attention_mask.all() and not keep_all else attention_mask
 
 
 @left.mistake
@@ -928,17 +930,17 @@ def padded_on_the_right(prompts, pad_id=0):
 
 @left.mistake
 def mask_turned_round(prompts, pad_id=0):
-    """Your mask is True at the padding. keep says what to keep: True at the prompt's own tokens."""
-    ids, keep = wrong_pad(prompts, pad_id)
-    return ids, None if keep is None else ~keep
+    """Your mask is True at the padding. attention_mask says what to keep: True at the prompt's own tokens."""
+    ids, attention_mask = wrong_pad(prompts, pad_id)
+    return ids, None if attention_mask is None else ~attention_mask
 
 
 @left.mistake
 def padding_told_by_its_token(prompts, pad_id=0):
     """You call padding whatever has the padding's token. A prompt may hold that token too (each of the course's begins with the end token), and would lose it. Tell the padding by its place."""
     ids, _ = wrong_pad(prompts, pad_id)
-    keep = ids != pad_id
-    return ids, None if keep.all() else keep
+    attention_mask = ids != pad_id
+    return ids, None if attention_mask.all() else attention_mask
 
 
 @left.mistake
@@ -961,17 +963,19 @@ def the_ids_alone(prompts, pad_id=0):
 
 @left.mistake
 def a_mask_of_numbers(prompts, pad_id=0):
-    """Your mask is made of 0 and 1. keep is boolean: False and True."""
-    ids, keep = wrong_pad(prompts, pad_id)
-    return ids, None if keep is None else keep.long()
+    """Your mask is made of 0 and 1. attention_mask is boolean: False and True."""
+    ids, attention_mask = wrong_pad(prompts, pad_id)
+    return ids, None if attention_mask is None else attention_mask.long()
 
 
 @left.mistake
 def one_column_too_many(prompts, pad_id=0):
     """Your rows are wider than the longest prompt: padding stands in front of that one, too. T is the longest one's length."""
-    ids, keep = wrong_pad(prompts, pad_id)
-    keep = torch.ones_like(ids, dtype=torch.bool) if keep is None else keep
-    return F.pad(ids, (1, 0), value=pad_id), F.pad(keep, (1, 0))
+    ids, attention_mask = wrong_pad(prompts, pad_id)
+    attention_mask = (
+        torch.ones_like(ids, dtype=torch.bool) if attention_mask is None else attention_mask
+    )
+    return F.pad(ids, (1, 0), value=pad_id), F.pad(attention_mask, (1, 0))
 
 
 @left.mistake

@@ -1,1 +1,4 @@
-"""The machine around the lessons: runner, output, exercises, laboratory, tiny world, pretraining, command line. The library needs none of it."""
+"""The machine around the lessons: runner, output, workbook, laboratory, tiny world.
+
+The library imports nothing of it.
+"""

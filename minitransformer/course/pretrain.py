@@ -313,9 +313,11 @@ def datasheet() -> str:
         "",
         "Written by `python -m minitransformer pretrain` (`make pretrain`) with the weights; do not edit.",
         "",
-        "Three small models, trained on the tiny world from nothing (`minitransformer/course/pretrain.py`), which the tuning "
+        "Three small models, trained on the tiny world from nothing "
+        "(`minitransformer/course/pretrain.py`), which the tuning "
         "lessons load and freeze. The skills are measured on names and worlds of the test split, with "
-        "`minitransformer/course/skills.py`; each is a share of 1. Times are those of the run, with other work beside it.",
+        "`minitransformer/course/skills.py`; each is a fraction of 1. "
+        "Times are those of the run, with other work beside it.",
         "",
     ]
     for kind in RECIPES:

@@ -104,14 +104,14 @@ def seq2seq_skills(model: Seq2Seq, tokenizer: Tokenizer, n: int = 200) -> dict[s
             rows = [tokenizer.encode(text) for text in texts[start : start + 50]]
             if holes:
                 rows = [infill(row, tokenizer.mask_id, generator, share=0.15) for row in rows]
-            source, source_keep = pad_right(rows, model.config.pad_id)  # (B, S)
+            source, source_mask = pad_right(rows, model.config.pad_id)  # (B, S)
             new += generate(
                 model,
                 [[model.config.start_id]] * len(rows),
                 110,
                 stop_id=model.config.end_id,
                 source=source,
-                source_keep=source_keep,
+                source_mask=source_mask,
             )
         return [tokenizer.decode(ids) for ids in new]
 
@@ -146,7 +146,7 @@ def bert_skills(model: Bert, tokenizer: Tokenizer, n: int = 400) -> dict[str, fl
     words, order = [], []
     for i in range(n // 50):
         batch = pairs(i)
-        hidden = model(batch["ids"], keep=batch["keep"], types=batch["types"])  # (B, T, C)
+        hidden = model(batch["ids"], attention_mask=batch["attention_mask"], types=batch["types"])  # (B, T, C)
         at = batch["labels"] != IGNORE  # (B, T)
         words.append((int((model.mlm_logits(hidden, at).argmax(-1) == batch["labels"][at]).sum()), int(at.sum())))
         order.append((int((model.nsp_logits(hidden).argmax(-1) == batch["next_label"]).sum()), len(hidden)))

@@ -96,7 +96,7 @@ def beam_search(
     """Continue each prompt by the likeliest texts that a beam search finds.
 
     Args:
-        model: called as model(ids, keep=…, cache=…, at=…, **inputs), as in `sampling.generate`.
+        model: called as model(ids, attention_mask=…, cache=…, at=…, **inputs), as in `sampling.generate`.
         prompts: token ids; they may differ in length. For an encoder–decoder each is [start_id].
         max_new_tokens: the most tokens to add to each.
         n_beam: k, the hypotheses that run side by side; 1 is greedy decoding.
@@ -114,8 +114,8 @@ def beam_search(
     if n_beam < 1 or max_new_tokens < 1:
         raise UserError(f"n_beam = {n_beam} and max_new_tokens = {max_new_tokens}: both have to be at least 1.")
     device = next(model.parameters()).device
-    ids, keep = left_pad(prompts)
-    ids, keep = ids.to(device), None if keep is None else keep.to(device)
+    ids, attention_mask = left_pad(prompts)
+    ids, attention_mask = ids.to(device), None if attention_mask is None else attention_mask.to(device)
     B, k = len(prompts), n_beam
     wide = {name: _repeat(value, B, k) for name, value in inputs.items()}  # for B·k rows, k of each prompt
     cache = model.new_cache() if use_cache else None
@@ -127,11 +127,13 @@ def beam_search(
     model.eval()
     try:
         # Everyone reads the prompt once; then every row becomes k.
-        logits = model(ids, keep=keep, cache=cache, at=_last(ids), **inputs).repeat_interleave(k, dim=0)  # (B·k, V)
+        logits = model(ids, attention_mask=attention_mask, cache=cache, at=_last(ids), **inputs).repeat_interleave(
+            k, dim=0
+        )  # (B·k, V)
         V = logits.size(-1)
         if 2 * k > V:
             raise UserError(f"n_beam = {k}: a vocabulary of {V} has fewer than 2 · {k} ways to begin.")
-        ids, keep = _repeat(ids, B, k), _repeat(keep, B, k)
+        ids, attention_mask = _repeat(ids, B, k), _repeat(attention_mask, B, k)
         rows = torch.arange(B, device=device).repeat_interleave(k)  # (B·k)
         first_row = torch.arange(0, B * k, k, device=device)[:, None]  # (B, 1)
         for step in range(max_new_tokens):
@@ -150,13 +152,17 @@ def beam_search(
             parents = (first_row + beams.gather(1, going)).flatten()  # (B·k)
             new = tokens.gather(1, going).view(B * k, 1)  # (B·k, 1)
             ids = torch.cat([ids[parents], new], dim=1)  # (B·k, T+1)
-            keep = None if keep is None else torch.cat([keep, keep.new_ones(B * k, 1)], dim=1)  # (B·k, S+1)
+            attention_mask = (
+                None
+                if attention_mask is None
+                else torch.cat([attention_mask, attention_mask.new_ones(B * k, 1)], dim=1)
+            )  # (B·k, S+1)
             if cache is None:
-                logits = model(ids, keep=keep, at=_last(ids), **wide)  # (B·k, V)
+                logits = model(ids, attention_mask=attention_mask, at=_last(ids), **wide)  # (B·k, V)
             else:
                 for layer in cache:
                     layer.select(rows[parents] if step == 0 else parents)  # B rows become B·k, then change places
-                logits = model(new, keep=keep, cache=cache, **wide)[:, -1]  # (B·k, V)
+                logits = model(new, attention_mask=attention_mask, cache=cache, **wide)[:, -1]  # (B·k, V)
     finally:
         model.train(was_training)
     return [search.finished for search in searches]

@@ -62,7 +62,7 @@ def left_pad(prompts: Sequence[Sequence[int]], pad_id: int = 0) -> tuple[Tensor,
     """Stack prompts of different lengths, padded on the left so that all end together.
 
     Returns:
-        ids (B, T) and keep (B, T), False at the padding; keep is None where nothing was padded.
+        ids (B, T) and attention_mask (B, T), False at the padding; attention_mask is None where nothing was padded.
 
     Raises:
         UserError: no prompt at all, or an empty one (a model needs a token to continue).
@@ -74,11 +74,11 @@ def left_pad(prompts: Sequence[Sequence[int]], pad_id: int = 0) -> tuple[Tensor,
             raise UserError(f"Prompt {row} is empty: give it at least one token, such as <|endoftext|>.")
     longest = max(map(len, prompts))
     ids = torch.full((len(prompts), longest), pad_id)  # (B, T)
-    keep = torch.zeros(len(prompts), longest, dtype=torch.bool)  # (B, T)
+    attention_mask = torch.zeros(len(prompts), longest, dtype=torch.bool)  # (B, T)
     for row, prompt in enumerate(prompts):
         ids[row, longest - len(prompt) :] = torch.as_tensor(prompt)
-        keep[row, longest - len(prompt) :] = True
-    return ids, None if keep.all() else keep
+        attention_mask[row, longest - len(prompt) :] = True
+    return ids, None if attention_mask.all() else attention_mask
 
 
 def _check_choice(temperature: float, top_k: int | None, top_p: float | None, max_new_tokens: int) -> None:
@@ -109,7 +109,7 @@ def generate(
     """Continue each prompt, token by token.
 
     Args:
-        model: called as model(ids, keep=…, cache=…, at=…, **inputs); has `new_cache(capacity)`.
+        model: called as model(ids, attention_mask=…, cache=…, at=…, **inputs); has `new_cache(capacity)`.
         prompts: token ids; they may differ in length.
         max_new_tokens: the most tokens to add to each.
         temperature: 0 takes the likeliest token (greedy), 1 samples from the model's own distribution.
@@ -128,8 +128,8 @@ def generate(
     """
     _check_choice(temperature, top_k, top_p, max_new_tokens)
     device = next(model.parameters()).device
-    ids, keep = left_pad(prompts)
-    ids, keep = ids.to(device), None if keep is None else keep.to(device)
+    ids, attention_mask = left_pad(prompts)
+    ids, attention_mask = ids.to(device), None if attention_mask is None else attention_mask.to(device)
     generator = None if seed is None else torch.Generator(device).manual_seed(seed)
     cache = model.new_cache() if use_cache else None
     last = torch.zeros_like(ids, dtype=torch.bool)  # (B, T)
@@ -140,18 +140,18 @@ def generate(
     try:
         rows: list[list[int]] = [[] for _ in prompts]
         running = set(range(len(prompts)))
-        new, quick_step = ids, None  # what the model has not seen yet; a shortcut for one token, if it has one
+        new, decode_step = ids, None  # what the model has not seen yet; a shortcut for one token, if it has one
         for i in range(max_new_tokens):
             if cache is None:
-                logits = model(ids, keep=keep, at=last, **inputs)  # (B, V)
-            elif quick_step is not None:
-                logits = quick_step(new)  # (B, V)
+                logits = model(ids, attention_mask=attention_mask, at=last, **inputs)  # (B, V)
+            elif decode_step is not None:
+                logits = decode_step(new)  # (B, V)
             elif i > 0:
-                logits = model(new, keep=keep, cache=cache, **inputs)[:, -1]  # (B, V)
+                logits = model(new, attention_mask=attention_mask, cache=cache, **inputs)[:, -1]  # (B, V)
             else:
-                logits = model(new, keep=keep, cache=cache, at=last, **inputs)  # (B, V)
-                if keep is None and hasattr(model, "quick_step"):
-                    quick_step = model.quick_step(cache)
+                logits = model(new, attention_mask=attention_mask, cache=cache, at=last, **inputs)  # (B, V)
+                if attention_mask is None and hasattr(model, "decode_step"):
+                    decode_step = model.decode_step(cache)
             new = choose(logits, temperature, top_k, top_p, generator)  # (B, 1)
             for row, token in enumerate(new[:, 0].tolist()):
                 if row in running:
@@ -161,8 +161,10 @@ def generate(
                         rows[row].append(token)
             if not running:
                 break
-            if keep is not None:
-                keep = torch.cat([keep, keep.new_ones(len(prompts), 1)], dim=1)  # (B, S+1)
+            if attention_mask is not None:
+                attention_mask = torch.cat(
+                    [attention_mask, attention_mask.new_ones(len(prompts), 1)], dim=1
+                )  # (B, S+1)
             if cache is None:
                 ids = torch.cat([ids, new], dim=1)  # (B, T+1)
                 last = torch.cat([last.new_zeros(len(prompts), 1), last], dim=1)  # (B, T+1)

@@ -1,1 +1,1 @@
-"""The Transformers: attention, its cache, the layers around it, then GPT, BERT, an encoder–decoder, and a bigram model."""
+"""The models: attention and the layers around it, then GPT, BERT, an encoder–decoder, and a bigram model."""

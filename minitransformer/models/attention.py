@@ -54,45 +54,47 @@ def merge_heads(x: Tensor) -> Tensor:
     return x.transpose(1, 2).reshape(B, T, H * D)  # (B, T, C)
 
 
-def attend_by_formula(q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def attend_by_formula(q: Tensor, k: Tensor, v: Tensor, attention_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """softmax(Q Kᵀ / √d_k) V, written as it is read (004 §4.1).
 
     Args:
         q: queries (B, H, T, D).
         k: keys (B, H, S, D).
         v: values (B, H, S, D).
-        keep: boolean, broadcastable to (B, H, T, S); True where the query may look.
+        attention_mask: boolean, broadcastable to (B, H, T, S); True where the query may look.
 
     Returns:
         The weighted values (B, H, T, D) and the weights (B, H, T, S). Each row of weights sums to 1; a query
         that may look nowhere (padding before the text) gets zeros, in the weights and in the output.
     """
     scores = q @ k.transpose(-2, -1) / math.sqrt(q.size(-1))  # (B, H, T, S)
-    if keep is not None:
+    if attention_mask is not None:
         # The lowest finite number, not -inf: a row without any key would become 0/0 = nan.
-        scores = scores.masked_fill(~keep, torch.finfo(scores.dtype).min)
+        scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
     weights = scores.softmax(dim=-1)  # (B, H, T, S)
-    if keep is not None:
-        weights = weights.masked_fill(~keep, 0.0)
+    if attention_mask is not None:
+        weights = weights.masked_fill(~attention_mask, 0.0)
     return weights @ v, weights  # (B, H, T, D), (B, H, T, S)
 
 
 def attend(
-    q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None, dropout: float = 0.0, causal: bool = False
+    q: Tensor, k: Tensor, v: Tensor, attention_mask: Tensor | None = None, dropout: float = 0.0, causal: bool = False
 ) -> Tensor:
     """The same function on PyTorch's fused kernel, which never stores the (T, S) weights.
 
     Arguments as in `attend_by_formula`; `dropout` is the share of weights that is dropped while training;
-    `causal`, without `keep`, is the plain causal mask, of which the kernel skips the hidden half. Columns by which
-    the keys are longer than the queries are a prefix, which everyone sees.
+    `causal`, without `attention_mask`, is the plain causal mask, of which the kernel skips the hidden half. Columns by
+    which the keys are longer than the queries are a prefix, which everyone sees.
     """
     T, S = q.size(2), k.size(2)
     trained = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad)
     if causal and not dropout and T % 2 == 0 and T <= 256 and trained and not q.is_cuda:
         return CausalInHalves.apply(q, k, v)  # (B, H, T, D)
     if causal and S > T:
-        keep, causal = keep_mask(T, T, S - T, True, None, q.device), False
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=keep, dropout_p=dropout, is_causal=causal)  # (B, H, T, D)
+        attention_mask, causal = combined_mask(T, T, S - T, True, None, q.device), False
+    return F.scaled_dot_product_attention(
+        q, k, v, attn_mask=attention_mask, dropout_p=dropout, is_causal=causal
+    )  # (B, H, T, D)
 
 
 class CausalInHalves(torch.autograd.Function):
@@ -135,8 +137,13 @@ class CausalInHalves(torch.autograd.Function):
         return dq.view(grad.shape), dk.view(*grad.shape[:2], S, -1), dv.view(*grad.shape[:2], S, -1)
 
 
-def keep_mask(
-    n_query: int, n_key: int, n_prefix: int, causal: bool, keep: Tensor | None, device: torch.device | None = None
+def combined_mask(
+    n_query: int,
+    n_key: int,
+    n_prefix: int,
+    causal: bool,
+    attention_mask: Tensor | None,
+    device: torch.device | None = None,
 ) -> Tensor | None:
     """Which key each query may look at: prefix columns always, then padding and causality.
 
@@ -146,22 +153,22 @@ def keep_mask(
             than queries: those of earlier calls are there already, and the queries are the last T of the S tokens.
         n_prefix: P, columns in front of them that everyone sees.
         causal: whether a query may only look at keys up to its own token, itself included.
-        keep: padding, boolean (B, S), True at real tokens; None where all are real.
+        attention_mask: padding, boolean (B, S), True at real tokens; None where all are real.
         device: where to make the mask.
 
     Returns:
-        None where no key is hidden: without `keep`, if also `causal` is not set or T is 1 (one query is the last token,
-        and nothing comes after it). Else boolean, True where a query may look, (B, 1, T, P + S); with two savings: the
-        first axis is 1 without `keep`, and the third is 1, one row for all queries, unless causality gives each its own
-        (`causal` and T > 1).
+        None where no key is hidden: without `attention_mask`, if also `causal` is not set or T is 1 (one query is the
+        last token, and nothing comes after it). Else boolean, True where a query may look, (B, 1, T, P + S); with two
+        savings: the first axis is 1 without `attention_mask`, and the third is 1, one row for all queries, unless
+        causality gives each its own (`causal` and T > 1).
     """
     mask = None
     if causal and n_query > 1:
         position = torch.arange(n_key, device=device)  # (S)
         mask = position <= position[n_key - n_query :, None]  # (T, S)
         mask = mask[None, None]  # (1, 1, T, S)
-    if keep is not None:
-        padding = keep[:, None, None, :]  # (B, 1, 1, S)
+    if attention_mask is not None:
+        padding = attention_mask[:, None, None, :]  # (B, 1, 1, S)
         mask = padding if mask is None else mask & padding  # (B, 1, T, S)
     if mask is not None and n_prefix:
         mask = F.pad(mask, (n_prefix, 0), value=True)  # (B, 1, T, P+S)
@@ -317,7 +324,7 @@ class Attention(nn.Module):
         self,
         x: Tensor,
         context: Tensor | None = None,
-        keep: Tensor | None = None,
+        attention_mask: Tensor | None = None,
         prefix: Prefix | None = None,
         cache: KVCache | None = None,
     ) -> Tensor:
@@ -326,7 +333,7 @@ class Attention(nn.Module):
         Args:
             x: (B, T, C), where the queries come from.
             context: (B, S, C), where keys and values come from; x itself if None.
-            keep: boolean (B, S), True at the keys that are real tokens, those in the cache included.
+            attention_mask: boolean (B, S), True at the keys that are real tokens, those in the cache included.
             prefix: keys and values that everyone sees first, prefix.k and prefix.v, (B or 1, H, P, D) each; with 1 the
                 whole batch shares them. check_prefix(prefix, batch, n_head, d_head) refuses one that does not fit;
                 n_prefix is P.
@@ -360,8 +367,8 @@ class Attention(nn.Module):
             k, v = cache.columns() if k is None else cache.append(k, v)  # (B, H, P+S, D)
 
         T, S, dropout = x.size(1), k.size(2) - n_prefix, self.dropout if self.training else 0.0
-        plain = self.causal and 1 < T == S and keep is None and self.watcher is None
-        mask = None if plain else keep_mask(T, S, n_prefix, self.causal, keep, x.device)
+        plain = self.causal and 1 < T == S and attention_mask is None and self.watcher is None
+        mask = None if plain else combined_mask(T, S, n_prefix, self.causal, attention_mask, x.device)
         if self.watcher is None:
             y = attend(q, k, v, mask, dropout, causal=plain)  # (B, H, T, D)
         else:

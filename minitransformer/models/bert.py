@@ -72,9 +72,9 @@ class PostNormBlock(nn.Module):
         self.norm2 = nn.LayerNorm(d_model, eps)
         self.dropout = dropout
 
-    def forward(self, x: Tensor, keep: Tensor | None, prefix: Prefix | None) -> Tensor:
-        """(B, T, C) → (B, T, C); keep (B, T) and prefix as in `Attention`."""
-        y = self.attention(x, None, keep, prefix)  # (B, T, C)
+    def forward(self, x: Tensor, attention_mask: Tensor | None, prefix: Prefix | None) -> Tensor:
+        """(B, T, C) → (B, T, C); attention_mask (B, T) and prefix as in `Attention`."""
+        y = self.attention(x, None, attention_mask, prefix)  # (B, T, C)
         x = self.norm1(x + drop(y, self.dropout, self.training))  # (B, T, C)
         y = self.mlp(x)  # (B, T, C)
         return self.norm2(x + drop(y, self.dropout, self.training))  # (B, T, C)
@@ -149,7 +149,7 @@ class Bert(nn.Module):
     def forward(
         self,
         ids: Tensor,
-        keep: Tensor | None = None,
+        attention_mask: Tensor | None = None,
         types: Tensor | None = None,
         prefix: Sequence[Prefix] | None = None,
         vectors: Tensor | None = None,
@@ -158,7 +158,7 @@ class Bert(nn.Module):
 
         Args:
             ids: token ids (B, T); by custom [CLS] sentence A [SEP], or [CLS] sentence A [SEP] sentence B [SEP].
-            keep: boolean (B, T), False at padding; None if there is none.
+            attention_mask: boolean (B, T), False at padding; None if there is none.
             types: (B, T), 0 in sentence A and 1 in sentence B; None stands for 0 everywhere.
             prefix: keys and values for each layer. [CLS] stays at index 0 of what is returned.
             vectors: what virtual tokens stand for, (n_virtual, C) or (B, n_virtual, C); see `embed`.
@@ -171,18 +171,21 @@ class Bert(nn.Module):
                 alone, a prefix that does not fit.
 
         What there is for it: `columns_before(prefix, None, n_layer)` gives (n_before, n_prefix);
-        `embed(embedding, ids, vectors)` gives the tokens' vectors, `embed_positions(embedding, ids, keep, n_before,
-        n_prefix)` those of their positions, `self._types`, called with ids and types, those of their sentences; the sum
-        of the three is normalised and then passes through `drop(x, share, training)`. `check_text`, called with keep,
-        refuses a row of padding alone. A block is called as block(x, keep, prefix), with its own prefix or None.
+        `embed(embedding, ids, vectors)` gives the tokens' vectors, `embed_positions(embedding, ids, attention_mask,
+        n_before, n_prefix)` those of their positions, `self._types`, called with ids and types, those of their
+        sentences; the sum of the three is normalised and then passes through `drop(x, share, training)`. `check_text`,
+        called with attention_mask, refuses a row of padding alone. A block is called as block(x, attention_mask,
+        prefix), with its own prefix or None.
         """
         before = columns_before(prefix, None, self.config.n_layer)
         x = embed(self.token_embedding, ids, vectors)  # (B, T, C)
-        x = x + embed_positions(self.position_embedding, ids, keep, *before) + self._types(ids, types)  # (B, T, C)
-        check_text(keep)
+        x = (
+            x + embed_positions(self.position_embedding, ids, attention_mask, *before) + self._types(ids, types)
+        )  # (B, T, C)
+        check_text(attention_mask)
         x = drop(self.norm(x), self.config.dropout, self.training)  # (B, T, C)
         for i, block in enumerate(self.blocks):
-            x = block(x, keep, prefix[i] if prefix else None)  # (B, T, C)
+            x = block(x, attention_mask, prefix[i] if prefix else None)  # (B, T, C)
         return x
 
     def pooled(self, hidden: Tensor) -> Tensor:

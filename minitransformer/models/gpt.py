@@ -58,15 +58,15 @@ class Block(nn.Module):
         self.mlp = FeedForward(config.d_model, config.d_ff, activation=gelu_tanh)
         self.dropout = config.dropout
 
-    def forward(self, x: Tensor, keep: Tensor | None, prefix: Prefix | None, cache: KVCache | None) -> Tensor:
+    def forward(self, x: Tensor, attention_mask: Tensor | None, prefix: Prefix | None, cache: KVCache | None) -> Tensor:
         """x + Attention(Norm(x)), then x + FeedForward(Norm(x)): (B, T, C) → (B, T, C).
 
         Each sublayer has a norm of its own, norm1 and norm2, and what it gives passes through
-        `drop(y, self.dropout, self.training)` before it is added. keep (B, S), prefix and cache are for the attention,
-        which is called as self.attention(x, context, keep, prefix, cache); the context is None here. The x that was
-        given stays as it is: the sums are new tensors.
+        `drop(y, self.dropout, self.training)` before it is added. attention_mask (B, S), prefix and cache are for the
+        attention, which is called as self.attention(x, context, attention_mask, prefix, cache); the context is None
+        here. The x that was given stays as it is: the sums are new tensors.
         """
-        y = self.attention(self.norm1(x), None, keep, prefix, cache)  # (B, T, C)
+        y = self.attention(self.norm1(x), None, attention_mask, prefix, cache)  # (B, T, C)
         x = x + drop(y, self.dropout, self.training)  # (B, T, C)
         y = self.mlp(self.norm2(x))  # (B, T, C)
         return x + drop(y, self.dropout, self.training)  # (B, T, C)
@@ -95,48 +95,50 @@ class GPT(nn.Module):
     def forward(
         self,
         ids: Tensor,
-        keep: Tensor | None = None,
+        attention_mask: Tensor | None = None,
         prefix: Sequence[Prefix] | None = None,
         cache: Sequence[KVCache] | None = None,
         at: Tensor | None = None,
-        hidden: bool = False,
+        return_hidden: bool = False,
         vectors: Tensor | None = None,
     ) -> Tensor:
         """Logits over the next token.
 
         Args:
             ids: token ids (B, T); with a cache, only the new ones. Negative ones are virtual tokens, see `embed`.
-            keep: boolean (B, S), False at padding, over all tokens so far; None if there is no padding.
+            attention_mask: boolean (B, S), False at padding, over all tokens so far; None if there is no padding.
             prefix: keys and values for each layer; taken by the first call of a cached generation only.
             cache: one `KVCache` for each layer, from `new_cache`.
             at: boolean (B, T), where logits are wanted. The product with the vocabulary is dear: ask for what
                 is needed.
-            hidden: give the last layer's normalised vectors instead, h^(n), for a head other than the vocabulary.
+            return_hidden: give the last layer's normalised vectors instead, h^(n), for a head other than the
+                vocabulary.
             vectors: what virtual tokens stand for, (n_virtual, C) or (B, n_virtual, C).
 
         Returns:
-            (B, T, V), or (number of True in `at`, V) in reading order; with `hidden`, C in the place of V.
+            (B, T, V), or (number of True in `at`, V) in reading order; with `return_hidden`, C in the place of V.
 
         Raises:
             UserError: ids outside the vocabulary, more positions than n_positions, a prefix that does not fit.
 
         What there is for it: `columns_before(prefix, cache, n_layer)` gives (n_before, n_prefix);
         `embed(embedding, ids, vectors)` looks tokens up and refuses those that do not exist;
-        `embed_positions(embedding, ids, keep, n_before, n_prefix)` gives what is added to them; their sum passes
-        through `drop(x, share, training)`; a block is called as block(x, keep, prefix, cache), with its own of each.
+        `embed_positions(embedding, ids, attention_mask, n_before, n_prefix)` gives what is added to them; their sum
+        passes through `drop(x, share, training)`; a block is called as block(x, attention_mask, prefix, cache), with
+        its own of each.
         """
         before = columns_before(prefix, cache, self.config.n_layer)
         x = embed(self.token_embedding, ids, vectors)  # (B, T, C)
-        x = x + embed_positions(self.position_embedding, ids, keep, *before)  # (B, T, C)
+        x = x + embed_positions(self.position_embedding, ids, attention_mask, *before)  # (B, T, C)
         x = drop(x, self.config.dropout, self.training)  # (B, T, C)
         for i, block in enumerate(self.blocks):
-            x = block(x, keep, prefix[i] if prefix else None, cache[i] if cache else None)  # (B, T, C)
+            x = block(x, attention_mask, prefix[i] if prefix else None, cache[i] if cache else None)  # (B, T, C)
         if at is not None:
             x = x[at]  # rows of width C, one for each True in `at`
         x = self.norm(x)  # (B, T, C)
-        return x if hidden else F.linear(x, self.token_embedding.weight)  # (B, T, V)
+        return x if return_hidden else F.linear(x, self.token_embedding.weight)  # (B, T, V)
 
-    def quick_step(self, cache: Sequence[KVCache]) -> Callable[[Tensor], Tensor] | None:
+    def decode_step(self, cache: Sequence[KVCache]) -> Callable[[Tensor], Tensor] | None:
         """`forward` for one new token a row, on a filled cache, without the cost of calling modules.
 
         At batch 1 a token needs about a hundred small operations, and looking up and calling the modules around

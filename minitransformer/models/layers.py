@@ -144,14 +144,19 @@ def _all_inside(ids: Tensor, vocab_size: int) -> bool:
 
 
 def embed_positions(
-    embedding: nn.Embedding, ids: Tensor, keep: Tensor | None, n_before: int, n_prefix: int, text: str = "text"
+    embedding: nn.Embedding,
+    ids: Tensor,
+    attention_mask: Tensor | None,
+    n_before: int,
+    n_prefix: int,
+    text: str = "text",
 ) -> Tensor:
     """Position vectors. A prefix takes positions 0 … P-1 and the tokens those after it; padding takes none.
 
     Args:
         embedding: one vector for each of n_positions.
         ids: the tokens of this call (B, T).
-        keep: boolean (B, S), False at padding, over all tokens so far; None if there is no padding.
+        attention_mask: boolean (B, S), False at padding, over all tokens so far; None if there is no padding.
         n_before: columns before this call, P + S - T.
         n_prefix: P.
         text: what the tokens are, for the message ("source").
@@ -160,37 +165,37 @@ def embed_positions(
         Broadcastable to (B, T, C).
 
     Raises:
-        UserError: more positions than the model has, a `keep` of another shape.
+        UserError: more positions than the model has, a `attention_mask` of another shape.
     """
     (B, T), limit = ids.shape, embedding.num_embeddings
     if n_before + T > limit:
-        row = 0 if keep is None else int(keep.sum(dim=1).argmax())
+        row = 0 if attention_mask is None else int(attention_mask.sum(dim=1).argmax())
         raise UserError(
             f"{n_before + T} positions are needed ({n_before} before this call, of which {n_prefix} for a prefix, "
             f"and {T} in it); the model has n_positions = {limit}. Shorten the {text} (row {row} is the longest), "
             "or the prefix."
         )
-    if keep is None:
+    if attention_mask is None:
         return embedding.weight[n_before : n_before + T]  # (T, C)
-    if keep.shape != (B, n_before - n_prefix + T):
+    if attention_mask.shape != (B, n_before - n_prefix + T):
         raise UserError(
-            f"keep has the shape {tuple(keep.shape)}; it has to mark every token so far, "
+            f"attention_mask has the shape {tuple(attention_mask.shape)}; it has to mark every token so far, "
             f"{(B, n_before - n_prefix + T)}, without the prefix."
         )
     # ⟨answer⟩
-    order = n_prefix + keep.cumsum(dim=1) - 1  # (B, S)
+    order = n_prefix + attention_mask.cumsum(dim=1) - 1  # (B, S)
     vectors = embedding(order[:, -T:].clamp(min=0))  # (B, T, C)
     # ⟨/answer⟩
     return vectors
 
 
-def check_text(keep: Tensor | None, text: str = "text") -> None:
+def check_text(attention_mask: Tensor | None, text: str = "text") -> None:
     """Refuse a batch with a row that is padding alone: there is nothing to read in it.
 
     Raises:
         UserError: naming the row.
     """
-    if keep is not None and not bool((has_text := keep.any(dim=1)).all()):
+    if attention_mask is not None and not bool((has_text := attention_mask.any(dim=1)).all()):
         row = int(has_text.int().argmin())
         raise UserError(f"Row {row} of the {text} is padding alone: give it at least one token, or leave the row out.")
 

@@ -83,8 +83,8 @@ class DecoderBlock(nn.Module):
         self,
         x: Tensor,
         context: Tensor,
-        keep: Tensor | None,
-        context_keep: Tensor | None,
+        attention_mask: Tensor | None,
+        context_mask: Tensor | None,
         prefix: Prefix | None,
         cross_prefix: Prefix | None,
         cache: DecoderCache | None,
@@ -93,12 +93,13 @@ class DecoderBlock(nn.Module):
 
         Three sublayers, `attention`, `cross` and `mlp`, each followed by its norm: x = Norm(x + sublayer(x)), in which
         what the sublayer gives passes through drop(y, self.dropout, self.training). Both attentions are called as
-        self.attention(x, context, keep, prefix, cache). `cache` is the pair (own, cross) of their caches, or None.
+        self.attention(x, context, attention_mask, prefix, cache). `cache` is the pair (own, cross) of their caches, or
+        None.
         """
         own, cross = cache or (None, None)
-        y = self.attention(x, None, keep, prefix, own)  # (B, T, C)
+        y = self.attention(x, None, attention_mask, prefix, own)  # (B, T, C)
         x = self.norm1(x + drop(y, self.dropout, self.training))  # (B, T, C)
-        y = self.cross(x, context, context_keep, cross_prefix, cross)  # (B, T, C)
+        y = self.cross(x, context, context_mask, cross_prefix, cross)  # (B, T, C)
         x = self.norm2(x + drop(y, self.dropout, self.training))  # (B, T, C)
         y = self.mlp(x)  # (B, T, C)
         return self.norm3(x + drop(y, self.dropout, self.training))  # (B, T, C)
@@ -132,13 +133,13 @@ class Seq2Seq(nn.Module):
     def forward(
         self,
         ids: Tensor,
-        keep: Tensor | None = None,
+        attention_mask: Tensor | None = None,
         prefix: Sequence[Prefix] | None = None,
         cache: Sequence[DecoderCache] | None = None,
         at: Tensor | None = None,
         *,
         source: Tensor | None = None,
-        source_keep: Tensor | None = None,
+        source_mask: Tensor | None = None,
         encoder_prefix: Sequence[Prefix] | None = None,
         cross_prefix: Sequence[Prefix] | None = None,
         vectors: Tensor | None = None,
@@ -147,13 +148,13 @@ class Seq2Seq(nn.Module):
 
         Args:
             ids: the target's tokens (B, T), from start_id on; with a cache, only the new ones.
-            keep: boolean (B, so far), False at the target's padding; None if there is none.
+            attention_mask: boolean (B, so far), False at the target's padding; None if there is none.
             prefix: keys and values for each self-attention of the decoder.
             cache: from `new_cache`. The first call with it encodes the source and takes the prefixes; later calls
-                neither encode nor need them, only `source_keep`.
+                neither encode nor need them, only `source_mask`.
             at: boolean (B, T), where logits are wanted.
             source: the source's tokens (B, S).
-            source_keep: boolean (B, S), False at the source's padding; None if there is none.
+            source_mask: boolean (B, S), False at the source's padding; None if there is none.
             encoder_prefix: keys and values for each layer of the encoder.
             cross_prefix: keys and values for each cross-attention of the decoder.
             vectors: what virtual tokens in the source stand for, (n_virtual, C) or (B, n_virtual, C); see `embed`.
@@ -165,40 +166,40 @@ class Seq2Seq(nn.Module):
             UserError: no source, or one for another batch; ids outside the vocabulary; more positions than
                 n_positions in source or target; a row that is padding alone; a prefix that does not fit.
 
-        Two parts do the work and refuse what does not fit, encode(source, source_keep, prefix, vectors) and
-        decode(ids, context, context_keep, keep, prefix, cross_prefix, cache, at), which takes None for the context
-        where the cache knows it. `cache[0].cross.length` is then above 0.
+        Two parts do the work and refuse what does not fit, encode(source, source_mask, prefix, vectors) and
+        decode(ids, context, context_mask, attention_mask, prefix, cross_prefix, cache, at), which takes None for the
+        context where the cache knows it. `cache[0].cross.length` is then above 0.
         """
         context = None
         if not cache or not cache[0].cross.length:
             if source is None:
                 raise UserError("An encoder–decoder writes about a source: call it with source = token ids (B, S).")
-            context = self.encode(source, source_keep, encoder_prefix, vectors)  # (B, S, C)
-        return self.decode(ids, context, source_keep, keep, prefix, cross_prefix, cache, at)
+            context = self.encode(source, source_mask, encoder_prefix, vectors)  # (B, S, C)
+        return self.decode(ids, context, source_mask, attention_mask, prefix, cross_prefix, cache, at)
 
     def encode(
         self,
         source: Tensor,
-        source_keep: Tensor | None = None,
+        source_mask: Tensor | None = None,
         prefix: Sequence[Prefix] | None = None,
         vectors: Tensor | None = None,
     ) -> Tensor:
         """Read the source: token ids (B, S) → a vector for each (B, S, C)."""
         before = columns_before(prefix, None, self.config.n_encoder_layer)
         x = embed(self.token_embedding, source, vectors)  # (B, S, C)
-        x = x + embed_positions(self.source_positions, source, source_keep, *before, text="source")  # (B, S, C)
-        check_text(source_keep, "source")
+        x = x + embed_positions(self.source_positions, source, source_mask, *before, text="source")  # (B, S, C)
+        check_text(source_mask, "source")
         x = drop(self.source_norm(x), self.config.dropout, self.training)  # (B, S, C)
         for i, block in enumerate(self.encoder):
-            x = block(x, source_keep, prefix[i] if prefix else None)  # (B, S, C)
+            x = block(x, source_mask, prefix[i] if prefix else None)  # (B, S, C)
         return x
 
     def decode(
         self,
         ids: Tensor,
         context: Tensor | None,
-        context_keep: Tensor | None = None,
-        keep: Tensor | None = None,
+        context_mask: Tensor | None = None,
+        attention_mask: Tensor | None = None,
         prefix: Sequence[Prefix] | None = None,
         cross_prefix: Sequence[Prefix] | None = None,
         cache: Sequence[DecoderCache] | None = None,
@@ -209,8 +210,8 @@ class Seq2Seq(nn.Module):
         Args:
             ids: the target's tokens (B, T).
             context: (B, S, C), from `encode`; not read where a filled cache holds its keys and values.
-            context_keep: boolean (B, S), False at the source's padding.
-            keep: as in `forward`, and so are the rest and what is returned.
+            context_mask: boolean (B, S), False at the source's padding.
+            attention_mask: as in `forward`, and so are the rest and what is returned.
             prefix: for self-attention.
             cross_prefix: for cross-attention.
             cache: from `new_cache`.
@@ -218,14 +219,14 @@ class Seq2Seq(nn.Module):
         """
         x = embed(self.token_embedding, ids)  # (B, T, C)
         before = columns_before(prefix, [layer.own for layer in cache or ()], self.config.n_decoder_layer)
-        x = x + embed_positions(self.target_positions, ids, keep, *before, text="target")  # (B, T, C)
+        x = x + embed_positions(self.target_positions, ids, attention_mask, *before, text="target")  # (B, T, C)
         if cache and cache[0].cross.length:
             context = x  # never read: the cache has the keys and values. That it is given asks for cross-attention
         elif context is None or context.size(0) != ids.size(0):
             n_source = 0 if context is None else context.size(0)
             raise UserError(f"There are {n_source} sources for {ids.size(0)} targets: each needs its own.")
         else:
-            check_text(keep, "target")
+            check_text(attention_mask, "target")
             if cross_prefix is not None:
                 prefix_length(cross_prefix, self.config.n_decoder_layer)  # refuses one for another number of layers
             for layer in cache or ():
@@ -233,7 +234,9 @@ class Seq2Seq(nn.Module):
         x = drop(self.target_norm(x), self.config.dropout, self.training)  # (B, T, C)
         for i, block in enumerate(self.decoder):
             own_prefix, cross = prefix[i] if prefix else None, cross_prefix[i] if cross_prefix else None
-            x = block(x, context, keep, context_keep, own_prefix, cross, cache[i] if cache else None)  # (B, T, C)
+            x = block(
+                x, context, attention_mask, context_mask, own_prefix, cross, cache[i] if cache else None
+            )  # (B, T, C)
         if at is not None:
             x = x[at]  # rows of width C, one for each True in `at`
         return F.linear(x, self.token_embedding.weight, self.final_logits_bias)  # (B, T, V)

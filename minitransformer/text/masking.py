@@ -16,7 +16,7 @@ def mask_tokens(
     mask_id: int,
     special_ids: Collection[int],
     vocab_size: int,
-    keep: Tensor | None = None,
+    attention_mask: Tensor | None = None,
     share: float = 0.15,
     generator: torch.Generator | None = None,
 ) -> tuple[Tensor, Tensor]:
@@ -31,7 +31,7 @@ def mask_tokens(
         mask_id: the id of [MASK].
         special_ids: ids that are neither chosen nor put in: [CLS], [SEP], padding, [MASK] itself.
         vocab_size: V.
-        keep: boolean (B, T), False at padding.
+        attention_mask: boolean (B, T), False at padding.
         share: of the words, rounded in each row, but at least one where a row has any.
         generator: makes the choice repeatable; on the CPU.
 
@@ -53,7 +53,7 @@ def mask_tokens(
     def draw() -> Tensor:
         return torch.rand(ids.shape, generator=generator).to(ids.device)  # (B, T)
 
-    eligible = ~special[ids] if keep is None else ~special[ids] & keep  # (B, T)
+    eligible = ~special[ids] if attention_mask is None else ~special[ids] & attention_mask  # (B, T)
     rank = draw().masked_fill(~eligible, 2.0).argsort(dim=1).argsort(dim=1)  # (B, T)  0 for the smallest draw
     n_chosen = (share * eligible.sum(dim=1, keepdim=True)).round().clamp(min=1)  # (B, 1)
     chosen = eligible & (rank < n_chosen)  # (B, T)

@@ -26,17 +26,19 @@ def language_model_loss(model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
     Args:
         model: gives logits over the next token.
         batch: "ids" (B, T+1); optionally "labels" (B, T+1), IGNORE where no loss is asked, standing at the
-            token that is to be predicted, as the ids do; optionally "keep" (B, T+1), False at padding.
+            token that is to be predicted, as the ids do; optionally "attention_mask" (B, T+1), False at padding.
 
     Returns:
         The sum of the losses, in nats, and how many there are. A sum, not a mean: means of batches with
         different numbers of labels cannot be averaged without changing what each token weighs.
     """
-    ids, keep = batch["ids"], batch.get("keep")
+    ids, attention_mask = batch["ids"], batch.get("attention_mask")
     targets = batch.get("labels", ids)[:, 1:]  # (B, T)  position t predicts token t + 1
     at = targets != IGNORE  # (B, T)
     whole = bool(at.all())
-    logits = model(ids[:, :-1], keep=None if keep is None else keep[:, :-1], at=None if whole else at)
+    logits = model(
+        ids[:, :-1], attention_mask=None if attention_mask is None else attention_mask[:, :-1], at=None if whole else at
+    )
     loss = F.cross_entropy(logits.flatten(0, -2), targets.flatten() if whole else targets[at], reduction="sum")
     return loss, at.numel() if whole else int(at.sum())
 
@@ -46,7 +48,7 @@ def mlm_loss(model: Bert, batch: Batch) -> tuple[Tensor, int]:
 
     Args:
         model: a BERT with its mlm head.
-        batch: "ids" (B, T) and "labels" (B, T) from `mask_tokens`; optionally "keep" and "types" (B, T).
+        batch: "ids" (B, T) and "labels" (B, T) from `mask_tokens`; optionally "attention_mask" and "types" (B, T).
 
     Raises:
         UserError: a label at padding, or outside the vocabulary.
@@ -60,7 +62,7 @@ def nsp_loss(model: Bert, batch: Batch) -> tuple[Tensor, int]:
     Args:
         model: a BERT with its nsp head.
         batch: "ids" and "types" (B, T), "next_label" (B), 0 where sentence B follows A and 1 where not;
-            optionally "keep" (B, T).
+            optionally "attention_mask" (B, T).
 
     Raises:
         UserError: a label other than 0 and 1.
@@ -75,12 +77,12 @@ def bert_loss(model: Bert, batch: Batch) -> tuple[Tensor, int]:
 
     Args:
         model: a BERT with both heads.
-        batch: "ids", "labels" and "types" (B, T), "next_label" (B); optionally "keep" (B, T); as in `mlm_loss` and
-            `nsp_loss`.
+        batch: "ids", "labels" and "types" (B, T), "next_label" (B); optionally "attention_mask" (B, T); as in
+            `mlm_loss` and `nsp_loss`.
 
-    What there is for it: `_read(model, batch)` gives the model what the batch has of ids, keep and types, → (B, T, C);
-    `_masked_words(model, hidden, batch)` and `cross_entropy_sum(logits, labels)` each give a sum and a count;
-    `model.nsp_logits(hidden)` are the scores (B, 2) for next_label.
+    What there is for it: `_read(model, batch)` gives the model what the batch has of ids, attention_mask and types, →
+    (B, T, C); `_masked_words(model, hidden, batch)` and `cross_entropy_sum(logits, labels)` each give a sum and a
+    count; `model.nsp_logits(hidden)` are the scores (B, 2) for next_label.
     """
     hidden = _read(model, batch)  # (B, T, C)
     words, n_words = _masked_words(model, hidden, batch)
@@ -92,8 +94,8 @@ def classification_loss(model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
     """Classes: -Σ log p(class | text), one a row (004 §4.2, cross-entropy, 交叉熵损失).
 
     Args:
-        model: gives (B, number of classes) logits from ids and keep, such as a `Classifier`.
-        batch: "ids" (B, T) and "label" (B); optionally "keep" and "types" (B, T).
+        model: gives (B, number of classes) logits from ids and attention_mask, such as a `Classifier`.
+        batch: "ids" (B, T) and "label" (B); optionally "attention_mask" and "types" (B, T).
 
     Raises:
         UserError: a label that is no class.
@@ -129,10 +131,10 @@ def seq2seq_loss(model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
 
     Args:
         model: an encoder–decoder.
-        batch: "source" (B, S); "ids" (B, T+1), the target from start_id to end_id; optionally "source_keep" (B, S),
-            "keep" and "labels" (B, T+1) as in `language_model_loss`.
+        batch: "source" (B, S); "ids" (B, T+1), the target from start_id to end_id; optionally "source_mask" (B, S),
+            "attention_mask" and "labels" (B, T+1) as in `language_model_loss`.
     """
-    return language_model_loss(partial(model, source=batch["source"], source_keep=batch.get("source_keep")), batch)
+    return language_model_loss(partial(model, source=batch["source"], source_mask=batch.get("source_mask")), batch)
 
 
 def cross_entropy_sum(logits: Tensor, labels: Tensor) -> tuple[Tensor, int]:
@@ -151,7 +153,7 @@ def cross_entropy_sum(logits: Tensor, labels: Tensor) -> tuple[Tensor, int]:
 
 
 def _read(model: nn.Module, batch: Batch) -> Tensor:
-    return model(**{name: batch[name] for name in ("ids", "keep", "types") if name in batch})
+    return model(**{name: batch[name] for name in ("ids", "attention_mask", "types") if name in batch})
 
 
 def _masked_words(model: Bert, hidden: Tensor, batch: Batch) -> tuple[Tensor, int]:
@@ -161,17 +163,18 @@ def _masked_words(model: Bert, hidden: Tensor, batch: Batch) -> tuple[Tensor, in
         model: `model.mlm_logits(hidden, at)` gives the scores of all words where the boolean `at` (B, T) is True, in
             reading order: (number of True, V).
         hidden: what the model has read (B, T, C).
-        batch: "labels" (B, T), the true word where it was chosen and IGNORE elsewhere; optionally "keep" (B, T).
+        batch: "labels" (B, T), the true word where it was chosen and IGNORE elsewhere; optionally "attention_mask" (B,
+            T).
 
     Returns:
         The sum, a tensor, and the count, an int, as `cross_entropy_sum(logits, labels)` gives them for (N, V) and (N).
 
     Raises:
-        UserError: a label where "keep" is False, or outside the vocabulary.
+        UserError: a label where "attention_mask" is False, or outside the vocabulary.
     """
-    labels, keep = batch["labels"], batch.get("keep")
+    labels, attention_mask = batch["labels"], batch.get("attention_mask")
     at = labels != IGNORE  # (B, T)
-    if keep is not None and (outside := at & ~keep).any():
+    if attention_mask is not None and (outside := at & ~attention_mask).any():
         row, column = outside.nonzero()[0].tolist()
         raise UserError(f"Row {row} asks for the word at position {column}, which is padding: there is none.")
     return cross_entropy_sum(model.mlm_logits(hidden, at), labels[at])

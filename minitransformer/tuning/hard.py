@@ -213,15 +213,21 @@ class AnswerVectors(Method):
         return ()
 
     def scores(self, model: Bert | GPT, batch: Batch) -> Tensor:
-        """Logits over the labels, (B, labels), from "ids" and "keep" (B, T); a BERT's rows have one [MASK] each."""
-        ids, keep = batch["ids"], batch["keep"]
+        """Logits over the labels, (B, labels), from "ids" and "attention_mask" (B, T).
+
+        A BERT's rows have one [MASK] each.
+        """
+        ids, attention_mask = batch["ids"], batch["attention_mask"]
         if not _is_bert(model):
-            return model(ids, keep=keep, at=last_token(ids, keep), hidden=True) @ self.vectors.T
+            return (
+                model(ids, attention_mask=attention_mask, at=last_token(ids, attention_mask), return_hidden=True)
+                @ self.vectors.T
+            )
         at = ids == self.mask_id  # (B, T)
         for row, n in enumerate(at.sum(dim=1).tolist()):
             if n != 1:
                 raise UserError(f"Row {row} has {n} [MASK]s: a label's vector answers at exactly one.")
-        h = model(ids, keep=keep)[at]  # (B, C)
+        h = model(ids, attention_mask=attention_mask)[at]  # (B, C)
         return model.mlm.norm(F.gelu(model.mlm.dense(h))) @ self.vectors.T  # as `MaskedWordHead`, without its bias
 
     def loss(self, model: Bert | GPT, batch: Batch) -> tuple[Tensor, int]:
@@ -295,11 +301,11 @@ def _word_log_probs(model: Bert | GPT, tokenizer: Tokenizer, gaps: list[Gap], wo
 
     A gap is a pair of lists, the ids before it and the ids after it. Words for which the model reads the same ids in
     the gap share a pass: `group` lists their numbers w, n is the length of each in tokens, `ids` (B, T) are the texts
-    to read, and `keep` (B, T) is True at real tokens, False at padding. Their sums go into sums[:, w].
+    to read, and `attention_mask` (B, T) is True at real tokens, False at padding. Their sums go into sums[:, w].
 
-    A BERT gives vectors, model(ids, keep=…), of which model.mlm_logits(vectors, at) makes scores; a GPT gives scores
-    itself, model(ids, at=…), each about the token that comes next. `at`, boolean (B, T), marks where they are wanted;
-    they come in reading order, (number of True, V).
+    A BERT gives vectors, model(ids, attention_mask=…), of which model.mlm_logits(vectors, at) makes scores; a GPT gives
+    scores itself, model(ids, at=…), each about the token that comes next. `at`, boolean (B, T), marks where they are
+    wanted; they come in reading order, (number of True, V).
     """
     is_bert, device = _is_bert(model), model.token_embedding.weight.device
     passes: dict[tuple[int, ...], list[int]] = defaultdict(list)  # what is read in the gap → the words' numbers
@@ -308,13 +314,15 @@ def _word_log_probs(model: Bert | GPT, tokenizer: Tokenizer, gaps: list[Gap], wo
     sums = torch.empty(len(gaps), len(words), device=device)
     for filler, group in passes.items():
         n = len(words[group[0]])
-        ids, keep = pad_right([[*before, *filler, *after] for before, after in gaps], tokenizer.pad_id)  # (B, T)
+        ids, attention_mask = pad_right(
+            [[*before, *filler, *after] for before, after in gaps], tokenizer.pad_id
+        )  # (B, T)
         # ⟨answer⟩
         # A BERT tells a token at its own [MASK], a GPT one place before it.
         first = torch.tensor([len(before) for before, _ in gaps])[:, None] - int(not is_bert)  # (B, 1)
         at = (torch.arange(ids.size(1)) >= first) & (torch.arange(ids.size(1)) < first + n)  # (B, T)
-        ids, keep, at = (t.to(device) for t in (ids, keep, at))
-        logits = model.mlm_logits(model(ids, keep=keep), at) if is_bert else model(ids, at=at)
+        ids, attention_mask, at = (t.to(device) for t in (ids, attention_mask, at))
+        logits = model.mlm_logits(model(ids, attention_mask=attention_mask), at) if is_bert else model(ids, at=at)
         log_probs = logits.log_softmax(dim=-1).view(len(gaps), n, -1)  # (B, n, V)
         for w in group:
             sums[:, w] = log_probs[:, range(n), words[w]].sum(dim=1)

@@ -46,7 +46,7 @@ def prefix_slots(base: Base) -> dict[str, list[Attention]]:
     return {"prefix": [block.attention for block in base.blocks]}
 
 
-def is_first_call(cache: Sequence[Any] | None) -> bool:
+def is_prefill(cache: Sequence[Any] | None) -> bool:
     """Whether nothing is cached yet: only then a prefix, or a prompt, still has to go in."""
     if not cache:
         return True
@@ -241,7 +241,7 @@ class PrefixTuning(Method):
 
         self.prefixes() is the prefix as it is now: the base's arguments by name, one for each slot in self.tables.
         before_each_call(base, change) hooks in a function from the call's inputs (a dictionary, by argument) to what
-        the base is given instead, and gives the hook's handle; is_first_call(inputs.get("cache")) is True without a
+        the base is given instead, and gives the hook's handle; is_prefill(inputs.get("cache")) is True without a
         cache and while it is empty. An argument given beside the prefix is refused (None is none):
         check_not_given(self, inputs, names).
 
@@ -250,7 +250,7 @@ class PrefixTuning(Method):
         """
 
         def give(inputs: dict[str, Any]) -> dict[str, Any]:
-            if not is_first_call(inputs.get("cache")):
+            if not is_prefill(inputs.get("cache")):
                 return inputs
             check_not_given(self, inputs, self.tables)
             return {**inputs, **self.prefixes()}
@@ -321,7 +321,7 @@ class Infix(Method):
         def note(inputs: dict[str, Any]) -> dict[str, Any]:
             ids = inputs["ids"]  # (B, T)
             where.clear()
-            if not is_first_call(inputs.get("cache")):
+            if not is_prefill(inputs.get("cache")):
                 return inputs
             check_not_given(self, inputs, ["vectors"])
             check_virtual(ids, self.length, "an infix")

@@ -25,7 +25,7 @@ from minitransformer.tuning.prefix import (
     check_room,
     check_virtual,
     checked_init,
-    is_first_call,
+    is_prefill,
     virtual_ids,
     words,
 )
@@ -87,7 +87,7 @@ class PromptTuning(VirtualTokens):
     def install(self, base: Base) -> Iterable[Any]:
         """Put virtual tokens into what the base is given, and take their outputs out of what it gives."""
         P, start = self.length, int(isinstance(base, Bert))
-        text, mask = ("source", "source_keep") if isinstance(base, Seq2Seq) else ("ids", "keep")
+        text, mask = ("source", "source_mask") if isinstance(base, Seq2Seq) else ("ids", "attention_mask")
         cut = False  # whether the call that is running has outputs at virtual tokens
 
         def widen(inputs: dict[str, Any], name: str, value: Tensor) -> None:
@@ -98,7 +98,7 @@ class PromptTuning(VirtualTokens):
         def put(inputs: dict[str, Any]) -> dict[str, Any]:
             """Change what the base is called with, and say in `cut` whether `take` has rows to cut off.
 
-            is_first_call(inputs.get("cache")) is True without a cache and while it is empty. check_not_given(self,
+            is_prefill(inputs.get("cache")) is True without a cache and while it is empty. check_not_given(self,
             inputs, names) and check_no_virtual(ids) refuse what the caller must not give, or do nothing.
             virtual_ids(P) is a list of P ids; self.vectors(), (P, C), is what they stand for: the base's `vectors`.
             widen(inputs, name, value) puts the P numbers of `value` into every row of inputs[name], where the virtual
@@ -106,7 +106,7 @@ class PromptTuning(VirtualTokens):
             """
             nonlocal cut
             # ⟨answer⟩
-            first = is_first_call(inputs.get("cache"))
+            first = is_prefill(inputs.get("cache"))
             cut = first and text == "ids" and inputs.get("at") is None
             widen(inputs, mask, torch.ones(P))  # at every call: it covers what is cached, and so the virtual tokens
             if first:
@@ -172,7 +172,7 @@ class PTuning(VirtualTokens):
         text = "source" if isinstance(base, Seq2Seq) else "ids"
 
         def put(inputs: dict[str, Any]) -> dict[str, Any]:
-            if not is_first_call(inputs.get("cache")):
+            if not is_prefill(inputs.get("cache")):
                 return inputs
             check_not_given(self, inputs, ["vectors"])
             check_virtual(inputs[text], self.length, "a template")

@@ -781,7 +781,15 @@ def test_names_keep_their_capitals(toys):
         """You forgot it."""
         return x
 
-    for label in ("TopLayers, of two", "A BERT", "A and B", "P_θ alone", "α, halved", "Five numbers", "keep left out"):
+    for label in (
+        "TopLayers, of two",
+        "A BERT",
+        "A and B",
+        "P_θ alone",
+        "α, halved",
+        "Five numbers",
+        "attention_mask left out",
+    ):
         one.cases.clear()
         one.case(lambda: torch.ones(2))
         one.cases[0] = exercise.Case(label, one.cases[0].make)
@@ -797,14 +805,14 @@ def test_names_of_what_is_observed_stay_as_the_author_wrote_them(toys, name):
 
     @one.mistake
     def twice(x):
-        """keep is not read, and ids are counted twice."""
+        """attention_mask is not read, and ids are counted twice."""
         return 2 * torch.cumsum(x, 0)
 
     for wrong in (twice, lambda x: [x], lambda x: x[:2], lambda x: x.double().cumsum(0)):
         verdict = Examination(one).examine(wrong)
         text = report.failure(verdict, diagnose(Examination(one), verdict), Path("-"), 200)
         assert f'"{name}"' in text, text
-        assert wrong is not twice or "twice. keep is not read, and ids are counted twice." in text
+        assert wrong is not twice or "twice. attention_mask is not read, and ids are counted twice." in text
 
 
 def test_calls_take_keyword_arguments(toys):
@@ -820,7 +828,7 @@ def test_calls_take_keyword_arguments(toys):
     assert "scaled(x, by=3.0)" in text and "off by the same 1" in text
     renamed = Examination(one).examine(lambda x, *, factor=1.0, plus=None: x)
     text = report.failure(renamed, diagnose(Examination(one), renamed), Path("-"), 88)
-    assert "keep its parameters as the stub has them" in " ".join(text.split())
+    assert "attention_mask its parameters as the stub has them" in " ".join(text.split())
     one.case(lambda: call(torch.ones(2), times=3.0))
     with pytest.raises(UserError, match="gives 1 arguments, times=; scaled takes"):
         Examination(one).expected(2)
@@ -2371,7 +2379,7 @@ def copy_of(function):
     return types.FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__)
 
 
-@pytest.mark.parametrize("name", ["split_heads", "merge_heads", "attend_by_formula", "keep_mask"])
+@pytest.mark.parametrize("name", ["split_heads", "merge_heads", "attend_by_formula", "combined_mask"])
 def test_no_fast_path_hides_the_learners_attention(name):
     """Training, reading and writing with the cache all run on what was switched in."""
     from minitransformer.generation.sampling import generate
@@ -2391,7 +2399,7 @@ def test_no_fast_path_hides_the_learners_attention(name):
         writing = len(own.calls) - reading - learning
     assert reading == GPT_CONFIG.n_layer and learning == GPT_CONFIG.n_layer, f"{name} was passed by"
     assert writing >= GPT_CONFIG.n_layer
-    assert model.quick_step(model.new_cache()) is not None, "the fast paths are back"
+    assert model.decode_step(model.new_cache()) is not None, "the fast paths are back"
     model(ids)
     assert len(own.calls) == reading + learning + writing, "the switch is off"
 
@@ -2409,7 +2417,7 @@ def test_the_plain_path_is_the_fast_one():
 
 def test_plain_paths_only_where_they_are_needed():
     assert plain_paths(["minitransformer.text.tokenizer:Tokenizer"]) == {}
-    assert set(plain_paths(["minitransformer.models.layers:drop"])) == {"minitransformer.models.gpt:GPT.quick_step"}
+    assert set(plain_paths(["minitransformer.models.layers:drop"])) == {"minitransformer.models.gpt:GPT.decode_step"}
     assert "minitransformer.models.attention:attend" not in plain_paths(["minitransformer.models.attention:attend"])
 
 

@@ -169,7 +169,7 @@ def test_a_beam_leaves_the_street_that_greedy_enters():
             super().__init__()
             self.anchor = nn.Parameter(torch.zeros(1))
 
-        def forward(self, ids, keep=None, cache=None, at=None):
+        def forward(self, ids, attention_mask=None, cache=None, at=None):
             return self.table[ids][at]
 
     greedy = generate(Streets(), [[0]], 2, use_cache=False)[0]

@@ -163,7 +163,7 @@ def test_it_computes_where_the_model_is(strategy, use_cache, monkeypatch):
 
 def test_a_shortcut_is_asked_for_where_nothing_is_padded():
     model, asked = tiny(), []
-    model.quick_step = asked.append  # gives None: there is no shortcut
+    model.decode_step = asked.append  # gives None: there is no shortcut
     expected = generate(model, PROMPTS, 4)
     assert not asked, "a shortcut knows nothing of padding"
     assert generate(model, PROMPTS[:1], 4) == expected[:1] and len(asked) == 1, "asked once, after the prompt is read"
@@ -187,8 +187,8 @@ def test_the_smallest_and_the_largest_settings_are_settings():
 
 def test_left_pad():
     assert left_pad([[1, 2], [3]])[0].tolist() == [[1, 2], [0, 3]], "without a pad_id it is 0"
-    ids, keep = left_pad([[1, 2, 3], [4]], pad_id=9)
-    assert ids.tolist() == [[1, 2, 3], [9, 9, 4]] and keep.tolist() == [[True] * 3, [False, False, True]]
+    ids, attention_mask = left_pad([[1, 2, 3], [4]], pad_id=9)
+    assert ids.tolist() == [[1, 2, 3], [9, 9, 4]] and attention_mask.tolist() == [[True] * 3, [False, False, True]]
     assert left_pad([[1], [2]])[1] is None, "where nothing was padded there is nothing to mask"
 
 

@@ -16,7 +16,7 @@ from minitransformer.models.attention import (
     attend,
     attend_by_formula,
     columns_before,
-    keep_mask,
+    combined_mask,
     merge_heads,
     prefix_length,
     split_heads,
@@ -49,12 +49,12 @@ def module(causal=False):
 
 
 def padding(n_real=(7, 4, 1), length=S, left=False):
-    """A keep-mask (B, S) with so many real tokens a row."""
-    keep = torch.zeros(len(n_real), length, dtype=torch.bool)
+    """An attention mask (B, S) with so many real tokens a row."""
+    attention_mask = torch.zeros(len(n_real), length, dtype=torch.bool)
     for row, n in enumerate(n_real):
-        keep[row, length - n :] = left
-        keep[row, :n] |= not left
-    return keep
+        attention_mask[row, length - n :] = left
+        attention_mask[row, :n] |= not left
+    return attention_mask
 
 
 # ---------------------------------------------------------------- the formula
@@ -62,13 +62,16 @@ def padding(n_real=(7, 4, 1), length=S, left=False):
 
 def test_formula_is_a_weighted_mean_computed_one_query_at_a_time():
     q, k, v = torch.randn(B, H, T, D), torch.randn(B, H, S, D), torch.randn(B, H, S, D)
-    keep = torch.rand(B, 1, T, S) > 0.3
-    keep[..., 0] = True
-    y, weights = attend_by_formula(q, k, v, keep)
+    attention_mask = torch.rand(B, 1, T, S) > 0.3
+    attention_mask[..., 0] = True
+    y, weights = attend_by_formula(q, k, v, attention_mask)
     for b in range(B):
         for h in range(H):
             for t in range(T):
-                e = [math.exp(float(q[b, h, t] @ k[b, h, s]) / math.sqrt(D)) * bool(keep[b, 0, t, s]) for s in range(S)]
+                e = [
+                    math.exp(float(q[b, h, t] @ k[b, h, s]) / math.sqrt(D)) * bool(attention_mask[b, 0, t, s])
+                    for s in range(S)
+                ]
                 share = torch.tensor([x / sum(e) for x in e])
                 close(weights[b, h, t], share, f"weights of query {t}, head {h}, row {b}: not softmax(q kᵀ/√d)", 1e-5)
                 close(y[b, h, t], share @ v[b, h], f"output of query {t}, head {h}, row {b}", 1e-5)
@@ -77,14 +80,18 @@ def test_formula_is_a_weighted_mean_computed_one_query_at_a_time():
 @pytest.mark.parametrize("masked", [False, True])
 def test_fused_path_is_the_formula(masked):
     q, k, v = torch.randn(B, H, T, D), torch.randn(B, H, S, D), torch.randn(B, H, S, D)
-    keep = torch.rand(B, 1, T, S) > 0.4 if masked else None
-    close(attend(q, k, v, keep), attend_by_formula(q, k, v, keep)[0], "the fused kernel and the formula differ")
+    attention_mask = torch.rand(B, 1, T, S) > 0.4 if masked else None
+    close(
+        attend(q, k, v, attention_mask),
+        attend_by_formula(q, k, v, attention_mask)[0],
+        "the fused kernel and the formula differ",
+    )
 
 
 @pytest.mark.parametrize("length", [2, 6, 64, 256])
 def test_causal_attention_in_halves_is_the_formula_in_value_and_gradient(length):
     inputs = [torch.randn(2, H, length, D, dtype=torch.double, requires_grad=True) for _ in range(3)]
-    mask = keep_mask(length, length, 0, causal=True, keep=None)
+    mask = combined_mask(length, length, 0, causal=True, attention_mask=None)
     fast, slow = attend(*inputs, causal=True), attend_by_formula(*inputs, mask)[0]
     close(fast, slow, "the halves and the formula differ", 1e-10)
     direction = torch.randn_like(fast)
@@ -103,7 +110,7 @@ def test_causal_attention_in_halves_sees_the_prefix_too(length, n_prefix, frozen
     inputs = {
         name: torch.randn(2, H, n, D, dtype=torch.double, requires_grad=name not in frozen) for name, n in sizes.items()
     }
-    mask = keep_mask(length, length, n_prefix, causal=True, keep=None)
+    mask = combined_mask(length, length, n_prefix, causal=True, attention_mask=None)
     fast, slow = attend(*inputs.values(), causal=True), attend_by_formula(*inputs.values(), mask)[0]
     close(fast, slow, "with a prefix, the halves and the formula differ", 1e-10)
     direction, trained = torch.randn_like(fast), [x for x in inputs.values() if x.requires_grad]
@@ -117,7 +124,7 @@ def test_causal_attention_in_halves_sees_the_prefix_too(length, n_prefix, frozen
 def test_causal_attention_with_a_prefix_on_every_path(length, grad):
     """Odd and long texts, and those without gradients, go through the fused kernel, which needs a mask for this."""
     q, k, v = (torch.randn(2, H, n, D) for n in (length, P + length, P + length))
-    mask = keep_mask(length, length, P, causal=True, keep=None)
+    mask = combined_mask(length, length, P, causal=True, attention_mask=None)
     actual = attend(q, k.requires_grad_(grad), v, causal=True)
     close(actual, attend_by_formula(q, k, v, mask)[0], f"T = {length}: P columns come first, and everyone sees them")
     assert actual.requires_grad == grad
@@ -177,8 +184,11 @@ def test_the_halves_are_taken_where_they_are_faster(length, settings, trained, h
 
 def test_a_query_that_may_look_nowhere_gets_zeros_and_finite_gradients():
     q, k, v = (torch.randn(1, H, 2, D, requires_grad=True) for _ in range(3))
-    keep = torch.tensor([[False, False], [True, True]])[None, None]
-    for name, y in (("formula", attend_by_formula(q, k, v, keep)[0]), ("fused", attend(q, k, v, keep))):
+    attention_mask = torch.tensor([[False, False], [True, True]])[None, None]
+    for name, y in (
+        ("formula", attend_by_formula(q, k, v, attention_mask)[0]),
+        ("fused", attend(q, k, v, attention_mask)),
+    ):
         assert (y[:, :, 0] == 0).all(), f"{name}: a query without any key has to give 0, got {y[:, :, 0]}"
         for gradient in torch.autograd.grad(y.sum(), (q, k, v)):
             assert gradient.isfinite().all(), f"{name}: its gradient is not finite; 0 · nan is nan in the next layer"
@@ -197,15 +207,17 @@ def test_heads_are_cut_and_joined_without_mixing():
 @pytest.mark.parametrize("padded", [False, True])
 @pytest.mark.parametrize("n_prefix", [0, P])
 def test_mask_against_three_nested_loops(causal, padded, n_prefix):
-    keep = padding() if padded else None
-    mask = keep_mask(T, S, n_prefix, causal, keep)
+    attention_mask = padding() if padded else None
+    mask = combined_mask(T, S, n_prefix, causal, attention_mask)
     mask = torch.ones(1, 1, 1, 1, dtype=torch.bool) if mask is None else mask
     mask = mask.expand(B, 1, T, n_prefix + S)
     for b in range(B):
         for t in range(T):
             for s in range(n_prefix + S):
                 token = s - n_prefix
-                expected = s < n_prefix or ((not causal or token <= S - T + t) and (not padded or bool(keep[b, token])))
+                expected = s < n_prefix or (
+                    (not causal or token <= S - T + t) and (not padded or bool(attention_mask[b, token]))
+                )
                 assert mask[b, 0, t, s] == expected, (
                     f"row {b}, query {t}, column {s} ({'prefix' if s < n_prefix else f'token {token}'}): "
                     f"expected {'visible' if expected else 'hidden'}. Prefix columns are always visible, and the last "
@@ -216,7 +228,7 @@ def test_mask_against_three_nested_loops(causal, padded, n_prefix):
 @pytest.mark.parametrize("n_prefix", [0, P])
 def test_a_mask_is_no_larger_than_it_has_to_be(n_prefix):
     S_all = n_prefix + S
-    for n_query, causal, keep, shape in (
+    for n_query, causal, attention_mask, shape in (
         (T, False, None, None),  # nothing is hidden
         (1, True, None, None),  # the last token sees all
         (T, True, None, (1, 1, T, S_all)),  # one for all rows of the batch
@@ -224,9 +236,9 @@ def test_a_mask_is_no_larger_than_it_has_to_be(n_prefix):
         (1, True, padding(), (B, 1, 1, S_all)),
         (T, True, padding(), (B, 1, T, S_all)),
     ):
-        mask = keep_mask(n_query, S, n_prefix, causal, keep)
+        mask = combined_mask(n_query, S, n_prefix, causal, attention_mask)
         found = None if mask is None else tuple(mask.shape)
-        assert found == shape, f"{n_query} queries, causal {causal}, padding {keep is not None}"
+        assert found == shape, f"{n_query} queries, causal {causal}, padding {attention_mask is not None}"
 
 
 # ------------------------------------------------------ the module, against torch
@@ -246,10 +258,10 @@ def test_module_is_torch_multihead_attention(causal, cross):
     x = torch.randn(B, T, C)
     context = torch.randn(B, S, C) if cross else None
     source = x if context is None else context
-    keep = padding((5, 4, 1), source.size(1))
+    attention_mask = padding((5, 4, 1), source.size(1))
     hidden = torch.ones(T, source.size(1)).triu(1).bool() if causal else None
-    expected = theirs(x, source, source, key_padding_mask=~keep, attn_mask=hidden, need_weights=False)[0]
-    close(ours(x, context, keep), expected, "our attention and nn.MultiheadAttention differ", 1e-5)
+    expected = theirs(x, source, source, key_padding_mask=~attention_mask, attn_mask=hidden, need_weights=False)[0]
+    close(ours(x, context, attention_mask), expected, "our attention and nn.MultiheadAttention differ", 1e-5)
 
 
 # ------------------------------------------------------------ the prefix contract
@@ -270,13 +282,13 @@ def test_he_et_al_identity(cross, batch):
     """He et al. 2022, Eq. 7–10: with a prefix = (1 − λ) without + λ over the prefix alone."""
     layer, x = module(causal=not cross), torch.randn(B, T, C)
     context = torch.randn(B, S, C) if cross else None
-    keep = padding((5, 4, 2), S if cross else T)
+    attention_mask = padding((5, 4, 2), S if cross else T)
     prefix = random_prefix(batch)
     source = x if context is None else context
     q, k, v = (layer.qkv.weight @ y.unsqueeze(-1) + layer.qkv.bias[:, None] for y in (x, source, source))
     q, k, v = q[..., :C, 0], k[..., C : 2 * C, 0], v[..., 2 * C :, 0]
     heads = [y.unflatten(-1, (H, D)).transpose(1, 2) for y in (q, k, v)]
-    mask = keep[:, None, None, :]
+    mask = attention_mask[:, None, None, :]
     if not cross:
         mask = mask & torch.ones(T, T).tril().bool()
     scores = (heads[0] @ heads[1].transpose(-1, -2) / math.sqrt(D)).masked_fill(~mask, -math.inf)
@@ -285,7 +297,9 @@ def test_he_et_al_identity(cross, batch):
     share = z_prefix / (z_text + z_prefix)  # λ
     mixed = (1 - share) * (scores.softmax(-1) @ heads[2]) + share * (prefix_scores.softmax(-1) @ prefix.v)
     expected = layer.out(mixed.transpose(1, 2).flatten(2))
-    close(layer(x, context, keep, prefix), expected, "(1 − λ) Attn + λ softmax(q P_kᵀ) P_v does not hold", 1e-4)
+    close(
+        layer(x, context, attention_mask, prefix), expected, "(1 − λ) Attn + λ softmax(q P_kᵀ) P_v does not hold", 1e-4
+    )
 
 
 def test_every_query_sees_the_prefix_and_causality_holds_after_it():
@@ -301,9 +315,11 @@ def test_every_query_sees_the_prefix_and_causality_holds_after_it():
 
 def test_prefix_is_visible_even_where_everything_else_is_padding():
     layer, x, prefix = module(), torch.randn(1, T, C), random_prefix()
-    keep = torch.zeros(1, T, dtype=torch.bool)
+    attention_mask = torch.zeros(1, T, dtype=torch.bool)
     expected = layer.out(merge_heads(attend_by_formula(split_heads(layer.qkv(x), 3, H)[0], prefix.k, prefix.v)[0]))
-    close(layer(x, keep=keep, prefix=prefix), expected, "only the prefix is left to read from", 1e-5)
+    close(
+        layer(x, attention_mask=attention_mask, prefix=prefix), expected, "only the prefix is left to read from", 1e-5
+    )
 
 
 def test_a_zero_prefix_is_not_the_identity():
@@ -356,25 +372,32 @@ def test_a_cache_starts_empty():
 def test_cached_equals_uncached_for_any_cut(with_prefix, left_padded):
     layer, x = module(causal=True), torch.randn(B, T, C)
     prefix = random_prefix() if with_prefix else None
-    keep = padding((5, 3, 4), T, left=True) if left_padded else None
-    whole = layer(x, keep=keep, prefix=prefix)
+    attention_mask = padding((5, 3, 4), T, left=True) if left_padded else None
+    whole = layer(x, attention_mask=attention_mask, prefix=prefix)
     for first in range(1, T):
         cache = KVCache(T + P)
-        parts = [layer(x[:, :first], keep=None if keep is None else keep[:, :first], prefix=prefix, cache=cache)]
+        parts = [
+            layer(
+                x[:, :first],
+                attention_mask=None if attention_mask is None else attention_mask[:, :first],
+                prefix=prefix,
+                cache=cache,
+            )
+        ]
         for t in range(first, T):
-            seen = None if keep is None else keep[:, : t + 1]
-            parts.append(layer(x[:, t : t + 1], keep=seen, prefix=prefix, cache=cache))
+            seen = None if attention_mask is None else attention_mask[:, : t + 1]
+            parts.append(layer(x[:, t : t + 1], attention_mask=seen, prefix=prefix, cache=cache))
         assert cache.length == T + (P if with_prefix else 0), "the prefix has to enter the cache exactly once"
         close(torch.cat(parts, 1), whole, f"cached, cut after {first} tokens, differs from uncached", 1e-5)
 
 
 def test_cross_attention_reads_its_context_once():
     layer, x, context, prefix = module(), torch.randn(B, T, C), torch.randn(B, S, C), random_prefix()
-    keep, cache = padding(), KVCache(S + P)
-    whole = layer(x, context, keep, prefix)
-    first = layer(x[:, :2], context, keep, prefix, cache)
+    attention_mask, cache = padding(), KVCache(S + P)
+    whole = layer(x, context, attention_mask, prefix)
+    first = layer(x[:, :2], context, attention_mask, prefix, cache)
     nonsense = torch.full_like(context, torch.nan)
-    rest = layer(x[:, 2:], nonsense, keep, prefix, cache)
+    rest = layer(x[:, 2:], nonsense, attention_mask, prefix, cache)
     close(torch.cat([first, rest], 1), whole, "the second call has to take context and prefix from the cache", 1e-5)
 
 

@@ -18,7 +18,7 @@ from minitransformer.training.losses import bert_loss
 from tests.helpers import (
     BERT_CONFIG,
     assert_close,
-    keep_of,
+    mask_of,
     random_ids,
     random_prefix,
     randomise,
@@ -52,9 +52,11 @@ def test_a_layer_is_torchs_own():
         pairs += [(a.weight, b.weight), (a.bias, b.bias)]
     for a, b in pairs:
         a.copy_(b)
-    x, keep = torch.randn(B, T, 8), keep_of([7, 3, 5], T)
-    expected = theirs(x, src_key_padding_mask=~keep)
-    assert_close(ours(x, keep, None)[keep], expected[keep], "post-norm: normalise after each sum")
+    x, attention_mask = torch.randn(B, T, 8), mask_of([7, 3, 5], T)
+    expected = theirs(x, src_key_padding_mask=~attention_mask)
+    assert_close(
+        ours(x, attention_mask, None)[attention_mask], expected[attention_mask], "post-norm: normalise after each sum"
+    )
 
 
 def test_how_weights_start():
@@ -104,7 +106,7 @@ def test_every_position_sees_every_other():
 def test_padding_changes_nothing():
     model, ids, types = tiny_bert(), random_ids(B, T), (torch.arange(T) > 2).long().expand(B, T)
     lengths = [7, 3, 5]
-    together = model(ids, keep=keep_of(lengths, T), types=types)
+    together = model(ids, attention_mask=mask_of(lengths, T), types=types)
     for row, n in enumerate(lengths):
         alone = model(ids[row : row + 1, :n], types=types[:1, :n])
         assert_close(together[row, :n], alone[0], f"row {row}: padding was read, or took a position")
@@ -112,7 +114,7 @@ def test_padding_changes_nothing():
 
 def test_padding_on_the_left_changes_nothing_either():
     model, ids = tiny_bert(), random_ids(B, T)
-    together = model(ids, keep=keep_of([7, 3, 5], T, left=True))
+    together = model(ids, attention_mask=mask_of([7, 3, 5], T, left=True))
     for row, n in enumerate([7, 3, 5]):
         alone = model(ids[row : row + 1, T - n :])
         assert_close(together[row, T - n :], alone[0], f"row {row}: padding was read, or took a position")
@@ -128,7 +130,7 @@ def test_heads_have_their_shapes_and_at_selects():
     model, ids = tiny_bert(), random_ids(B, T)
     hidden = model(ids)
     assert model.pooled(hidden).shape == (B, 8) and model.nsp_logits(hidden).shape == (B, 2)
-    at = keep_of([1, 0, 3], T)
+    at = mask_of([1, 0, 3], T)
     assert_close(model.mlm_logits(hidden, at), model.mlm_logits(hidden)[at], "logits only where asked")
     assert model.mlm_logits(hidden, at).shape == (4, 40)
 
@@ -158,27 +160,33 @@ def test_virtual_tokens_are_words_with_the_vectors_given():
     table = torch.cat([model.token_embedding.weight, vectors])
     bias = torch.zeros(42)  # of the head for masked words, which is not asked
     larger.load_state_dict({**model.state_dict(), "token_embedding.weight": table, "mlm.bias": bias})
-    keep = keep_of([7, 3, 7], T)
-    expected = larger(torch.where(ids < 0, 39 - ids, ids), keep=keep)
-    assert_close(model(ids, keep=keep, vectors=vectors)[keep], expected[keep], "virtual token -1 - i is vector i")
+    attention_mask = mask_of([7, 3, 7], T)
+    expected = larger(torch.where(ids < 0, 39 - ids, ids), attention_mask=attention_mask)
+    assert_close(
+        model(ids, attention_mask=attention_mask, vectors=vectors)[attention_mask],
+        expected[attention_mask],
+        "virtual token -1 - i is vector i",
+    )
 
 
 # --------------------------------------------------------------------------------------------- prefixes
 
 
 def test_an_empty_prefix_is_the_plain_model_to_the_bit():
-    model, ids, keep = tiny_bert(), random_ids(B, T), keep_of([7, 3, 5], T)
-    assert torch.equal(model(ids, keep=keep, prefix=prefix_of(0)), model(ids, keep=keep))
+    model, ids, attention_mask = tiny_bert(), random_ids(B, T), mask_of([7, 3, 5], T)
+    assert torch.equal(
+        model(ids, attention_mask=attention_mask, prefix=prefix_of(0)), model(ids, attention_mask=attention_mask)
+    )
 
 
 def test_each_sample_may_have_its_own_prefix():
-    model, ids, keep = tiny_bert(), random_ids(B, T), keep_of([7, 3, 5], T)
+    model, ids, attention_mask = tiny_bert(), random_ids(B, T), mask_of([7, 3, 5], T)
     prefix = prefix_of(2, batch=B)
-    together = model(ids, keep=keep, prefix=prefix)
+    together = model(ids, attention_mask=attention_mask, prefix=prefix)
     for row in range(B):
         own = [Prefix(k[row : row + 1], v[row : row + 1]) for k, v in prefix]
-        alone = model(ids[row : row + 1], keep=keep[row : row + 1], prefix=own)
-        n = keep[row].sum()
+        alone = model(ids[row : row + 1], attention_mask=attention_mask[row : row + 1], prefix=own)
+        n = attention_mask[row].sum()
         assert_close(together[row, :n], alone[0, :n], f"row {row} got another's prefix, or lost its own to padding")
         assert not torch.allclose(alone[0, :n], model(ids)[row, :n])
 
@@ -251,8 +259,8 @@ def test_saved_and_loaded_it_is_the_same(tmp_path):
         (lambda m: m(torch.tensor([[3, 40]])), "Token id 40 in row 0 at position 1"),
         (lambda m: m(random_ids(2, 4), types=torch.tensor([[0, 0, 1, 1], [0, 0, 2, 1]])), "type 2 in row 1 at pos.* 2"),
         (lambda m: m(random_ids(2, 4), types=torch.zeros(2, 3, dtype=torch.long)), "one type for each token"),
-        (lambda m: m(random_ids(3, 4), keep=keep_of([4, 0, 2], 4)), "Row 1 of the text is padding alone"),
-        (lambda m: m(random_ids(3, 4), keep=keep_of([4, 2], 4)), "keep has the shape"),
+        (lambda m: m(random_ids(3, 4), attention_mask=mask_of([4, 0, 2], 4)), "Row 1 of the text is padding alone"),
+        (lambda m: m(random_ids(3, 4), attention_mask=mask_of([4, 2], 4)), "attention_mask has the shape"),
         (lambda m: m(random_ids(1, 4), prefix=random_prefix(2, H, D)), "for 2 layers; this model has 3"),
         (lambda m: m(random_ids(1, 4), prefix=random_prefix(3, H, D + 1)), "head width 4"),
         (lambda m: Bert(BertConfig(40, 24, 1, 2, 8, 20, mlm=False)).mlm_logits(m(random_ids(1, 4))), "no mlm"),

@@ -149,8 +149,8 @@ def test_left_padding_changes_nothing(ids):
     expected = model(ids)
     for pad in (1, 4):
         padded = torch.cat([torch.full((B, pad), 7), ids], 1)
-        keep = torch.arange(pad + T).expand(B, -1) >= pad
-        actual = model(padded, keep=keep)[:, pad:]
+        attention_mask = torch.arange(pad + T).expand(B, -1) >= pad
+        actual = model(padded, attention_mask=attention_mask)[:, pad:]
         close(actual, expected, f"{pad} paddings on the left: positions count real tokens only")
 
 
@@ -170,8 +170,12 @@ def test_prefix_and_left_padding_together(ids):
     model, prefix = tiny(), random_prefix(B)
     expected = model(ids, prefix=prefix)
     padded = torch.cat([torch.zeros(B, 3, dtype=torch.long), ids], 1)
-    keep = torch.arange(3 + T).expand(B, -1) >= 3
-    close(model(padded, keep=keep, prefix=prefix)[:, 3:], expected, "padding must not hide or move the prefix")
+    attention_mask = torch.arange(3 + T).expand(B, -1) >= 3
+    close(
+        model(padded, attention_mask=attention_mask, prefix=prefix)[:, 3:],
+        expected,
+        "padding must not hide or move the prefix",
+    )
 
 
 def test_a_prefix_for_each_row(ids):
@@ -216,7 +220,7 @@ def test_the_quick_step_is_forward(ids, with_prefix, n_layer):
     slow, quick = model.new_cache(), model.new_cache()
     for cache in (slow, quick):
         model(ids[:, :2], prefix=prefix, cache=cache)
-    step = model.quick_step(quick)
+    step = model.decode_step(quick)
     for t in range(2, T):
         expected = model(ids[:, t : t + 1], cache=slow)[:, -1]
         close(step(ids[:, t : t + 1]), expected, f"token {t}: the shortcut and forward differ")
@@ -228,29 +232,29 @@ def test_the_quick_step_is_forward(ids, with_prefix, n_layer):
 
 def test_there_is_no_quick_step_where_something_stands_in_for_a_part(ids):
     model = tiny()
-    assert model.quick_step(model.new_cache()) is not None
+    assert model.decode_step(model.new_cache()) is not None
     handle = model.blocks[1].mlp.register_forward_hook(lambda *_: None)
-    assert model.quick_step(model.new_cache()) is None, "a hook would be passed over"
+    assert model.decode_step(model.new_cache()) is None, "a hook would be passed over"
     handle.remove()
     handle = model.blocks[0].register_forward_pre_hook(lambda *_: None)
-    assert model.quick_step(model.new_cache()) is None, "a pre-hook would be passed over"
+    assert model.decode_step(model.new_cache()) is None, "a pre-hook would be passed over"
     handle.remove()
 
     with watch_attention(model):
-        assert model.quick_step(model.new_cache()) is None, "a watcher would see nothing"
+        assert model.decode_step(model.new_cache()) is None, "a watcher would see nothing"
 
     class Wrapped(nn.Linear):
         pass
 
     model.blocks[1].attention.qkv = Wrapped(8, 24)
-    assert model.quick_step(model.new_cache()) is None, "another kind of layer would be passed over"
+    assert model.decode_step(model.new_cache()) is None, "another kind of layer would be passed over"
 
 
 def test_a_quick_step_does_not_pass_over_layers_that_have_no_cache():
     model = tiny()
     for wrong in (model.new_cache()[:2], model.new_cache() * 2):
         with pytest.raises(ValueError, match="zip"):
-            model.quick_step(wrong)
+            model.decode_step(wrong)
 
 
 def test_gelu_tanh_is_torchs_in_value_and_gradient():
@@ -305,5 +309,7 @@ def test_prefix_for_another_number_of_layers(ids):
 
 
 def test_keep_of_the_wrong_width(ids):
-    with pytest.raises(UserError, match=r"keep has the shape \(3, 5\); it has to mark every token so far, \(3, 6\)"):
-        tiny()(ids, keep=torch.ones(B, T - 1, dtype=torch.bool))
+    with pytest.raises(
+        UserError, match=r"attention_mask has the shape \(3, 5\); it has to mark every token so far, \(3, 6\)"
+    ):
+        tiny()(ids, attention_mask=torch.ones(B, T - 1, dtype=torch.bool))

@@ -7,7 +7,7 @@ from torch import nn
 
 from minitransformer.errors import UserError
 from minitransformer.models.layers import _all_inside, check_text, drop, embed, embed_positions, gelu_tanh, init_weights
-from tests.helpers import OnGPU, assert_close, keep_of
+from tests.helpers import OnGPU, assert_close, mask_of
 
 
 def table(n, width=4):
@@ -92,13 +92,13 @@ def test_vectors_that_do_not_fit_the_virtual_ids(shape):
 @pytest.mark.parametrize("left", [False, True])
 def test_positions_are_counted_by_hand(left, n_prefix):
     positions, ids = table(12), torch.zeros(3, 4, dtype=torch.long)
-    keep = keep_of([4, 2, 3], 4, left)
-    found = embed_positions(positions, ids, keep, n_prefix, n_prefix)
-    last = embed_positions(positions, ids[:, -1:], keep, n_prefix + 3, n_prefix)
+    attention_mask = mask_of([4, 2, 3], 4, left)
+    found = embed_positions(positions, ids, attention_mask, n_prefix, n_prefix)
+    last = embed_positions(positions, ids[:, -1:], attention_mask, n_prefix + 3, n_prefix)
     for row in range(3):
         position = n_prefix
         for column in range(4):
-            if keep[row, column]:
+            if attention_mask[row, column]:
                 assert torch.equal(found[row, column], positions.weight[position]), f"row {row}, column {column}"
                 position += 1
         assert torch.equal(last[row, 0], positions.weight[position - 1]), f"row {row}: a step from the cache"
@@ -107,25 +107,25 @@ def test_positions_are_counted_by_hand(left, n_prefix):
 
 
 def test_all_positions_can_be_used_and_no_more():
-    ids, keep = torch.zeros(3, 4, dtype=torch.long), keep_of([2, 4, 3], 4)
+    ids, attention_mask = torch.zeros(3, 4, dtype=torch.long), mask_of([2, 4, 3], 4)
     assert len(embed_positions(table(6), ids, None, 2, 2)) == 4
-    assert torch.equal(embed_positions(table(6), ids, keep, 2, 2)[1], table(6).weight[2:])
+    assert torch.equal(embed_positions(table(6), ids, attention_mask, 2, 2)[1], table(6).weight[2:])
     with pytest.raises(UserError, match=r"7 positions .*\(3 before .* 2 for a prefix, and 4 .*the text \(row 0"):
         embed_positions(table(6), ids, None, 3, 2)
     with pytest.raises(UserError, match=r"n_positions = 5. Shorten the source \(row 1 is the longest"):
-        embed_positions(table(5), ids, keep, 2, 2, "source")
-    for wrong in (keep[:, :3], keep[:2]):
+        embed_positions(table(5), ids, attention_mask, 2, 2, "source")
+    for wrong in (attention_mask[:, :3], attention_mask[:2]):
         with pytest.raises(UserError, match=r"every token so far, \(3, 4\), without the prefix"):
             embed_positions(table(6), ids, wrong, 2, 2)
 
 
 def test_a_row_of_padding_alone_is_named():
     check_text(None)
-    check_text(keep_of([1, 3], 3))
+    check_text(mask_of([1, 3], 3))
     with pytest.raises(UserError, match="Row 1 of the source is padding alone"):
-        check_text(keep_of([2, 0, 3], 3), "source")
+        check_text(mask_of([2, 0, 3], 3), "source")
     with pytest.raises(UserError, match="Row 0 of the text"):
-        check_text(keep_of([0, 0], 3))
+        check_text(mask_of([0, 0], 3))
 
 
 def test_weights_start_with_the_width_asked_for():

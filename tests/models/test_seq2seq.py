@@ -19,7 +19,7 @@ from minitransformer.training.losses import seq2seq_loss
 from tests.helpers import (
     SEQ2SEQ_CONFIG,
     assert_close,
-    keep_of,
+    mask_of,
     random_ids,
     random_prefix,
     randomise,
@@ -53,9 +53,9 @@ def model():
 def batch():
     return {
         "ids": random_ids(B, T, seed=1),
-        "keep": keep_of([5, 2, 4], T),
+        "attention_mask": mask_of([5, 2, 4], T),
         "source": random_ids(B, S),
-        "source_keep": keep_of(LENGTHS, S),
+        "source_mask": mask_of(LENGTHS, S),
     }
 
 
@@ -75,10 +75,12 @@ def test_a_decoder_layer_is_torchs_own():
         copy_linear([(a.out_proj, b.out)])
     copy_linear([(theirs.linear1, ours.mlp.up), (theirs.linear2, ours.mlp.down)])
     copy_linear([(theirs.norm1, ours.norm1), (theirs.norm2, ours.norm2), (theirs.norm3, ours.norm3)])
-    x, context, keep = torch.randn(B, T, 8), torch.randn(B, S, 8), keep_of(LENGTHS, S)
+    x, context, attention_mask = torch.randn(B, T, 8), torch.randn(B, S, 8), mask_of(LENGTHS, S)
     later = torch.ones(T, T, dtype=torch.bool).triu(1)
-    expected = theirs(x, context, tgt_mask=later, memory_key_padding_mask=~keep)
-    assert_close(ours(x, context, None, keep, None, None, None), expected, "self-attention, cross-attention, MLP")
+    expected = theirs(x, context, tgt_mask=later, memory_key_padding_mask=~attention_mask)
+    assert_close(
+        ours(x, context, None, attention_mask, None, None, None), expected, "self-attention, cross-attention, MLP"
+    )
 
 
 def test_how_weights_start():
@@ -125,8 +127,8 @@ def test_padding_changes_nothing(model, batch):
 
 
 def test_left_padded_targets(model, batch):
-    ids, keep = batch["ids"], keep_of([5, 2, 4], T, left=True)
-    together = model(ids, keep=keep, source=batch["source"], source_keep=batch["source_keep"])
+    ids, attention_mask = batch["ids"], mask_of([5, 2, 4], T, left=True)
+    together = model(ids, attention_mask=attention_mask, source=batch["source"], source_mask=batch["source_mask"])
     for row, n in enumerate([5, 2, 4]):
         source = batch["source"][row : row + 1, : LENGTHS[row]]
         alone = model(ids[row : row + 1, T - n :], source=source)
@@ -135,17 +137,17 @@ def test_left_padded_targets(model, batch):
 
 def test_left_padded_sources(model, batch):
     source = batch["source"]
-    together = model(batch["ids"], source=source, source_keep=keep_of(LENGTHS, S, left=True))
+    together = model(batch["ids"], source=source, source_mask=mask_of(LENGTHS, S, left=True))
     for row, n in enumerate(LENGTHS):
         alone = model(batch["ids"][row : row + 1], source=source[row : row + 1, S - n :])
         assert_close(together[row], alone[0], f"row {row}: left padding of the source")
 
 
 def test_forward_is_encode_and_decode(model, batch):
-    context = model.encode(batch["source"], batch["source_keep"])
+    context = model.encode(batch["source"], batch["source_mask"])
     expected = model(**batch)
-    assert torch.equal(model.decode(batch["ids"], context, batch["source_keep"], batch["keep"]), expected)
-    at = keep_of([1, 0, 3], T)
+    assert torch.equal(model.decode(batch["ids"], context, batch["source_mask"], batch["attention_mask"]), expected)
+    at = mask_of([1, 0, 3], T)
     assert_close(model(**batch, at=at), expected[at], "logits only where asked")
 
 
@@ -178,14 +180,14 @@ def test_each_sample_may_have_its_own_prefix(model, batch, slot):
     for row in range(B):
         own = [Prefix(k[row : row + 1], v[row : row + 1]) for k, v in prefix]
         one = {name: tensor[row : row + 1] for name, tensor in batch.items()}
-        alone, real = model(**one, **{slot: own}), batch["keep"][row]
+        alone, real = model(**one, **{slot: own}), batch["attention_mask"][row]
         assert_close(together[row, real], alone[0, real], f"row {row} got another's {slot}")
         assert not torch.allclose(alone[0, real], model(**one)[0, real], atol=1e-4), f"{slot} changes nothing"
 
 
 def test_only_the_encoder_prefix_changes_what_was_read(model, batch):
-    plain = model.encode(batch["source"], batch["source_keep"])
-    read = model.encode(batch["source"], batch["source_keep"], prefix_for("encoder_prefix"))
+    plain = model.encode(batch["source"], batch["source_mask"])
+    read = model.encode(batch["source"], batch["source_mask"], prefix_for("encoder_prefix"))
     assert not torch.allclose(plain, read, atol=1e-3), "the encoder does not see its prefix"
 
 
@@ -201,7 +203,7 @@ def test_positions_start_after_the_prefix_except_in_cross_attention(model, batch
 
 
 def test_a_decoder_prefix_from_a_real_prompt_is_that_prompt(model, batch):
-    inputs = {"source": batch["source"], "source_keep": batch["source_keep"]}
+    inputs = {"source": batch["source"], "source_mask": batch["source_mask"]}
     prompt, cache = random_ids(B, 3, seed=5), model.new_cache()
     model(prompt, cache=cache, **inputs)
     prefix = [Prefix(*layer.own.columns()) for layer in cache]
@@ -240,7 +242,7 @@ def test_every_prefix_tensor_learns_at_both_of_two_steps(model, batch):
     prefixes = {slot: [Prefix(*layer) for layer in layers] for slot, layers in tuned.items()}
     parts = [(slot, i, "KV"[j], p) for slot in SLOTS for i, kv in enumerate(tuned[slot]) for j, p in enumerate(kv)]
     optimizer = torch.optim.SGD([p for *_, p in parts], lr=0.1)
-    labelled = {**batch, "labels": batch["ids"].masked_fill(~batch["keep"], -100)}
+    labelled = {**batch, "labels": batch["ids"].masked_fill(~batch["attention_mask"], -100)}
 
     class WithPrefixes(nn.Module):
         def forward(self, ids, **inputs):
@@ -258,10 +260,10 @@ def test_every_prefix_tensor_learns_at_both_of_two_steps(model, batch):
 
 
 def write(model, use_cache, **more):
-    source, source_keep = random_ids(B, S), keep_of(LENGTHS, S)
+    source, source_mask = random_ids(B, S), mask_of(LENGTHS, S)
     prompts = [[START], [START, 9, 8], [START, 7]]
     return generate(
-        model, prompts, 12, stop_id=END, use_cache=use_cache, source=source, source_keep=source_keep, **more
+        model, prompts, 12, stop_id=END, use_cache=use_cache, source=source, source_mask=source_mask, **more
     )
 
 
@@ -300,7 +302,7 @@ def test_a_cross_prefix_takes_no_position(model):
 
 
 def test_beams_with_all_prefixes_cached_and_not(model):
-    inputs = {"source": random_ids(B, S), "source_keep": keep_of(LENGTHS, S), **all_prefixes(batch=B)}
+    inputs = {"source": random_ids(B, S), "source_mask": mask_of(LENGTHS, S), **all_prefixes(batch=B)}
     prompts = [[START], [START, 9, 8], [START, 7]]
     cached = beam_search(model, prompts, 10, n_beam=3, stop_id=END, **inputs)
     uncached = beam_search(model, prompts, 10, n_beam=3, stop_id=END, use_cache=False, **inputs)
@@ -342,14 +344,17 @@ def test_saved_and_loaded_it_is_the_same(model, batch, tmp_path):
         (lambda m, b: m.decode(b["ids"], None), "0 sources for 3 targets"),
         (lambda m, b: m(b["ids"], source=random_ids(3, 25)), r"25 positions .* Shorten the source \(row 0 is the"),
         (
-            lambda m, b: m(b["ids"], source=random_ids(3, 25), source_keep=keep_of([4, 25, 9], 25)),
+            lambda m, b: m(b["ids"], source=random_ids(3, 25), source_mask=mask_of([4, 25, 9], 25)),
             r"Shorten the source \(row 1 is the longest",
         ),
         (lambda m, b: m(random_ids(3, 25), source=b["source"]), r"25 positions .* Shorten the target"),
         (lambda m, b: m(b["ids"], source=random_ids(3, 22), encoder_prefix=prefix_for("encoder_prefix", 3)), "25 pos"),
         (lambda m, b: m(random_ids(3, 22), source=b["source"], prefix=prefix_for("prefix", 3)), "of which 3 for"),
-        (lambda m, b: m(b["ids"], source=b["source"], source_keep=keep_of([7, 7, 0], S)), "Row 2 of the source is pad"),
-        (lambda m, b: m(b["ids"], keep=keep_of([5, 0, 5], T), source=b["source"]), "Row 1 of the target is padding"),
+        (lambda m, b: m(b["ids"], source=b["source"], source_mask=mask_of([7, 7, 0], S)), "Row 2 of the source is pad"),
+        (
+            lambda m, b: m(b["ids"], attention_mask=mask_of([5, 0, 5], T), source=b["source"]),
+            "Row 1 of the target is padding",
+        ),
         (lambda m, b: m(b["ids"], source=b["source"], cross_prefix=prefix_for("encoder_prefix")), "for 2 layers"),
         (lambda m, b: m(b["ids"], source=torch.full((3, 4), 99)), "Token id 99 in row 0 at position 0"),
         (lambda m, b: Seq2SeqConfig(vocab_size=10), "pad_id = 2043: ids run from 0 to 9"),

@@ -11,7 +11,7 @@ from minitransformer.errors import UserError
 from minitransformer.generation.beam import beam_search
 from minitransformer.generation.sampling import generate
 from minitransformer.published import from_transformers, load_pretrained
-from tests.helpers import assert_close, keep_of, random_ids, random_prefix, randomise
+from tests.helpers import assert_close, mask_of, random_ids, random_prefix, randomise
 
 transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.parity
@@ -99,8 +99,8 @@ def text_of(row, n_prompt):
     return tokens[: tokens.index(END)] if END in tokens else tokens
 
 
-def their_positions(keep):
-    return (keep.cumsum(1) - 1).clamp(min=0)
+def their_positions(attention_mask):
+    return (attention_mask.cumsum(1) - 1).clamp(min=0)
 
 
 # ------------------------------------------------------------------------------------------------ GPT-2
@@ -116,25 +116,33 @@ def test_gpt2_logits(size):
 
 @torch.no_grad()
 def test_gpt2_left_padding():
-    theirs, ids, keep = gpt2(), random_ids(3, 7, vocab_size=V), keep_of(LENGTHS, 7, left=True)
-    expected = theirs(ids, attention_mask=keep.long(), position_ids=their_positions(keep)).logits
-    assert_close(ours(theirs)(ids, keep=keep)[keep], expected[keep], "left padding: it must take no position")
+    theirs, ids, attention_mask = gpt2(), random_ids(3, 7, vocab_size=V), mask_of(LENGTHS, 7, left=True)
+    expected = theirs(ids, attention_mask=attention_mask.long(), position_ids=their_positions(attention_mask)).logits
+    assert_close(
+        ours(theirs)(ids, attention_mask=attention_mask)[attention_mask],
+        expected[attention_mask],
+        "left padding: it must take no position",
+    )
 
 
 @pytest.mark.parametrize("P", [0, 1, 5])
 @torch.no_grad()
 def test_gpt2_prefix_is_past_key_values(P):
-    theirs, ids, keep = gpt2(), random_ids(3, 7, vocab_size=V), keep_of(LENGTHS, 7, left=True)
+    theirs, ids, attention_mask = gpt2(), random_ids(3, 7, vocab_size=V), mask_of(LENGTHS, 7, left=True)
     prefix = random_prefix(2, 4, 4, length=P, batch=3)
     past = transformers.DynamicCache(config=theirs.config)
     for layer, (k, v) in enumerate(prefix):
         past.update(k, v, layer)
-    mask = torch.cat([torch.ones(3, P, dtype=torch.bool), keep], dim=1)
+    mask = torch.cat([torch.ones(3, P, dtype=torch.bool), attention_mask], dim=1)
     expected = theirs(
-        ids, attention_mask=mask.long(), position_ids=P + their_positions(keep), past_key_values=past
+        ids, attention_mask=mask.long(), position_ids=P + their_positions(attention_mask), past_key_values=past
     ).logits
-    actual = ours(theirs)(ids, keep=keep, prefix=prefix)
-    assert_close(actual[keep], expected[keep], "a prefix: visible to all, and the text's positions start at P")
+    actual = ours(theirs)(ids, attention_mask=attention_mask, prefix=prefix)
+    assert_close(
+        actual[attention_mask],
+        expected[attention_mask],
+        "a prefix: visible to all, and the text's positions start at P",
+    )
 
 
 @pytest.mark.parametrize("use_cache", [True, False])
@@ -143,8 +151,10 @@ def test_gpt2_greedy_generation_of_a_padded_batch(use_cache):
     theirs = gpt2()
     prompts = [random_ids(n, vocab_size=V, seed=n).tolist() for n in LENGTHS]
     ids = torch.tensor([[PAD] * (7 - len(prompt)) + prompt for prompt in prompts])
-    keep = keep_of(LENGTHS, 7, left=True)
-    expected = theirs.generate(ids, attention_mask=keep.long(), max_new_tokens=20, do_sample=False, num_beams=1)
+    attention_mask = mask_of(LENGTHS, 7, left=True)
+    expected = theirs.generate(
+        ids, attention_mask=attention_mask.long(), max_new_tokens=20, do_sample=False, num_beams=1
+    )
     actual = generate(ours(theirs), prompts, 20, stop_id=END, use_cache=use_cache)
     assert actual == [text_of(row, 7) for row in expected]
 
@@ -178,7 +188,7 @@ def assert_same_beams(actual, expected):
 def test_gpt2_beams(n_beam, length_penalty, use_cache):
     prompts = [random_ids(n, vocab_size=V, seed=n).tolist() for n in LENGTHS]
     ids = torch.tensor([[PAD] * (7 - len(prompt)) + prompt for prompt in prompts])
-    mask = keep_of(LENGTHS, 7, left=True).long()
+    mask = mask_of(LENGTHS, 7, left=True).long()
     n_ended = n_all = 0
     for seed in range(4):
         theirs = lively(gpt2(seed=seed, std=0.6), 2.0)
@@ -202,14 +212,18 @@ def test_gpt2_beams(n_beam, length_penalty, use_cache):
 def test_bert_hidden_states_and_heads(size):
     theirs = bert("BertForPreTraining", *size)
     model = ours(theirs)
-    ids, keep = random_ids(3, 7, vocab_size=V), keep_of(LENGTHS, 7)
+    ids, attention_mask = random_ids(3, 7, vocab_size=V), mask_of(LENGTHS, 7)
     types = torch.tensor([[0, 0, 0, 1, 1, 1, 1]] * 3)
-    inputs = {"attention_mask": keep.long(), "token_type_ids": types}
+    inputs = {"attention_mask": attention_mask.long(), "token_type_ids": types}
     body, heads = theirs.bert(ids, **inputs), theirs(ids, **inputs)
-    hidden = model(ids, keep=keep, types=types)
-    assert_close(hidden[keep], body.last_hidden_state[keep], "BERT's hidden states: norms, types, GELU or padding")
+    hidden = model(ids, attention_mask=attention_mask, types=types)
+    assert_close(
+        hidden[attention_mask],
+        body.last_hidden_state[attention_mask],
+        "BERT's hidden states: norms, types, GELU or padding",
+    )
     assert_close(model.pooled(hidden), body.pooler_output, "the pooled vector: tanh of a layer over position 0")
-    assert_close(model.mlm_logits(hidden)[keep], heads.prediction_logits[keep], "the MLM head")
+    assert_close(model.mlm_logits(hidden)[attention_mask], heads.prediction_logits[attention_mask], "the MLM head")
     assert_close(model.nsp_logits(hidden), heads.seq_relationship_logits, "the NSP head")
 
 
@@ -240,24 +254,24 @@ def test_bert_for_masked_words_has_no_other_head():
 def test_bart_logits_with_padding_on_both_sides(size):
     theirs = bart(*size)
     model = ours(theirs)
-    source, source_keep = random_ids(3, 7, vocab_size=V), keep_of(LENGTHS, 7)
-    ids, keep = random_ids(3, 6, vocab_size=V, seed=1), keep_of([6, 2, 4], 6)
+    source, source_mask = random_ids(3, 7, vocab_size=V), mask_of(LENGTHS, 7)
+    ids, attention_mask = random_ids(3, 6, vocab_size=V, seed=1), mask_of([6, 2, 4], 6)
     expected = theirs(
-        source, attention_mask=source_keep.long(), decoder_input_ids=ids, decoder_attention_mask=keep.long()
+        source, attention_mask=source_mask.long(), decoder_input_ids=ids, decoder_attention_mask=attention_mask.long()
     )
-    actual = model(ids, keep=keep, source=source, source_keep=source_keep)
-    assert_close(actual[keep], expected.logits[keep], "BART's logits")
-    context = model.encode(source, source_keep)
-    assert_close(context[source_keep], expected.encoder_last_hidden_state[source_keep], "BART's encoder")
+    actual = model(ids, attention_mask=attention_mask, source=source, source_mask=source_mask)
+    assert_close(actual[attention_mask], expected.logits[attention_mask], "BART's logits")
+    context = model.encode(source, source_mask)
+    assert_close(context[source_mask], expected.encoder_last_hidden_state[source_mask], "BART's encoder")
 
 
 @torch.no_grad()
 def test_bart_decodes_what_their_encoder_read():
     theirs = bart()
-    source, source_keep, ids = random_ids(3, 7, vocab_size=V), keep_of(LENGTHS, 7), random_ids(3, 5, vocab_size=V)
-    encoded = theirs.model.encoder(source, attention_mask=source_keep.long())
-    expected = theirs(encoder_outputs=encoded, attention_mask=source_keep.long(), decoder_input_ids=ids).logits
-    assert_close(ours(theirs).decode(ids, encoded.last_hidden_state, source_keep), expected, "BART's decoder alone")
+    source, source_mask, ids = random_ids(3, 7, vocab_size=V), mask_of(LENGTHS, 7), random_ids(3, 5, vocab_size=V)
+    encoded = theirs.model.encoder(source, attention_mask=source_mask.long())
+    expected = theirs(encoder_outputs=encoded, attention_mask=source_mask.long(), decoder_input_ids=ids).logits
+    assert_close(ours(theirs).decode(ids, encoded.last_hidden_state, source_mask), expected, "BART's decoder alone")
 
 
 @torch.no_grad()
@@ -272,14 +286,14 @@ def test_bart_model_without_its_head():
 @torch.no_grad()
 def test_bart_greedy_generation(use_cache):
     n_ended = 0
-    source, source_keep = random_ids(3, 7, vocab_size=V), keep_of(LENGTHS, 7)
+    source, source_mask = random_ids(3, 7, vocab_size=V), mask_of(LENGTHS, 7)
     for seed in range(4):
         theirs = lively(bart(seed=seed, std=0.6), 2.0)
         expected = theirs.generate(
-            source, attention_mask=source_keep.long(), max_new_tokens=20, do_sample=False, num_beams=1
+            source, attention_mask=source_mask.long(), max_new_tokens=20, do_sample=False, num_beams=1
         )
         actual = generate(
-            ours(theirs), [[2]] * 3, 20, stop_id=END, use_cache=use_cache, source=source, source_keep=source_keep
+            ours(theirs), [[2]] * 3, 20, stop_id=END, use_cache=use_cache, source=source, source_mask=source_mask
         )
         assert actual == [text_of(row, 1) for row in expected]
         n_ended += sum(len(row) < 20 for row in actual)
@@ -292,7 +306,7 @@ def test_bart_greedy_generation(use_cache):
 @torch.no_grad()
 def test_bart_beams(n_beam, length_penalty, use_cache):
     n_ended = n_all = 0
-    source, source_keep = random_ids(3, 7, vocab_size=V), keep_of(LENGTHS, 7)
+    source, source_mask = random_ids(3, 7, vocab_size=V), mask_of(LENGTHS, 7)
     for seed in range(4):
         theirs = lively(bart(seed=seed, std=0.6), 2.0)
         expected = their_beams(
@@ -301,7 +315,7 @@ def test_bart_beams(n_beam, length_penalty, use_cache):
             1,
             3,
             input_ids=source,
-            attention_mask=source_keep.long(),
+            attention_mask=source_mask.long(),
             max_new_tokens=14,
             length_penalty=length_penalty,
         )
@@ -314,7 +328,7 @@ def test_bart_beams(n_beam, length_penalty, use_cache):
             stop_id=END,
             use_cache=use_cache,
             source=source,
-            source_keep=source_keep,
+            source_mask=source_mask,
         )
         assert_same_beams(actual, expected)
         n_ended += sum(len(h.tokens) < 14 for row in actual for h in row)
@@ -422,10 +436,14 @@ def test_a_real_bert():
     model, theirs = load_pretrained(folder), transformers.BertModel.from_pretrained(folder).eval()
     texts = ["A man is eating bread.", "Someone eats a loaf.", "The stock market fell sharply on Monday."]
     encoded = transformers.BertTokenizer.from_pretrained(folder)(texts, padding=True, return_tensors="pt")
-    ids, keep = encoded["input_ids"], encoded["attention_mask"].bool()
-    hidden, expected = model(ids, keep=keep), theirs(**encoded)
-    assert_close(hidden[keep], expected.last_hidden_state[keep], "MiniLM's hidden states", tolerance=1e-4)
+    ids, attention_mask = encoded["input_ids"], encoded["attention_mask"].bool()
+    hidden, expected = model(ids, attention_mask=attention_mask), theirs(**encoded)
+    assert_close(
+        hidden[attention_mask], expected.last_hidden_state[attention_mask], "MiniLM's hidden states", tolerance=1e-4
+    )
     assert_close(model.pooled(hidden), expected.pooler_output, "MiniLM's pooled vector", tolerance=1e-4)
-    mean = (hidden * keep[..., None]).sum(1) / keep.sum(1, keepdim=True)  # (B, C)  how this model sums up a text
+    mean = (hidden * attention_mask[..., None]).sum(1) / attention_mask.sum(
+        1, keepdim=True
+    )  # (B, C)  how this model sums up a text
     alike = torch.nn.functional.cosine_similarity(mean[[0, 0, 1]], mean[[1, 2, 2]])
     assert alike[0] > 0.5 > 0.2 > alike[1:].max(), f"eating and eating, eating and stocks (twice): {alike.tolist()}"

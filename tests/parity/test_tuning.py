@@ -5,7 +5,7 @@ import torch
 
 from minitransformer.published import BART_NAMES, BERT_NAMES, GPT2_NAMES, from_transformers
 from minitransformer.tuning import IA3, LoRA, PrefixTuning, PromptTuning, attached
-from tests.helpers import assert_close, keep_of, random_ids, randomise
+from tests.helpers import assert_close, mask_of, random_ids, randomise
 from tests.parity.test_models import bart, bert, gpt2
 
 transformers = pytest.importorskip("transformers")
@@ -28,9 +28,9 @@ def theirs_and_ours(kind, **more):
     return tuned.eval(), ours
 
 
-def their_logits(tuned, ids, keep):
+def their_logits(tuned, ids, attention_mask):
     """With the positions given, to which peft adds P: left to itself, it counts the padding too (peft#1093)."""
-    mask = torch.ones_like(ids) if keep is None else keep.long()
+    mask = torch.ones_like(ids) if attention_mask is None else attention_mask.long()
     return tuned(ids, attention_mask=mask, position_ids=(mask.cumsum(1) - 1).clamp(min=0)).logits
 
 
@@ -40,13 +40,13 @@ def test_a_prefix_in_pefts_layout_gives_pefts_logits(padded):
     tuned, ours = theirs_and_ours(peft.PrefixTuningConfig)
     table = tuned.prompt_encoder.default.embedding.weight  # (P, 2·L·C)
     table.normal_()
-    ids, keep = random_ids(3, T, vocab_size=V), keep_of(LENGTHS, T, left=True) if padded else None
-    real = torch.ones(3, T, dtype=torch.bool) if keep is None else keep
+    ids, attention_mask = random_ids(3, T, vocab_size=V), mask_of(LENGTHS, T, left=True) if padded else None
+    real = torch.ones(3, T, dtype=torch.bool) if attention_mask is None else attention_mask
     with attached(ours, method := PrefixTuning(P)):
         assert method.tables["prefix"].free.shape == table.shape
         method.tables["prefix"].free.copy_(table)
-        actual = ours(ids, keep=keep)
-    assert_close(actual[real], their_logits(tuned, ids, keep)[real], "block 2l is K of layer l, 2l+1 its V")
+        actual = ours(ids, attention_mask=attention_mask)
+    assert_close(actual[real], their_logits(tuned, ids, attention_mask)[real], "block 2l is K of layer l, 2l+1 its V")
 
 
 @pytest.mark.parametrize("padded", [False, True])
@@ -55,8 +55,8 @@ def test_a_prompt_gives_pefts_logits_behind_the_prompt(padded):
     tuned, ours = theirs_and_ours(peft.PromptTuningConfig)
     table = tuned.prompt_encoder.default.embedding.weight  # (P, C)
     table.normal_()
-    ids, keep = random_ids(3, T, vocab_size=V), keep_of(LENGTHS, T, left=True) if padded else None
-    real = torch.ones(3, T, dtype=torch.bool) if keep is None else keep
+    ids, attention_mask = random_ids(3, T, vocab_size=V), mask_of(LENGTHS, T, left=True) if padded else None
+    real = torch.ones(3, T, dtype=torch.bool) if attention_mask is None else attention_mask
     mask = real.long()
     # Prompt tuning in peft drops the positions it is given, so that its base is called with them directly.
     words = torch.cat([tuned.get_prompt(3), tuned.word_embeddings(ids)], dim=1)
@@ -67,7 +67,7 @@ def test_a_prompt_gives_pefts_logits_behind_the_prompt(padded):
         assert_close(tuned(ids, attention_mask=mask).logits[:, P:], expected, "peft itself, where nothing is padded")
     with attached(ours, method := PromptTuning(P)):
         method.free.copy_(table)
-        actual = ours(ids, keep=keep)
+        actual = ours(ids, attention_mask=attention_mask)
     assert_close(actual[real], expected[real], "the prompt's outputs are cut off: T logits come back")
 
 
@@ -85,15 +85,17 @@ def their_name(key, part, names):
 
 def both_outputs(kind, tuned, ours):
     """What the two give for one batch, with padding."""
-    ids, keep = random_ids(3, T, vocab_size=V), keep_of(LENGTHS, T, left=kind == "gpt2")
+    ids, attention_mask = random_ids(3, T, vocab_size=V), mask_of(LENGTHS, T, left=kind == "gpt2")
     if kind == "gpt2":
-        return ours(ids, keep=keep)[keep], their_logits(tuned, ids, keep)[keep]
+        return ours(ids, attention_mask=attention_mask)[attention_mask], their_logits(tuned, ids, attention_mask)[
+            attention_mask
+        ]
     if kind == "bert":
-        hidden = tuned(ids, attention_mask=keep.long(), output_hidden_states=True).hidden_states[-1]
-        return ours(ids, keep=keep)[keep], hidden[keep]
+        hidden = tuned(ids, attention_mask=attention_mask.long(), output_hidden_states=True).hidden_states[-1]
+        return ours(ids, attention_mask=attention_mask)[attention_mask], hidden[attention_mask]
     target = random_ids(3, 5, vocab_size=V, seed=1)
-    logits = tuned(input_ids=ids, attention_mask=keep.long(), decoder_input_ids=target).logits
-    return ours(target, source=ids, source_keep=keep), logits
+    logits = tuned(input_ids=ids, attention_mask=attention_mask.long(), decoder_input_ids=target).logits
+    return ours(target, source=ids, source_mask=attention_mask), logits
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from tests.helpers import (
     BERT_CONFIG,
     GPT_CONFIG,
     assert_close,
-    keep_of,
+    mask_of,
     random_ids,
     random_prefix,
     tiny_bert,
@@ -35,9 +35,9 @@ CLS, SEP, MASK, PAD = 0, 1, 2, 3
 SPECIAL = [CLS, SEP, MASK, PAD]
 
 
-def masked(ids, keep=None, seed=0, **more):
+def masked(ids, attention_mask=None, seed=0, **more):
     generator = torch.Generator().manual_seed(seed)
-    return mask_tokens(ids, MASK, SPECIAL, V, keep, generator=generator, **more)
+    return mask_tokens(ids, MASK, SPECIAL, V, attention_mask, generator=generator, **more)
 
 
 def test_shares_of_the_masking():
@@ -69,10 +69,10 @@ def test_special_tokens_and_padding_are_never_chosen():
     ids = random_ids(50, 12)
     ids[:, 0], ids[:, 6] = CLS, SEP
     lengths = [4 + row % 9 for row in range(50)]
-    keep = keep_of(lengths, 12)
-    corrupted, labels = masked(ids, keep)
+    attention_mask = mask_of(lengths, 12)
+    corrupted, labels = masked(ids, attention_mask)
     chosen = labels != IGNORE
-    assert not chosen[:, 0].any() and not chosen[:, 6].any() and not chosen[~keep].any()
+    assert not chosen[:, 0].any() and not chosen[:, 6].any() and not chosen[~attention_mask].any()
     for row, length in enumerate(lengths):
         n_words = length - 1 - (length > 6)
         assert chosen[row].sum() == max(1, round(0.15 * n_words)), f"row {row} has {n_words} words"
@@ -89,8 +89,8 @@ def test_all_of_the_words_can_be_chosen():
 
 
 def test_masking_works_where_the_ids_are():
-    ids, keep = random_ids(3, 12).to("meta"), keep_of([12, 5, 7], 12).to("meta")  # stands in for a GPU
-    for found in masked(ids, keep):
+    ids, attention_mask = random_ids(3, 12).to("meta"), mask_of([12, 5, 7], 12).to("meta")  # stands in for a GPU
+    for found in masked(ids, attention_mask):
         assert found.device == ids.device and found.shape == ids.shape
 
 
@@ -102,15 +102,21 @@ def test_masking_is_repeatable():
 
 
 def bert_batch():
-    ids, keep = random_ids(4, 9), keep_of([9, 5, 7, 8], 9)
-    corrupted, labels = masked(ids, keep)
+    ids, attention_mask = random_ids(4, 9), mask_of([9, 5, 7, 8], 9)
+    corrupted, labels = masked(ids, attention_mask)
     types = (torch.arange(9) > 3).long().expand(4, 9)
-    return {"ids": corrupted, "keep": keep, "types": types, "labels": labels, "next_label": torch.tensor([0, 1, 1, 0])}
+    return {
+        "ids": corrupted,
+        "attention_mask": attention_mask,
+        "types": types,
+        "labels": labels,
+        "next_label": torch.tensor([0, 1, 1, 0]),
+    }
 
 
 def test_mlm_loss_is_a_plain_sum():
     model, batch = tiny_bert(), bert_batch()
-    hidden = model(batch["ids"], keep=batch["keep"], types=batch["types"])
+    hidden = model(batch["ids"], attention_mask=batch["attention_mask"], types=batch["types"])
     log_probs = model.mlm_logits(hidden).log_softmax(-1)
     expected = [
         -log_probs[row, column, label]
@@ -136,22 +142,24 @@ def test_a_classifier_does_not_see_padding(base):
     model = Classifier(base(), 3).eval()
     torch.nn.init.normal_(model.head.weight)
     ids, lengths = random_ids(3, 8), [8, 3, 5]
-    together = model(ids, keep=keep_of(lengths, 8))
+    together = model(ids, attention_mask=mask_of(lengths, 8))
     for row, n in enumerate(lengths):
         assert_close(together[row], model(ids[row : row + 1, :n])[0], f"row {row} is another beside longer ones")
     changed = ids.clone()
     changed[:, 1] = (changed[:, 1] + 1) % V
-    assert not torch.allclose(model(changed, keep=keep_of(lengths, 8)), together), "the classes do not hang on the text"
+    assert not torch.allclose(model(changed, attention_mask=mask_of(lengths, 8)), together), (
+        "the classes do not hang on the text"
+    )
 
 
 def test_a_gpt_classifier_reads_the_last_real_token_on_either_side():
     ids = random_ids(3, 6)
     assert last_token(ids).tolist() == [[False] * 5 + [True]] * 3
-    assert last_token(ids, keep_of([6, 2, 4], 6)).nonzero()[:, 1].tolist() == [5, 1, 3]
-    assert last_token(ids, keep_of([6, 2, 4], 6, left=True)).nonzero()[:, 1].tolist() == [5, 5, 5]
+    assert last_token(ids, mask_of([6, 2, 4], 6)).nonzero()[:, 1].tolist() == [5, 1, 3]
+    assert last_token(ids, mask_of([6, 2, 4], 6, left=True)).nonzero()[:, 1].tolist() == [5, 5, 5]
     model, text = Classifier(tiny_gpt(), 2).eval(), random_ids(1, 4)
     padded = torch.cat([torch.zeros(1, 2, dtype=torch.long), text], dim=1)
-    assert_close(model(padded, keep=keep_of([4], 6, left=True)), model(text), "left padding")
+    assert_close(model(padded, attention_mask=mask_of([4], 6, left=True)), model(text), "left padding")
 
 
 @pytest.mark.parametrize("base", [tiny_bert, tiny_gpt])
@@ -187,11 +195,11 @@ def test_seq2seq_loss_predicts_the_next_token_of_the_target():
     model = tiny_seq2seq()
     batch = {
         "source": random_ids(3, 7),
-        "source_keep": keep_of([7, 2, 5], 7),
+        "source_mask": mask_of([7, 2, 5], 7),
         "ids": random_ids(3, 6, seed=1),
-        "keep": keep_of([6, 3, 4], 6),
+        "attention_mask": mask_of([6, 3, 4], 6),
     }
-    batch["labels"] = batch["ids"].masked_fill(~batch["keep"], IGNORE)
+    batch["labels"] = batch["ids"].masked_fill(~batch["attention_mask"], IGNORE)
     loss, count = seq2seq_loss(model, batch)
     expected = torch.tensor(0.0)
     for row, (n_source, n) in enumerate([(7, 6), (2, 3), (5, 4)]):

@@ -21,7 +21,7 @@ from minitransformer.tuning import (
     TopLayers,
     virtual_ids,
 )
-from tests.helpers import SEQ2SEQ_CONFIG, keep_of, random_ids, tiny_bert, tiny_gpt, tiny_seq2seq
+from tests.helpers import SEQ2SEQ_CONFIG, mask_of, random_ids, tiny_bert, tiny_gpt, tiny_seq2seq
 
 B, T, P = 3, 7, 3
 LENGTHS = [7, 3, 5]
@@ -69,15 +69,15 @@ def insert(ids: Tensor, at: int, new: list[int]) -> Tensor:
 def batch_for(base: nn.Module, method: nn.Module | None = None, seed: int = 0) -> dict[str, Tensor]:
     """A batch of unequal rows to train on: a GPT's padded on the left, the others' on the right."""
     left = isinstance(base, GPT)
-    batch = {"ids": random_ids(B, T, seed=seed), "keep": keep_of(LENGTHS, T, left)}
+    batch = {"ids": random_ids(B, T, seed=seed), "attention_mask": mask_of(LENGTHS, T, left)}
     if not isinstance(base, GPT | Bert):
-        batch |= {"source": random_ids(B, T, seed=seed + 100), "source_keep": keep_of([4, 7, 3], T)}
+        batch |= {"source": random_ids(B, T, seed=seed + 100), "source_mask": mask_of([4, 7, 3], T)}
     if method is not None and needs_virtual_ids(method):
-        ids, keep = ("source", "source_keep") if "source" in batch else ("ids", "keep")
+        ids, attention_mask = ("source", "source_mask") if "source" in batch else ("ids", "attention_mask")
         at = T - 2 if left else 1  # between real tokens in every row
         batch[ids] = insert(batch[ids], at, virtual_ids(method.length))
-        batch[keep] = insert(batch[keep], at, [1] * method.length)
-    batch["labels"] = batch["ids"].masked_fill(~batch["keep"] | (batch["ids"] < 0), IGNORE)
+        batch[attention_mask] = insert(batch[attention_mask], at, [1] * method.length)
+    batch["labels"] = batch["ids"].masked_fill(~batch["attention_mask"] | (batch["ids"] < 0), IGNORE)
     if isinstance(base, Bert):
         batch["next_label"] = torch.tensor([0, 1, 1])
     return batch
@@ -93,8 +93,8 @@ def loss_of(base: nn.Module):
 @torch.no_grad()
 def outputs(base: nn.Module, batch: dict[str, Tensor]) -> Tensor:
     """What the base gives at the real tokens of a batch, one row each."""
-    inputs = {name: batch[name] for name in ("ids", "keep", "source", "source_keep") if name in batch}
-    return base(**inputs)[batch["keep"]]
+    inputs = {name: batch[name] for name in ("ids", "attention_mask", "source", "source_mask") if name in batch}
+    return base(**inputs)[batch["attention_mask"]]
 
 
 @torch.no_grad()
@@ -103,8 +103,8 @@ def everything(base: nn.Module, batch: dict[str, Tensor]) -> list[Tensor]:
     found = outputs(base, batch)
     if not isinstance(base, Bert):
         return [found]
-    hidden = base(batch["ids"], keep=batch["keep"])
-    return [found, base.pooled(hidden), base.mlm_logits(hidden, batch["keep"]), base.nsp_logits(hidden)]
+    hidden = base(batch["ids"], attention_mask=batch["attention_mask"])
+    return [found, base.pooled(hidden), base.mlm_logits(hidden, batch["attention_mask"]), base.nsp_logits(hidden)]
 
 
 @torch.no_grad()

@@ -263,7 +263,9 @@ def test_an_adapter_and_a_prefix_together(base, adapter_first):
         stir(adapter, std=0.4)
         batch = batch_for(base)
         with torch.no_grad():
-            expected = base(batch["ids"], keep=batch["keep"], **prefix.prefixes())[batch["keep"]]
+            expected = base(batch["ids"], attention_mask=batch["attention_mask"], **prefix.prefixes())[
+                batch["attention_mask"]
+            ]
     with attached(base, *([adapter, prefix] if adapter_first else [prefix, adapter])):
         assert_close(outputs(base, batch), expected, "in the other order of attaching they give something else")
 

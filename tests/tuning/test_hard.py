@@ -439,17 +439,20 @@ def test_answer_vectors_start_as_the_words(model):
 def test_answer_vectors_answer_a_padded_batch_as_each_text_alone(model):
     vectors = AnswerVectors(ANSWERS, TOKENIZER.mask_id).attach(model)
     (batch,) = labelled(model).in_order()
-    lengths = batch["keep"].sum(dim=1).tolist()
+    lengths = batch["attention_mask"].sum(dim=1).tolist()
     assert len(set(lengths)) > 1, "this test wants texts of different lengths"
     shifts = [batch["ids"].size(1) - n for n in lengths]
     left = {
-        name: torch.stack([row.roll(s) for row, s in zip(batch[name], shifts, strict=True)]) for name in ("ids", "keep")
+        name: torch.stack([row.roll(s) for row, s in zip(batch[name], shifts, strict=True)])
+        for name in ("ids", "attention_mask")
     }
     for row, n in enumerate(lengths):
-        alone = vectors.scores(model, {name: batch[name][row : row + 1, :n] for name in ("ids", "keep")})
+        alone = vectors.scores(model, {name: batch[name][row : row + 1, :n] for name in ("ids", "attention_mask")})
         assert_close(vectors.scores(model, batch)[row], alone[0], f"row {row}, padded on the right")
         if isinstance(model, GPT):
-            assert_close(vectors.scores(model, left)[row], alone[0], f"row {row}, padded on the left: keep was lost")
+            assert_close(
+                vectors.scores(model, left)[row], alone[0], f"row {row}, padded on the left: attention_mask was lost"
+            )
 
 
 def test_answer_vectors_train_alone_and_come_back(model, tmp_path):
@@ -513,4 +516,4 @@ def test_answer_vectors_that_have_no_place():
     vectors = AnswerVectors(ANSWERS, TOKENIZER.mask_id).attach(model)
     ids = torch.tensor([[TOKENIZER.mask_id, 5, 6], [TOKENIZER.mask_id, 5, TOKENIZER.mask_id]])
     with pytest.raises(UserError, match=r"Row 1 has 2 \[MASK\]s"):
-        vectors.scores(model, {"ids": ids, "keep": torch.ones_like(ids, dtype=torch.bool)})
+        vectors.scores(model, {"ids": ids, "attention_mask": torch.ones_like(ids, dtype=torch.bool)})

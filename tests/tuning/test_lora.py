@@ -151,7 +151,7 @@ def test_the_decoder_writes_from_its_cache_what_it_writes_without(targets):
     base, method = stirred("seq2seq", LoRA(2, targets=[t for t in targets if "cross" in t or t != "cross.out"]))
     changed = with_changed_weights(base, method)
     ids, batch = random_ids(3, T), batch_for(base)
-    source = {name: batch[name] for name in ("source", "source_keep")}
+    source = {name: batch[name] for name in ("source", "source_mask")}
     with attached(base, method), torch.no_grad():
         cache, parts = base.new_cache(), []
         for t in range(T):
@@ -381,7 +381,7 @@ def test_merged_a_gpt_writes_at_its_own_speed():
     def quick():
         cache = base.new_cache()
         base(prompt, cache=cache)
-        return base.quick_step(cache)
+        return base.decode_step(cache)
 
     plain = generate(base, prompt.tolist(), max_new_tokens=12)
     method.attach(base)
@@ -494,7 +494,9 @@ def test_lora_and_a_prefix_together(base, lora_first):
     _, prefix = stirred(base, PrefixTuning(P))
     changed, batch = with_changed_weights(base, lora), batch_for(base)
     with torch.no_grad():
-        expected = changed(batch["ids"], keep=batch["keep"], **prefix.prefixes())[batch["keep"]]
+        expected = changed(batch["ids"], attention_mask=batch["attention_mask"], **prefix.prefixes())[
+            batch["attention_mask"]
+        ]
     with attached(base, *([lora, prefix] if lora_first else [prefix, lora])):
         assert_close(outputs(base, batch), expected, "a prefix and LoRA are the prefix on the changed weights")
         lora.merge()

@@ -43,7 +43,7 @@ from tests.helpers import (
     BERT_CONFIG,
     GPT_CONFIG,
     assert_close,
-    keep_of,
+    mask_of,
     random_ids,
     randomise,
     tiny_bert,
@@ -458,7 +458,11 @@ def test_the_fingerprint_is_that_of_the_function():
 def test_a_classifiers_head_is_trained_saved_and_loaded_along(kind, tmp_path):
     torch.manual_seed(0)
     model, path = Classifier(BASES[kind](), 3), tmp_path / "c.safetensors"
-    batch = {"ids": random_ids(B, T), "keep": keep_of(LENGTHS, T, left=kind == "gpt"), "label": torch.tensor([0, 1, 2])}
+    batch = {
+        "ids": random_ids(B, T),
+        "attention_mask": mask_of(LENGTHS, T, left=kind == "gpt"),
+        "label": torch.tensor([0, 1, 2]),
+    }
     fresh = copy.deepcopy(model)
     before, head = traces(model.base), model.head.weight.clone()
     method = PrefixTuning(P, reparametrise=16).attach(model)
@@ -467,7 +471,7 @@ def test_a_classifiers_head_is_trained_saved_and_loaded_along(kind, tmp_path):
     assert method.report().head == count(model.head) == 27
     assert method.report().stored == 2 * 3 * 8 * P, "the head counts apart"
     assert {name.split(".")[0] for name in method.tensors()} == {"tables"}, "the head is no part of the method"
-    inputs = {"ids": batch["ids"], "keep": batch["keep"]}
+    inputs = {"ids": batch["ids"], "attention_mask": batch["attention_mask"]}
     method.save(path)
     load(path, fresh)
     assert torch.equal(fresh(**inputs), model(**inputs))
@@ -603,14 +607,14 @@ def writer(base, method):
             prompts = [insert(torch.tensor([p]), 1, virtual_ids(P))[0].tolist() for p in prompts]
         return base, prompts, {}
     batch = batch_for(base, method)
-    return base, [[START], [START, 9, 8], [START, 7]], {name: batch[name] for name in ("source", "source_keep")}
+    return base, [[START], [START, 9, 8], [START, 7]], {name: batch[name] for name in ("source", "source_mask")}
 
 
 def row_of(inputs, row):
     """The inputs of one row alone, without its padding."""
     if not inputs:
         return {}
-    return {"source": inputs["source"][row : row + 1, inputs["source_keep"][row]]}
+    return {"source": inputs["source"][row : row + 1, inputs["source_mask"][row]]}
 
 
 @pytest.mark.parametrize(("base", "method"), WRITING, ids=map("-".join, WRITING))

@@ -30,7 +30,7 @@ from tests.helpers import (
     GPT_CONFIG,
     SEQ2SEQ_CONFIG,
     assert_close,
-    keep_of,
+    mask_of,
     keys_and_values,
     random_ids,
     random_prefix,
@@ -66,7 +66,7 @@ def test_a_prefix_that_starts_as_words_is_that_prompt_in_a_padded_batch():
     base, words, ids = tiny_gpt(), random_ids(1, 4, seed=3), random_ids(B, T)
     expected = [base(torch.cat([words, ids[row : row + 1, T - n :]], dim=1))[0, 4:] for row, n in enumerate(LENGTHS)]
     with attached(base, PrefixTuning(4, init=words[0])):
-        together = base(ids, keep=keep_of(LENGTHS, T, left=True))
+        together = base(ids, attention_mask=mask_of(LENGTHS, T, left=True))
     for row, n in enumerate(LENGTHS):
         assert_close(together[row, T - n :], expected[row], f"row {row}, {T - n} paddings: it is not the prompt")
 
@@ -226,12 +226,14 @@ def test_flat_and_layered_are_the_same_numbers():
 @pytest.mark.parametrize("kind", BASES)
 def test_attached_is_the_same_as_handed_over(kind):
     base = BASES[kind]()
-    batch = {name: t for name, t in batch_for(base).items() if name in ("ids", "keep", "source", "source_keep")}
+    batch = {
+        name: t for name, t in batch_for(base).items() if name in ("ids", "attention_mask", "source", "source_mask")
+    }
     with attached(base, method := PrefixTuning(P)):
         on = outputs(base, batch)
         prefixes = method.prefixes()
     with torch.no_grad():
-        assert torch.equal(base(**batch, **prefixes)[batch["keep"]], on)
+        assert torch.equal(base(**batch, **prefixes)[batch["attention_mask"]], on)
     assert list(prefixes) == (list(SLOTS) if kind == "seq2seq" else ["prefix"])
 
 
@@ -249,13 +251,15 @@ def test_a_zero_prefix_is_not_the_identity(kind):
 def test_every_query_sees_the_prefix_whatever_the_padding():
     """Trap "masks" (transformers#41696, adapters#559): the mask has P columns more than the text."""
     base = tiny_gpt()
-    keep = keep_of(LENGTHS, T, left=True)
+    attention_mask = mask_of(LENGTHS, T, left=True)
     with attached(base, PrefixTuning(P)), watch_attention(base) as maps:
-        base(random_ids(B, T), keep=keep)
+        base(random_ids(B, T), attention_mask=attention_mask)
     for name, (weights,) in maps.items():
         assert weights.shape == (B, 2, T, P + T)
         assert (weights[..., :P] > 0).all(), f"{name}: some query does not see some prefix column"
-        assert (weights[:, :, :, P:].masked_select(~keep[:, None, None, :]) == 0).all(), f"{name}: padding is read"
+        assert (weights[:, :, :, P:].masked_select(~attention_mask[:, None, None, :]) == 0).all(), (
+            f"{name}: padding is read"
+        )
 
 
 @pytest.mark.parametrize("slot", SLOTS)
@@ -421,14 +425,16 @@ def three_prefixes(base, **settings):
 @pytest.mark.parametrize("kind", BASES)
 def test_a_prefix_for_each_row_gives_what_each_gives_alone(kind):
     base = BASES[kind]()
-    batch = {name: t for name, t in batch_for(base).items() if name in ("ids", "keep", "source", "source_keep")}
+    batch = {
+        name: t for name, t in batch_for(base).items() if name in ("ids", "attention_mask", "source", "source_mask")
+    }
     methods = three_prefixes(base)
     rows = [methods[0], methods[2], methods[1]]
     together = base(**batch, **for_each_row(rows))
     for row, method in enumerate(rows):
         one = {name: tensor[row : row + 1] for name, tensor in batch.items()}
         with attached(base, method):
-            alone, real = base(**one), batch["keep"][row]
+            alone, real = base(**one), batch["attention_mask"][row]
         assert_close(together[row, real], alone[0, real], f"row {row} with its own prefix differs from the row alone")
 
 

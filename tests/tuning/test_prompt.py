@@ -12,7 +12,7 @@ from minitransformer.generation.sampling import generate
 from minitransformer.models.attention import Prefix
 from minitransformer.models.classifier import Classifier
 from minitransformer.tuning import PromptTuning, PTuning, attached, load, nearest_words, virtual_ids
-from tests.helpers import assert_close, keep_of, random_ids, tiny_bert, tiny_gpt, tiny_seq2seq
+from tests.helpers import assert_close, mask_of, random_ids, tiny_bert, tiny_gpt, tiny_seq2seq
 from tests.tuning.helpers import BASES, LENGTHS, B, P, T, batch_for, insert, loss_of, outputs, train_steps
 
 V, C = 40, 8
@@ -49,7 +49,7 @@ def test_in_a_gpt_the_prompt_stands_in_front_and_its_outputs_are_cut_off():
     base, ids = tiny_gpt(), random_ids(B, T)
     with attached(base, method := PromptTuning(P)):
         output = base(ids)
-        hidden = base(ids, hidden=True)
+        hidden = base(ids, return_hidden=True)
     assert output.shape == (B, T, V) and hidden.shape == (B, T, C)
     larger = with_words(base, method.free)
     assert_close(output, logits_of(larger, insert(ids, 0, WORDS))[:, P:], "X = [P; E(input)], 001 §3.1.4")
@@ -71,7 +71,7 @@ def test_only_negative_ids_are_virtual_tokens():
 def test_in_a_gpt_left_padding_changes_nothing():
     base, ids = tiny_gpt(), random_ids(B, T)
     with attached(base, PromptTuning(P)):
-        together = base(ids, keep=keep_of(LENGTHS, T, left=True))
+        together = base(ids, attention_mask=mask_of(LENGTHS, T, left=True))
         for row, n in enumerate(LENGTHS):
             alone = base(ids[row : row + 1, T - n :])
             assert_close(together[row, T - n :], alone[0], f"row {row}: padding was read, or moved the text")
@@ -90,43 +90,53 @@ def test_in_a_gpt_a_prompt_is_the_prefix_that_the_base_computes_from_it():
 def test_in_a_bert_the_class_token_stays_at_index_0():
     """000 §5 puts vectors in front of a BERT's input; its pooler then reads a virtual token for [CLS]."""
     base = tiny_bert()
-    ids, keep, types = random_ids(B, T), keep_of(LENGTHS, T), (torch.arange(T) > 2).long().expand(B, T)
+    ids, attention_mask, types = random_ids(B, T), mask_of(LENGTHS, T), (torch.arange(T) > 2).long().expand(B, T)
     with attached(base, method := PromptTuning(P)):
-        output = base(ids, keep=keep, types=types)
+        output = base(ids, attention_mask=attention_mask, types=types)
         assert output.shape == (B, T, C)
     larger = with_words(base, method.free)
-    whole = larger(insert(ids, 1, WORDS), keep=insert(keep, 1, [1] * P), types=insert(types, 1, [0] * P))
+    whole = larger(
+        insert(ids, 1, WORDS), attention_mask=insert(attention_mask, 1, [1] * P), types=insert(types, 1, [0] * P)
+    )
     expected = torch.cat([whole[:, :1], whole[:, 1 + P :]], dim=1)
-    assert_close(output[keep], expected[keep], "[CLS], then the prompt (sentence A), then the words")
+    assert_close(
+        output[attention_mask], expected[attention_mask], "[CLS], then the prompt (sentence A), then the words"
+    )
     model = Classifier(base, 2)
     with attached(model, method):
-        assert_close(model(ids, keep), model.head(base.pooled(base(ids, keep=keep))), "a class from [CLS]")
+        assert_close(
+            model(ids, attention_mask),
+            model.head(base.pooled(base(ids, attention_mask=attention_mask))),
+            "a class from [CLS]",
+        )
 
 
 def test_in_an_encoder_decoder_the_prompt_stands_in_front_of_the_source():
     base = tiny_seq2seq()
-    batch = {name: batch_for(base)[name] for name in ("ids", "keep", "source", "source_keep")}
-    at = keep_of([1, 0, 3], T)
+    batch = {name: batch_for(base)[name] for name in ("ids", "attention_mask", "source", "source_mask")}
+    at = mask_of([1, 0, 3], T)
     with attached(base, method := PromptTuning(P)):
         output, some = base(**batch), base(**batch, at=at)
     larger = with_words(base, method.free)
-    longer = {"source": insert(batch["source"], 0, WORDS), "source_keep": insert(batch["source_keep"], 0, [1] * P)}
+    longer = {"source": insert(batch["source"], 0, WORDS), "source_mask": insert(batch["source_mask"], 0, [1] * P)}
     expected = logits_of(larger, **{**batch, **longer})
-    real = batch["keep"]
+    real = batch["attention_mask"]
     assert_close(output[real], expected[real], "the prompt is read with the source, by the encoder")
     assert_close(some, output[at], "`at` counts the target's positions")
 
 
-@pytest.mark.parametrize("keep", [False, True])
-def test_arguments_by_position_are_arguments_by_name(keep):
+@pytest.mark.parametrize("attention_mask", [False, True])
+def test_arguments_by_position_are_arguments_by_name(attention_mask):
     base, ids = tiny_gpt(), random_ids(B, T)
-    mask = keep_of(LENGTHS, T, left=True) if keep else None
+    mask = mask_of(LENGTHS, T, left=True) if attention_mask else None
     with attached(base, PromptTuning(P)):
         cache = base.new_cache()
         by_position = base(ids[:, :4], None if mask is None else mask[:, :4], None, cache)
         assert cache[0].length == P + 4, "the prompt goes into a cache that was given by position"
         later = base(ids[:, 4:], mask, None, cache)
-        assert_close(torch.cat([by_position, later], dim=1), base(ids=ids, keep=mask), "by position ≡ by name")
+        assert_close(
+            torch.cat([by_position, later], dim=1), base(ids=ids, attention_mask=mask), "by position ≡ by name"
+        )
 
 
 @pytest.mark.parametrize("kind", BASES)
@@ -190,9 +200,9 @@ def test_virtual_tokens_stand_where_the_template_says(kind, encoder):
 def test_rows_of_a_batch_may_have_their_templates_elsewhere():
     base = tiny_gpt()
     ids = torch.cat([text for _, text in places("gpt")])
-    keep = keep_of([T + P, T + P, T + P - 1], T + P, left=True)
+    attention_mask = mask_of([T + P, T + P, T + P - 1], T + P, left=True)
     with attached(base, PTuning(3)):
-        together = base(ids, keep=keep)
+        together = base(ids, attention_mask=attention_mask)
         for row, n in enumerate((T + P, T + P, T + P - 1)):
             alone = base(ids[row : row + 1, T + P - n :])
             assert_close(together[row, T + P - n :], alone[0], f"row {row} has another template")

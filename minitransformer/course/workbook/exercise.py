@@ -8,7 +8,7 @@ def one_query_two_keys():
     return tidy(1, 1, 1, 2), tidy(1, 1, 2, 2), tidy(1, 1, 2, 2)
 
 @formula.mistake
-def no_scale(q, k, v, keep=None):
+def no_scale(q, k, v, attention_mask=None):
     '''Your scores are not divided by √d_k: with d_k = 64 the softmax is already saturated.'''
     …
 """

@@ -19,18 +19,18 @@ from minitransformer.models import attention
 
 
 def attend(
-    q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None, dropout: float = 0.0, causal: bool = False
+    q: Tensor, k: Tensor, v: Tensor, attention_mask: Tensor | None = None, dropout: float = 0.0, causal: bool = False
 ) -> Tensor:
-    """`attention.attend` on the formula, with its mask made by `keep_mask`."""
+    """`attention.attend` on the formula, with its mask made by `combined_mask`."""
     T, S = q.size(2), k.size(2)
     if causal:
-        keep = attention.keep_mask(T, T, S - T, True, None, q.device)
-    y, weights = attention.attend_by_formula(q, k, v, keep)  # (B, H, T, D), (B, H, T, S)
+        attention_mask = attention.combined_mask(T, T, S - T, True, None, q.device)
+    y, weights = attention.attend_by_formula(q, k, v, attention_mask)  # (B, H, T, D), (B, H, T, S)
     return F.dropout(weights, dropout) @ v if dropout else y  # (B, H, T, D)
 
 
 def no_quick_step(self: Any, cache: Any) -> None:
-    """`GPT.quick_step` where there is none: generation goes through `forward`."""
+    """`GPT.decode_step` where there is none: generation goes through `forward`."""
     return None
 
 
@@ -50,10 +50,10 @@ SHORTCUTS = (
     Shortcut(
         "minitransformer.models.attention:attend",
         attend,
-        ("minitransformer.models.attention:attend_by_formula", "minitransformer.models.attention:keep_mask"),
+        ("minitransformer.models.attention:attend_by_formula", "minitransformer.models.attention:combined_mask"),
     ),
     Shortcut(
-        "minitransformer.models.gpt:GPT.quick_step",
+        "minitransformer.models.gpt:GPT.decode_step",
         no_quick_step,
         ("minitransformer.models.attention:", "minitransformer.models.layers:", "minitransformer.models.gpt:"),
     ),

@@ -33,7 +33,7 @@ def pad_right(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tenso
         if not len(row):
             raise UserError(f"Row {i} of the batch is empty: give it at least one token, or leave the row out.")
     lengths = torch.tensor([len(row) for row in rows])  # (B)
-    keep = torch.arange(int(lengths.max())) < lengths[:, None]  # (B, T)
-    ids = torch.full(keep.shape, pad_id)  # (B, T)
-    ids[keep] = torch.tensor([i for row in rows for i in row])
-    return ids, keep
+    attention_mask = torch.arange(int(lengths.max())) < lengths[:, None]  # (B, T)
+    ids = torch.full(attention_mask.shape, pad_id)  # (B, T)
+    ids[attention_mask] = torch.tensor([i for row in rows for i in row])
+    return ids, attention_mask

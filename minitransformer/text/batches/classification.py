@@ -67,7 +67,7 @@ class Texts:
         self.drawn = Epochs(self.batches_per_epoch, seed, self._draw)  # which texts make up batch number i, (B)
 
     def __call__(self, i: int) -> Batch:
-        """Batch number i: "ids" and "keep" (B, T)."""
+        """Batch number i: "ids" and "attention_mask" (B, T)."""
         return self.batch(self.drawn(i))
 
     def in_order(self) -> list[Batch]:
@@ -76,8 +76,8 @@ class Texts:
 
     def batch(self, which: torch.Tensor) -> Batch:
         """The texts of these numbers, padded."""
-        ids, keep = pad_right([self.rows[i] for i in which.tolist()], self.pad_id)  # (B, T)
-        return {"ids": ids, "keep": keep}
+        ids, attention_mask = pad_right([self.rows[i] for i in which.tolist()], self.pad_id)  # (B, T)
+        return {"ids": ids, "attention_mask": attention_mask}
 
     def _draw(self, generator: torch.Generator) -> list[torch.Tensor]:
         lengths = torch.tensor([len(row) for row in self.rows])
@@ -147,7 +147,7 @@ class MaskedTexts(Texts):
         self.tokenizer, self.share = tokenizer, share
 
     def __call__(self, i: int) -> Batch:
-        """Batch number i: "ids" with words hidden, "keep" and "labels" (B, T)."""
+        """Batch number i: "ids" with words hidden, "attention_mask" and "labels" (B, T)."""
         batch = super().__call__(i)
         tokenizer = self.tokenizer
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + i + 1_000_000_007)
@@ -156,7 +156,7 @@ class MaskedTexts(Texts):
             tokenizer.mask_id,
             tokenizer.special_ids.values(),
             tokenizer.n_vocab,
-            batch["keep"],
+            batch["attention_mask"],
             self.share,
             generator,
         )

@@ -61,9 +61,9 @@ def completion_batch(prompts: Ids, targets: Ids, end_id: int, whole: Sequence[bo
     """One batch of [x; y; end], which asks for y and the end only: L(p) is a sum over i ∈ Y_idx (000 §4.2, 003 §3.1).
 
     A y that was cut does not end, so its row is [x; y] without the end. The rows are padded on the right, where a
-    causal model never looks back from, so no keep-mask is needed; pad_right(rows, end_id) makes of them the ids, and a
-    boolean tensor of the same shape, True at what is real. Virtual tokens (negative ids) may stand in a prompt, for
-    they are never asked for.
+    causal model never looks back from, so no attention mask is needed; pad_right(rows, end_id) makes of them the ids,
+    and a boolean tensor of the same shape, True at what is real. Virtual tokens (negative ids) may stand in a prompt,
+    for they are never asked for.
 
     Args:
         prompts: token ids of each x.
@@ -82,9 +82,9 @@ def completion_batch(prompts: Ids, targets: Ids, end_id: int, whole: Sequence[bo
     # ⟨answer⟩
     whole = [True] * len(prompts) if whole is None else whole
     rows = [[*x, *y, *[end_id] * ends] for x, y, ends in zip(prompts, targets, whole, strict=True)]
-    ids, keep = pad_right(rows, end_id)  # (B, T+1)
+    ids, attention_mask = pad_right(rows, end_id)  # (B, T+1)
     n_prompt = torch.tensor([len(x) for x in prompts])[:, None]  # (B, 1)
-    asked = keep & (torch.arange(ids.size(1)) >= n_prompt)  # (B, T+1)
+    asked = attention_mask & (torch.arange(ids.size(1)) >= n_prompt)  # (B, T+1)
     labels = ids.masked_fill(~asked, IGNORE)  # (B, T+1)
     # ⟨/answer⟩
     return {"ids": ids, "labels": labels}

@@ -116,26 +116,32 @@ class SentencePairs:
         return [(j, j if coin < 0.5 else self._stranger(j, generator)) for j, coin in zip(chosen, coins, strict=True)]
 
     def __call__(self, i: int) -> Batch:
-        """Batch number i: "ids" (masked), "keep", "types" and "labels" (B, T), and "next_label" (B)."""
+        """Batch number i: "ids" (masked), "attention_mask", "types" and "labels" (B, T), and "next_label" (B)."""
         drawn, tokenizer = self.drawn(i), self.tokenizer
         rows, n_first = [], []
         for a, b in drawn:
             first = [tokenizer.cls_id, *self._ids[a][0], tokenizer.sep_id]
             rows.append([*first, *self._ids[b][1], tokenizer.sep_id])
             n_first.append(len(first))
-        ids, keep = pad_right(rows, tokenizer.pad_id)  # (B, T)
-        types = (torch.arange(ids.size(1)) >= torch.tensor(n_first)[:, None]) & keep  # (B, T)
+        ids, attention_mask = pad_right(rows, tokenizer.pad_id)  # (B, T)
+        types = (torch.arange(ids.size(1)) >= torch.tensor(n_first)[:, None]) & attention_mask  # (B, T)
         masked, labels = mask_tokens(
             ids,
             tokenizer.mask_id,
             tokenizer.special_ids.values(),
             tokenizer.n_vocab,
-            keep,
+            attention_mask,
             self.share,
             self._generator(i, 1),
         )
         next_label = torch.tensor([NEIGHBOURS if a == b else STRANGERS for a, b in drawn])  # (B)
-        return {"ids": masked, "keep": keep, "types": types.long(), "labels": labels, "next_label": next_label}
+        return {
+            "ids": masked,
+            "attention_mask": attention_mask,
+            "types": types.long(),
+            "labels": labels,
+            "next_label": next_label,
+        }
 
     def _stranger(self, j: int, generator: torch.Generator) -> int:
         """A pair from another document than pair j."""

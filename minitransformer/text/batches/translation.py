@@ -27,19 +27,25 @@ def translation_batch(sources: Ids, targets: Ids, config: Seq2SeqConfig) -> Batc
         config: the model's; it has start, end and padding tokens (start_id, end_id, pad_id) and the most positions.
 
     Returns:
-        "source" and "source_keep" (B, S); "ids", "keep" and "labels" (B, T+1), a target from start to end token, as
-        `pad_right(rows, pad_id)` makes ids and mask of rows. The labels are the ids themselves, IGNORE at the padding;
-        the loss shifts them.
+        "source" and "source_mask" (B, S); "ids", "attention_mask" and "labels" (B, T+1), a target from start to end
+        token, as `pad_right(rows, pad_id)` makes ids and mask of rows. The labels are the ids themselves, IGNORE at the
+        padding; the loss shifts them.
 
     Raises:
         UserError: no pair, not in pairs, an empty source, or one that is too long for the model; `check_pairs`, called
             with the same three, raises it.
     """
     check_pairs(sources, targets, config)
-    source, source_keep = pad_right(sources, config.pad_id)  # (B, S)
-    ids, keep = pad_right([[config.start_id, *y, config.end_id] for y in targets], config.pad_id)  # (B, T+1)
-    labels = ids.masked_fill(~keep, IGNORE)  # (B, T+1)
-    return {"source": source, "source_keep": source_keep, "ids": ids, "keep": keep, "labels": labels}
+    source, source_mask = pad_right(sources, config.pad_id)  # (B, S)
+    ids, attention_mask = pad_right([[config.start_id, *y, config.end_id] for y in targets], config.pad_id)  # (B, T+1)
+    labels = ids.masked_fill(~attention_mask, IGNORE)  # (B, T+1)
+    return {
+        "source": source,
+        "source_mask": source_mask,
+        "ids": ids,
+        "attention_mask": attention_mask,
+        "labels": labels,
+    }
 
 
 def check_pairs(sources: Ids, targets: Ids, config: Seq2SeqConfig) -> None:

@@ -23,10 +23,10 @@ def numbered(n: int) -> tuple[list[list[int]], list[str]]:
 
 
 def test_pad_right():
-    ids, keep = pad_right([[5, 6, 7], [8]], pad_id=1)
+    ids, attention_mask = pad_right([[5, 6, 7], [8]], pad_id=1)
     assert ids.tolist() == [[5, 6, 7], [8, 1, 1]]
-    assert keep.tolist() == [[True, True, True], [True, False, False]]
-    # The padding's id may occur in a text: only `keep` says what is real.
+    assert attention_mask.tolist() == [[True, True, True], [True, False, False]]
+    # The padding's id may occur in a text: only `attention_mask` says what is real.
     assert pad_right([[1, 1], [1]], pad_id=1)[1].tolist() == [[True, True], [True, False]]
 
 
@@ -45,10 +45,10 @@ def test_every_text_once_an_epoch_with_its_own_label():
         seen = []
         for i in range(12 * epoch, 12 * (epoch + 1)):
             batch = texts(i)
-            for ids, keep, label in zip(batch["ids"], batch["keep"], batch["label"], strict=True):
+            for ids, attention_mask, label in zip(batch["ids"], batch["attention_mask"], batch["label"], strict=True):
                 k = int(ids[0]) - 1
-                assert ids[keep].tolist() == rows[k], f"batch {i}: text {k} lost or gained tokens"
-                assert (ids[~keep] == PAD).all()
+                assert ids[attention_mask].tolist() == rows[k], f"batch {i}: text {k} lost or gained tokens"
+                assert (ids[~attention_mask] == PAD).all()
                 assert CLASSES[label] == labels[k], f"batch {i}: text {k} came with the label of another text"
                 seen.append(k)
         assert sorted(seen) == list(range(45)), f"epoch {epoch}: each text should come exactly once"

@@ -50,13 +50,15 @@ def test_texts_get_holes_and_pairs_stay():
     others = [[30, 31]] * 4
     batches = Denoising(texts + [[20, 21, 22]] * 4, texts + others, SEQ2SEQ_CONFIG, 12, MASK)
     batch = batches(0)
-    for source, keep, ids in zip(batch["source"], batch["source_keep"], batch["ids"], strict=True):
-        source, target = source[keep].tolist(), [i for i in ids.tolist()[1:] if i > 3]
+    for source, attention_mask, ids in zip(batch["source"], batch["source_mask"], batch["ids"], strict=True):
+        source, target = source[attention_mask].tolist(), [i for i in ids.tolist()[1:] if i > 3]
         if target == [30, 31]:
             assert source == [20, 21, 22], "a pair's source is given as it is"
         else:
             assert MASK in source and fits(source, target)
-    assert (batch["labels"] != IGNORE).equal(batch["keep"]), "every token of a target is asked for, and no padding"
+    assert (batch["labels"] != IGNORE).equal(batch["attention_mask"]), (
+        "every token of a target is asked for, and no padding"
+    )
 
 
 def test_holes_are_made_anew_and_repeatably():

@@ -51,10 +51,12 @@ def test_a_batch_is_its_pairs_padded_and_masked():
     whole = torch.where(batch["labels"] == IGNORE, batch["ids"], batch["labels"])  # the masks undone
     for row, (a, b) in enumerate(pairs.drawn(3)):
         ids, types = encode_pair(TOKENIZER, pairs.pairs[a][0], pairs.pairs[b][1])
-        keep = batch["keep"][row]
-        assert keep.sum() == len(ids) and keep[: len(ids)].all(), f"row {row}: keep marks the {len(ids)} real tokens"
-        assert whole[row][keep].tolist() == ids and batch["types"][row][keep].tolist() == types
-        assert (batch["ids"][row][~keep] == TOKENIZER.pad_id).all()
+        attention_mask = batch["attention_mask"][row]
+        assert attention_mask.sum() == len(ids) and attention_mask[: len(ids)].all(), (
+            f"row {row}: attention_mask marks the {len(ids)} real tokens"
+        )
+        assert whole[row][attention_mask].tolist() == ids and batch["types"][row][attention_mask].tolist() == types
+        assert (batch["ids"][row][~attention_mask] == TOKENIZER.pad_id).all()
         assert (batch["labels"][row] != IGNORE).sum() == max(1, round(0.15 * (len(ids) - 3))), f"row {row}: 15 %"
 
 

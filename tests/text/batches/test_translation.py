@@ -21,9 +21,9 @@ def make_pairs(n: int) -> tuple[list[list[int]], list[list[int]]]:
 def test_a_target_stands_between_start_and_end_and_padding_has_no_label():
     batch = translation_batch([[7, 8, 9], [6]], [[10], [11, 12, 13]], SEQ2SEQ_CONFIG)
     assert batch["source"].tolist() == [[7, 8, 9], [6, PAD, PAD]]
-    assert batch["source_keep"].tolist() == [[True, True, True], [True, False, False]]
+    assert batch["source_mask"].tolist() == [[True, True, True], [True, False, False]]
     assert batch["ids"].tolist() == [[START, 10, END, PAD, PAD], [START, 11, 12, 13, END]]
-    assert batch["keep"].tolist() == [[True] * 3 + [False] * 2, [True] * 5]
+    assert batch["attention_mask"].tolist() == [[True] * 3 + [False] * 2, [True] * 5]
     assert batch["labels"].tolist() == [[START, 10, END, IGNORE, IGNORE], [START, 11, 12, 13, END]]
     assert seq2seq_loss(tiny_seq2seq(), batch)[1] == 2 + 4, "a target of n tokens is n + 1 exercises: y and the end"
 
@@ -50,9 +50,11 @@ def test_every_pair_once_an_epoch(pool):
         assert len(set(rows)) == 100, f"epoch {epoch}: {100 - len(set(rows))} pairs came twice"
         orders.append(rows)
         for batch in made:
-            for source, ids, keep in zip(batch["source"], batch["ids"], batch["keep"], strict=True):
+            for source, ids, attention_mask in zip(batch["source"], batch["ids"], batch["attention_mask"], strict=True):
                 number = (source[0].item() - 4) * 30 + source[1].item() - 4
-                assert ids[keep].tolist() == [START, *targets[number], END], f"pair {number} has another's target"
+                assert ids[attention_mask].tolist() == [START, *targets[number], END], (
+                    f"pair {number} has another's target"
+                )
     assert orders[0] != orders[1], "each epoch is shuffled anew"
 
 
@@ -69,7 +71,7 @@ def test_batch_i_is_a_function_of_i():
 def test_pools_put_similar_lengths_together():
     def padding(pool):
         batches = TranslationBatches(*make_pairs(120), SEQ2SEQ_CONFIG, batch_size=4, seed=0, pool=pool)
-        return sum(int((~batches(i)["source_keep"]).sum()) for i in range(batches.batches_per_epoch))
+        return sum(int((~batches(i)["source_mask"]).sum()) for i in range(batches.batches_per_epoch))
 
     assert padding(10) < 0.6 * padding(1)
 
@@ -78,8 +80,8 @@ def test_evaluation_takes_every_pair_once():
     sources, targets = make_pairs(23)
     made = eval_translation_batches(sources, targets, SEQ2SEQ_CONFIG, batch_size=5)
     assert [len(batch["ids"]) for batch in made] == [5, 5, 5, 5, 3]
-    both = [pair for batch in made for pair in zip(batch["source"], batch["source_keep"], strict=True)]
-    rows = [row[keep].tolist() for row, keep in both]
+    both = [pair for batch in made for pair in zip(batch["source"], batch["source_mask"], strict=True)]
+    rows = [row[attention_mask].tolist() for row, attention_mask in both]
     assert sorted(rows) == sorted(sources)
 
 
