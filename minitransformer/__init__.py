@@ -1,3 +1,70 @@
-"""minitransformer: Transformers and parameter-efficient tuning, small enough to read."""
+"""Transformers and parameter-efficient tuning, small enough to read.
+
+Read the library in this order; a module imports only what stands above it, and errors, files and checkpoint:
+
+    models/       attention, then the layers around it, then gpt, bert, seq2seq (BART); bigram and classifier
+    text/         tokenizer, corpora on disk, masking, batches
+    training/     losses, then the one training loop
+    generation/   sampling, then beam search
+    tuning/       method (how any of them goes onto a frozen base), then one file for each method
+    metrics       accuracy and F1; BLEU, chrF and ROUGE by the libraries that everyone uses
+    published     GPT-2, BERT and BART as they are published, in our models
+    checkpoint, files, errors
+
+Begin with models/attention.py: a prefix meets attention in `Attention.forward`, and tuning/prefix.py says where the
+prefix comes from. `minitransformer.course` is the machine around the lessons; the library imports nothing of it.
+
+The names below can be imported from `minitransformer` itself; PyTorch is loaded with the first of them.
+"""
 
 __version__ = "0.1.0"
+
+_PUBLIC = {
+    "models.attention": ("Attention", "Prefix"),
+    "models.gpt": ("GPT", "GPTConfig"),
+    "models.bert": ("Bert", "BertConfig"),
+    "models.seq2seq": ("Seq2Seq", "Seq2SeqConfig"),
+    "models.classifier": ("Classifier",),
+    "text.tokenizer": ("Tokenizer", "train_bpe"),
+    "training.loop": ("TrainConfig", "evaluate", "train"),
+    "training.losses": ("bert_loss", "classification_loss", "language_model_loss", "seq2seq_loss"),
+    "generation.sampling": ("generate", "generate_texts"),
+    "generation.beam": ("beam_search",),
+    "tuning": (
+        "Adapter",
+        "BitFit",
+        "FullFineTuning",
+        "IA3",
+        "Infix",
+        "LoRA",
+        "PTuning",
+        "PrefixTuning",
+        "PromptTuning",
+        "TopLayers",
+        "attached",
+        "for_each_row",
+        "load",
+    ),
+    "checkpoint": ("load_model", "save_model"),
+    "published": ("from_transformers", "load_pretrained"),
+    "errors": ("UserError",),
+}
+_MODULE = {name: module for module, names in _PUBLIC.items() for name in names}
+
+__all__ = sorted(_MODULE)
+
+
+def __getattr__(name):
+    """Import a public name when it is first asked for, so that a command's first line does not wait for PyTorch."""
+    if name not in _MODULE:
+        raise AttributeError("module 'minitransformer' has no attribute " + repr(name))
+    import importlib
+
+    value = getattr(importlib.import_module("minitransformer." + _MODULE[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    """What the module holds, and the public names that were not asked for yet."""
+    return sorted({*globals(), *__all__})

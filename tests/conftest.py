@@ -1,5 +1,6 @@
 """What several test files share."""
 
+import ast
 import os
 import signal
 import subprocess
@@ -81,3 +82,22 @@ def command_line(*arguments: str, cwd: Path = ROOT, **environment: str) -> subpr
         timeout=120,
         stdin=subprocess.DEVNULL,
     )
+
+
+def where(path: Path, line: int) -> str:
+    return f"{path.relative_to(ROOT).as_posix()}:{line}"
+
+
+def imported(path: Path) -> list[tuple[int, str]]:
+    """Every (line, dotted name) that a file imports, inside functions too."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found += [(node.lineno, alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{where(path, node.lineno)}: write the import out: from minitransformer. …"
+            if node.module == "minitransformer":
+                found += [(node.lineno, f"minitransformer.{alias.name}") for alias in node.names]
+            else:
+                found.append((node.lineno, node.module))
+    return found

@@ -96,7 +96,7 @@ def test_a_right_answer_about_tables_and_a_table_again():
     assert half.whole == 1 / 2 and half.slots == pytest.approx(
         sum(len(row["table"]) - 1 for row in rows[1::2]) / sum(len(row["table"]) - 1 for row in rows)
     ), "the kind is no value to be told"
-    with pytest.raises(UserError, match="19 predictions and 20 tables"):
+    with pytest.raises(UserError, match="19 texts and 20 tables"):
         table_scores([""] * 19, rows)
 
 

@@ -10,34 +10,12 @@ import pytest
 
 from minitransformer.course import bootstrap
 from minitransformer.course import lessons as course
-from tests.conftest import ROOT
+from tests.conftest import ROOT, imported, where
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PACKAGE = sorted((ROOT / "minitransformer").rglob("*.py"))
 CODE = sorted([*PACKAGE, *(ROOT / "lessons").rglob("*.py")])
 KEY = set("BTSPHDCV")
-
-# From top to bottom; a module may import what stands in its own line or below. A name stands for a whole folder too.
-LAYERS = [
-    {"__main__", "course", "workbook", "bench", "mutants", "chat", "lab", "pretrain"},
-    {"show", "bootstrap"},
-    {"tuning", "skills", "timing"},
-    {"pretrained"},
-    {"objectives", "batches"},
-    {"training", "sampling", "beam", "metrics", "checkpoint", "bases"},
-    {"classifier"},
-    {"gpt", "bert", "seq2seq", "bigram"},
-    {"attention", "layers"},
-    {"tasks"},
-    {"tokenizer", "datasets", "tinyworld"},
-    {"files"},
-    {"errors"},
-]
-LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-
-
-def where(path: Path, line: int) -> str:
-    return f"{path.relative_to(ROOT).as_posix()}:{line}"
 
 
 def repository_files() -> list[Path]:
@@ -74,7 +52,8 @@ def test_readme_tree_names_what_exists():
 
 def test_readme_tree_names_every_module():
     package = ROOT / "minitransformer"
-    modules = [path.name + "/" * path.is_dir() for path in package.iterdir() if not path.name.startswith("__")]
+    modules = [path.name + "/" * path.is_dir() for path in package.iterdir() if path.suffix in ("", ".py")]
+    modules = [name for name in modules if not name.startswith("__")]
     missing = [name for name in modules if f"minitransformer/{name}" not in tree_paths()]
     assert not missing, f"README.md's tree lacks a line for {missing}"
 
@@ -133,43 +112,7 @@ def test_shapes_use_the_letter_key(path):
     assert not wrong, "these shapes use letters outside README's key (B T S P H D C V):\n" + "\n".join(wrong)
 
 
-# ---------------------------------------------------------------- arrows
-
-
-def imported(path: Path) -> list[tuple[int, str]]:
-    """Every (line, dotted name) that a file imports, inside functions too."""
-    found = []
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found += [(node.lineno, alias.name) for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{where(path, node.lineno)}: write the import out: from minitransformer. …"
-            if node.module == "minitransformer":
-                found += [(node.lineno, f"minitransformer.{alias.name}") for alias in node.names]
-            else:
-                found.append((node.lineno, node.module))
-    return found
-
-
-def module_name(path: Path) -> str:
-    return path.relative_to(ROOT / "minitransformer").parts[0].removesuffix(".py")
-
-
-@pytest.mark.parametrize("path", PACKAGE, ids=lambda path: path.stem)
-def test_arrows_point_down(path):
-    name = module_name(path)
-    if name == "__init__":
-        assert not imported(path), "minitransformer/__init__.py imports nothing, so that commands start at once"
-        return
-    assert name in LEVEL, f"tests/test_repo.py: add {name} to LAYERS, where it belongs"
-    for line, target in imported(path):
-        package, _, rest = target.partition(".")
-        assert package != "lessons", f"{where(path, line)}: the package must not know that lessons exist"
-        if package == "minitransformer" and rest:
-            other = rest.split(".")[0]
-            assert LEVEL.get(other, -1) >= LEVEL[name], (
-                f"{where(path, line)}: {name} imports {other}, which stands above it; arrows only point down"
-            )
+# ---------------------------------------------------------------- requirements
 
 
 @pytest.mark.parametrize("path", CODE, ids=lambda path: path.stem)

@@ -23,7 +23,7 @@ def lively(model, frozen=True):
 
 fates = Exercise(
     id="4.1",
-    target="minitransformer.training.losses:mask_tokens",
+    target="minitransformer.text.masking:mask_tokens",
     title="Three fates",
     minutes=20,
     difficulty=2,
