@@ -30,6 +30,7 @@ LIBRARY = [
 ]
 COURSE = [
     "course.bootstrap",
+    "course.documents",
     "course.data",
     "course.show",
     "course.tinyworld",

@@ -1,0 +1,72 @@
+"""What lessons, package and laboratory say of the documents' sections, held against the tables of contents."""
+
+import pytest
+
+from minitransformer.course.documents import CONTENTS, Reference, between, find, references, wrong
+from minitransformer.errors import UserError
+from tests.conftest import ROOT
+
+TEXTS = sorted([*(ROOT / "lessons").rglob("*.py"), *(ROOT / "minitransformer").rglob("*.py"), ROOT / "README.md"])
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_every_section_that_is_cited_exists_and_has_the_title_that_is_given(path):
+    found = [why for one in references(path.read_text(encoding="utf-8")) if (why := wrong(one))]
+    assert not found, f"{path.relative_to(ROOT)}: " + " ".join(found)
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("as 003 §4.2 finds", ["003 §4.2"]),
+        ("(000 §3.1, 003 §4.2): random", ["000 §3.1", "003 §4.2"]),
+        ("003 §1, §4.1", ["003 §1", "003 §4.1"]),
+        ("004 §2.2 自注意力机制, §4.1 自注意力机制; 003 §3.3", ["004 §2.2", "004 §4.1", "003 §3.3"]),
+        ("000 §3.2–3.3's six steps", ["000 §3.2", "000 §3.3"]),
+        ("001 §3.2.1 to §3.2.4", ["001 §3.2.1", "001 §3.2.4"]),
+        ("002 §工作流程 and 002 §Step3", ["002 §工作流程", "002 §Step3"]),
+        ("002 §PEFT Step1", ["002 §PEFT Step1"]),
+        ("Li & Liang (2021, §5) and 2000 §1", []),
+        ("003 §9.9", ["003 §9.9"]),
+    ],
+)
+def test_references(text, expected):
+    assert [str(one) for one in references(text)] == expected
+
+
+def test_a_title_of_another_section_is_refused():
+    (one,) = references("000 §2.2 前缀微调的原理")
+    assert wrong(one) == "000 §2.2 has the title '前缀微调与传统微调的比较', not '前缀微调的原理'."
+    (one,) = references("000 §2.1 前缀微调的原理, and so on")
+    assert wrong(one) is None
+
+
+def test_a_section_that_exists_nowhere_is_refused():
+    assert wrong(Reference("003", "6", "")).startswith("003 §6 does not exist: the sections of 003 are 1, 2, 3,")
+
+
+def test_between_keeps_to_one_depth():
+    assert between("001", "3.2.1", "3.2.4") == ["3.2.1", "3.2.2", "3.2.3", "3.2.4"]
+    assert between("003", "1", "4") == ["1", "2", "3", "4"]
+
+
+@pytest.mark.parametrize("words", ["003 §4.2", "003 4.2", "003§4.2", " 003  §4.2 ", "003, §4.2"])
+def test_find(words):
+    assert find(words) == ("003", "4.2")
+
+
+@pytest.mark.parametrize("words", ["", "3", "007", "four", "003 §7", "003 §4.2 §3"])
+def test_find_refuses_what_is_no_section(words):
+    with pytest.raises(UserError, match="003"):
+        find(words)
+
+
+def test_find_a_whole_document():
+    assert find("002") == ("002", None)
+
+
+def test_every_section_has_a_parent():
+    for document, sections in CONTENTS.items():
+        for section in sections:
+            if "." in section:
+                assert section.rpartition(".")[0] in sections, f"{document} §{section}"
