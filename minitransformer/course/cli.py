@@ -113,10 +113,10 @@ EXTRAS = {"parity": ("parity",), "bench": ("parity",), "mutants": ("mutants",), 
 
 
 def withheld(lesson: int, function: object) -> "str | None":
-    """As `workbook.commands.withheld`, which is not read before a lesson shows a source."""
-    from minitransformer.course.workbook import commands
+    """As `workbook.hints.withheld`, which is not read before a lesson shows a source."""
+    from minitransformer.course.workbook import hints
 
-    return commands.withheld(lesson, function)
+    return hints.withheld(lesson, function)
 
 
 def dispatch(arguments: argparse.Namespace, rest: "list[str]") -> int:

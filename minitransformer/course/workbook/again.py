@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from minitransformer.course import show
-from minitransformer.course.workbook.book import load, workbook_path
-from minitransformer.course.workbook.examine import Outcome, observe
-from minitransformer.course.workbook.exercise import exercises, find
+from minitransformer.course.workbook.book import workbook_path
+from minitransformer.course.workbook.catalogue import exercises, find
+from minitransformer.course.workbook.compare import Outcome
+from minitransformer.course.workbook.loading import load
+from minitransformer.course.workbook.observe import observe
 from minitransformer.errors import UserError
 
 

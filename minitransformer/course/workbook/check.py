@@ -8,12 +8,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from minitransformer.course.workbook import report
-from minitransformer.course.workbook.book import Workbook, WorkbookError, load
-from minitransformer.course.workbook.cut import resolve
+from minitransformer.course.workbook import exceptions, report
 from minitransformer.course.workbook.diagnose import Diagnosis, diagnose, is_left_empty, narrowed
 from minitransformer.course.workbook.examine import Examination
 from minitransformer.course.workbook.exercise import Case, Exercise
+from minitransformer.course.workbook.loading import Workbook, load
+from minitransformer.course.workbook.reading import WorkbookError
+from minitransformer.course.workbook.source import resolve
 from minitransformer.errors import UserError
 
 
@@ -44,7 +45,7 @@ def check(
         emit(event="problem", text=str(error))
         return
     except KeyboardInterrupt as error:  # no key comes here from a keyboard: the code raised it
-        emit(event="problem", text=report.stopped(error, path))
+        emit(event="problem", text=exceptions.stopped(error, path))
         return
     has_failed = False
     for exercise in some:
@@ -64,7 +65,7 @@ def check(
             raise
         except BaseException as error:  # what the code gives back can break who looks at it, such as a list in itself
             state = "failed"
-            say(event="result", state=state, text=report.stopped(error, path))
+            say(event="result", state=state, text=exceptions.stopped(error, path))
         if state != "passed" and not request.get("all"):
             return
         has_failed |= state == "failed"

@@ -42,7 +42,7 @@ def main() -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # input() finds nobody
     show.ROOT = Path(request["root"])
     try:
-        from minitransformer.course.workbook.exercise import exercises
+        from minitransformer.course.workbook.catalogue import exercises
 
         some = exercises(request["lesson"])
         limit_memory(request["megabytes"])

@@ -10,20 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from minitransformer.course.workbook.examine import (
-    Examination,
-    Outcome,
-    Verdict,
-    arguments,
-    compare,
-    difference_of,
-    observe,
-    parts,
-    quiet,
-    same,
-    tensors,
-)
+from minitransformer.course.workbook.compare import Outcome, compare, difference_of, parts, same, tensors
+from minitransformer.course.workbook.examine import Examination, Verdict
 from minitransformer.course.workbook.exercise import Mistake
+from minitransformer.course.workbook.observe import arguments, observe, quiet
 from minitransformer.errors import UserError
 
 

@@ -26,12 +26,12 @@ from torch import nn
 
 from minitransformer.course import lessons as course
 from minitransformer.course import show
-from minitransformer.course.workbook import book, exercise
-from minitransformer.course.workbook.cut import place
-from minitransformer.course.workbook.examine import seeded
+from minitransformer.course.workbook import book, catalogue, exceptions, loading
 from minitransformer.course.workbook.exercise import Exercise
+from minitransformer.course.workbook.observe import seeded
 from minitransformer.course.workbook.sandbox import PACKAGE, Sandbox
 from minitransformer.course.workbook.shortcuts import plain_paths
+from minitransformer.course.workbook.source import place
 from minitransformer.course.workbook.switch import switched
 from minitransformer.errors import UserError
 from minitransformer.training import loop as training
@@ -68,12 +68,12 @@ WHY_NOT = {"failed": "does not pass", "unwritten": "not written", "absent": "not
 def gather() -> Mine:
     """Check all workbooks and load the code that passes."""
     mine = Mine()
-    lessons = [lesson for lesson in exercise.files() if book.workbook_path(lesson).exists()]
+    lessons = [lesson for lesson in catalogue.files() if book.workbook_path(lesson).exists()]
     ready = [Sandbox()] if lessons else []
     for number, lesson in enumerate(lessons):
         if number + 1 < len(lessons):
             ready.append(Sandbox())  # loads while the one before it checks
-        some, path = exercise.exercises(lesson), book.workbook_path(lesson)
+        some, path = catalogue.exercises(lesson), book.workbook_path(lesson)
         answer = ready.pop(0).check(lesson, path, every=True)
         passed = set(answer.passed())
         for one in some:
@@ -87,7 +87,7 @@ def gather() -> Mine:
 
 def add(mine: Mine, passing: list[Exercise], some: list[Exercise], path: Path) -> None:
     """Load the workbook of `some` exercises and take from it what passes."""
-    workbook = book.load(path, some)
+    workbook = loading.load(path, some)
     workbook.link({one.id for one in passing})
     mine.used += passing
     mine.replacements |= {one.target: workbook.candidates[one.id] for one in passing}
@@ -160,7 +160,7 @@ def run(number: int, quick: bool = False, step: bool = False, text: str | None =
     lesson = course.load(number)
     mine = gather()
     if not mine.used:
-        known = exercise.files()
+        known = catalogue.files()
         raise UserError(
             "None of your exercises passes yet, so the lesson would run on the package's code alone. "
             f"make start-{number if number in known else min(known)} begins, make progress shows where you are."
@@ -290,4 +290,4 @@ def _lines_in_workbooks(error: BaseException) -> str:
     if not mine:
         return ""
     path = book.folder() / os.path.basename(mine[-1])
-    return f"{place(path)}:\n{book.own_lines(error, path)}"
+    return f"{place(path)}:\n{exceptions.own_lines(error, path)}"

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from minitransformer.course import show
-from minitransformer.course.workbook.cut import place
+from minitransformer.course.workbook.source import place
 from minitransformer.errors import UserError
 
 SECONDS = 20

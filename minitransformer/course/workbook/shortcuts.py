@@ -29,7 +29,7 @@ def attend(
     return F.dropout(weights, dropout) @ v if dropout else y  # (B, H, T, D)
 
 
-def no_quick_step(self: Any, cache: Any) -> None:
+def no_decode_step(self: Any, cache: Any) -> None:
     """`GPT.decode_step` where there is none: generation goes through `forward`."""
     return None
 
@@ -54,7 +54,7 @@ SHORTCUTS = (
     ),
     Shortcut(
         "minitransformer.models.gpt:GPT.decode_step",
-        no_quick_step,
+        no_decode_step,
         ("minitransformer.models.attention:", "minitransformer.models.layers:", "minitransformer.models.gpt:"),
     ),
 )

@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from types import CellType, FunctionType
 from typing import Any
 
-from minitransformer.course.workbook.cut import resolve
+from minitransformer.course.workbook.source import resolve
 from minitransformer.errors import UserError
 
 KEPT = {

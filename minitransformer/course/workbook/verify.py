@@ -21,12 +21,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from minitransformer.course import lessons as course
-from minitransformer.course.workbook import book, mine, report
+from minitransformer.course.workbook import book, loading, mine, report
+from minitransformer.course.workbook.catalogue import exercises, files
 from minitransformer.course.workbook.check import check_one
 from minitransformer.course.workbook.cut import unused_markers
 from minitransformer.course.workbook.diagnose import diagnose, narrowed
-from minitransformer.course.workbook.examine import Examination, seeded
-from minitransformer.course.workbook.exercise import Exercise, exercises, files, laid_out
+from minitransformer.course.workbook.examine import Examination
+from minitransformer.course.workbook.exercise import Exercise
+from minitransformer.course.workbook.observe import seeded
+from minitransformer.course.workbook.page import laid_out
 from minitransformer.course.workbook.sandbox import PACKAGE
 from minitransformer.errors import UserError
 
@@ -84,18 +87,18 @@ def verify_lesson(lesson: int) -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"lesson_{lesson:02}.py"
         path.write_text(book.new_text(lesson, some, {one.id for one in some}), encoding="utf-8")
-        solved = book.load(path, some)
+        solved = loading.load(path, some)
         for one in some:
             state, text = _checked(solved, one)
             if state != "passed":
                 complaints.append(f"{one.who}: in a workbook of all solutions, its own is {state}.\n{text}")
         for one in some:
             path.write_text(book.new_text(lesson, some, {one.id}), encoding="utf-8")
-            state, text = _checked(book.load(path, some), one)
+            state, text = _checked(loading.load(path, some), one)
             if state != "passed":
                 complaints.append(f"{one.who}: its solution is {state} among stubs, alone.\n{text}")
         path.write_text(book.new_text(lesson, some), encoding="utf-8")
-        stubs = book.load(path, some)
+        stubs = loading.load(path, some)
         for one in some:
             state, _ = _checked(stubs, one)
             if state != "unwritten":
@@ -105,7 +108,7 @@ def verify_lesson(lesson: int) -> list[str]:
     return complaints
 
 
-def _checked(workbook: book.Workbook, exercise: Exercise) -> tuple[str, str]:
+def _checked(workbook: loading.Workbook, exercise: Exercise) -> tuple[str, str]:
     texts: list[str] = []
     state = check_one(workbook, exercise, 88, lambda **event: texts.append(event["text"]))
     return state, texts[-1]

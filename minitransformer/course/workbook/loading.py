@@ -1,0 +1,73 @@
+"""Runs a workbook and takes from it what it has for each exercise."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from minitransformer.course.workbook.exceptions import in_plain_words, lost_import, own_lines
+from minitransformer.course.workbook.exercise import Exercise
+from minitransformer.course.workbook.reading import WorkbookError, digest, locate, parse, read
+from minitransformer.course.workbook.source import place, resolve
+
+
+@dataclass
+class Workbook:
+    """A workbook that was read and run."""
+
+    path: Path
+    text: str
+    tree: ast.Module
+    names: dict[str, Any]
+    """Its namespace."""
+    exercises: list[Exercise]
+    candidates: dict[str, Any]
+    """What it has for each exercise, by id; None where it has nothing."""
+
+    def line(self, exercise: Exercise) -> int | None:
+        """Where it defines an exercise."""
+        node, _ = locate(self.tree, exercise)
+        return None if node is None else node.lineno
+
+    def digest(self, exercise: Exercise) -> str:
+        """A short name of what it has for an exercise."""
+        return digest(self.tree, exercise, self.exercises)
+
+    def link(self, mine: Collection[str]) -> None:
+        """Choose what the workbook calls by an exercise's name: the learner's code if in `mine`, else the package's."""
+        for exercise in self.exercises:
+            reference, owner = resolve(exercise.target, exercise.who)
+            if owner is not None or isinstance(reference, type):
+                self.names[exercise.cut.name] = owner or reference  # the switch works on the class itself
+            else:
+                self.names[exercise.cut.name] = self.candidates[exercise.id] if exercise.id in mine else reference
+
+
+def load(path: Path, some: list[Exercise]) -> Workbook:
+    """Read and run a workbook.
+
+    Raises:
+        WorkbookError: it does not parse, or running it raises.
+    """
+    text = read(path)
+    tree = parse(path, text)
+    module = ModuleType(f"workbook_{path.stem}")
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module
+    try:
+        exec(compile(text, str(path), "exec", dont_inherit=True), module.__dict__)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        more = in_plain_words(error) or lost_import(error, tree, some)
+        raise WorkbookError(
+            f"{place(path)} cannot be run, before any exercise is tried:\n\n{own_lines(error, path)}"
+            + (f"\n\n{more}" if more else "")
+        ) from error
+    candidates = {one.id: one.taken_from(module.__dict__) for one in some}
+    return Workbook(path, text, tree, module.__dict__, some, candidates)
