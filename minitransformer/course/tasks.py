@@ -20,8 +20,8 @@ Row = Mapping[str, str]
 
 
 @dataclass(frozen=True)
-class Task:
-    """One task: where its data is, and how a row of it becomes x and y.
+class TextTask:
+    """A task as text for a GPT: where its data is, and how a row of it becomes x and y.
 
     x ends where y begins, after a line's end or a colon; y's first word brings its own space, as the tokenizer
     learned words, where it stands on the same line.
@@ -45,8 +45,8 @@ def as_human(instruction: str, more: str = "") -> str:
     return f"Human: {said}\n\nAssistant:"
 
 
-def _style(name: str) -> Task:
-    return Task(
+def _style(name: str) -> TextTask:
+    return TextTask(
         "styles",
         ("style", "plain", "text"),
         lambda row: row["plain"] + "\n",
@@ -55,23 +55,23 @@ def _style(name: str) -> Task:
     )
 
 
-TASKS: dict[str, Task] = {
-    "dialogue": Task(
+TASKS: dict[str, TextTask] = {
+    "dialogue": TextTask(
         "dialogue",
         ("instruction", "input", "output"),
         lambda row: as_human(row["instruction"], row["input"]),
         lambda row: f" {row['output']}",
     ),
-    "table_to_text": Task(
+    "table_to_text": TextTask(
         "table_to_text", ("source", "target"), lambda row: row["source"] + "\n", lambda row: row["target"]
     ),
-    "news_summary": Task(
+    "news_summary": TextTask(
         "news_summary", ("article", "summary"), lambda row: row["article"] + "\n", lambda row: row["summary"]
     ),
-    "sport_summary": Task(
+    "sport_summary": TextTask(
         "sport_summary", ("article", "summary"), lambda row: row["article"] + "\n", lambda row: row["summary"]
     ),
-    "qa": Task(
+    "qa": TextTask(
         "qa",
         ("passage", "question", "answer"),
         lambda row: f"{row['passage']}\n{row['question']}\n",
@@ -119,7 +119,7 @@ def task_ids(name: str, split: str, tokenizer: Tokenizer) -> tuple[list[list[int
     )
 
 
-def find_task(name: str) -> Task:
+def find_task(name: str) -> TextTask:
     """The task of this name.
 
     Raises:

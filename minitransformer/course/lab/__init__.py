@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 from minitransformer.course.data import DATA
 from minitransformer.course.lab.budgets import Budgets
-from minitransformer.course.lab.cells import code_hash
 from minitransformer.course.lab.claim import RULE, in_a_word, verdict_table
 from minitransformer.course.lab.claims import CLAIMS, WHYS
 from minitransformer.course.lab.experiment import SEEDS, used_rows
+from minitransformer.course.lab.pool import carry_out
+from minitransformer.course.lab.provenance import code_hash
 from minitransformer.course.lab.report import markdown
-from minitransformer.course.lab.run import carry_out
 from minitransformer.course.lab.store import Store
 from minitransformer.course.show import QUICK, say
 from minitransformer.errors import UserError

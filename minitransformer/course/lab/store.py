@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from minitransformer.course.lab.cells import Cell, Row, provenance
+from minitransformer.course.lab.cells import Cell, Row
+from minitransformer.course.lab.provenance import provenance
 from minitransformer.errors import UserError
 from minitransformer.files import write_aside
 from minitransformer.text.corpora import read_jsonl

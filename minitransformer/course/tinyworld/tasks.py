@@ -17,7 +17,7 @@ Example = dict[str, object]
 
 
 @dataclass(frozen=True)
-class Task:
+class TaskSource:
     """How to make example number `index` of a task, and the splits that the task has.
 
     `key` names the fields that make an example what it is: no two examples of the committed files agree in them.
@@ -68,15 +68,15 @@ def _styled(names: Names, dice: Dice, split: str, index: int) -> Example:
     return styles.styled(names, dice, tuple(styles.STYLES)[index % len(styles.STYLES)])
 
 
-TASKS: dict[str, Task] = {
-    "table_to_text": Task(_table_to_text, ("source",), ("train", "valid", "test_seen", "test_unseen")),
-    "reviews": Task(_review, ("text",)),
-    "translation": Task(_translation, ("en",)),
-    "news_summary": Task(_summary(reports.news), ("article",)),
-    "sport_summary": Task(_summary(reports.sport), ("article",)),
-    "qa": Task(lambda names, dice, split, index: qa.question(names, dice), ("passage", "question")),
-    "dialogue": Task(lambda names, dice, split, index: dialogue.exchange(names, dice), ("instruction", "input")),
-    "styles": Task(_styled, ("text",)),
+TASKS: dict[str, TaskSource] = {
+    "table_to_text": TaskSource(_table_to_text, ("source",), ("train", "valid", "test_seen", "test_unseen")),
+    "reviews": TaskSource(_review, ("text",)),
+    "translation": TaskSource(_translation, ("en",)),
+    "news_summary": TaskSource(_summary(reports.news), ("article",)),
+    "sport_summary": TaskSource(_summary(reports.sport), ("article",)),
+    "qa": TaskSource(lambda names, dice, split, index: qa.question(names, dice), ("passage", "question")),
+    "dialogue": TaskSource(lambda names, dice, split, index: dialogue.exchange(names, dice), ("instruction", "input")),
+    "styles": TaskSource(_styled, ("text",)),
 }
 
 

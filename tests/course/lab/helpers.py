@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from minitransformer.course.lab import cells
-from minitransformer.course.lab.cells import ABILITIES, TASKS, Cell
+from minitransformer.course.lab import provenance, run, tasks
+from minitransformer.course.lab.cells import ABILITIES, Cell
 from minitransformer.course.lab.experiment import Arm
 from minitransformer.course.lab.store import Store
+from minitransformer.course.lab.tasks import LAB_TASKS
 from minitransformer.models.bert import BertConfig
 from minitransformer.models.gpt import GPTConfig
 from tests.helpers import tiny_bert, tiny_gpt
@@ -26,8 +27,9 @@ MADE_UP = {"code": "x", "data": "x", "base": "x"}
 
 def use_tiny_bases(monkeypatch) -> None:
     """Let cells run on tiny random bases in the place of the committed ones, and write little."""
-    monkeypatch.setattr(cells, "load_base", lambda kind: TINY[kind]())
-    monkeypatch.setattr(cells, "LONGEST", 5)
+    for module in (run, provenance):
+        monkeypatch.setattr(module, "load_base", lambda kind: TINY[kind]())
+    monkeypatch.setattr(tasks, "LONGEST", 5)
 
 
 def fake_row(cell: Cell, made_from: dict | None = None, **more: object) -> dict:
@@ -36,7 +38,7 @@ def fake_row(cell: Cell, made_from: dict | None = None, **more: object) -> dict:
     loss = dice.uniform(0.2, 0.5)
 
     def scores() -> dict[str, float]:
-        return {name: dice.uniform(0.5, 0.9) for name in TASKS[cell.task].scores}
+        return {name: dice.uniform(0.5, 0.9) for name in LAB_TASKS[cell.task].scores}
 
     def besides(split: str) -> dict[str, float]:
         if split == ABILITIES:
@@ -45,7 +47,7 @@ def fake_row(cell: Cell, made_from: dict | None = None, **more: object) -> dict:
 
     return {
         "cell": json.loads(json.dumps(asdict(cell))),
-        "made_from": made_from or cells.provenance(cell.task),
+        "made_from": made_from or provenance.provenance(cell.task),
         "scores": scores(),
         "loss": loss,
         "also": {split: besides(split) for split in cell.also},

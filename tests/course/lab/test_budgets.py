@@ -3,11 +3,12 @@
 import pytest
 
 from minitransformer.course import show
-from minitransformer.course.lab import budgets
-from minitransformer.course.lab.budgets import BUDGETS, FAMILIES, FULL, HEAD, PROTOCOLS, Budgets, sized
-from minitransformer.course.lab.cells import TASKS
+from minitransformer.course.lab import budgets, families
+from minitransformer.course.lab.budgets import Budgets
+from minitransformer.course.lab.families import BUDGETS, FAMILIES, FULL, HEAD, PROTOCOLS, sized
 from minitransformer.course.lab.report import shown
 from minitransformer.course.lab.store import Store
+from minitransformer.course.lab.tasks import LAB_TASKS
 from minitransformer.errors import UserError
 from minitransformer.tuning import IA3, LoRA
 from tests.course.lab.helpers import TINY, filled, without
@@ -26,13 +27,13 @@ def test_sizes_meet_their_budgets():
     """Counted on the committed bases, by building each method."""
     for family, budget, size, arm in EVERY:
         if budget is not None:
-            stored = budgets.count(family.of_size(size), budgets.one_base(TASKS[arm.task].base))
+            stored = families.count(family.of_size(size), families.one_base(LAB_TASKS[arm.task].base))
             off = stored / BUDGETS[budget] - 1
             assert abs(off) <= 0.1, f"{arm.name} on {arm.task}: {stored:,} numbers, {off:+.1%} off"
 
 
 def test_budgets_are_the_shares_that_their_names_say():
-    n_base = sum(p.numel() for p in budgets.one_base("gpt").parameters())
+    n_base = sum(p.numel() for p in families.one_base("gpt").parameters())
     for name, budget in BUDGETS.items():
         assert 100 * budget / n_base == pytest.approx(float(name.split()[0]), rel=0.05), name
 
@@ -40,10 +41,10 @@ def test_budgets_are_the_shares_that_their_names_say():
 @pytest.mark.parametrize("budget", [100, 330, 1000, 1400])
 def test_the_closest_size_is_the_closest(budget):
     base = TINY["gpt"]()
-    by_trying = {rank: budgets.count(LoRA(rank), base) for rank in range(1, 9)}  # r (2 C) numbers, q and v, two layers
+    by_trying = {rank: families.count(LoRA(rank), base) for rank in range(1, 9)}  # r (2 C) numbers, q and v, two layers
     best = min(abs(stored - budget) for stored in by_trying.values())
     try:
-        size = budgets.closest_size(LoRA, base, budget, most=8)
+        size = families.closest_size(LoRA, base, budget, most=8)
     except UserError as error:
         assert best > 0.1 * budget and "Leave it out" in str(error)
     else:
@@ -52,7 +53,7 @@ def test_the_closest_size_is_the_closest(budget):
 
 def test_no_size_comes_near():
     with pytest.raises(UserError, match="No size of IA3 keeps about 1,000,000 numbers on this GPT"):
-        budgets.closest_size(lambda _: IA3(), TINY["gpt"](), 1_000_000, most=2)
+        families.closest_size(lambda _: IA3(), TINY["gpt"](), 1_000_000, most=2)
 
 
 def test_a_family_is_searched_once_at_its_middle_size():
@@ -71,7 +72,7 @@ def test_no_two_methods_have_the_same_cells():
 
 def test_results_are_those_of_the_rows(store):
     for task in PROTOCOLS:
-        found, main = PLAN.results(task, store), TASKS[task].score
+        found, main = PLAN.results(task, store), LAB_TASKS[task].score
         assert len(found) == len(sized(task))
         by_hand = {
             (one.family.name, one.budget): sum(row["scores"][main] for row in one.arm.rows(store)) / 5
@@ -100,7 +101,7 @@ def test_the_figure_is_drawn_from_the_rows(store, tmp_path, monkeypatch):
         drawn |= {bars.get_label(): bars.lines[0] for bars in axes.containers}
         for name in {result.name for result in found}:
             own = [r for r in found if r.name == name]
-            heights = [r.scores[TASKS[task].score].mean for r in own]
+            heights = [r.scores[LAB_TASKS[task].score].mean for r in own]
             family = next(family for family in FAMILIES if family.name == name)
             if name in (FULL, HEAD) or family.shots is not None:
                 assert list(drawn[name].get_ydata()) == heights * 2
@@ -123,7 +124,7 @@ def test_the_readme_says_what_the_rows_say(store, monkeypatch):
         for result in PLAN.results(task, store):
             start = f"| {result.name} | {result.size or '–'} | {result.stored:,} |"
             line = next(line for line in told.splitlines() if line.startswith(start))
-            assert shown(result.scores[TASKS[task].score]) in line and f"{result.of_full:.1%}" in line
+            assert shown(result.scores[LAB_TASKS[task].score]) in line and f"{result.of_full:.1%}" in line
     searches = {one.arm.lr for one in EVERY if one.family.shots is None}
     assert text.count("**") == 2 * len(searches), "of each search, one learning rate is in bold"
     monkeypatch.setitem(EVERY[-2].arm.rows(store)[0], "scores", {"accuracy": 0.0})

@@ -1,23 +1,23 @@
 """A cell of the laboratory: two runs of it give the same row, and the row says all that it was made from."""
 
-import ast
 import json
-import shutil
 from dataclasses import asdict, replace
 from functools import partial
 
 import pytest
 import torch
 
+from minitransformer.course import trial
 from minitransformer.course.data import default_tokenizer
-from minitransformer.course.lab import cells, cost
-from minitransformer.course.lab.cells import ABILITIES, NO_METHOD, TASKS, Cell, code_hash, provenance, run_cell
+from minitransformer.course.lab import cost, provenance, run, tasks
+from minitransformer.course.lab.cells import ABILITIES, NO_METHOD, Cell
+from minitransformer.course.lab.run import run_cell
+from minitransformer.course.lab.tasks import LAB_TASKS
 from minitransformer.course.tasks import task_ids, task_rows
 from minitransformer.errors import UserError
 from minitransformer.models.gpt import GPT, GPTConfig
 from minitransformer.text.batches.completion import Completions, eval_completions
 from minitransformer.tuning import fingerprint
-from tests.conftest import ROOT
 from tests.course.lab.helpers import REVIEWS, SIZES, TABLES, TINY, use_tiny_bases
 from tests.helpers import tiny_gpt
 
@@ -40,7 +40,7 @@ def test_two_runs_of_a_cell_give_the_same_row(tiny, cell):
     again = run_cell(Cell(**json.loads(json.dumps(asdict(cell)))))
     assert but_seconds(first) == but_seconds(again), "something other than the cell decided the outcome"
     assert json.loads(json.dumps(first)) == first, "a row has to survive JSON as it is"
-    assert set(first["scores"]) >= set(TASKS[cell.task].scores) and TASKS[cell.task].score in first["scores"]
+    assert set(first["scores"]) >= set(LAB_TASKS[cell.task].scores) and LAB_TASKS[cell.task].score in first["scores"]
 
 
 @pytest.mark.parametrize("cell", [TABLES, REVIEWS], ids=lambda cell: cell.task)
@@ -51,15 +51,15 @@ def test_what_a_cell_names_decides(tiny, cell, change):
 
 
 def test_each_seed_draws_its_own_few_examples():
-    few = [cells.drawn(range(100), replace(TABLES, n_train=5, seed=seed)) for seed in (0, 0, 1)]
+    few = [tasks.drawn(range(100), replace(TABLES, n_train=5, seed=seed)) for seed in (0, 0, 1)]
     assert few[0] == few[1] != few[2] and all(len(set(rows)) == 5 for rows in few)
-    assert cells.drawn(range(100), replace(TABLES, n_train=None)) == list(range(100))
+    assert tasks.drawn(range(100), replace(TABLES, n_train=None)) == list(range(100))
 
 
 @pytest.mark.parametrize("n_train", [0, 101])
 def test_no_more_examples_than_there_are(n_train):
     with pytest.raises(UserError, match=f"n_train = {n_train}: table_to_text has 100 examples"):
-        cells.drawn(range(100), replace(TABLES, n_train=n_train))
+        tasks.drawn(range(100), replace(TABLES, n_train=n_train))
 
 
 def test_a_row_counts_what_is_trained_and_kept(tiny):
@@ -79,8 +79,8 @@ def test_the_head_alone(tiny, monkeypatch):
         trained["names"] = {name for name, p in model.named_parameters() if p.requires_grad}
         return real(model, *args, **more)
 
-    real = cells.train
-    monkeypatch.setattr(cells, "train", watch)
+    real = trial.train
+    monkeypatch.setattr(trial, "train", watch)
     row = run_cell(replace(REVIEWS, method=NO_METHOD, settings={}))
     assert (row["trained"], row["stored"]) == (0, 0) and trained["names"] == {"head.weight", "head.bias"}
     with pytest.raises(UserError, match="Nothing here can be trained"):
@@ -89,8 +89,8 @@ def test_the_head_alone(tiny, monkeypatch):
 
 def test_scores_are_those_of_the_split_that_is_named(tiny, monkeypatch):
     asked = []
-    real = cells.task_rows
-    monkeypatch.setattr(cells, "task_rows", lambda name, split: asked.append(split) or real(name, split))
+    real = tasks.task_rows
+    monkeypatch.setattr(tasks, "task_rows", lambda name, split: asked.append(split) or real(name, split))
     run_cell(replace(TABLES, split="test_unseen"))
     assert asked == ["test_unseen"]
 
@@ -146,7 +146,7 @@ def test_a_method_that_is_not_trained_scores_what_the_base_does(tiny):
 @pytest.mark.parametrize("shots", [1, 2])
 def test_a_hard_prompt_stands_before_every_task(tiny, monkeypatch, shots):
     seen = []
-    monkeypatch.setattr(cells, "eval_completions", lambda xs, *more: seen.append(xs) or real(xs, *more))
+    monkeypatch.setattr(tasks, "eval_completions", lambda xs, *more: seen.append(xs) or real(xs, *more))
     real = eval_completions
     run_cell(replace(TABLES, method=NO_METHOD, settings={"shots": shots}, steps=0, write=False))
     tokenizer = default_tokenizer()
@@ -160,13 +160,13 @@ def test_a_hard_prompt_stands_before_every_task(tiny, monkeypatch, shots):
 def test_virtual_tokens_stand_where_the_method_wants_them(method, before):
     cell = replace(TABLES, method=method, settings={"length": 3})
     virtual = [-1, -2, -3]
-    assert cells.around(cell, []) == ((virtual, []) if before else ([], virtual))
-    assert cells.around(TABLES, []) == ([], [])
+    assert tasks.around(cell, []) == ((virtual, []) if before else ([], virtual))
+    assert tasks.around(TABLES, []) == ([], [])
 
 
 def test_a_text_that_is_the_table_again_tells_nothing():
     row = task_rows("table_to_text", "valid")[0]
-    again, told = (cells.judged_tables([text], [row]) for text in (row["source"], row["target"]))
+    again, told = (tasks.judged_tables([text], [row]) for text in (row["source"], row["target"]))
     assert (again["slots"], again["again"]) == (0, 1) and (told["slots"], told["again"]) == (1, 0)
 
 
@@ -179,10 +179,11 @@ def wide_gpt() -> GPT:
 
 
 def test_a_cost_cell_measures_every_method(monkeypatch):
-    monkeypatch.setattr(cells, "load_base", lambda kind: wide_gpt())
-    monkeypatch.setattr(cells, "costs", partial(cost.costs, rounds=2, most=3))
+    for module in (run, provenance):
+        monkeypatch.setattr(module, "load_base", lambda kind: wide_gpt())
+    monkeypatch.setattr(tasks, "costs", partial(cost.costs, rounds=2, most=3))
     row = run_cell(replace(TABLES, task="cost", method=NO_METHOD, settings={}, steps=0, lr=0.0, n_train=None))
-    assert set(row["scores"]) == set(TASKS["cost"].scores) and min(row["scores"].values()) > 0
+    assert set(row["scores"]) == set(LAB_TASKS["cost"].scores) and min(row["scores"].values()) > 0
     rank, L, C = 11, 2, 16
     lora = L * 2 * (rank * C + C * rank)  # two layers, q and v, A and B
     assert row["scores"]["LoRA kept"] == pytest.approx(lora * 4 / 1e6)
@@ -207,60 +208,3 @@ def test_what_is_timed_runs_in_turn():
     seconds = cost.in_turn({name: partial(lambda name, i: order.append((name, i)), name) for name in "ab"}, rounds=2)
     assert order == [("a", 0), ("b", 0), ("a", 1), ("b", 1), ("a", 2), ("b", 2)]
     assert [len(times) for times in seconds.values()] == [2, 2], "the first round, which warms up, counts"
-
-
-# ------------------------------------------------------------------------------------ what a row was made from
-
-
-def test_comments_and_docstrings_are_not_code():
-    plain = 'def f(x: int) -> int:\n    return x + 1\n\n\nTEXT = """a # b\n\n"""\n'
-    told = (
-        '"""A module."""\n\n# first\ndef f(x: int) -> int:  # adds\n    """One more.\n\n    x: a number.\n    """\n'
-        '    # now\n    return x + 1\n\n\n\nTEXT = """a # b\n\n"""  # kept\n'
-    )
-    assert cells.bare(told) == cells.bare(plain), "a comment or a docstring counts as code"
-    for other in (plain.replace("+ 1", "+ 2"), plain.replace("a # b", "a # c"), plain.replace("return x", "return  x")):
-        assert cells.bare(other) != cells.bare(plain), f"a change of the code was missed:\n{other}"
-
-
-def test_the_code_hash_sees_every_file(tmp_path, monkeypatch):
-    package = tmp_path / "minitransformer"
-    shutil.copytree(ROOT / "minitransformer", package, ignore=shutil.ignore_patterns("__pyc*"))
-    monkeypatch.setattr(cells, "PACKAGE", package)
-    before = cells.code_hash.__wrapped__()
-    assert before == code_hash()
-    for name in ("lab/cells.py", "tuning/lora.py", "training.py", "attention.py", "batches/completion.py"):
-        path = package / name
-        text = path.read_text(encoding="utf-8")
-        path.write_text(text + "\nNEW = 1\n", encoding="utf-8")
-        assert cells.code_hash.__wrapped__() != before, f"a change of {name} leaves the hash as it is"
-        path.write_text(text + "\n# a remark\n", encoding="utf-8")
-        assert cells.code_hash.__wrapped__() == before, f"a comment in {name} changes the hash"
-
-
-def test_the_code_hash_forgets_no_module():
-    """Follow the imports from cells.py: what is not hashed cannot change a score, only where and how it is read."""
-    package, seen, todo = ROOT / "minitransformer", set(), ["lab/cells.py"]
-    while todo:
-        name = todo.pop()
-        if name in seen:
-            continue
-        seen.add(name)
-        for node in ast.walk(ast.parse((package / name).read_text(encoding="utf-8"))):
-            modules = []
-            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("minitransformer"):
-                modules = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-            for module in modules:
-                path = "/".join(module.split(".")[1:])
-                todo += [p for p in (f"{path}.py", f"{path}/__init__.py") if path and (package / p).is_file()]
-    hashed = {p for p in seen if any(p == name or p.startswith(f"{name}/") for name in cells.CODE)}
-    harmless = {"errors.py", "files.py", "checkpoint.py", "bases.py", "bigram.py", "lab/__init__.py"}
-    left = seen - hashed - harmless
-    assert not left, f"cells depend on {sorted(left)}: name them in lab/cells.py's CODE"
-
-
-def test_a_row_belongs_to_code_data_and_base(tiny):
-    row = run_cell(TABLES)
-    assert row["made_from"] == provenance("table_to_text")
-    assert set(row["made_from"]) == {"code", "data", "base"}
-    assert provenance("table_to_text")["data"] != provenance("reviews_bert")["data"]

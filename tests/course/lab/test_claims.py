@@ -9,8 +9,8 @@ import torch
 from minitransformer.course import lab, show
 from minitransformer.course.bases import load_base
 from minitransformer.course.data import default_tokenizer
-from minitransformer.course.lab import budgets
-from minitransformer.course.lab.cells import LONGEST, TASKS, Cell
+from minitransformer.course.lab import families
+from minitransformer.course.lab.cells import Cell
 from minitransformer.course.lab.claim import (
     FAILS,
     HOLDS,
@@ -24,8 +24,9 @@ from minitransformer.course.lab.claim import (
     verdict_table,
 )
 from minitransformer.course.lab.experiment import SEEDS, Arm, Search, named, trial
-from minitransformer.course.lab.run import work
+from minitransformer.course.lab.pool import work
 from minitransformer.course.lab.store import Store
+from minitransformer.course.lab.tasks import LAB_TASKS, LONGEST
 from minitransformer.course.tasks import task_ids
 from minitransformer.tuning import LoRA, Method, attached
 from tests.course.lab.helpers import MADE_UP, fake_row, filled, rewritten, without
@@ -284,7 +285,7 @@ def test_what_is_compared_differs_in_what_the_claim_is_about_alone(claim):
 
 def test_matched_budgets_are_the_cells_of_budgets():
     """Sizes and searches stand in the claims as numbers; `budgets` finds them by counting."""
-    found = {one.arm.cells_at(0.1)[0].key: one.arm for one in budgets.sized("table_to_text")}
+    found = {one.arm.cells_at(0.1)[0].key: one.arm for one in families.sized("table_to_text")}
     of_length = [lab.EXPERIMENTS["length"].arm(f"P = {P}") for P in (5, 22, 87)]
     for arm in (*lab.EXPERIMENTS["shares"].arms, *lab.EXPERIMENTS["compared"].arms, *of_length):
         own = found.get(arm.cells_at(0.1)[0].key)
@@ -298,11 +299,11 @@ def test_matched_budgets_are_the_cells_of_budgets():
 def test_every_method_goes_onto_its_base():
     seen = set()
     for cell in CELLS.values():
-        kind, settings = TASKS[cell.task].base, json.dumps(cell.settings)
+        kind, settings = LAB_TASKS[cell.task].base, json.dumps(cell.settings)
         if cell.method in Method.kinds and (kind, cell.method, settings) not in seen:
             seen.add((kind, cell.method, settings))
             torch.manual_seed(0)
-            with attached(budgets.one_base(kind), Method.kinds[cell.method](**cell.settings)):
+            with attached(families.one_base(kind), Method.kinds[cell.method](**cell.settings)):
                 pass
     assert len(seen) > 20
 

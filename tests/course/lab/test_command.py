@@ -8,12 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from minitransformer.course import lab, show
-from minitransformer.course.lab import run as lab_run
-from minitransformer.course.lab.cells import Cell, run_cell
+from minitransformer.course.lab import pool
+from minitransformer.course.lab.cells import Cell
 from minitransformer.course.lab.claim import FAILS, MISSING
 from minitransformer.course.lab.experiment import used_rows
+from minitransformer.course.lab.pool import PACES, work
 from minitransformer.course.lab.report import markdown
-from minitransformer.course.lab.run import PACES, work
+from minitransformer.course.lab.run import run_cell
 from minitransformer.course.lab.store import Store
 from minitransformer.errors import UserError
 from tests.course.lab.helpers import fake_row, filled, use_tiny_bases
@@ -25,8 +26,8 @@ README = "# Top\n\n<!-- verdicts -->\nold\n<!-- /verdicts -->\n\nEnd\n"
 def folder(tmp_path, monkeypatch):
     """The laboratory in an empty folder, with cells that are no work."""
     use_tiny_bases(monkeypatch)
-    monkeypatch.setattr(lab_run, "ProcessPoolExecutor", lambda n, **_: ThreadPoolExecutor(n))
-    monkeypatch.setattr(lab, "carry_out", lambda arms, store: lab_run.carry_out(arms, store, fake_row))
+    monkeypatch.setattr(pool, "ProcessPoolExecutor", lambda n, **_: ThreadPoolExecutor(n))
+    monkeypatch.setattr(lab, "carry_out", lambda arms, store: pool.carry_out(arms, store, fake_row))
     monkeypatch.setattr(lab, "FOLDER", tmp_path / "lab")
     monkeypatch.setattr(lab, "README", tmp_path / "README.md")
     monkeypatch.setattr(show, "ROOT", tmp_path)
@@ -91,10 +92,10 @@ def test_again_measures_what_other_code_has_measured(folder, monkeypatch, capsys
     lab.main(["infix"])
     path = folder / "rows.jsonl"
     path.write_text(re.sub('"code": "[0-9a-f]{16}"', '"code": "y"', path.read_text(encoding="utf-8"), count=3))
-    monkeypatch.setattr(lab, "carry_out", lambda arms, store: lab_run.carry_out(arms, store, None))
+    monkeypatch.setattr(lab, "carry_out", lambda arms, store: pool.carry_out(arms, store, None))
     lab.main(["infix"])  # nothing to be measured: None would be called otherwise
     assert "3 of these 16 rows" in capsys.readouterr().out
-    monkeypatch.setattr(lab, "carry_out", lambda arms, store: lab_run.carry_out(arms, store, fake_row))
+    monkeypatch.setattr(lab, "carry_out", lambda arms, store: pool.carry_out(arms, store, fake_row))
     lab.main(["infix"], again=True)
     assert "other code" not in capsys.readouterr().out
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from minitransformer.course.lab import run as lab_run
+from minitransformer.course.lab import pool
 from minitransformer.course.lab.cells import Cell
 from minitransformer.course.lab.experiment import Arm, Search
-from minitransformer.course.lab.run import carry_out, measure, progress, work
+from minitransformer.course.lab.pool import carry_out, measure, progress, work
 from minitransformer.course.lab.store import Store
 from minitransformer.errors import UserError
 from minitransformer.tuning import LoRA
@@ -33,7 +33,7 @@ def tiny(monkeypatch):
 @pytest.fixture
 def threads(monkeypatch, tiny):
     """Two threads in the place of two processes, which take seconds to start."""
-    monkeypatch.setattr(lab_run, "ProcessPoolExecutor", lambda n, **_: ThreadPoolExecutor(n))
+    monkeypatch.setattr(pool, "ProcessPoolExecutor", lambda n, **_: ThreadPoolExecutor(n))
 
 
 MANY = [replace(TABLES, seed=seed) for seed in range(8)]
@@ -108,7 +108,7 @@ def test_a_disk_that_is_full_is_no_failed_cell(threads, tmp_path, monkeypatch):
 @pytest.mark.parametrize("kill", [signal.SIGINT, signal.SIGKILL])
 def test_a_stopped_run_goes_on_where_it_was(tmp_path, monkeypatch, kill):
     path, heart = tmp_path / "a.jsonl", tmp_path / "heart"
-    program = f"from tests.course.lab.test_run import *; run_all(Path({str(path)!r}), slow_run)"
+    program = f"from tests.course.lab.test_pool import *; run_all(Path({str(path)!r}), slow_run)"
     process = subprocess.Popen(
         [sys.executable, "-c", program],
         cwd=ROOT,
@@ -127,7 +127,7 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path, monkeypatch, kill):
     assert heart.stat().st_size == beats, "cells go on running after the program has ended"
     before = Store(path).rows
     assert 0 < len(before) < len(MANY), f"{len(before)} of {len(MANY)} cells: the test stopped nothing"
-    monkeypatch.setattr(lab_run, "ProcessPoolExecutor", lambda n, **_: ThreadPoolExecutor(n))
+    monkeypatch.setattr(pool, "ProcessPoolExecutor", lambda n, **_: ThreadPoolExecutor(n))
     assert run_all(path, quick_run) == {}
     run_all(tmp_path / "b.jsonl", quick_run)
     assert path.read_bytes() == (tmp_path / "b.jsonl").read_bytes(), "a run that was stopped gives other rows"

@@ -1,0 +1,78 @@
+"""What a row was made from (出处): fingerprints of the code, of a task's data, and of the base."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import io
+import tokenize
+from functools import lru_cache
+from pathlib import Path
+
+from torch import nn
+
+from minitransformer.course.bases import load_base
+from minitransformer.course.data import DATA
+from minitransformer.course.lab.tasks import LAB_TASKS
+from minitransformer.tuning import fingerprint
+
+PACKAGE = Path(__file__).resolve().parent.parent.parent
+CODE = (  # whatever can change a row; folders stand for all modules in them
+    "models",
+    "text",
+    "training",
+    "generation",
+    "tuning",
+    "metrics.py",
+    "course/lab/cells.py",
+    "course/lab/cost.py",
+    "course/lab/run.py",
+    "course/lab/tasks.py",
+    "course/timing.py",
+    "course/skills.py",
+    "course/tasks.py",
+    "course/tinyworld",
+    "course/trial.py",
+)
+
+
+def provenance(task: str, base: nn.Module | None = None) -> dict[str, str]:
+    """Fingerprints of the code, of a task's data with the tokenizer, and of the base, which is loaded if not given."""
+    return {
+        "code": code_hash(),
+        "data": data_hash(LAB_TASKS[task].folder),
+        "base": fingerprint(base or load_base(LAB_TASKS[task].base)),
+    }
+
+
+@lru_cache
+def code_hash() -> str:
+    """A short name for the code in `CODE`, which other comments, docstrings and empty lines leave as it is."""
+    digest = hashlib.sha256()
+    for name in CODE:
+        path = PACKAGE / name
+        for file in [path] if path.is_file() else sorted(path.rglob("*.py")):
+            digest.update(f"{file.relative_to(PACKAGE).as_posix()}\n{bare(file.read_text(encoding='utf-8'))}".encode())
+    return digest.hexdigest()[:16]
+
+
+@lru_cache
+def data_hash(folder: str) -> str:
+    """A short name for the data of a task."""
+    files = [DATA / "tokenizer.tiktoken", *sorted((DATA / "tasks" / folder).glob("*.jsonl"))]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
+
+
+def bare(source: str) -> str:
+    """A module's source without what Python does not run: comments, docstrings, empty lines, spaces at a line's end."""
+    lines = source.splitlines()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            row, column = token.start
+            lines[row - 1] = lines[row - 1][:column]
+    for node in ast.walk(ast.parse(source)):
+        documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        if documented and ast.get_docstring(node, clean=False) is not None:
+            first = node.body[0]
+            lines[first.lineno - 1 : first.end_lineno] = [""] * (first.end_lineno - first.lineno + 1)
+    return "\n".join(line.rstrip() for line in lines if line.strip())
