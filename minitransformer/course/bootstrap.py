@@ -243,30 +243,22 @@ def lock():
             "Copy the course to a folder of your own."
         ) from None
     with file:
-        if not try_lock(file):
+        if not locks(file):
             say("Another command is installing into .venv; waiting until it has finished.")
-            while not try_lock(file):
+            while not locks(file):
                 time.sleep(0.2)
         yield
 
 
-def try_lock(file) -> bool:
-    """Take the lock on an open file unless another process has it."""
+def locks(file) -> bool:
+    """Take the lock on an open file unless another process has it; on a disk that knows no locks, go on without."""
+    from minitransformer.files import try_lock  # here, where the Python is new enough to read it
+
     try:
-        if os.name == "nt":
-            import msvcrt
-
-            file.seek(0)
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        return False
+        return try_lock(file)
     except OSError as error:  # some network disks
         say(f"This disk knows no file locks ({error.strerror}): do not run two installing commands at once.")
-    return True
+        return True
 
 
 def say(sentence: str) -> None:

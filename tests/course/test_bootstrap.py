@@ -68,7 +68,9 @@ def commands(clone, monkeypatch):
     return log
 
 
-@pytest.mark.parametrize("name", ["bootstrap.py", "__main__.py", "__init__.py", "errors.py"])
+@pytest.mark.parametrize(
+    "name", ["course/bootstrap.py", "course/__init__.py", "__main__.py", "__init__.py", "errors.py"]
+)
 def test_an_old_python_can_read_as_far_as_the_sentence(name):
     source = (ROOT / "minitransformer" / name).read_text(encoding="utf-8")
     tree = ast.parse(source, feature_version=(3, 6))
@@ -253,16 +255,16 @@ def test_two_commands_do_not_install_at_once(clone, capsys):
 @pytest.mark.skipif(os.name == "nt", reason="kills a process the POSIX way")
 def test_the_lock_of_a_killed_process_is_free(clone):
     code = (
-        "import sys, time; from pathlib import Path; from minitransformer import bootstrap\n"
+        "import sys, time; from pathlib import Path; from minitransformer.course import bootstrap\n"
         "bootstrap.ROOT = Path(sys.argv[1])\nwith bootstrap.lock():\n    print('held', flush=True); time.sleep(60)"
     )
     holder = subprocess.Popen([sys.executable, "-c", code, clone], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert holder.stdout.readline() == "held\n"
     with open(clone / ".venv.lock") as file:
-        assert not bootstrap.try_lock(file)
+        assert not bootstrap.locks(file)
         holder.kill()
         holder.communicate()
-        assert bootstrap.try_lock(file)
+        assert bootstrap.locks(file)
 
 
 def test_a_folder_without_write_permission(clone, monkeypatch):

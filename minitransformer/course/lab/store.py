@@ -8,7 +8,7 @@ from pathlib import Path
 from minitransformer.course.lab.cells import Cell, Row
 from minitransformer.course.lab.provenance import provenance
 from minitransformer.errors import UserError
-from minitransformer.files import write_aside
+from minitransformer.files import locked, write_aside
 from minitransformer.text.corpora import read_jsonl
 
 
@@ -76,5 +76,6 @@ class Store:
         Raises:
             UserError: no room on the disk, or no permission to write.
         """
-        self._rows = {**self._read(), Cell(**row["cell"]).key: row}  # another program may have added some
-        write_aside(self.path, "".join(json.dumps(row) + "\n" for row in self.rows).encode())
+        with locked(self.path):
+            self._rows = {**self._read(), Cell(**row["cell"]).key: row}  # another program may have added some
+            write_aside(self.path, "".join(json.dumps(row) + "\n" for row in self.rows).encode())

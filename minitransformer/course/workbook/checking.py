@@ -101,6 +101,7 @@ def check_with(sandbox: Sandbox, lesson: int, only: str | None = None, **limits:
     wanted = [only] if only else [one.id for one in some]
     failing = next((identity for identity in wanted if identity not in answer.passed()), None)
     _what_next(lesson, some, shown.id if shown is not None else failing, answer, only)
+    progress.complain()
     return failing is None
 
 

@@ -78,6 +78,7 @@ def reset(lesson: int, only: str | None = None) -> int:
             progress.set(one.id, passed=False, hints=0, source="", told=False)
     what = f"{only} in {place(book.workbook_path(lesson))}" if only else place(book.workbook_path(lesson))
     say(f"{what} is as at the beginning. What you had written is kept in {place(copy)}.")
+    progress.complain()
     return 0
 
 

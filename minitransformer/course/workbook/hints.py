@@ -61,6 +61,7 @@ def give_hint(exercise: Exercise) -> None:
         if number < 3
         else f"\nmake solution-{exercise.id} shows the solution."
     )
+    progress.complain()
 
 
 def tell_given(exercise: Exercise) -> None:

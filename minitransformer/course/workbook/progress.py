@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
 
+from minitransformer.course import show
 from minitransformer.course.workbook.book import folder, write
 from minitransformer.course.workbook.source import place
 from minitransformer.errors import UserError
+from minitransformer.files import locked
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Progress:
 
     def __init__(self) -> None:
         self.path = folder() / "progress.txt"
+        self.unsaved = ""
         self._read()
 
     def _read(self) -> None:
@@ -57,14 +60,26 @@ class Progress:
         return State()
 
     def set(self, identity: str, **changes: Any) -> None:
-        """Change an exercise's state and write the file, if there is anything to change."""
-        self._read()  # another check may have written since
+        """Change an exercise's state and write the file, if there is anything to change.
+
+        Where it cannot be written, the command goes on; `complain` says so at its end.
+        """
+        with locked(self.path):
+            try:
+                self._read()  # another command may have written since
+                if self._change(identity, changes):
+                    write(self.path, "\n".join(self.lines) + "\n")
+            except UserError as error:
+                self.unsaved = str(error)
+
+    def _change(self, identity: str, changes: dict[str, Any]) -> bool:
+        """Change the line of an exercise; whether there was anything to change."""
         before = self[identity]
         after = replace(before, **changes)
         if after.passed and after.day == "-":
             after = replace(after, day=date.today().isoformat())
         if after == before:
-            return
+            return False
         line = f"{identity}  {'passed' if after.passed else 'open'}  {after.day}  hints={after.hints}"
         line += f"  source={after.source}" * bool(after.source) + "  told" * after.told
         for number, old in enumerate(self.lines):
@@ -74,4 +89,9 @@ class Progress:
                 break
         else:
             self.lines.append(line)
-        write(self.path, "\n".join(self.lines) + "\n")
+        return True
+
+    def complain(self) -> None:
+        """Say that progress could not be saved, if so: after everything that was asked for."""
+        if self.unsaved:
+            show.say(f"Your progress could not be saved. {self.unsaved}")

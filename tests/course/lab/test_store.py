@@ -1,6 +1,7 @@
 """The store: a row for each cell, kept whole; a damaged line is named."""
 
 import json
+import multiprocessing
 import os
 from dataclasses import replace
 
@@ -29,7 +30,7 @@ def test_a_store_keeps_a_row_for_each_cell(tiny, tmp_path):
     assert again.rows == sorted(again.rows, key=lambda row: json.dumps(row["cell"], sort_keys=True)), (
         "the file's order must not depend on which cell was ready first"
     )
-    assert os.listdir(store.path.parent) == ["a.jsonl"], "something was left beside the file"
+    assert sorted(os.listdir(store.path.parent)) == [".a.jsonl.lock", "a.jsonl"], "something was left beside the file"
 
 
 @pytest.mark.parametrize("part", ["code", "data", "base"])
@@ -46,6 +47,24 @@ def test_two_programs_may_add(tiny, tmp_path):
     one.add(fake_row(TABLES))
     two.add(fake_row(REVIEWS))
     assert len(Store(tmp_path / "a.jsonl").rows) == 2, "the second program overwrote the first one's row"
+
+
+def _add_rows(path, seeds):
+    store = Store(path)
+    for seed in seeds:
+        store.add(fake_row(replace(TABLES, seed=seed)))
+
+
+def test_programs_that_add_at_the_same_moment_lose_no_row(tiny, tmp_path):
+    """Each reads all rows, adds one and writes all."""
+    many = [range(10 * number, 10 * number + 10) for number in range(4)]
+    fork = multiprocessing.get_context("fork")  # the tiny bases come with it
+    writers = [fork.Process(target=_add_rows, args=(tmp_path / "a.jsonl", seeds)) for seeds in many]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join(60)
+    assert len(Store(tmp_path / "a.jsonl").rows) == 40
 
 
 DAMAGE = {

@@ -1,10 +1,12 @@
 """Progress is kept by id, line by line."""
 
+import multiprocessing
 import re
 from datetime import date
 
-from minitransformer.course.workbook import book, checking, commands
+from minitransformer.course.workbook import book, checking, commands, hints
 from minitransformer.course.workbook.progress import Progress, State
+from minitransformer.errors import UserError
 from tests.course.workbook.helpers import write_workbook
 
 
@@ -51,3 +53,35 @@ def test_progress_files_of_older_courses_are_read(here, capsys):
     line = r"1\.1  passed  2020-01-01  hints=2  source=[0-9a-f]{12}\n"
     assert re.search(line, (book.folder() / "progress.txt").read_text())
     assert Progress()["1.2"].source and Progress()["1.2"].hints == 1
+
+
+def _note(identity):
+    for number in range(8):
+        Progress().set(identity, hints=number)
+
+
+def test_commands_at_once_keep_each_others_notes():
+    """Each reads the file, changes its line and writes all of it."""
+    identities = ["1.1", "1.2", "1.3", "2.1"]
+    writers = [multiprocessing.get_context("fork").Process(target=_note, args=(one,)) for one in identities]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join(60)
+    assert [Progress()[one].hints for one in identities] == [7] * 4
+
+
+def test_what_was_asked_for_is_shown_where_progress_cannot_be_saved(here, capsys, monkeypatch):
+    write_workbook(solved=("1.1",))
+
+    def full(path, data):
+        raise UserError(f"The disk is full: {path.name} was not written.")
+
+    monkeypatch.setattr(book, "write_aside", full)
+    assert checking.check(1) == 1
+    out = capsys.readouterr().out
+    assert "✓ 1.1 running_sum" in out and "1.2 mean waits to be written" in out
+    assert out.count("Your progress could not be saved. The disk is full: progress.txt was not written.") == 1
+    hints.hint(1, "1.2")
+    out = capsys.readouterr().out
+    assert "Sum." in out and "Your progress could not be saved" in out
