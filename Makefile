@@ -71,5 +71,5 @@ data:  ## write the tiny world's data again
 tokenizer:  ## train the tokenizer again
 	@$(RUN) tokenizer
 
-lint:  ## check the code with ruff
+lint:  ## check the code with ruff, and the types of the library with mypy
 	@$(RUN) lint

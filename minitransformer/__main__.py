@@ -2,7 +2,15 @@
 
 import sys
 
-from minitransformer.course.cli import main
+try:
+    from minitransformer.course.cli import main
+except ModuleNotFoundError as error:
+    if error.name != "minitransformer.course":
+        raise
+    sys.exit(
+        "The lessons and their commands are not part of the installed package, which is the library alone. They run "
+        "in a clone of the course: change to its folder, which has lessons/ in it, and run the command there."
+    )
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -7,14 +7,13 @@ sacrebleu and rouge-score.
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Hashable, Sequence
 from itertools import zip_longest
+from typing import Any
 
 import numpy as np
-import sacrebleu
-from rouge_score.rouge_scorer import RougeScorer
-from rouge_score.tokenizers import DefaultTokenizer
 
 from minitransformer.errors import UserError
 from minitransformer.models.bigram import perplexity as perplexity  # exp(mean loss): it stands beside cross-entropy
@@ -109,7 +108,7 @@ def bleu(texts: Sequence[str], references: Sequence[Sequence[str]], chinese: boo
     Raises:
         UserError: nothing to measure, or a text without a reference.
     """
-    metric = sacrebleu.BLEU(tokenize="zh" if chinese else "13a")
+    metric = _library("sacrebleu").BLEU(tokenize="zh" if chinese else "13a")
     return metric.corpus_score(list(texts), _streams(texts, references)).score
 
 
@@ -118,7 +117,7 @@ def chrf(texts: Sequence[str], references: Sequence[Sequence[str]]) -> float:
 
     It needs no words, and so treats Chinese like English and half-right word forms as half right.
     """
-    return sacrebleu.CHRF().corpus_score(list(texts), _streams(texts, references)).score
+    return _library("sacrebleu").CHRF().corpus_score(list(texts), _streams(texts, references)).score
 
 
 def rouge(texts: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
@@ -136,8 +135,8 @@ def rouge(texts: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str
     """
     _check_references(texts, references)
     names = ["rouge1", "rouge2", "rougeL"]
-    tokenizer = DefaultTokenizer(use_stemmer=True)
-    scorer = RougeScorer(names, tokenizer=tokenizer)
+    tokenizer = _library("rouge_score.tokenizers").DefaultTokenizer(use_stemmer=True)
+    scorer = _library("rouge_score.rouge_scorer").RougeScorer(names, tokenizer=tokenizer)
     total = dict.fromkeys(names, 0.0)
     for i, (text, right) in enumerate(zip(texts, references, strict=True)):
         for reference in right:
@@ -186,6 +185,23 @@ def slot_accuracy(texts: Sequence[str], values: Sequence[Sequence[str]]) -> tupl
             raise UserError(f"The values of text {i} are {own!r}; give a list with at least one string.")
         hits.append([bool(re.search(rf"(?<![\w,.]){re.escape(v)}(?!\w|[,.]\d)", text)) for v in own])
     return sum(map(sum, hits)) / sum(map(len, hits)), sum(map(all, hits)) / len(hits)
+
+
+def _library(module: str) -> Any:
+    """A module of sacrebleu or rouge-score, which whoever wants none of these measures need not have.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module.split(".")[0]:
+            raise
+        raise UserError(
+            f"This measure is computed by the package {error.name.replace('_', '-')}, which is not installed. Install "
+            "it, or this package with its measures: pip install 'minitransformer[metrics]'."
+        ) from None
 
 
 def _check_pairs(predictions: Sequence, truths: Sequence, name: str) -> None:

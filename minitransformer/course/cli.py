@@ -97,7 +97,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add("data", "write the tiny world's data to data/ again")
     add("tokenizer", "train data/tokenizer.tiktoken again")
-    add("lint", "check the code with ruff")
+    add("lint", "check the code with ruff, and the types of the library with mypy")
     return top
 
 
@@ -163,7 +163,9 @@ def dispatch(arguments: argparse.Namespace, rest: "list[str]") -> int:
         command = [sys.executable, "-m", "pytest", *marked, *rest]
         return subprocess.call(command, cwd=str(bootstrap.ROOT))
     elif arguments.command == "lint":
-        return subprocess.call([sys.executable, "-m", "ruff", "check", "."], cwd=str(bootstrap.ROOT))
+        checks = [["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"]]
+        codes = [subprocess.call([sys.executable, "-m", *check], cwd=str(bootstrap.ROOT)) for check in checks]
+        return max(codes)
     elif arguments.command == "mutants":
         from minitransformer.course import mutants
 
@@ -192,6 +194,7 @@ def main() -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a terminal that lacks a character shows "?" for it
             stream.reconfigure(line_buffering=True, errors="replace")
+    bootstrap.share_the_cores()
     try:
         arguments, rest = parser().parse_known_args()
         if rest and arguments.command not in ("test", "parity", "mutants"):
@@ -201,8 +204,8 @@ def main() -> int:
         print(error, file=sys.stderr)
         # 2 for a number that names no lesson, as argparse has it for a word that names no command
         return 2 if type(error).__name__ == "NoSuchLesson" else 1
-    except KeyboardInterrupt:
-        print("\nStopped.", file=sys.stderr)
+    except KeyboardInterrupt as stopped:  # the bootstrap says in its own how to go on
+        print("\n" + (str(stopped) or "Stopped."), file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader, say `head`, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -20,7 +20,8 @@ from tests.conftest import LESSON, ROOT, command_line
 def copy(tmp_path):
     """A copy of the package with lessons of its own; gives a function that runs its command line."""
     shutil.copytree(ROOT / "minitransformer", tmp_path / "minitransformer", ignore=shutil.ignore_patterns("__pyc*"))
-    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    for name in ("pyproject.toml", "requirements.lock"):
+        shutil.copy(ROOT / name, tmp_path)
     (tmp_path / "lessons").mkdir()
     (tmp_path / "lessons" / "lesson_01_try.py").write_text(LESSON, encoding="utf-8")
 
@@ -130,6 +131,7 @@ def test_a_reader_that_leaves(copy):
         (OSError(errno.ENOSPC, "No space left on device", "figures/a.png"), 1, "The disk is full (figures/a.png)."),
         (UserError("A sentence."), 1, "A sentence."),
         (KeyboardInterrupt(), 130, "Stopped."),
+        (KeyboardInterrupt("Stopped before the end."), 130, "Stopped before the end."),
     ],
 )
 def test_errors_end_in_sentences(monkeypatch, capsys, error, code, says):
@@ -163,6 +165,15 @@ def test_test_hands_its_arguments_to_pytest(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["minitransformer", "parity"])
     cli.main()
     assert calls == [("parity",), ["pytest", "-m", "parity or slow"]]
+
+
+def test_lint_checks_style_format_and_types(monkeypatch):
+    calls, codes = [], [0, 1, 0]
+    monkeypatch.setattr(bootstrap, "ensure", lambda extras=(): calls.append(extras))
+    monkeypatch.setattr(subprocess, "call", lambda command, **_: calls.append(command[2:]) or codes.pop())
+    monkeypatch.setattr(sys, "argv", ["minitransformer", "lint"])
+    assert cli.main() == 1, "one of them failed"
+    assert calls == [("dev",), ["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"]]
 
 
 def test_first_line_comes_within_three_seconds(copy):
