@@ -168,7 +168,7 @@ def test_test_hands_its_arguments_to_pytest(monkeypatch):
 
 
 def test_lint_checks_style_format_and_types(monkeypatch):
-    calls, codes = [], [0, 1, 0]
+    calls, codes = [], [0, 0, 1]
     monkeypatch.setattr(bootstrap, "ensure", lambda extras=(): calls.append(extras))
     monkeypatch.setattr(subprocess, "call", lambda command, **_: calls.append(command[2:]) or codes.pop())
     monkeypatch.setattr(sys, "argv", ["minitransformer", "lint"])
