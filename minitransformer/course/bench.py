@@ -8,7 +8,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import statistics
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -16,6 +18,7 @@ from itertools import accumulate
 
 import torch
 
+from minitransformer.course import bootstrap
 from minitransformer.course.show import QUICK, say, table
 from minitransformer.course.timing import in_turn, update
 from minitransformer.generation.sampling import generate
@@ -31,7 +34,7 @@ BATCH, PROMPT = 32, 16
 
 def ratio(seconds: dict[str, list[float]], slow: str, fast: str) -> float:
     """How many times as fast `fast` is, the median over the rounds."""
-    return statistics.median(a / b for a, b in zip(seconds[slow], seconds[fast], strict=True))
+    return median_ratio(seconds[slow], seconds[fast])
 
 
 def transformers_gpt2(config: GPTConfig) -> torch.nn.Module:
@@ -212,6 +215,85 @@ def generation(rounds: int) -> None:
     say(f"\nThe cache makes it {ratio(seconds, 'without', 'with the cache'):.1f} times as fast.")
 
 
+def busy_laptop(rounds: int) -> None:
+    """Training with the OpenMP settings that our commands start with and without them, alone and beside a busy program.
+
+    The settings are read when PyTorch is loaded, so each training is a process of its own. With one thread for each of
+    n cores and one more program that never waits, n + 1 threads share n cores: the fair speed is n / (n + 1) of what
+    training makes alone.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    bare = {name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", *bootstrap.SPIN)}
+    settings = {"PyTorch's own settings": bare, "our commands' settings": {**bare, **bootstrap.SPIN}}
+
+    def measure(name: str, neighbour: bool) -> Callable[[int], None]:
+        def once(i: int) -> None:
+            other = subprocess.Popen([sys.executable, "-c", "while True: pass"]) if neighbour else None
+            try:
+                command = [sys.executable, "-m", "minitransformer.course.bench", str(cores)]
+                took = subprocess.run(command, env=settings[name], capture_output=True, text=True, check=True).stdout
+            finally:
+                if other:
+                    other.kill()
+                    other.wait()
+            if i:  # as in `in_turn`, the first round is not counted
+                speeds[name, neighbour].append(float(took))
+
+        return once
+
+    speeds: dict[tuple[str, bool], list[float]] = {
+        (name, with_it): [] for name in settings for with_it in (False, True)
+    }
+    in_turn({f"{name}, {with_it}": measure(name, with_it) for name, with_it in speeds}, rounds, progress=True)
+    fair = cores / (cores + 1)
+    own, ours = settings
+    table(
+        [
+            (
+                name,
+                statistics.median(speeds[name, False]),
+                statistics.median(speeds[name, True]),
+                median_ratio(speeds[name, False], speeds[own, False]),
+                median_ratio(speeds[name, True], speeds[own, False]) / fair,
+            )
+            for name in (own, ours)
+        ],
+        [f"training, {cores} threads", "steps/s alone", "beside a busy program", "of alone", "of the fair speed"],
+        [None, ".1f", ".1f", ".0%", ".0%"],
+    )
+    say(
+        f"\nOur commands start with {' '.join('='.join(pair) for pair in bootstrap.SPIN.items())}, "
+        "unless you have set one of these. They should keep 95 % of the speed alone, and 80 % of the fair "
+        f"speed beside a busy program, which is {cores}/{cores + 1} of the speed alone.\n"
+    )
+
+
+def median_ratio(upper: list[float], lower: list[float]) -> float:
+    """The median over the rounds of what was measured side by side."""
+    return statistics.median(a / b for a, b in zip(upper, lower, strict=True))
+
+
+def steps_per_second(threads: int, seconds: float = 3.0) -> float:
+    """How many steps of training a GPT of lesson 3's size makes, after some that are not counted."""
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    model = GPT(GPTConfig(vocab_size=1024, n_positions=64)).train()
+    ids = torch.randint(1024, (8, 65))
+
+    def mean_loss(_: int) -> torch.Tensor:
+        total, count = language_model_loss(model, {"ids": ids})
+        return total / count
+
+    step = update(model, mean_loss)
+    for i in range(5):
+        step(i)
+    began, done = time.perf_counter(), 0
+    while (passed := time.perf_counter() - began) < seconds:
+        step(done)
+        done += 1
+    return done / passed
+
+
 def main() -> None:
     """Run every comparison and print it."""
     torch.set_num_threads(THREADS)
@@ -223,7 +305,8 @@ def main() -> None:
     training(rounds)
     tuning(rounds)
     generation(rounds)
+    busy_laptop(1 if QUICK else 5)
 
 
-if __name__ == "__main__":
-    main()
+if __name__ == "__main__":  # one of the processes of `busy_laptop`
+    print(steps_per_second(int(sys.argv[1])))
