@@ -17,6 +17,8 @@ prefix comes from. `minitransformer.course` is the machine around the lessons; t
 The names below can be imported from `minitransformer` itself; PyTorch is loaded with the first of them.
 """
 
+import typing
+
 __version__ = "0.1.0"
 
 _PUBLIC = {
@@ -54,7 +56,7 @@ _MODULE = {name: module for module, names in _PUBLIC.items() for name in names}
 __all__ = sorted(_MODULE)
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> "typing.Any":
     """Import a public name when it is first asked for, so that a command's first line does not wait for PyTorch."""
     if name not in _MODULE:
         raise AttributeError("module 'minitransformer' has no attribute " + repr(name))
@@ -65,6 +67,6 @@ def __getattr__(name):
     return value
 
 
-def __dir__():
+def __dir__() -> "list[str]":
     """What the module holds, and the public names that were not asked for yet."""
     return sorted({*globals(), *__all__})

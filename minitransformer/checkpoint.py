@@ -9,6 +9,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -77,7 +78,8 @@ def save_model(path: str | Path, model: nn.Module, about: Mapping[str, object] |
             f"A {', '.join(names)} is on this {type(model).__name__}, and what it learned is no part of the model: "
             "detach() it first. Its own save() keeps what it learned."
         )
-    about = {"model": type(model).__name__, "config": dataclasses.asdict(model.config), **(about or {})}
+    config: Any = model.config
+    about = {"model": type(model).__name__, "config": dataclasses.asdict(config), **(about or {})}
     save_tensors(path, model.state_dict(), about)
 
 

@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,8 @@ from minitransformer.errors import UserError
 from minitransformer.models.bert import Bert, BertConfig
 from minitransformer.models.gpt import GPT, GPTConfig
 from minitransformer.models.seq2seq import Seq2Seq, Seq2SeqConfig
+
+M = TypeVar("M", bound=nn.Module)
 
 # Ours on the left, without ".weight" and ".bias"; {} is the number of the layer. Several names on the right are
 # stacked in that order.
@@ -131,7 +134,7 @@ BART_SUPPORTED = [
 ]
 
 
-def from_transformers(state_dict: Mapping[str, Tensor], config: object, dropout: float = 0.0) -> nn.Module:
+def from_transformers(state_dict: Mapping[str, Tensor], config: Any, dropout: float = 0.0) -> GPT | Bert | Seq2Seq:
     """Our model with the weights of a GPT-2, a BERT or a BART of the transformers library.
 
     A BERT gets the heads whose weights are there (`BertConfig.pooler`, `.mlm`, `.nsp`).
@@ -149,8 +152,8 @@ def from_transformers(state_dict: Mapping[str, Tensor], config: object, dropout:
         UserError: another architecture, a config that ours does not cover, a tensor that is missing, left over or
             of another shape.
     """
-    about = dict(config if isinstance(config, Mapping) else config.to_dict())
-    converters = {"gpt2": _gpt2, "bert": _bert, "bart": _bart}
+    about = dict(config) if isinstance(config, Mapping) else config.to_dict()
+    converters: dict[str, Callable[..., GPT | Bert | Seq2Seq]] = {"gpt2": _gpt2, "bert": _bert, "bart": _bart}
     kind = about.get("model_type")
     if kind not in converters:
         raise UserError(f"The config is that of a {kind!r} model; known are {', '.join(converters)}.")
@@ -160,7 +163,7 @@ def from_transformers(state_dict: Mapping[str, Tensor], config: object, dropout:
         raise UserError(f"The {kind} config has no {error}, without which the model's size is unknown.") from error
 
 
-def load_pretrained(folder: str | Path, dropout: float = 0.0) -> nn.Module:
+def load_pretrained(folder: str | Path, dropout: float = 0.0) -> GPT | Bert | Seq2Seq:
     """The model in a folder that the transformers library saved: config.json and model.safetensors.
 
     Raises:
@@ -275,12 +278,12 @@ def _check_config(about: dict, supported: list[tuple[str, tuple, object]]) -> No
 
 @torch.no_grad()
 def _fill(
-    model: nn.Module,
+    model: M,
     theirs: dict[str, Tensor],
     names: Mapping[str, tuple[str, ...]],
     tied: list[tuple[str, str]],
     adapt: Callable[[str, Tensor], Tensor] = lambda name, tensor: tensor,
-) -> nn.Module:
+) -> M:
     """Copy their tensors into our parameters, all of them, and leave none over."""
     for first, other in tied:
         if (copy := theirs.pop(other, None)) is not None and not torch.equal(theirs.setdefault(first, copy), copy):

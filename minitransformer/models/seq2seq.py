@@ -127,6 +127,7 @@ class Seq2Seq(nn.Module):
         self.target_norm = nn.LayerNorm(C, EPS)
         self.decoder = nn.ModuleList(DecoderBlock(config) for _ in range(config.n_decoder_layer))
         # BART never trains it: it comes with published weights, and is 0 otherwise.
+        self.final_logits_bias: Tensor
         self.register_buffer("final_logits_bias", torch.zeros(config.vocab_size))
         self.apply(partial(init_weights, std=config.init_std))
 
