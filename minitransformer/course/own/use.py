@@ -1,0 +1,94 @@
+"""Using what a job tuned: `generate` for texts, `predict` for classes, `evaluate` for its scores on rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from minitransformer.course.own.base import load
+from minitransformer.course.own.job import TUNED, read_about
+from minitransformer.course.own.kinds import KINDS, Classification, Kind
+from minitransformer.course.own.rows import read_rows
+from minitransformer.errors import UserError
+from minitransformer.training.loop import evaluate as evaluate_loss
+from minitransformer.tuning import load as load_method
+
+
+def tuned(folder: str | Path, device: str = "cpu") -> tuple[Kind, dict[str, Any]]:
+    """The task of a job's folder, with what was tuned on its base.
+
+    Raises:
+        UserError: no finished job there; a base or a tuned part that is missing, damaged or of another job.
+    """
+    folder = Path(folder)
+    about = read_about(folder)
+    job = about["job"]
+    if not (folder / TUNED).is_file():
+        raise UserError(f"{folder} holds a job that is not finished: run the same `tune` again, and it goes on.")
+    try:
+        kind, base = KINDS[job["task"]], job["base"]
+        room = job["length"] if job["method"] in ("prefix", "prompt") else 0
+        labels = about["labels"]
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{folder} is damaged: its job.json lacks {error}. Tune again.") from error
+    loaded = load(base)
+    task = kind(loaded.base.to(device), loaded.words, room, labels)
+    task.model.to(device)
+    load_method(folder / TUNED, task.model)
+    task.model.eval()
+    return task, about
+
+
+def generate(folder: str | Path, texts: list[str], longest: int = 100) -> list[str]:
+    """What a tuned model writes for each text.
+
+    Raises:
+        UserError: as `tuned`; a job that sorts texts.
+    """
+    task, _ = tuned(folder)
+    if isinstance(task, Classification):
+        raise UserError(f"{folder} sorts texts: ask it to predict, not to generate.")
+    return task.answers(texts, longest)
+
+
+def predict(folder: str | Path, texts: list[str]) -> list[list[tuple[str, float]]]:
+    """Of each text, the classes with their probabilities, the likeliest first.
+
+    Raises:
+        UserError: as `tuned`; a job that writes texts.
+    """
+    task, _ = tuned(folder)
+    if not isinstance(task, Classification):
+        raise UserError(f"{folder} writes texts: ask it to generate, not to predict.")
+    return [sorted(zip(task.labels, p, strict=True), key=lambda pair: -pair[1]) for p in task.probabilities(texts)]
+
+
+def evaluate(folder: str | Path, data: str | None = None, say: Callable[[str], None] = print) -> dict[str, float]:
+    """Scores on the job's own test rows, or on all rows of another file.
+
+    Raises:
+        UserError: as `tuned` and `read_rows`; the job's data have changed since.
+    """
+    import hashlib
+
+    task, about = tuned(folder)
+    job = about["job"]
+    path = data or job["data"]
+    rows, refused = read_rows(path, {name: job["columns"].get(name, name) for name in task.columns})
+    if data is None:
+        if hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16] != about["data"]:
+            raise UserError(f"{path} has changed since it was tuned on: name the file to test by with --data.")
+        wanted = set(about["rows"]["test"])
+        rows = [row for row in rows if row.number in wanted]
+    elif isinstance(task, Classification):
+        strange = [row for row in rows if row["label"] not in task.labels]
+        if strange:
+            raise UserError(
+                f"{path}, row {strange[0].number}: the label {strange[0]['label']!r} is none of those that were "
+                f"learned: {', '.join(task.labels)}."
+            )
+    for one in refused[:3]:
+        say(f"  {one}")
+    scores = task.judge(task.answers([row[task.columns[0]] for row in rows]), rows)
+    return {"rows": len(rows), "loss": evaluate_loss(task.model, task.held_out(rows), task.loss), **scores}
