@@ -4,7 +4,7 @@ PYTHON ?= python3
 RUN := $(PYTHON) -m minitransformer
 
 .DEFAULT_GOAL := help
-.PHONY: help lessons chat lab progress verify test parity mutants bench pretrain data tokenizer lint
+.PHONY: help lessons chat lab progress verify test parity mutants bench tune generate predict evaluate pretrain data tokenizer lint
 
 help:  ## print this list
 	@echo "make lesson-3    run lesson 3 (any lesson's number)"
@@ -61,6 +61,18 @@ mutants:  ## see whether the tests notice changes in the code
 
 bench:  ## measure speed and memory beside other libraries
 	@$(RUN) bench
+
+tune:  ## tune on your own rows: DATA=rows.jsonl TASK=completion OUT=folder, ARGS='--method lora --search'
+	@$(RUN) tune $(if $(DATA),--data $(DATA)) $(if $(TASK),--task $(TASK)) $(if $(OUT),--out $(OUT)) $(ARGS)
+
+generate:  ## let what you tuned write: OUT=folder ARGS='"a prompt"'
+	@$(RUN) generate $(if $(OUT),--from $(OUT)) $(ARGS)
+
+predict:  ## let what you tuned sort texts: OUT=folder ARGS='"a text"'
+	@$(RUN) predict $(if $(OUT),--from $(OUT)) $(ARGS)
+
+evaluate:  ## score what you tuned: OUT=folder
+	@$(RUN) evaluate $(if $(OUT),--from $(OUT)) $(ARGS)
 
 pretrain:  ## train the base models again
 	@$(RUN) pretrain $(ARGS)

@@ -35,6 +35,8 @@ COURSE = [
     "course.show",
     "course.tinyworld",
     "course.timing",
+    "course.workers",
+    "course.trial",
     "course.bases",
     "course.tasks",
     "course.skills",
@@ -45,6 +47,7 @@ COURSE = [
     "course.chat",
     "course.bench",
     "course.mutants",
+    "course.own",
     "course.cli",
 ]
 ORDER = [*LIBRARY, *COURSE, "__main__"]

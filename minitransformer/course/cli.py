@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 from minitransformer.course import bootstrap
+from minitransformer.course.own import commands as own
 from minitransformer.errors import UserError
 
 
@@ -97,6 +98,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add("data", "write the tiny world's data to data/ again")
     add("tokenizer", "train data/tokenizer.tiktoken again")
+    own.describe(add)
     add("lint", "check the code with ruff, and the types of the library with mypy")
     return top
 
@@ -182,6 +184,8 @@ def dispatch(arguments: argparse.Namespace, rest: "list[str]") -> int:
         from minitransformer.course import tinyworld
 
         tinyworld.write(bootstrap.ROOT / "data")
+    elif arguments.command in own.NAMES:
+        return own.run(arguments)
     elif arguments.command == "tokenizer":
         from minitransformer.course import data
 

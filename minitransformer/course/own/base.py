@@ -71,9 +71,7 @@ class FolderTokenizer:
         for name, spellings in self.NAMES.items():
             found = [i for word in spellings if (i := self._published.token_to_id(word)) is not None]
             if not found:
-                raise UserError(
-                    f"{path} has none of the tokens {', '.join(spellings)}, one of which it needs."
-                )
+                raise UserError(f"{path} has none of the tokens {', '.join(spellings)}, one of which it needs.")
             setattr(self, f"{name}_id", found[0])
 
     eot_id: int

@@ -1,0 +1,205 @@
+"""A job from rows to a tuned model in use, on tiny bases: what is learned, kept, resumed and refused."""
+
+import json
+
+import pytest
+import torch
+
+from minitransformer.course.data import default_tokenizer
+from minitransformer.course.own import base as bases
+from minitransformer.course.own import job as jobs
+from minitransformer.course.own import use
+from minitransformer.course.own.job import METHODS, Job, run
+from minitransformer.errors import UserError
+from minitransformer.models.bert import Bert, BertConfig
+from minitransformer.models.gpt import GPT, GPTConfig
+from minitransformer.models.seq2seq import Seq2Seq, Seq2SeqConfig
+from tests.conftest import command_line
+
+SIZES = {"vocab_size": 2048, "n_positions": 64, "n_head": 2, "d_model": 16, "d_ff": 32, "init_std": 0.1}
+
+
+@pytest.fixture(autouse=True)
+def tiny_bases(monkeypatch):
+    """The course's bases in tiny, so that a test takes seconds."""
+    words = default_tokenizer()
+
+    def load(name):
+        torch.manual_seed(1)
+        if name == "gpt":
+            base = GPT(GPTConfig(**SIZES, n_layer=1))
+        elif name == "bert":
+            base = Bert(BertConfig(**SIZES, n_layer=1, pooler=True))
+        elif name == "seq2seq":
+            ids = {"pad_id": words.pad_id, "start_id": words.bos_id, "end_id": words.eot_id}
+            base = Seq2Seq(Seq2SeqConfig(**SIZES, n_encoder_layer=1, n_decoder_layer=1, **ids))
+        else:
+            return bases.load(name)
+        return bases.Loaded(base.eval(), words, name)
+
+    monkeypatch.setattr(jobs, "load", load)
+    monkeypatch.setattr(use, "load", load)
+
+
+TASKS = {
+    "completion": ("gpt", [{"prompt": f"Say {w}:", "completion": w} for w in "red blue green".split()]),
+    "classification": ("bert", [{"text": w, "label": w[0]} for w in "red blue".split()]),
+    "translation": ("seq2seq", [{"source": w, "target": w} for w in "red blue green".split()]),
+}
+
+
+def file_of(tmp_path, task, copies=10):
+    """Rows that differ by a number, so that none is another's twin."""
+    given = {"completion": "prompt", "classification": "text", "translation": "source"}[task]
+    rows = [{**row, given: f"{i} {row[given]}"} for i in range(copies) for row in TASKS[task][1]]
+    path = tmp_path / f"{task}.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def job_of(tmp_path, task, method="prefix", **more):
+    settings = {"steps": 12, "batch": 4, "length": 3, **more}
+    return Job(str(file_of(tmp_path, task)), task, method, TASKS[task][0], str(tmp_path / "out"), **settings)
+
+
+def quiet(sentence):
+    """Say nothing."""
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("task", TASKS)
+def test_a_job_of_every_kind_and_method(tmp_path, task, method):
+    about = run(job_of(tmp_path, task, method), quiet)
+    if method == "full" and task != "classification":  # a tiny frozen base is hardly steered in twelve steps
+        losses = [loss for _, loss in about["log"]["train"]]
+        assert losses[-1] < losses[0], "twelve steps on rows that are nearly alike lower the loss"
+    assert (tmp_path / "out" / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert not (tmp_path / "out" / jobs.UNFINISHED).exists()
+    scores = use.evaluate(tmp_path / "out")
+    assert scores["rows"] == len(about["rows"]["test"])
+    for name, value in about["test"].items():
+        assert scores[name] == pytest.approx(value, rel=1e-5), f"{name} differs once the tuned part is loaded again"
+
+
+def test_the_answers_of_a_tuned_model(tmp_path):
+    run(job_of(tmp_path, "classification", "full", steps=80, lr=1e-2), quiet)
+    (classes,) = use.predict(tmp_path / "out", ["3 red"])
+    assert [label for label, _ in classes][0] == "r" and sum(p for _, p in classes) == pytest.approx(1)
+    with pytest.raises(UserError, match="predict, not to generate"):
+        use.generate(tmp_path / "out", ["red"])
+
+
+def test_a_stopped_job_ends_as_one_that_never_was(tmp_path, monkeypatch):
+    whole = run(job_of(tmp_path, "completion"), quiet)
+    (tmp_path / "out").rename(tmp_path / "whole")
+    real, seen = jobs.evaluate, []
+
+    def stops_at_the_test(*arguments):
+        seen.append(1)
+        if len(seen) == 2:  # the first is that of the estimate
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(jobs, "evaluate", stops_at_the_test)
+    with pytest.raises(KeyboardInterrupt):
+        run(job_of(tmp_path, "completion"), quiet)
+    assert (tmp_path / "out" / jobs.UNFINISHED).exists()
+    monkeypatch.setattr(jobs, "evaluate", real)
+    again = run(job_of(tmp_path, "completion"), quiet)
+    assert again["test"] == whole["test"] and again["log"]["train"] == whole["log"]["train"]
+    assert run(job_of(tmp_path, "completion"), quiet) == again, "a finished job is not done again"
+
+
+def test_another_job_in_the_same_folder_is_refused(tmp_path):
+    run(job_of(tmp_path, "completion"), quiet)
+    with pytest.raises(UserError, match="holds another job .it differs in steps"):
+        run(job_of(tmp_path, "completion", steps=13), quiet)
+
+
+def test_the_search_takes_the_rate_with_the_lowest_loss(tmp_path):
+    about = run(job_of(tmp_path, "completion", search=True), quiet)
+    assert len(about["search"]) == 4
+    assert f"{about['lr']:g}" == min(about["search"], key=about["search"].get)
+
+
+def test_rows_that_do_not_fit_are_left_out_or_cut(tmp_path):
+    path = file_of(tmp_path, "completion")
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(json.dumps({"prompt": "word " * 100, "completion": "red"}) + "\n")
+    said = []
+    about = run(
+        Job(str(path), "completion", "prefix", "gpt", str(tmp_path / "a"), steps=2, batch=4, length=3), said.append
+    )
+    (refused,) = about["refused"]
+    assert refused.startswith("row 31: it needs ") and "there are 61 (--cut cuts it)" in refused
+    assert sum(map(len, about["rows"].values())) == 30
+    about = run(
+        Job(str(path), "completion", "prefix", "gpt", str(tmp_path / "b"), steps=2, batch=4, length=3, cut=True), quiet
+    )
+    assert sum(map(len, about["rows"].values())) == 31 and "it was cut" in about["refused"][0]
+
+
+def test_a_label_that_occurs_once_is_left_out(tmp_path):
+    path = file_of(tmp_path, "classification")
+    with open(path, "a", encoding="utf-8") as file:
+        file.write('{"text": "alone", "label": "z"}\n')
+    about = run(Job(str(path), "classification", "full", "bert", str(tmp_path / "out"), steps=2, batch=4), quiet)
+    assert about["labels"] == ["b", "r"]
+    assert about["refused"] == ["row 21: its label 'z' occurs once: it cannot be both learned and tested"]
+
+
+@pytest.mark.parametrize(
+    "settings, says",
+    [
+        ({"task": "sorting"}, "--task sorting: there are completion"),
+        ({"method": "lorra"}, "--method lorra: there are prefix"),
+        ({"steps": 0}, "--steps 0"),
+        ({"columns": {"question": "q"}}, "completion has the columns prompt and completion"),
+        ({"lr": 0.1, "search": True}, "exclude each other"),
+        ({"device": "nonsense"}, "--device nonsense is not to be had"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_before_anything_is_read(settings, says):
+    with pytest.raises(UserError, match=says):
+        Job(**{"data": "none", "task": "completion", "method": "prefix", "base": "gpt", "out": "none", **settings})
+
+
+def test_a_base_that_cannot_do_the_task_is_refused(tmp_path):
+    with pytest.raises(UserError, match="completion needs a GPT, and this base is a Bert"):
+        run(Job(str(file_of(tmp_path, "completion")), "completion", "prefix", "bert", str(tmp_path / "out")), quiet)
+
+
+def test_a_prefix_longer_than_the_base_is_refused(tmp_path):
+    with pytest.raises(UserError, match="--length 64: this base has 64 positions"):
+        run(job_of(tmp_path, "completion", length=64), quiet)
+
+
+def test_damaged_jobs_are_refused(tmp_path):
+    run(job_of(tmp_path, "completion"), quiet)
+    out = tmp_path / "out"
+    about = (out / "job.json").read_bytes()
+    for damage in (about[:50], b"", b"[]", b'{"job": 3}', b"\xff"):
+        (out / "job.json").write_bytes(damage)
+        with pytest.raises(UserError, match="damaged"):
+            use.generate(out, ["Say red:"])
+    with pytest.raises(UserError, match="holds no job"):
+        use.evaluate(tmp_path / "nowhere")
+
+
+def test_changed_data_are_refused_for_the_test(tmp_path):
+    job = job_of(tmp_path, "completion")
+    run(job, quiet)
+    with open(job.data, "a", encoding="utf-8") as file:
+        file.write('{"prompt": "more", "completion": "more"}\n')
+    with pytest.raises(UserError, match="has changed since"):
+        use.evaluate(tmp_path / "out")
+    assert use.evaluate(tmp_path / "out", job.data)["rows"] == 31
+
+
+def test_the_commands_end_in_sentences(tmp_path):
+    result = command_line("tune", "--data", "none.jsonl", "--task", "completion", "--out", str(tmp_path / "out"))
+    assert result.returncode == 1 and "none.jsonl cannot be read" in result.stderr and "Traceback" not in result.stderr
+    result = command_line("predict", "--from", str(tmp_path), "text")
+    assert result.returncode == 1 and "holds no job" in result.stderr
+    result = command_line("tune", "--data", "a", "--task", "completion", "--out", "b", "--columns", "prompt")
+    assert result.returncode == 2 and "not of the form prompt=question" in result.stderr
