@@ -4,11 +4,11 @@ PYTHON ?= python3
 RUN := $(PYTHON) -m minitransformer
 
 .DEFAULT_GOAL := help
-.PHONY: help lessons chat lab progress verify test parity mutants bench tune generate predict evaluate pretrain data tokenizer lint
+.PHONY: help lessons chat lab progress verify test parity book-test mutants bench tune generate predict evaluate pretrain data tokenizer lint
 
 help:  ## print this list
 	@echo "make lesson-3    run lesson 3 (any lesson's number)"
-	@sed -n 's/^\([a-z]*\):  ## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do \
+	@sed -n 's/^\([a-z-]*\):  ## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do \
 		printf 'make %-12s%s\n' "$$name" "$$text"; done
 	@echo "The exercises of lesson 3: start-3, check-3, watch-3, hint-3, solution-3, reset-3; check-3.2 is exercise 3.2 alone."
 	@echo "With a lesson: MINE=1 your own code in it, QUICK=1 a smoke run, STEP=1 wait before each step, TEXT=file your own text."
@@ -55,6 +55,9 @@ test:  ## run the tests
 
 parity:  ## run the slow tests and those against other libraries
 	@$(RUN) parity $(ARGS)
+
+book-test:  ## run the tests of the read-along book, in a browser
+	@$(RUN) book-test $(ARGS)
 
 mutants:  ## see whether the tests notice changes in the code
 	@$(RUN) mutants $(ARGS)

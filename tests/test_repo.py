@@ -105,7 +105,7 @@ def test_shapes_use_the_letter_key(path):
 
 @pytest.mark.parametrize("path", CODE, ids=lambda path: path.stem)
 def test_every_import_is_a_declared_requirement(path):
-    pinned = {pin.lower().replace("-", "_") for pin, _ in bootstrap.requirements(("parity",))}
+    pinned = {pin.lower().replace("-", "_") for pin, _ in bootstrap.requirements(("parity", "book", "browser"))}
     for line, target in imported(path):
         top = target.split(".")[0]
         known = top in sys.stdlib_module_names or top in pinned | {"minitransformer"}
@@ -141,5 +141,13 @@ def test_no_machine_paths_or_hosts():
 def test_ci_runs_what_it_promises():
     script = (ROOT / ".ci" / "run").read_text()
     assert "set -euo pipefail" in script
-    for command in ("make test", "make test ARGS='-m ci'", "make lint", "make verify", "make parity", "QUICK=1 make"):
+    for command in (
+        "make test",
+        "make test ARGS='-m ci'",
+        "make lint",
+        "make verify",
+        "make parity",
+        "make book-test",
+        "QUICK=1 make",
+    ):
         assert command in script

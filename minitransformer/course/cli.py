@@ -87,6 +87,7 @@ def parser() -> argparse.ArgumentParser:
     add("verify", "prove the exercises: stubs fail, solutions pass, mistakes are rejected and named")
     add("test", "run the tests; further arguments go to pytest, such as -k attention")
     add("parity", "run the slow tests and those against the transformers and peft libraries")
+    add("book-test", "run the tests of the read-along book, which need a browser (apt-get install chromium)")
     add("mutants", "change the code in one place after another and see whether a test notices; stopped, it goes on")
     add("bench", "measure speed and memory beside other libraries")
     pretrain = add("pretrain", "train the base models in data/bases/ again (an hour or two; QUICK=1 is a trial run)")
@@ -111,7 +112,15 @@ EXERCISES = {
     "solution": "show an exercise's solution beside yours",
     "reset": "begin a workbook or an exercise anew, after a dated copy",
 }
-EXTRAS = {"parity": ("parity",), "bench": ("parity",), "mutants": ("mutants",), "lint": ("dev",)}
+EXTRAS = {
+    "book-test": ("book", "browser"),
+    "parity": ("parity",),
+    "bench": ("parity",),
+    "mutants": ("mutants",),
+    "lint": ("dev",),
+}
+
+MARKED = {"test": "", "parity": "parity or slow", "book-test": "book"}  # command → which marked tests it runs
 
 
 def withheld(lesson: int, function: object) -> "str | None":
@@ -160,8 +169,8 @@ def dispatch(arguments: argparse.Namespace, rest: "list[str]") -> int:
         from minitransformer.course.workbook import verify
 
         return verify.main()
-    elif arguments.command in ("test", "parity"):
-        marked = ["-m", "parity or slow"] if arguments.command == "parity" else []
+    elif arguments.command in MARKED:
+        marked = ["-m", MARKED[arguments.command]] if MARKED[arguments.command] else []
         command = [sys.executable, "-m", "pytest", *marked, *rest]
         return subprocess.call(command, cwd=str(bootstrap.ROOT))
     elif arguments.command == "lint":
@@ -201,7 +210,7 @@ def main() -> int:
     bootstrap.share_the_cores()
     try:
         arguments, rest = parser().parse_known_args()
-        if rest and arguments.command not in ("test", "parity", "mutants"):
+        if rest and arguments.command not in (*MARKED, "mutants"):
             parser().error("unrecognized arguments: " + " ".join(rest))
         return dispatch(arguments, rest)
     except UserError as error:
