@@ -6,7 +6,8 @@ documents: 000 §4.1 语言模型; 004 §4.2 交叉熵损失
 needs: nothing
 """
 
-# %% Two sentences, one of them likely
+# %% [markdown]
+# ## Two sentences, one of them likely
 #
 # A language model (语言模型) gives every sentence s a probability P(s). It need not understand s; it has
 # to know what usually follows what. Everything later in this course, from GPT to prefix tuning
@@ -15,10 +16,12 @@ needs: nothing
 # The texts come from a tiny world: made-up people, towns, films and weather, told in plain English. They
 # are split once and for all: what is learned is learned from `train`, what is chosen is chosen on
 # `valid`, and `test` is read once, at the end. No name in one of them occurs in another.
+
+# %%
 import math
 
 from minitransformer.course.data import DATA
-from minitransformer.course.show import QUICK, bar, figure, say, source, table
+from minitransformer.course.show import QUICK, bar, figure, say, source, table, verbatim
 from minitransformer.text.corpora import read_documents, token_stream
 
 documents = {
@@ -28,21 +31,24 @@ if QUICK:
     documents["train"] = documents["train"][:1000]
 rows = [(split, len(texts), sum(map(len, texts))) for split, texts in documents.items()]
 table(rows, ["split", "documents", "characters"], [None, ",", ","])
-print()
 say(documents["train"][1])
 
-# %% Text is numbers already: bytes
+# %% [markdown]
+# ## Text is numbers already: bytes
 #
 # A model computes with numbers. In a computer, text is stored as numbers from 0 to 255, the bytes of its
 # UTF-8 form, so 256 symbols are enough to write anything.
 #
 # **Predict before you run:** how many bytes has `a`, how many `河` (river), how many a balloon?
+
+# %%
 table(
     [(c, len(c.encode()), " ".join(map(str, c.encode()))) for c in "aé河🎈"],
     ["character", "bytes", "which"],
 )
 
-# %% Byte-pair encoding by hand
+# %% [markdown]
+# ## Byte-pair encoding by hand
 #
 # Bytes make sequences long: the model would have to spell every word anew. Byte-pair encoding
 # (字节对编码, BPE) makes a word that is often needed into one symbol, a token (词元). The rule is short:
@@ -56,6 +62,8 @@ table(
 #
 # **Predict before you run:** which two letters of `rain rain rainy train` are merged first? And what is
 # the fourth token?
+
+# %%
 from minitransformer.course.data import default_tokenizer
 from minitransformer.text.tokenizer import Tokenizer, bpe_encode, encode_piece, train_bpe
 
@@ -69,23 +77,31 @@ for n_merges in range(7):
     rows.append((n_merges, new, len(ids), " ".join(known.token(i) for i in ids)))
 table(rows, ["merges", "new token", "tokens", "the text, cut"])
 
-# %% The merges of the tiny world
+# %% [markdown]
+# ## The merges of the tiny world
 #
 # The same function on real text. The first merges are letters that often stand together; soon they are
 # endings and short words, then whole words. A token mostly begins with its space, so `␣the` is the word
 # and `the` a piece of `gather`.
 #
 # **Predict before you run:** which two neighbours, the space included, stand together most often?
+
+# %%
 largest = 512 if QUICK else 4096
 ranks = train_bpe("\n".join(documents["train"])[:800_000], vocab_size=largest)
 learned = Tokenizer(ranks)
 for first in (256, 356, 456):
-    print(
-        f"merges {first - 255:>3} to {first - 236}:",
-        " ".join(learned.token(i) for i in range(first, first + 20)),
+    verbatim(
+        " ".join(
+            [
+                f"merges {first - 255:>3} to {first - 236}:",
+                " ".join(learned.token(i) for i in range(first, first + 20)),
+            ]
+        )
     )
 
-# %% Encoding replays the merges
+# %% [markdown]
+# ## Encoding replays the merges
 #
 # To encode new text, the merges are repeated in the order in which they were learned: of all neighbours
 # that form a token, the pair of lowest rank goes first. You write this function yourself in exercise 1.2 of the
@@ -93,20 +109,29 @@ for first in (256, 356, 456):
 # more tokens.
 #
 # **Predict before you run:** `grandmother` is in the training text. Will it become one token?
+
+# %%
 source(encode_piece)
 word = " grandmother"
 for size in (256, 288, 320, 512, 1024, 4096):
     some_ranks = {token: rank for token, rank in ranks.items() if rank < size}
-    print(
-        f"V = {size:>5,}  ",
-        " ".join(learned.token(i) for i in encode_piece(word.encode(), some_ranks)),
+    verbatim(
+        " ".join(
+            [
+                f"V = {size:>5,}  ",
+                " ".join(learned.token(i) for i in encode_piece(word.encode(), some_ranks)),
+            ]
+        )
     )
 
-# %% The same merges, handed to tiktoken
+# %% [markdown]
+# ## The same merges, handed to tiktoken
 #
 # That function is slow, so the library tiktoken is given our merges and does the rest. The course has one
 # vocabulary for all its models, English and Chinese, trained by the same function and stored in
 # `data/tokenizer.tiktoken`. Both ways must give the same ids (编号) for the whole validation text.
+
+# %%
 import time
 
 tokenizer = default_tokenizer()
@@ -123,11 +148,14 @@ say(
     f"{len(tokenizer.special_ids)} special tokens, {' '.join(tokenizer.special_ids)}."
 )
 
-# %% Nothing is outside the vocabulary
+# %% [markdown]
+# ## Nothing is outside the vocabulary
 #
 # What has no token of its own falls back to bytes, and decoding gives back every character. Even the name
 # of a special token is ordinary text, unless the caller says otherwise: nobody who types it can end a
 # document.
+
+# %%
 rows = []
 for text in (
     "The old woman went home.",
@@ -140,10 +168,10 @@ for text in (
     assert tokenizer.decode(ids) == text
     rows.append((text, len(text.encode()), len(ids), " ".join(tokenizer.token(i) for i in ids)))
 table(rows, ["text", "bytes", "tokens", "the text, cut"])
-print()
 say(f"With allow_special=True, {text} is the one id {tokenizer.encode(text, allow_special=True)}.")
 
-# %% How large should a vocabulary be?
+# %% [markdown]
+# ## How large should a vocabulary be?
 #
 # Each merge makes the text shorter. But each token also needs a row in the model's tables, and must occur
 # often enough to be learned. Because merges are learned in order, the first V tokens of a large
@@ -152,6 +180,8 @@ say(f"With allow_special=True, {text} is the one id {tokenizer.encode(text, allo
 #     compression = bytes of text / tokens
 #
 # **Predict before you run:** does doubling V double the compression?
+
+# %%
 text = "\n".join(documents["valid"])
 n_bytes = len(text.encode())
 sizes = [size for size in (256, 288, 320, 384, 512, 768, 1024, 2048, 4096) if size <= largest]
@@ -165,9 +195,12 @@ with figure("compression", "Bytes of English per token, by the size of the vocab
     axes.set_xticks(sizes[::2], [f"{size:,}" for size in sizes[::2]], minor=False)
     axes.minorticks_off()
 for size, value in zip(sizes, compression, strict=True):
-    print(f"V = {size:>5,}   {value:.2f} bytes per token  {bar(value, largest=max(compression))}")
+    verbatim(
+        f"V = {size:>5,}   {value:.2f} bytes per token  {bar(value, largest=max(compression))}"
+    )
 
-# %% The chain rule
+# %% [markdown]
+# ## The chain rule
 #
 # Now the probabilities. A sentence is s = (w_1, …, w_n), its tokens in order, and w_<t is short for all
 # tokens before the t-th. The chain rule (链式法则, 000 §4.1) takes P(s) apart:
@@ -182,6 +215,8 @@ for size, value in zip(sizes, compression, strict=True):
 # most frequent three words that begin with `In`.
 #
 # **Predict before you run:** the product of the last column is a fraction of two counts. Which two?
+
+# %%
 from collections import Counter
 
 begins = [tuple(document.split()[:3]) for document in documents["train"]]
@@ -194,14 +229,14 @@ for t in (1, 2, 3):
     product *= count / before
     before = count
 table(rows, ["the document begins", "documents", "P(w_t | w_<t)", ""], [None, ",", None, ".4f"])
-print()
 say(
     f"The product is {product:.6f}. Of {n_all:,} documents {count} begin so, a share of {count / n_all:.6f}: "
     "the counts between cancel."
 )
 assert math.isclose(product, count / n_all)
 
-# %% A bigram model remembers one token
+# %% [markdown]
+# ## A bigram model remembers one token
 #
 # A longer sentence soon has a beginning that never occurred, and then counting is at its end. Here
 # something has to be given up. A bigram model (二元语法) forgets all but the last token:
@@ -214,6 +249,8 @@ assert math.isclose(product, count / n_all)
 # The document's P(w_1) has nothing before it, and no end. We put `<|endoftext|>` between all documents:
 # it is the token before the first word and the one after the last. Without an end the probabilities of
 # the sentences of each length would sum to 1, and those of all sentences together to infinity.
+
+# %%
 import torch
 from minitransformer.models.bigram import NGram
 
@@ -231,12 +268,15 @@ likeliest = probs.argsort(descending=True)[:6].tolist()
 rows = [(tokenizer.token(i), probs[i].item(), bar(probs[i].item())) for i in likeliest]
 table(rows, ["token b", "P(b | ␣went)", ""], [None, ".3f", None])
 
-# %% The whole model is a table
+# %% [markdown]
+# ## The whole model is a table
 #
 # A bigram model has a row for every token a, a column for every token b, and in it P(b | a). The row of
 # each token that occurs sums to 1 (one that never occurs, a Chinese one, has an empty row). Here is a piece of it: the most frequent tokens a, and the tokens b that follow them most.
 #
 # **Predict before you run:** which pair will be brightest?
+
+# %%
 rows = torch.bincount(train, minlength=V).topk(16).indices  # the most frequent tokens a
 probs = torch.stack([bigram.next_probs(a[None]) for a in rows])  # (16, V)
 columns = probs.sum(dim=0).topk(24).indices  # the tokens b that follow them most
@@ -256,7 +296,8 @@ say(
     f"The brightest cell is {brightest}. Rows sum to {probs.sum(dim=1).min():.4f} to {probs.sum(dim=1).max():.4f}."
 )
 
-# %% The probability of a sentence
+# %% [markdown]
+# ## The probability of a sentence
 #
 # Now the chain rule on a real sentence. Products of small numbers get unhandy, and a logarithm turns them
 # into sums:
@@ -267,6 +308,8 @@ say(
 # end token stands before the sentence as w_0, and none after it.
 #
 # **Predict before you run:** in `It was a cold morning.`, which token has the smallest probability?
+
+# %%
 sentence = "It was a cold morning."
 ids = torch.tensor([tokenizer.eot_id, *tokenizer.encode(sentence)])
 log_probs = bigram.log_probs(ids)  # (T-1)
@@ -279,33 +322,39 @@ table(
     rows, ["w_t", "P(w_t | w_{t−1})", "log P", "−log P: the surprise"], [None, ".5f", ".3f", None]
 )
 product, total = log_probs.exp().prod().item(), log_probs.sum().item()
-print()
 say(
     f"The product is {product:.3e}; the logarithms sum to {total:.3f}, and exp of that is {math.exp(total):.3e}."
 )
 
-# %% Which sentence is likelier?
+# %% [markdown]
+# ## Which sentence is likelier?
 #
 # The question of the lesson. The same words in another order have other neighbours, and the model need
 # not know any grammar to object. A value of −inf would say that some pair never occurred in the training
 # text, and that the model therefore takes the sentence for impossible; we come back to that.
+
+# %%
 for text in ("It was a cold morning.", "It was morning a cold."):
     ids = torch.tensor([tokenizer.eot_id, *tokenizer.encode(text)])
-    print(f"log P = {bigram.log_probs(ids).sum():7.2f}   {text}")
+    verbatim(f"log P = {bigram.log_probs(ids).sum():7.2f}   {text}")
 
-# %% Why logarithms
+# %% [markdown]
+# ## Why logarithms
 #
 # **Predict before you run:** we multiply the probabilities of the training text from its start. The
 # smallest positive number of 32-bit floating point is about 1e-45. After how many tokens is the product
 # exactly 0?
+
+# %%
 for dtype in (torch.float32, torch.float64):
     running = bigram.log_probs(train[:2000]).exp().to(dtype).cumprod(0)  # (T-1)
-    print(f"{dtype}: the product is 0 from token {(running > 0).sum().item() + 1} on")
-print(
+    say(f"{dtype}: the product is 0 from token {(running > 0).sum().item() + 1} on")
+say(
     f"The sum of all {len(train[:2000]) - 1:,} logarithms is a plain number: {bigram.log_probs(train[:2000]).sum():.1f}"
 )
 
-# %% Cross-entropy: the mean surprise
+# %% [markdown]
+# ## Cross-entropy: the mean surprise
 #
 # How well does the model know a text? 004 §4.2 measures one prediction by cross-entropy (交叉熵):
 #
@@ -321,6 +370,8 @@ print(
 #     softmax(z)_i = exp(z_i) / Σ_j exp(z_j)
 #
 # By hand, by our function and by PyTorch's, on the first training tokens (0 · log 0 counts as 0):
+
+# %%
 import torch.nn.functional as F
 from minitransformer.models.bigram import bits_per_byte, cross_entropy, perplexity
 
@@ -335,13 +386,16 @@ for name, loss in (
     ("torch's own", F.cross_entropy(logits, targets)),
     ("NGram.loss", bigram.loss(train[:201])),
 ):
-    print(f"{name:24} {loss:.6f}")
+    verbatim(f"{name:24} {loss:.6f}")
     assert abs(loss - by_hand) < 1e-9
 
-# %% What never occurred
+# %% [markdown]
+# ## What never occurred
 #
 # **Predict before you run:** now the validation text. It holds pairs that the training text does not, and
 # the counted model gives them probability 0. What is its loss?
+
+# %%
 unseen = bigram.log_probs(valid).isneginf()  # (T-1)
 first = unseen.nonzero()[0].item()
 pair = " ".join(f"`{tokenizer.token(i)}`" for i in valid[first : first + 2].tolist())
@@ -350,7 +404,8 @@ say(
     f"the first is {pair}. One is enough: −log 0 = ∞."
 )
 
-# %% Smoothing, chosen on validation
+# %% [markdown]
+# ## Smoothing, chosen on validation
 #
 # Never seen does not mean impossible. Smoothing (平滑) pretends that every pair was seen α more times
 # than it was:
@@ -362,6 +417,8 @@ say(
 # test. That is what the validation split is for.
 #
 # **Predict before you run:** what happens to the two losses when α gets very large?
+
+# %%
 alphas = [10**exponent for exponent in torch.arange(-4, 2.01, 1.0 if QUICK else 0.5).tolist()]
 
 
@@ -391,7 +448,8 @@ say(
     f"more uniform: at α = {alphas[-1]:.0f} the loss is {on_valid[-1]:.3f}, and ln V = {math.log(V):.3f}."
 )
 
-# %% Perplexity, and what to compare with
+# %% [markdown]
+# ## Perplexity, and what to compare with
 #
 # A loss in nats is hard to picture. Perplexity (困惑度) turns it into a number of choices:
 #
@@ -402,17 +460,22 @@ say(
 # unigram model, 一元语法) shows what is gained without looking at any context.
 #
 # **Predict before you run:** what is the perplexity of the uniform model, to the last digit?
+
+# %%
 unigram = NGram(train, V, n=1, alpha=best_alpha)
 baselines = {"uniform": math.log(V), "unigram": unigram.loss(valid), "bigram": bigram.loss(valid)}
 rows = [(name, loss, perplexity(loss)) for name, loss in baselines.items()]
 table(rows, ["model", "loss on validation", "perplexity"], [None, ".3f", ".1f"])
 
-# %% A longer memory, and overfitting
+# %% [markdown]
+# ## A longer memory, and overfitting
 #
 # If one token of context helps so much, why not two, or four? An n-gram model (n 元语法) looks at the n −
 # 1 tokens before. There are V to the power n possible n-grams, and the text holds only so many.
 #
 # **Predict before you run:** which n is best on the training text? On validation?
+
+# %%
 rows, models = [], {}
 for n in (1, 2, 3, 4, 5):
     model = NGram(train, V, n)
@@ -436,13 +499,13 @@ with figure(
     axes.plot(n_values, on_valid, "s-", label="validation")
     axes.set(xlabel="n", ylabel="loss, nats per token", xticks=n_values)
     axes.legend()
-print()
 say(
     f"On validation n = {best_n} is best. Beyond it the two part: the longer memory holds contexts of the "
     "training text that never come again. To learn by heart instead of learning is overfitting (过拟合)."
 )
 
-# %% Bits per byte: comparing vocabularies
+# %% [markdown]
+# ## Bits per byte: comparing vocabularies
 #
 # May two models with different vocabularies be compared by perplexity? A token of a large vocabulary says
 # more, so to guess it is harder. What stays the same is the text. So share the whole surprise out over
@@ -452,6 +515,8 @@ say(
 #
 # **Predict before you run:** of V = 256, 512, 1,024 and 2,048, which gives a bigram the lowest perplexity?
 # The fewest bits?
+
+# %%
 rows = []
 n_bytes = sum(len(text.encode()) for text in documents["valid"])
 for size in [size for size in (256, 512, 1024, 2048) if size <= largest]:
@@ -463,16 +528,18 @@ for size in [size for size in (256, 512, 1024, 2048) if size <= largest]:
     rows.append((size, loss, perplexity(loss), bits_per_byte(loss, len(some_valid), n_bytes)))
 table(rows, ["V", "loss per token", "perplexity", "bits per byte"], [",", ".3f", ".1f", ".3f"])
 assert min(rows, key=lambda row: row[2]) == max(rows, key=lambda row: row[3]) == rows[0]
-print()
 say(
     "Single bytes have the lowest perplexity, and yet they need the most bits: perplexity compares models "
     "of one vocabulary only."
 )
 
-# %% The test, once
+# %% [markdown]
+# ## The test, once
 #
 # n and α were chosen on validation, so the validation loss may flatter them. No model has been asked about
 # the test text until now, and after this line it is not used again.
+
+# %%
 model = models[best_n]
 n_bytes = sum(len(text.encode()) for text in documents["test"])
 loss = model.loss(test)
@@ -481,7 +548,8 @@ say(
     f"perplexity {perplexity(loss):.1f}, {bits_per_byte(loss, len(test), n_bytes):.3f} bits per byte."
 )
 
-# %% Let it write
+# %% [markdown]
+# ## Let it write
 #
 # A model of the next token can write: draw a token from its distribution, append it, ask again, until the
 # end token comes. All models go on from the same beginning, with α = 0, so that each writes only what it
@@ -489,6 +557,8 @@ say(
 #
 # **Predict before you run:** where will a bigram's sentence go wrong, and what is wrong with the fluent
 # ones?
+
+# %%
 corpus = "\n".join(documents["train"])
 start = train[:6]  # the end token and the first five tokens of the training text
 for n, model in models.items():
@@ -500,9 +570,9 @@ for n, model in models.items():
         while i + copied < len(text) and text[i : i + copied + 1] in corpus:
             copied += 1
     say(f"n = {n}, {copied} of {len(text)} characters copied: {text}\n")
-    print()
 
-# %% The same bigram, learned
+# %% [markdown]
+# ## The same bigram, learned
 #
 # So far we counted. A neural network (神经网络) cannot count: it is a function with adjustable numbers, its
 # parameters, and these are changed step by step so that the loss falls. The smallest such function is a
@@ -511,14 +581,17 @@ for n, model in models.items():
 #     P(b | a) = softmax(table[a])_b
 #
 # It starts from zeros. **Predict before you run:** which loss has it before the first step?
+
+# %%
 from minitransformer.models.bigram import BigramTable
 
 network = BigramTable(V)
 x, targets = train[:2000], train[1:2001]
 loss = F.cross_entropy(network(x), targets)
-print(f"loss {loss.item():.4f}, ln V {math.log(V):.4f}")
+say(f"loss {loss.item():.4f}, ln V {math.log(V):.4f}")
 
-# %% Which way is down?
+# %% [markdown]
+# ## Which way is down?
 #
 # The gradient says how each logit changes the loss. For one prediction it has a simple form:
 #
@@ -526,12 +599,15 @@ print(f"loss {loss.item():.4f}, ln V {math.log(V):.4f}")
 #
 # The logit of the right token is pushed up, all others down, each by as much as it was wrong. PyTorch
 # computes it by itself (`backward()` puts every derivative of the loss into `.grad`); here is the check.
+
+# %%
 z = torch.randn(V, generator=torch.Generator().manual_seed(0), requires_grad=True)
 F.cross_entropy(z, targets[0]).backward()
 formula = z.detach().softmax(dim=-1) - F.one_hot(targets[0], V)  # (V)
-print(f"largest difference between the gradient and ŷ − y: {(z.grad - formula).abs().max():.1e}")
+say(f"largest difference between the gradient and ŷ − y: {(z.grad - formula).abs().max():.1e}")
 
-# %% Gradient descent finds the counts
+# %% [markdown]
+# ## Gradient descent finds the counts
 #
 # Take some pairs, compute the loss, go a little way down, repeat: gradient descent (梯度下降), here with
 # Adam, which chooses the length of the way for each parameter: `optimizer.step()` moves each against its
@@ -540,6 +616,8 @@ print(f"largest difference between the gradient and ŷ − y: {(z.grad - formula
 #
 # **Predict before you run:** will the learned table get below, onto, or only near to that line? And on
 # validation?
+
+# %%
 from tqdm import tqdm
 
 torch.manual_seed(0)
@@ -573,7 +651,8 @@ rows = [("train", optimum, on_train[-1]), ("validation", smoothed, on_valid[-1])
 table(rows, ["split", "counted", "learned"], [None, ".3f", ".3f"])
 assert on_train[-1] > optimum and on_valid[-1] > smoothed
 
-# %% What was gained
+# %% [markdown]
+# ## What was gained
 #
 # Here counting is better. But look at what the learned way needed: a function from context to
 # logits, the cross-entropy, and a gradient. Nothing in it asks how long the context is, or that a context

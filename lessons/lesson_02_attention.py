@@ -6,7 +6,8 @@ documents: 004 §2.2 自注意力机制, §4.1 自注意力机制; 003 §3.3 Met
 needs: 1
 """
 
-# %% A dictionary that blends
+# %% [markdown]
+# ## A dictionary that blends
 #
 # The bigram model of lesson 1 reads one token back and no further. Attention (注意力) lets a token read any
 # other, and choose which. Think of a dictionary: it holds pairs of a key and a value, you bring a query, and
@@ -18,8 +19,10 @@ needs: 1
 # kites are often coloured, so theirs has some of both) and a value of one number, say how warm it is.
 #
 # **Predict before you run:** the query asks for a colour. Which word gets the largest share, and what will the answer be near?
+
+# %%
 import torch
-from minitransformer.course.show import QUICK, bar, figure, say, source, table
+from minitransformer.course.show import QUICK, bar, figure, say, source, table, verbatim
 from minitransformer.models.attention import attend_by_formula
 
 words = ["Mira", "has", "a", "red", "kite"]
@@ -33,9 +36,9 @@ rows = [
     for w, s, a in zip(words, scores[0].tolist(), weights[0].tolist(), strict=True)
 ]
 table(rows, ["word", "q · k", "weight", ""], [None, ".1f", ".3f", None])
-print(f"\nanswer: {(weights @ values).item():.2f}")
+say(f"answer: {(weights @ values).item():.2f}")
 
-# %%
+# %% [markdown]
 # The weights come from softmax, lesson 1's way from any numbers to a distribution: e^(q·k), divided by their
 # sum. So no weight is 0, and they sum to 1. The answer is the weighted mean of the values,
 #
@@ -44,7 +47,8 @@ print(f"\nanswer: {(weights @ values).item():.2f}")
 # and because everything in it is smooth, gradient descent can learn all three: what to ask (q), what to offer
 # (k), and what to hand over (v).
 
-# %% The formula
+# %% [markdown]
+# ## The formula
 #
 # Where do q, k and v come from? From the token itself. Each token is a vector of C numbers (lesson 3 learns them; here they
 # are random); the rows of a matrix X are the tokens of one text. Three learned matrices, the parameters of attention, make
@@ -60,11 +64,16 @@ print(f"\nanswer: {(weights @ values).item():.2f}")
 # In the code, shapes stand at the line's end: B texts at once, H heads (a later step; 1 for now), T tokens that ask,
 # S tokens that are read, D = d_k. The package's function is the formula, line by line. You write it yourself (exercise
 # 2.3); once yours passes, the package's is printed here (its two `if attention_mask` blocks are the mask, three steps on).
+
+# %%
 source(attend_by_formula, docstring=False)
 
-# %% The formula against a loop
+# %% [markdown]
+# ## The formula against a loop
 #
 # **Predict before you run:** for T = 6 tokens, how many weights are there, and what is the sum of all of them?
+
+# %%
 import math
 
 torch.manual_seed(0)
@@ -86,7 +95,8 @@ say(
     f"formula differ by {largest_difference:.0e} at most, which is rounding."
 )
 
-# %% Why √d_k
+# %% [markdown]
+# ## Why √d_k
 #
 # A dot product of two vectors with d numbers is a sum of d products. If those numbers are random and independent, of mean 0
 # and variance 1, each product has variance 1, and the sum has variance d: it spreads as √d. Softmax takes e to the power
@@ -98,6 +108,8 @@ say(
 # where i = j, else 0): where p is almost 0 or almost 1, nothing moves any more.
 #
 # **Predict before you run:** entropy and slope, each with and without √d_k: which of the four lines stay flat?
+
+# %%
 widths = [1, 4, 16, 64, 256, 1024]
 S, n_queries = 32, 50 if QUICK else 400
 spread, entropy, slope = [], {True: [], False: []}, {True: [], False: []}
@@ -134,7 +146,6 @@ table(
     ["d_k", "std of q·k", "entropy", "with √d_k", "slope", "with √d_k"],
     ["d", ".2f", ".2f", ".2f", ".3f", ".3f"],
 )
-print()
 say(
     f"From d_k = 1 to {widths[-1]} the scores spread from {spread[0]:.1f} to {spread[-1]:.1f} (√{widths[-1]} = "
     f"{math.sqrt(widths[-1]):.0f}). Undivided, the entropy falls to {entropy[False][-1]:.2f} of {math.log(S):.2f} nats, and "
@@ -142,7 +153,8 @@ say(
 )
 assert entropy[False][-1] < 0.5 * entropy[True][-1]
 
-# %% A mask: who may look where
+# %% [markdown]
+# ## A mask: who may look where
 #
 # A model that is to predict the next token must not see it. The causal mask (因果掩码) forbids query t every key
 # s > t: the score becomes so low that softmax gives it exactly 0, and the others share what it had. A second
@@ -150,6 +162,8 @@ assert entropy[False][-1] < 0.5 * entropy[True][-1]
 # say where one *may* look (True = attention_mask).
 #
 # **Predict before you run:** under the causal mask, what does the first row look like, whatever Q and K are?
+
+# %%
 from minitransformer.models.attention import combined_mask
 
 causal = combined_mask(
@@ -169,18 +183,21 @@ with figure(
         ax.set(title=name, xlabel="read: s", xticks=range(T), yticks=range(T))
         ax.grid(False)
     axes[0].set_ylabel("reads: t")
-print("causal:")
+say("causal:")
 for row in maps["causal"]:
-    print("  " + " ".join(f"{value:.2f}" if value else "  · " for value in row.tolist()))
+    verbatim("  " + " ".join(f"{value:.2f}" if value else "  · " for value in row.tolist()))
 for weight in maps.values():
     assert torch.allclose(weight.sum(-1), torch.ones(T))
 
-# %% Attention does not know order
+# %% [markdown]
+# ## Attention does not know order
 #
 # Nothing in the formula says which token comes first. Shuffle the tokens, and every answer is the same as before,
 # only shuffled along: "Mira saw Fado" would be "Fado saw Mira".
 #
 # **Predict before you run:** does that hold under the causal mask too?
+
+# %%
 order = torch.randperm(T)
 for name, mask in (("everyone sees all", None), ("causal", causal)):
     straight = attend_by_formula(Q[None, None], K[None, None], V[None, None], mask)[0][
@@ -189,7 +206,7 @@ for name, mask in (("everyone sees all", None), ("causal", causal)):
     shuffled = attend_by_formula(
         Q[order][None, None], K[order][None, None], V[order][None, None], mask
     )[0][0, 0]
-    print(
+    verbatim(
         f"{name:18} largest difference after unshuffling: {(straight[order] - shuffled).abs().max():.6f}"
     )
 say(
@@ -197,7 +214,8 @@ say(
     "The causal mask alone already breaks the symmetry, for it hides what comes later."
 )
 
-# %% Heads
+# %% [markdown]
+# ## Heads
 #
 # One row of weights is one decision, but a token may want several things at once: the verb's subject *and* the last
 # colour. Multi-head attention (多头注意力, 004 §4.1) cuts the width C into H heads of D = C / H, lets each attend by itself,
@@ -216,6 +234,8 @@ say(
 # is `out`; each has a bias besides, a learned vector that is added. PyTorch's own module is a fair judge.
 #
 # **Predict before you run:** does the number of parameters depend on the number of heads?
+
+# %%
 from minitransformer.models.attention import Attention
 from torch import nn
 
@@ -231,16 +251,19 @@ for H in (1, 2, 4, 8):
         }
     )
     difference = (ours(x) - theirs(x, x, x, need_weights=False)[0]).abs().max().item()
-    print(
+    verbatim(
         f"H = {H}   D = {C // H:2}   {sum(p.numel() for p in ours.parameters()):,} parameters   differs from torch's by {difference:.0e}"
     )
     assert difference < 1e-5
-say(f"\nThey are 4 C² + 4 C = {4 * C * C + 4 * C:,}, whatever H.")
+say(f"They are 4 C² + 4 C = {4 * C * C + 4 * C:,}, whatever H.")
 
-# %% The fused path
+# %% [markdown]
+# ## The fused path
 #
 # The formula stores T × S weights for every head. PyTorch has the same function as one fused routine, which works in small
 # blocks and need not store them. Models run on it; the formula is there to be read, and to draw maps with.
+
+# %%
 import time
 
 from minitransformer.models.attention import attend
@@ -262,7 +285,8 @@ say(
 )
 assert difference < 2e-6
 
-# %% Add & Norm
+# %% [markdown]
+# ## Add & Norm
 #
 # Attention is followed by two small things that make deep models trainable (004 §2.2). Add (residual connection, 残差连接):
 # what a layer computes is added to what it was given. Norm (layer normalization, 层归一化): each token's vector is brought to
@@ -278,6 +302,8 @@ assert difference < 2e-6
 #
 # **Predict before you run:** four stacks: the layer alone; with Add; Add, then Norm; Norm, then Add. Which of them starves its
 # lowest layer?
+
+# %%
 depth, C = 24, 32
 stacks = {
     "the layer alone": lambda layer, norm, x: layer(x),
@@ -307,7 +333,6 @@ table(
     ["a layer is", "std of the output", "cosine of two tokens", "gradient at the bottom"],
     [None, ".1e", ".3f", ".1e"],
 )
-print()
 say(
     f"Alone, {depth} layers make all tokens alike (cosine {rows[0][2]:.3f}), for each layer averages them a little more, and fresh "
     f"weights shrink them besides; of the gradient, {rows[0][3]:.0e} arrives. The sum gives both a way past the layers "
@@ -318,7 +343,8 @@ assert rows[0][3] < 1e-3 * min(row[3] for row in rows[1:]) and rows[0][2] > 0.99
     row[2] for row in rows[1:]
 )
 
-# %% Two that nobody wrote
+# %% [markdown]
+# ## Two that nobody wrote
 #
 # Now the idea on which the second half of this course rests. A query does not know where keys and values come from. So
 # slip in two more, in front of the text's own: a prefix (前缀), P = 2 (003 §3.3):
@@ -330,6 +356,8 @@ assert rows[0][3] < 1e-3 * min(row[3] for row in rows[1:]) and rows[0][2] > 0.99
 #
 # **Predict before you run:** how many weights are in each row now, and how many of them are not 0? Does a prefix of zeros
 # change anything?
+
+# %%
 from minitransformer.models.attention import Prefix, watch_attention
 
 torch.manual_seed(1)
@@ -345,10 +373,14 @@ before, after = (
     weight[0, 0] for weight in maps[""]
 )  # the first head's; "" is the layer itself, which has no name
 for row in after:
-    print(
-        "  " + " ".join(f"{value:.2f}" if value else "  · " for value in row[:2].tolist()),
-        " │ ",
-        " ".join(f"{value:.2f}" if value else "  · " for value in row[2:].tolist()),
+    verbatim(
+        " ".join(
+            [
+                "  " + " ".join(f"{value:.2f}" if value else "  · " for value in row[:2].tolist()),
+                " │ ",
+                " ".join(f"{value:.2f}" if value else "  · " for value in row[2:].tolist()),
+            ]
+        )
     )
 zero = Prefix(torch.zeros(1, 2, 2, 16), torch.zeros(1, 2, 2, 16))
 none = Prefix(torch.zeros(1, 2, 0, 16), torch.zeros(1, 2, 0, 16))
@@ -360,7 +392,6 @@ table(
     ["prefix", "largest change of an output"],
     [None, ".4f"],
 )
-print()
 say(
     "Zeros do change the output: a key of zeros scores 0, and e⁰ = 1 still takes its share. Only a prefix of "
     "length 0 is no prefix."
@@ -369,7 +400,8 @@ assert (
     torch.equal(layer(x, prefix=none), plain) and (layer(x, prefix=zero) - plain).abs().max() > 1e-3
 )
 
-# %% What a prefix does, exactly
+# %% [markdown]
+# ## What a prefix does, exactly
 #
 # Call λ the share of its attention that a query gives to the prefix, the sum of the first two columns above. He et al.
 # (2022) showed by rearranging the sums of softmax that a head with a prefix is a blend of two heads:
@@ -381,6 +413,8 @@ assert (
 # the shares among them stay as they were. (In the next layer it can: there the queries come from moved vectors.)
 #
 # **Predict before you run:** how large is the difference between the two sides?
+
+# %%
 from minitransformer.models.attention import split_heads
 
 q, k, v = split_heads(layer.qkv(x), 3, 2)  # (B, H, T, D)
@@ -406,13 +440,16 @@ say(
 )
 assert (blend - whole).abs().max() < 1e-5 and abs(ratio_before - ratio_after) < 1e-4
 
-# %% It can be learned
+# %% [markdown]
+# ## It can be learned
 #
 # If two keys and values can move every answer, gradient descent can look for those that move them where we want. The layer
 # is frozen; only the prefix gets a gradient. We ask for an arbitrary goal: that the mean of the outputs become a certain
 # vector.
 #
 # **Predict before you run:** how many numbers are trained, and how many are frozen?
+
+# %%
 goal = torch.randn(C) / 4
 tuned = Prefix(*(t.clone().requires_grad_() for t in prefix))
 optimizer = torch.optim.Adam(tuned, lr=0.05)
@@ -429,7 +466,8 @@ say(
 )
 assert losses[-1] < 0.5 * losses[0]
 
-# %% The answer
+# %% [markdown]
+# ## The answer
 #
 # A token reads others by comparing its query with their keys, and takes a blend of their values, softmax(Q Kᵀ / √d_k) V;
 # two keys and values that nobody wrote draw a share λ of that reading to themselves, which steers the layer without

@@ -6,7 +6,8 @@ documents: 003 §3.1 Problem Statement; 000 §4.1 语言模型; 001 §2 核心�
 needs: 1, 2
 """
 
-# %% The text
+# %% [markdown]
+# ## The text
 #
 # Lesson 1's bigram model saw one token back; lesson 2's attention sees them all. Here the two meet: a GPT (Generative
 # Pre-trained Transformer), trained from nothing on the tiny world, until it writes.
@@ -17,6 +18,8 @@ needs: 1, 2
 # carries.)
 #
 # **Predict before you run:** about how many bytes of English make one token?
+
+# %%
 import os
 from pathlib import Path
 
@@ -62,10 +65,10 @@ say(
     f"{len(train_stream):,} training tokens; every model here is judged on the same {len(judged) - 1:,} validation tokens, "
     f"{n_bytes / (len(judged) - 1):.2f} bytes each. The first window of the first batch begins, in mid-text:"
 )
-print()
 say(tokenizer.decode(windows(0)["ids"][0, :48].tolist()).replace(END_OF_TEXT, "⏹"))
 
-# %% The model, part by part
+# %% [markdown]
+# ## The model, part by part
 #
 # A GPT is short to say (003 §3.1):
 #
@@ -91,6 +94,8 @@ say(tokenizer.decode(windows(0)["ids"][0, :48].tolist()).replace(END_OF_TEXT, "�
 # **Predict before you run:** which part holds most of the parameters? There are n = 4 layers, each with 4 C² numbers in
 # its attention and 8 C² in its feed-forward; C = 128, V = 2,048, and T = 64 places: a place
 # that training never saw would have a vector that means nothing.
+
+# %%
 from minitransformer.models.gpt import GPT, Block, GPTConfig
 
 source(Block.forward)
@@ -112,16 +117,18 @@ table(
     ["part", "parameters", "share", ""],
     [None, ",", ".1%", None],
 )
-print()
 say(
     f"{total:,} parameters in all, {model.config.n_layer} layers, {model.config.n_head} heads, C = {model.config.d_model}."
 )
 assert sum(counts.values()) == total
 
-# %% Before training
+# %% [markdown]
+# ## Before training
 #
 # **Predict before you run:** the fresh model knows nothing. What is its loss, if the vocabulary has V tokens? (Lesson 1
 # had the worst sensible model.) And what does it write?
+
+# %%
 import math
 
 from minitransformer.generation.sampling import generate
@@ -133,11 +140,11 @@ say(
     f"Loss {loss_before:.3f} nats per token; ln V = ln {tokenizer.n_vocab} = {math.log(tokenizer.n_vocab):.3f}. (The rest is the price of "
     "random scores, which are not quite equal scores.) It writes:"
 )
-print()
 say("> " + before.replace("\n", " ").replace(END_OF_TEXT, "⏹"))
 assert 0 < loss_before - math.log(tokenizer.n_vocab) < 0.5
 
-# %% What is learned: shift by one
+# %% [markdown]
+# ## What is learned: shift by one
 #
 # The chain rule makes of a text of T + 1 tokens T exercises, one at each position: all tokens so far in, the next one
 # out. The causal mask lets the model do all of them in one pass, without repeating the text T times, for position t cannot
@@ -145,6 +152,8 @@ assert 0 < loss_before - math.log(tokenizer.n_vocab) < 0.5
 # factors:
 #
 #     L = −1/N Σ_t log P(w_t | w_<t)
+
+# %%
 from minitransformer.training.losses import language_model_loss
 
 ids = windows(0)["ids"][:1, :9]  # (1, T+1)
@@ -154,10 +163,10 @@ table(
     ["t", "reads", "has to say"],
 )
 summed, count = language_model_loss(model, {"ids": ids})
-print()
 say(f"{count} exercises, {summed.item():.2f} nats in all, {summed.item() / count:.3f} each.")
 
-# %% Training
+# %% [markdown]
+# ## Training
 #
 # One step: a batch in, its mean loss, the gradient, an update of every parameter. The update is AdamW: lesson 1's Adam,
 # which here also shrinks every matrix a little. The learning rate (学习率), how far one step goes, rises for the first
@@ -167,6 +176,8 @@ say(f"{count} exercises, {summed.item():.2f} nats in all, {summed.item() / count
 #
 # **Predict before you run:** the training lasts one epoch (轮次): every token is trained on about once. Can the training
 # loss be much lower than the validation loss at the end?
+
+# %%
 from minitransformer.training.loop import TrainConfig, train
 
 steps = 40 if QUICK else 1200
@@ -177,17 +188,19 @@ table(
     ["step", "validation loss", "perplexity"],
     ["d", ".3f", ".1f"],
 )
-print()
 say(
     f"{steps} steps of {B * T} tokens, {steps * B * T / len(train_stream):.2f} epochs, in {log.seconds:.0f} s: "
     f"{log.tokens_per_second:,.0f} tokens a second."
 )
 loss_after = log.valid[-1]["loss"]
 
-# %% The curves
+# %% [markdown]
+# ## The curves
 #
 # Lesson 1's counted models, on the very same tokens, judge whether looking further back was worth it: the bigram, and
 # n = 3.
+
+# %%
 from minitransformer.models.bigram import NGram, bits_per_byte
 
 counted = {}
@@ -241,13 +254,16 @@ say(
 )
 assert QUICK or own or loss_after < min(counted.values())
 
-# %% After training
+# %% [markdown]
+# ## After training
 #
 # The same request as before training, and some beginnings to go on from. (Both are drawn at temperature 0.5, which the
 # next step explains.) Read them with three questions: are the words words? the sentences sentences? and does what one
 # sentence says still hold in the next?
+
+# %%
 say("Before: " + before.replace("\n", " ").replace(END_OF_TEXT, "⏹")[:160])
-print("\nAfter:\n")
+say("After:")
 starts = ["", "One snowy morning", "The museum of", "On Sunday"] if not own else [""] * 4
 ids = [[tokenizer.eot_id, *tokenizer.encode(start)] for start in starts]
 texts = generate(model, ids, 56, temperature=0.5, seed=1, stop_id=tokenizer.eot_id)
@@ -257,9 +273,9 @@ for start, text in zip(starts, texts, strict=True):
         if start
         else "> " + tokenizer.decode(text).strip()
     )
-    print()
 
-# %% How to choose: temperature, top-k, top-p
+# %% [markdown]
+# ## How to choose: temperature, top-k, top-p
 #
 # The model gives a distribution; the sampler (`minitransformer/generation/sampling.py`) has to choose one token from it.
 #
@@ -271,6 +287,8 @@ for start, text in zip(starts, texts, strict=True):
 # Here is what they do to one distribution; and below it, how many tokens top-k and top-p leave at three places.
 #
 # **Predict before you run:** which of the two leaves few tokens at one place and many at another?
+
+# %%
 from minitransformer.generation.sampling import apply_temperature, keep_top_k, keep_top_p
 
 start = [tokenizer.eot_id, *tokenizer.encode("The wind comes from the" if not own else "The")]
@@ -299,15 +317,16 @@ for beginning in ("The wind comes from the", "", "Mira") if not own else ("The",
         int((kept > -math.inf).sum()) for kept in (keep_top_k(logits, 3), keep_top_p(logits, 0.8))
     ]
     rows.append((beginning or "(a new text)", *left))
-print()
 table(rows, ["after", "top-k 3 leaves", "top-p 0.8 leaves"])
 
-# %%
+# %% [markdown]
 # What that does to a text, over 12 of them: `surprise` is the mean of −log P that the model itself gives to what was written;
 # `different` is the share of words that are no repetition. (Greedy writes the same text twelve times.) Whether surprise is
 # variety or a mistake, no number says here: read the beginnings.
 #
 # **Predict before you run:** which row repeats itself most, which is the most surprising?
+
+# %%
 samplers = {
     "greedy": {"temperature": 0.0},
     "τ = 0.5": {"temperature": 0.5},
@@ -337,7 +356,8 @@ table(
     [None, ".2f", ".0%", lambda s: s.replace("\n", " ")],
 )
 
-# %% The cache
+# %% [markdown]
+# ## The cache
 #
 # To write token 100, the model needs the keys and values of tokens 1 to 99 in every layer. They were computed when
 # those tokens were read, and cannot change: under the causal mask nothing that comes later touches them. So they are
@@ -345,6 +365,8 @@ table(
 # The text must be the same, only sooner.
 #
 # **Predict before you run:** how does the time for n tokens grow with n, without the cache and with it?
+
+# %%
 import time
 
 longest = 64 if QUICK else 256
@@ -372,13 +394,16 @@ say(
     "without the cache the n-th token costs the work of n tokens, so that n of them cost about n²/2; with it, about n."
 )
 
-# %% What the heads look at
+# %% [markdown]
+# ## What the heads look at
 #
 # The weights of lesson 2, in a model that has learned something. Each small picture is one head; a row is the token that
 # reads, a column the token that is read.
 #
 # **Predict before you run:** a head that looks exactly one token back would be a bright line beside the diagonal. Has any
 # head become one, or at least leaned that way, compared with an untrained model?
+
+# %%
 from minitransformer.models.attention import watch_attention
 
 sentence = "Mira gave Fado a red kite. Fado was glad." if not own else train_documents[0][:60]
@@ -423,7 +448,8 @@ say(
     f"untrained model gives {untrained:.2f}."
 )
 
-# %% A prefix from a real prompt
+# %% [markdown]
+# ## A prefix from a real prompt
 #
 # Lesson 2 slipped two invented keys and values into one layer. A GPT takes a prefix in every layer, and there is one that
 # we can check: the keys and values that a real text leaves in the cache. Given as a prefix, they must act exactly like
@@ -431,6 +457,8 @@ say(
 #
 # **Predict before you run:** how many numbers is a prefix of P = 1? (One key and one value of C numbers, in each of 4
 # layers.)
+
+# %%
 from minitransformer.models.attention import Prefix
 
 prompt, rest = tokenizer.encode("Once there was a"), tokenizer.encode(" boy")
@@ -447,16 +475,19 @@ say(
     f"without either they differ by {(as_text - alone).abs().max():.1f}."
 )
 say(
-    "\nPrefix tuning (前缀微调) starts from here: if a text acts only through these numbers, we may as well train the numbers, "
+    "Prefix tuning (前缀微调) starts from here: if a text acts only through these numbers, we may as well train the numbers, "
     "and need not care whether any text has them."
 )
 assert (as_text - as_prefix).abs().max() < 1e-3
 
-# %% Words for what comes
+# %% [markdown]
+# ## Words for what comes
 #
 # What we did is pre-training (预训练): learning from plain text, with the text itself as the answer. 001 §2 lays out what can
 # follow. Fine-tuning (微调) trains on the examples of a task, and uses what was learned before: transfer (迁移学习). It changes
 # all parameters. Parameter-efficient tuning (参数高效微调) freezes them and trains few others; for this model:
+
+# %%
 P = 10
 sizes = {
     "fine-tuning, all": total,
@@ -469,10 +500,13 @@ table(
     [None, ",", ".2%"],
 )
 
-# %% Keep it
+# %% [markdown]
+# ## Keep it
 #
 # The weights go into a safetensors file: tensors and their names, no code. A model that is loaded again is the same, to
 # the last bit.
+
+# %%
 from minitransformer.checkpoint import load_model, save_model
 from minitransformer.course.show import ROOT
 
@@ -485,7 +519,8 @@ say(
     f"Saved: {Path(path).relative_to(ROOT).as_posix()}, {path.stat().st_size / 1e6:.1f} MB for {total:,} numbers of 4 bytes."
 )
 
-# %% The answer
+# %% [markdown]
+# ## The answer
 #
 # It takes a table of vectors, a few layers that let each token read those before it, one exercise at every position of a
 # text, and a minute or two: a model that gives good probabilities to the next token writes when its choices are fed back to

@@ -6,7 +6,8 @@ documents: 004 §2.1 大语言模型的架构, §3.1 预训练阶段, §4.2 交�
 needs: 1, 2, 3
 """
 
-# %% Three ways to stack the same layers
+# %% [markdown]
+# ## Three ways to stack the same layers
 #
 # A GPT writes, so it may only look back. To understand a text that is already there (is this review friendly? which name
 # is the town's?) it is a pity not to look ahead. An encoder (编码器) has no causal mask: every position reads every other,
@@ -24,9 +25,11 @@ needs: 1, 2, 3
 # type, of which more below.
 #
 # **Predict before you run:** we change the fourth token of eight. At which positions does the output move?
+
+# %%
 import torch
 from minitransformer.course.data import default_tokenizer
-from minitransformer.course.show import QUICK, bar, figure, say, table
+from minitransformer.course.show import QUICK, bar, figure, say, table, verbatim
 from minitransformer.models.bert import Bert, BertConfig
 from minitransformer.models.gpt import GPT, GPTConfig
 
@@ -52,7 +55,8 @@ table(
 )
 assert not (moved["GPT"][:3] > 1e-6).any() and (moved["BERT"] > 1e-6).all()
 
-# %% Why not just the next token?
+# %% [markdown]
+# ## Why not just the next token?
 #
 # Lesson 3's exercise, "all tokens so far in, the next one out", was fair only because of the causal mask. Give it to an
 # encoder, and the answer is on the page: position t reads position t + 1. Here is one layer trained to say the next
@@ -64,6 +68,8 @@ assert not (moved["GPT"][:3] > 1e-6).any() and (moved["BERT"] > 1e-6).all()
 # and with W^K = W^Q in every head, so that at first alike attracts alike. Training may change all of it.
 #
 # **Predict before you run:** how far does its loss fall? And what is it when the next token is really not there?
+
+# %%
 import math
 
 from minitransformer.course.skills import draw
@@ -123,7 +129,8 @@ say(
 )
 assert QUICK or peeking < honest - 1
 
-# %% Hide what is to be guessed
+# %% [markdown]
+# ## Hide what is to be guessed
 #
 # So the answer has to be taken off the page. Masked language modelling (掩码语言模型, MLM) chooses 15 % of the tokens at
 # random; a chosen token becomes [MASK] in 80 of 100 cases, a random other one in 10, and stays as it is in 10 (004 §3.1).
@@ -139,6 +146,8 @@ assert QUICK or peeking < honest - 1
 # text outside of training holds a [MASK]: this way any word may turn out to be a question, the visible ones too.
 #
 # **Predict before you run:** which share of all tokens ends up as [MASK]?
+
+# %%
 from minitransformer.text.batches import IGNORE
 from minitransformer.text.masking import mask_tokens
 
@@ -151,7 +160,6 @@ shown = [
     for i, j, label in zip(rows[0].tolist(), masked[0].tolist(), labels[0].tolist(), strict=True)
 ]
 say("Chosen tokens as the model sees them, the true one in ⟨⟩: " + " ".join(shown[:40]))
-print()
 words, asked = ~torch.isin(rows, torch.tensor(list(special))), labels != IGNORE
 fates = {
     "[MASK]": masked == tokenizer.mask_id,
@@ -173,14 +181,14 @@ table(
     ["", "the rule", f"{n_words:,} tokens", "in the loss"],
     [None, ".1%", ".1%", ".0%"],
 )
-print()
 row = int(words[0].sum())
 say(
     f"(15 % of one row's {row} words would be {0.15 * row:.2f}; `mask_tokens` rounds to whole words, row by row.)"
 )
 assert all((asked & fate).sum() == fate.sum() for fate in fates.values())
 
-# %% Neighbours and strangers
+# %% [markdown]
+# ## Neighbours and strangers
 #
 # BERT's second exercise is next-sentence prediction (下一句预测, NSP): two sentences go in as one row,
 #
@@ -196,6 +204,8 @@ assert all((asked & fate).sum() == fate.sum() for fate in fates.values())
 # learn to spot those. So a stranger is the B of another pair.
 #
 # **Predict before you run:** in the rows below, what gives the strangers away?
+
+# %%
 from minitransformer.text.batches.pairs import (
     NEIGHBOURS,
     SentencePairs,
@@ -220,12 +230,13 @@ for (a, b), label in list(zip(pairs.drawn(0), batch["next_label"].tolist(), stri
         f"- **{'neighbours' if label == NEIGHBOURS else 'strangers'}** {pairs.pairs[a][0]} **[SEP]** {pairs.pairs[b][1]}"
     )
 say(
-    f"\n{len(pairs.pairs):,} pairs of neighbours in the training text. The first batch: {tuple(batch['ids'].shape)} ids, "
+    f"{len(pairs.pairs):,} pairs of neighbours in the training text. The first batch: {tuple(batch['ids'].shape)} ids, "
     f"{(~batch['attention_mask']).float().mean():.0%} of them padding, {int((batch['labels'] != IGNORE).sum())} tokens to guess, "
     f"{B} pairs to judge."
 )
 
-# %% The model, before training
+# %% [markdown]
+# ## The model, before training
 #
 # Two heads sit on top. A masked position's vector goes through one layer and then, as in the GPT, against the token table:
 # V scores. [CLS]'s vector goes through one layer (the pooler) to two scores.
@@ -235,6 +246,8 @@ say(
 # most, [CLS] too, whose task is to read the others. So here W^Q and W^K start random and apart, as BERT's do.
 #
 # **Predict before you run:** what are the two losses of a model that knows nothing else?
+
+# %%
 from minitransformer.models.attention import watch_attention
 from minitransformer.training.losses import bert_loss, mlm_loss, nsp_loss
 
@@ -273,13 +286,16 @@ say(
 )
 assert before[0] < math.log(V) and abs(before[1] - math.log(2)) < 0.1
 
-# %% Both, and each alone
+# %% [markdown]
+# ## Both, and each alone
 #
 # BERT adds the two mean losses. To see what each of them teaches, we train three times from the same start, on the same
 # batches, for as many steps: on both, on masked words alone, on pairs alone.
 #
 # **Predict before you run:** a batch has B pairs and several times as many chosen tokens. Which of the two
 # exercises will move first?
+
+# %%
 steps = 6 if QUICK else 400
 config = TrainConfig(steps=steps, lr=2e-3, warmup=steps // 8, final_lr=0.02, eval_every=steps // 5)
 objectives = {"both": bert_loss, "masked words alone": mlm_loss, "pairs alone": nsp_loss}
@@ -322,7 +338,8 @@ say(
 )
 assert QUICK or (words_last < words_first - 0.3 and pairs_last < math.log(2) - 0.01)
 
-# %% What each of them teaches
+# %% [markdown]
+# ## What each of them teaches
 #
 # Now the answers themselves: how many of the [MASK]s does it fill with the right token, how many pairs does it judge
 # rightly? (Only [MASK]s, for a kept word is easy.) A head that was not trained has nothing to say, and is left out.
@@ -339,6 +356,8 @@ assert QUICK or (words_last < words_first - 0.3 and pairs_last < math.log(2) - 0
 # added, or 0 of n would count as certain. What it does not cover is another seed: one training each is one try.
 #
 # **Predict before you run:** do the masked words help to judge pairs, or the pairs to guess words?
+
+# %%
 import re
 
 
@@ -407,7 +426,6 @@ table(
     + [("no network", *map(shown_share, rule))],
     ["", "[MASK]s right", "pairs right"],
 )
-print()
 
 
 def beyond(counted: tuple[int, int], other: float) -> bool:
@@ -432,7 +450,8 @@ assert QUICK or (
     beyond(found["both"][0], rule[0][0] / rule[0][1]) and beyond(found["both"][1], 0.5)
 )
 
-# %% What a longer training buys
+# %% [markdown]
+# ## What a longer training buys
 #
 # The course keeps a BERT that was trained on both exercises for longer, and differs in more than that: more layers, more
 # kinds of text, passages instead of sentences, and more of the words to guess at a time (the recipe is in
@@ -441,6 +460,8 @@ assert QUICK or (
 #
 # **Predict before you run:** which of the blanks could you fill without the words to their right, or without the other
 # sentence?
+
+# %%
 from minitransformer.course.bases import load_base
 from minitransformer.course.pretrain import MASKED, RECIPES
 
@@ -489,21 +510,26 @@ for a, b, word, last in (
     ids, types, at = blank(a, b, word, last)
     text = [tokenizer.decode([i]) for i in ids]
     text[at] = " [MASK]"
-    print()
     say(f"- {''.join(text[1:-1]).strip().replace('[SEP]', ' [SEP]')} ({word})")
     for name, net in contenders.items():
         with torch.inference_mode():
             probs = net.mlm_logits(net(torch.tensor([ids]), types=torch.tensor([types])))[
                 0, at
             ].softmax(-1)  # (V)
-        print(
-            f"  {name:15}",
-            "   ".join(
-                f"{tokenizer.token(i)} {probs[i]:.3f}" for i in probs.topk(5).indices.tolist()
-            ),
+        verbatim(
+            " ".join(
+                [
+                    f"  {name:15}",
+                    "   ".join(
+                        f"{tokenizer.token(i)} {probs[i]:.3f}"
+                        for i in probs.topk(5).indices.tolist()
+                    ),
+                ]
+            )
         )
 
-# %% A copy looks at its twin
+# %% [markdown]
+# ## A copy looks at its twin
 #
 # The last blank can be filled only by looking: the same run stands in the other sentence. If the model does that with
 # attention, some head at the [MASK] must read the word's twin (lesson 2's weights). So: many runs, each as its own
@@ -512,6 +538,8 @@ for a, b, word, last in (
 # it (it starts with W^K = W^Q, so its tokens read mostly themselves, like [CLS] above).
 #
 # **Predict before you run:** for a run of n tokens, what would the twin get if attention were spread evenly?
+
+# %%
 runs = [text.split("\n")[0] for text in draw("copied run", 12 if QUICK else 160, "valid")]
 
 
@@ -578,7 +606,6 @@ table(
     ["BERT", "best head", "looks at the twin", "evenly spread", "fills the hole"],
     [None, None, ".3f", ".3f", None],
 )
-print()
 with figure(
     "twins",
     "What the [MASK] reads in the other sentence, token by token around its hidden word's twin.",
@@ -604,7 +631,8 @@ say(
     )
 )
 
-# %% Is the pair exercise too easy?
+# %% [markdown]
+# ## Is the pair exercise too easy?
 #
 # Strangers from another document often talk about something else altogether: a story here, a review there. So a model can
 # do well by the kind of text, and never notice names or order. Sterner questions show it: strangers from another story,
@@ -615,6 +643,8 @@ say(
 # BERT answers.
 #
 # **Predict before you run:** which of them does it still call neighbours?
+
+# %%
 from minitransformer.text.batches import pad_right
 
 
@@ -657,7 +687,6 @@ table(
     ],
     ["pairs", "called neighbours", ""],
 )
-print()
 true, wrong_way, same, stranger, alien = (right / n for right, n in called.values())
 say(
     f"Points between neighbours and strangers from a review: {100 * (true - alien):.0f}; from another story: {100 * (true - stranger):.0f}. "
@@ -670,12 +699,15 @@ say(
     )
 )
 
-# %% On test text
+# %% [markdown]
+# ## On test text
 #
 # Everything so far was measured on validation text, which also chose each training's best weights. The test texts have
 # names that occur nowhere else, and are read once, now: this lesson's kinds of text, in single sentences, for both models.
 #
 # **Predict before you run:** which of the two columns gains more from the longer training?
+
+# %%
 test_pairs = in_pairs(corpus("test", 0.03 if QUICK else 0.3), 32, seed=2)
 test = [test_pairs(i) for i in range(1 if QUICK else 36)]
 judged = {name: shares(net, test) for name, net in contenders.items()} | {
@@ -685,7 +717,6 @@ table(
     [(name, *map(shown_share, counted)) for name, counted in judged.items()],
     ["BERT", "[MASK]s right", "pairs right"],
 )
-print()
 (words, order), (base_words, base_order), (rule_words, rule_order) = (
     [right / n for right, n in counted] for counted in judged.values()
 )
@@ -697,7 +728,8 @@ assert QUICK or (
     beyond(judged["this lesson's"][0], rule_words) and beyond(judged["this lesson's"][1], 0.5)
 )
 
-# %% The answer
+# %% [markdown]
+# ## The answer
 #
 # It can guess what was taken away: hide 15 % of the tokens, and the rest, on both sides, says what they were; the price is
 # that only those 15 % teach, where a GPT learns from every token.

@@ -6,7 +6,8 @@ documents: 000 §1.2 微调的必要性, §3.2 模型训练, §3.3 模型预测;
 needs: 1, 2, 3, 4
 """
 
-# %% A task with answers
+# %% [markdown]
+# ## A task with answers
 #
 # So far the text itself was the answer: the next token, the hidden word. Now somebody wants to know whether a film review
 # is for or against the film, text classification (文本分类), and has to pay people to label (标注) examples. 000 §1.2 and 004
@@ -18,6 +19,8 @@ needs: 1, 2, 3, 4
 # `test` (测试集) to be read once, at the end.
 #
 # **Predict before you run:** a model that answers "positive" to everything, how often is it right?
+
+# %%
 import re
 from collections import Counter
 
@@ -46,15 +49,17 @@ table(
     ["split", "reviews", *CLASSES],
     [None, ",", "d", "d"],
 )
-print()
 for row in reviews["train"][:2]:
     say(f"> {row['text']} **{row['label']}**")
 
-# %% Has anyone seen the test?
+# %% [markdown]
+# ## Has anyone seen the test?
 #
 # What is measured on texts that a model has met is memory. Two checks, before anything is trained: no text of `valid` or
 # `test` is in `train`, and no invented name of theirs is. (A name is a word with a capital that is made of the world's
 # syllables. The texts that our models were pre-trained on keep to the same rule: names of `train` only.)
+
+# %%
 from minitransformer.course.tinyworld.names import syllables_of
 
 
@@ -74,7 +79,8 @@ for split in ("valid", "test"):
     )
     assert not same_text and not same_name
 
-# %% Tokenise, pad, mask
+# %% [markdown]
+# ## Tokenise, pad, mask
 #
 # 004 §5.1 prepares a text in three moves: to ids, with [CLS] in front and [SEP] behind; pad to one length, for a batch
 # is a rectangle; and an attention mask (注意力掩码) that says which tokens are real. It pads every text to 128 and cuts
@@ -83,6 +89,8 @@ for split in ("valid", "test"):
 # tends to stand; so ours are never cut: what is too long is refused.
 #
 # **Predict before you run:** which share of a batch is padding, in each way?
+
+# %%
 from minitransformer.course.bases import load_base
 from minitransformer.text.batches.classification import (
     LabelledTexts,
@@ -111,12 +119,12 @@ table(
     ["padding", "tokens computed", "of them padding", ""],
     [None, ",", ".0%", None],
 )
-print()
 say(
     f"The reviews have {min(lengths)} to {max(lengths)} tokens, {real / len(lengths):.0f} on average."
 )
 
-# %% A base, and a head for the classes
+# %% [markdown]
+# ## A base, and a head for the classes
 #
 # Fine-tuning begins with a pre-trained model. Published ones have read much of the internet; ours, a BERT (lesson 4) and a
 # GPT (lesson 3), have read the tiny world (`make pretrain`), reviews among the rest, none of them with a label. `load_base`
@@ -134,6 +142,8 @@ say(
 # If the mask is forgotten, padding is read as if it were text. One review alone, and the same beside a longer one:
 #
 # **Predict before you run:** how much do its two probabilities move, with the mask and without?
+
+# %%
 from minitransformer.models.classifier import Classifier
 
 
@@ -162,12 +172,15 @@ say(
 )
 assert moved["with the mask"] < 1e-5 < moved["without"]
 
-# %% Which parameters are adjusted?
+# %% [markdown]
+# ## Which parameters are adjusted?
 #
 # Where the document is loose: 004 §1.2 says that fine-tuning keeps most of the parameters and adjusts "a small part" of
 # them. Two steps of training can be asked: which parameters got a gradient, and which are different afterwards?
 #
 # **Predict before you run:** about which share of this model's parameters will have changed?
+
+# %%
 from minitransformer.training.loop import TrainConfig, train
 from minitransformer.training.losses import classification_loss
 
@@ -220,7 +233,6 @@ table(
 )
 total, _, changed = (sum(column) for column in zip(*table_rows.values(), strict=True))
 unused = table_rows["heads of pre-training"][0]
-print()
 say(
     f"{changed:,} of {total:,} changed, {changed / total:.0%}. The heads of pre-training, {unused:,} numbers, are not read by this task "
     "and stay. In the tables of tokens, positions and types one batch reaches only the rows that it reads; weight decay moves the "
@@ -228,12 +240,13 @@ say(
 )
 assert changed > 0.9 * (total - unused)
 
-# %%
+# %% [markdown]
 # So full fine-tuning (全参数微调) adjusts everything that the task reads, and by 000 §2.2's own table too: "all parameters"
 # (全部参数). What is small is how far each one moves, and how much has to be trained anew. Methods that train few parameters
 # are the subject of lessons 8 to 13.
 
-# %% The six steps, and a search
+# %% [markdown]
+# ## The six steps, and a search
 #
 # 000 §3.2 names six: prepare the data, load the pre-trained model, forward pass, loss, backward pass, and evaluation on the
 # validation set, to adjust the hyper-parameters. Steps three to five are the loop of lesson 3, unchanged. The
@@ -246,6 +259,8 @@ assert changed > 0.9 * (total - unused)
 #
 # **Predict before you run:** one learning rate is more than three times the other. Too low, the model has not learned by the end; too
 # high, it forgets what it knew. Which of the two will do better?
+
+# %%
 from minitransformer.models.bert import Bert
 from minitransformer.training.loop import Log
 from minitransformer.training.losses import CountedClassification
@@ -296,7 +311,6 @@ table(
 )
 lr_bert, epoch_bert = min(search, key=lambda key: search[key][0])
 bert = berts[lr_bert][0]  # `train` has put its best epoch's weights back
-print()
 say(
     f"Lowest validation loss: learning rate {lr_bert:.0e}, {epoch_bert} epoch{'s' * (epoch_bert > 1)} of {n_bert} reviews. "
     + " ".join(
@@ -306,11 +320,13 @@ say(
     )
 )
 
-# %%
+# %% [markdown]
 # The curves, epoch by epoch. Beside the accuracy stands a band: if a model only guesses, its accuracy on n reviews strays
 # from a half by about √(0.25 / n), the standard error (标准误); twice that is the band. A point in it proves nothing.
 #
 # **Predict before you run:** can the validation loss rise while the accuracy rises too?
+
+# %%
 import math
 
 n_valid = len(reviews["valid"])
@@ -351,13 +367,16 @@ say(
     )
 )
 
-# %% The same on a GPT
+# %% [markdown]
+# ## The same on a GPT
 #
 # The GPT's head reads the last token. It gets its own little search, for what suits one architecture need not suit another.
 # And so does a model from nothing (从头训练), of the same sizes but with random weights, or a comparison of the two would not
 # be fair. Every run has the same number of steps, in which it sees each of its reviews once.
 #
 # **Predict before you run:** the BERT reads in both directions, the GPT in one only. Which will classify better here?
+
+# %%
 steps = 6 if QUICK else 100
 many = B * steps  # reviews that are seen once in so many steps
 tried = {}
@@ -376,14 +395,14 @@ for start in ("pre-trained", "from nothing"):
     _, lr = min((loss, lr) for (which, lr), (loss, *_) in tried.items() if which == start)
     chosen[start] = lr, *tried[start, lr][1:]
 gpt = chosen["pre-trained"][2]
-print()
 say(
     f"By validation loss the pre-trained GPT gets {chosen['pre-trained'][0]:.0e}, the one from nothing {chosen['from nothing'][0]:.0e}. The GPT is right on "
     f"{chosen['pre-trained'][1]:.1%} of the validation reviews, the BERT on {best_bert:.1%}. That is no contest of architectures: the two have learned from "
     "other numbers of reviews, and their bases were pre-trained on other mixes, for other times."
 )
 
-# %% What transfer is worth
+# %% [markdown]
+# ## What transfer is worth
 #
 # 004 §1.2 lists data efficiency (数据效率) among the advantages: pre-trained knowledge makes up for labels that are missing. So
 # take fewer reviews, and read them more often: the same number of steps, and for each start the learning rate that was
@@ -391,6 +410,8 @@ say(
 # the mean of the last tenth of the steps.
 #
 # **Predict before you run:** at which size will the gap be widest?
+
+# %%
 from minitransformer.metrics import standard_error
 
 amounts = (many // 16, many // 4, many) if not QUICK else (8, 24, many)
@@ -410,7 +431,6 @@ table(
     ["reviews", "times read", "GPT", "training loss", "validation loss", "accuracy"],
     ["d", ".0f", None, ".3f", ".3f", ".1%"],
 )
-print()
 with figure(
     "transfer",
     "Validation accuracy of a GPT by the number of labelled reviews, one seed; bars are a standard error.",
@@ -471,19 +491,20 @@ say(
 fewest, most = scores["pre-trained", amounts[0]], scores["from nothing", many]
 if fewest > most + 2 * math.hypot(standard_error(fewest, n_valid), standard_error(most, n_valid)):
     say(
-        f"\nBut read it across: after as many steps, {amounts[0]} labels with pre-training ({fewest:.1%}) go further than {many} without ({most:.1%})."
+        f"But read it across: after as many steps, {amounts[0]} labels with pre-training ({fewest:.1%}) go further than {many} without ({most:.1%})."
     )
 by_heart = next(row for row in table_rows if row[2] == "pre-trained")
 if by_heart[4] > by_heart[3] + 0.2:
     say(
-        f"\nWith {amounts[0]} reviews the pre-trained GPT has a training loss of {by_heart[3]:.3f} and a validation loss of {by_heart[4]:.3f}: it knows those "
+        f"With {amounts[0]} reviews the pre-trained GPT has a training loss of {by_heart[3]:.3f} and a validation loss of {by_heart[4]:.3f}: it knows those "
         "reviews by heart, lesson 1's overfitting."
     )
 say(
-    "\nOne seed for each point: another head, other weights and another order of the reviews would move them all."
+    "One seed for each point: another head, other weights and another order of the reviews would move them all."
 )
 
-# %% The test, once
+# %% [markdown]
+# ## The test, once
 #
 # Everything has been chosen. Prediction (000 §3.3) is one forward pass and the likelier class. Accuracy is the share of right answers.
 # The confusion matrix (混淆矩阵) shows which mistakes are made: its rows are what a review is, its columns what it was
@@ -497,6 +518,8 @@ say(
 #
 # **Predict before you run:** by how much will test differ from validation, just by chance? And in which direction would it
 # differ because we chose on validation?
+
+# %%
 from minitransformer.metrics import confusion_matrix, f1
 
 truths = [row["label"] for row in reviews["test"]]
@@ -527,7 +550,6 @@ table(
     [None, ".1%", ".1%", ".1%", ".3f", ".3f", ".3f"],
 )
 on_test = {row[0]: row[2] for row in table_rows}
-print()
 with figure(
     "confusion", f"What each model took the {len(truths)} test reviews for.", (7.5, 3.6), 1, 2
 ) as axes:
@@ -555,23 +577,27 @@ with figure(
                 )
     axes[0].set_ylabel("is")
 
-# %% The worst mistakes
+# %% [markdown]
+# ## The worst mistakes
 #
 # A number says how often a model is wrong, not why. These are the test reviews of whose wrong class the GPT was surest.
 #
 # **Predict before you run:** what will they have in common?
+
+# %%
 right = torch.tensor([CLASSES.index(label) for label in truths])  # (B)
 p_right = probs["GPT"][torch.arange(len(right)), right]  # (B)
 for i in p_right.argsort()[:4].tolist():
     say(f"> {reviews['test'][i]['text']}")
     say(f"Is {truths[i]}; the model gave that {p_right[i]:.3f}.")
-    print()
 
-# %%
+# %% [markdown]
 # A guess at the reason: remarks that are turned around, "not dull at all", "I expected the music to be dull. It is fine". Who
 # only adds up words of praise and blame is wrong about them. So count them in each test review.
 #
 # **Predict before you run:** is the GPT wrong more often where there are more of them?
+
+# %%
 TURNED = (
     r"not \w+ at all|obody can call|anything but|was told that|I expected|do not agree|never felt"
 )
@@ -586,20 +612,22 @@ table(
 )
 drop = shares["none"][0] - shares["two or more"][0]
 error = math.hypot(standard_error(*shares["none"]), standard_error(*shares["two or more"]))
-print()
 say(
     "So the guess is right: they are harder."
     if drop > 2 * error
     else "So the guess is not borne out: reviews full of them are not clearly harder (by more than two standard errors)."
 )
 
-# %% What has to be kept
+# %% [markdown]
+# ## What has to be kept
 #
 # The base is one file; every task that was fine-tuned on it is another one as large, for every parameter is its own now.
 # `FullFineTuning` does the same as this lesson by hand, as a method that goes onto a base and off again, so that lessons 8
 # to 13 can put others in its place and compare.
 #
 # **Predict before you run:** how many numbers has it to keep for one task, as a share of the base?
+
+# %%
 from minitransformer.tuning import FullFineTuning
 
 model = classifier("gpt")
@@ -610,10 +638,13 @@ say(
 )
 method.detach()
 
-# %% The answer
+# %% [markdown]
+# ## The answer
 #
 # Full fine-tuning adjusts every parameter that the task reads, and what that gains over training from nothing has to be
 # measured on reviews that nobody learned from. Here it came to this.
+
+# %%
 gap = on_test["GPT"] - on_test["GPT from nothing"]
 error = math.hypot(
     *(standard_error(on_test[name], len(truths)) for name in ("GPT", "GPT from nothing"))
@@ -623,7 +654,8 @@ say(
     f"that had not on {on_test['GPT from nothing']:.1%}: "
     + ("a clear gain." if gap > 2 * error else "no clear gain.")
 )
-# %%
+
+# %% [markdown]
 # To try next:
 #
 # - Give the small sizes of the transfer figure three seeds (`classifier` and `labelled` take one). How far apart are they?

@@ -6,7 +6,8 @@ documents: 004 §2.1 大语言模型的架构; 003 §3.1 Problem Statement; 000 
 needs: 3, 4, 5
 """
 
-# %% Two languages
+# %% [markdown]
+# ## Two languages
 #
 # The GPT of lesson 3 writes what it likes. A translator has to say what somebody else has said: beside the text that it
 # writes, the target (目标), there is one that it reads, the source (源). Ours are short English sentences and their Chinese
@@ -17,11 +18,13 @@ needs: 3, 4, 5
 # for each syllable, and no name of the validation text occurs in training.
 #
 # **Predict before you run:** in the first sentence, which word moves the furthest?
+
+# %%
 import re
 
 import torch
 from minitransformer.course.data import DATA, default_tokenizer
-from minitransformer.course.show import QUICK, bar, chinese_font, figure, say, table
+from minitransformer.course.show import QUICK, bar, chinese_font, figure, say, table, verbatim
 from minitransformer.text.corpora import read_jsonl
 
 pairs = {
@@ -34,16 +37,18 @@ PAST = "yesterday|this morning|last night|last week|on Monday|on Wednesday"
 PLACED = rf"(?!It ).* (in|at|by) .*({PAST})\.$"  # somebody did something somewhere, some time ago
 shown = [pair for pair in pairs["train"] if re.match(PLACED, pair["en"])][:2] + pairs["train"][:4]
 table([(pair["en"], pair["zh"]) for pair in shown], ["English", "Chinese"])
-print()
 say(", ".join(f"{len(part):,} pairs in {split}" for split, part in pairs.items()) + ".")
 
-# %% Names in pieces
+# %% [markdown]
+# ## Names in pieces
 #
 # What does the model get to see of a name? Not its syllables: the tokens of lesson 1 were cut by how often letters stand
 # together. Chinese characters are tokens of their own where they are frequent, and two or three bytes where they are
 # not.
 #
 # **Predict before you run:** will a name be cut where its syllables are?
+
+# %%
 from minitransformer.course.tinyworld.names import syllables_of, transliterate
 
 tokenizer = default_tokenizer()
@@ -86,7 +91,6 @@ for pair in pairs["valid"][:5]:
         )
     )
 table(rows, ["name", "tokens", "syllables", "Chinese"])
-print()
 cuts = [
     cut_at_syllables(name, pair["en"]) for pair in pairs["valid"] for name in names_in(pair["en"])
 ]
@@ -97,7 +101,8 @@ say(
 )
 assert not names["valid"] & names["train"] and not names["test"] & (names["train"] | names["valid"])
 
-# %% Why two stacks
+# %% [markdown]
+# ## Why two stacks
 #
 # A GPT could do it: put the source x in front of the target y, z = [x; y], and go on writing (003 §3.1). But the source is
 # all there before the first word is written, so why should its first word not see its last, as in lesson 4's encoder? The
@@ -116,6 +121,8 @@ assert not names["valid"] & names["train"] and not names["test"] & (names["train
 # two stacks apart: change the last token of a text, and see whether its first vector moves.
 #
 # **Predict before you run:** which of the two first vectors moves?
+
+# %%
 from minitransformer.models.seq2seq import Seq2Seq, Seq2SeqConfig
 
 torch.manual_seed(0)
@@ -139,7 +146,6 @@ with torch.inference_mode():
         .item(),
     }
 table(moved.items(), ["last token changed in the", "first position moves by"], [None, ".4f"])
-print()
 parts = {
     "token table (and W)": "token_embedding",
     "positions": "_positions",
@@ -156,13 +162,13 @@ table(
     ["part", "parameters", ""],
     [None, ",", None],
 )
-print()
 say(
     f"{total:,} parameters in all; {config.n_encoder_layer} + {config.n_decoder_layer} layers, C = {config.d_model}."
 )
 assert moved["source (encoder)"] > 1e-3 and moved["target (decoder)"] == 0
 
-# %% Cross-attention
+# %% [markdown]
+# ## Cross-attention
 #
 # The one more attention is cross-attention (交叉注意力). It is lesson 2's formula, but who asks and who is read are two
 # different texts: queries from the target's vectors X, keys and values from the source's vectors c.
@@ -174,6 +180,8 @@ assert moved["source (encoder)"] > 1e-3 and moved["target (decoder)"] == 0
 # anywhere, at any time. In the code it is the same module as ever, called with a `context`.
 #
 # **Predict before you run:** S and T are printed in the first line. What shape have the answers?
+
+# %%
 from minitransformer.models.attention import attend_by_formula, merge_heads, split_heads
 
 cross = model.decoder[0].cross
@@ -187,7 +195,7 @@ with torch.inference_mode():
     answer, weights = attend_by_formula(Q, K, V)  # (B, H, T, D), (B, H, T, S)
     by_hand = cross.out(merge_heads(answer))  # (B, T, C); fresh biases are 0
     difference = (by_hand - cross(X, context=c)).abs().max().item()
-print(f"S = {x.size(1)}, T = {y.size(1)}")
+verbatim(f"S = {x.size(1)}, T = {y.size(1)}")
 for name, tensor in (
     ("X", X),
     ("c", c),
@@ -196,11 +204,12 @@ for name, tensor in (
     ("weights", weights),
     ("answers", by_hand),
 ):
-    print(f"{name:8} {tuple(tensor.shape)}")
-say(f"\nBy hand and by the module they differ by {difference:.0e}.")
+    verbatim(f"{name:8} {tuple(tensor.shape)}")
+say(f"By hand and by the module they differ by {difference:.0e}.")
 assert difference < 1e-5
 
-# %% Start, end, and a shift
+# %% [markdown]
+# ## Start, end, and a shift
 #
 # Lesson 3 shifted by one: read so far, say the next. Here the first target token has nothing before it in its own language,
 # so a start token (起始符) stands there, written `▶` below; and the model must say when it is done, so the last thing it has
@@ -208,6 +217,8 @@ assert difference < 1e-5
 # in one pass. What it reads is always the true beginning, whatever it would have said itself (teacher forcing).
 #
 # **Predict before you run:** how many rows will the table have for this target?
+
+# %%
 from minitransformer.text.batches.translation import translation_batch
 from minitransformer.training.losses import seq2seq_loss
 
@@ -222,17 +233,16 @@ def token(i: int) -> str:
 batch = translation_batch(*(ids["valid"][side][:1] for side in (0, 1)), config)
 row = batch["ids"][0].tolist()  # [start, y, end]
 say(f"Source: {' '.join(map(token, batch['source'][0].tolist()))}")
-print()
 table(
     [(t + 1, " ".join(map(token, row[: t + 1])), token(row[t + 1])) for t in range(len(row) - 1)],
     ["t", "reads", "has to say"],
 )
 summed, count = seq2seq_loss(model, batch)
-print()
 say(f"{count} exercises for a target of {len(ids['valid'][1][0])} tokens.")
 assert count == len(ids["valid"][1][0]) + 1
 
-# %% Padding on both sides
+# %% [markdown]
+# ## Padding on both sides
 #
 # The sentences of a batch differ in length, twice: as sources and as targets. The shorter ones are padded on the right, as in
 # lesson 5, and three things keep it from mattering: nobody reads the source's padding, in the encoder or from the
@@ -243,6 +253,8 @@ assert count == len(ids["valid"][1][0]) + 1
 # happens to those who forget the mask.
 #
 # **Predict before you run:** which of the three rows is not (nearly) 0?
+
+# %%
 from minitransformer.text.batches.translation import TranslationBatches, eval_translation_batches
 
 with torch.inference_mode():
@@ -272,11 +284,14 @@ with torch.inference_mode():
         "another padding token": (scores(garbage) - scores(both)).abs().max().item(),
         "padded, mask forgotten": (scores(forgotten) - scores(alone)).abs().max().item(),
     }
-print(
-    " ".join(map(token, both["source"][0].tolist())),
-    "│",
-    " ".join(map(token, both["ids"][0].tolist())),
-    end="\n\n",
+verbatim(
+    " ".join(
+        [
+            " ".join(map(token, both["source"][0].tolist())),
+            "│",
+            " ".join(map(token, both["ids"][0].tolist())),
+        ]
+    )
 )
 table(changes.items(), ["first sentence of two", "largest change of a score"], [None, ".1e"])
 assert (
@@ -284,9 +299,11 @@ assert (
     and changes["another padding token"] < 1e-4 < changes["padded, mask forgotten"]
 )
 
-# %%
+# %% [markdown]
 # What padding does cost is time: it is computed like everything else. So pairs of similar length go together: an epoch
 # is shuffled, cut into pools of five batches, and each pool is sorted before it is cut into batches.
+
+# %%
 filled = {}
 for name, pool in (("drawn at random", 1), ("similar lengths together", 5)):
     batches = TranslationBatches(*ids["train"], config, batch_size=16, seed=0, pool=pool)
@@ -299,7 +316,8 @@ table(
     [None, ".0%", None],
 )
 
-# %% Before training
+# %% [markdown]
+# ## Before training
 #
 # To translate, the decoder starts from ▶, and what it says is fed back to it until it says ⏹; the source is encoded once
 # (`minitransformer/generation/sampling.py`, as in lesson 3, greedy). Three measures, each against the one reference: BLEU counts
@@ -307,6 +325,8 @@ table(
 # reference was said; both go from 0 to 100. *exact* is the share of sentences that are the reference to the last character.
 #
 # **Predict before you run:** what will a fresh model say, and what is its BLEU?
+
+# %%
 from minitransformer import metrics
 from minitransformer.generation.sampling import generate
 from minitransformer.text.batches import pad_right
@@ -343,10 +363,10 @@ def judge(texts: list[str], split: str = "valid") -> tuple[float, float, float]:
 
 before = translate("valid")
 table([("fresh", *judge(before))], ["model", "BLEU", "chrF", "exact"], [None, ".1f", ".1f", ".1%"])
-print()
 say("> " + before[0][:60])
 
-# %% Training
+# %% [markdown]
+# ## Training
 #
 # The loop of lesson 3, the loss Σ log p of 003 §3.1 over the target alone: nothing is asked of the source.
 #
@@ -355,6 +375,8 @@ say("> " + before[0][:60])
 # what reading is worth.
 #
 # **Predict before you run:** what is learned first, to write Chinese or to read English?
+
+# %%
 import math
 
 from minitransformer.training.loop import TrainConfig, evaluate, train
@@ -430,16 +452,18 @@ say(
 )
 assert QUICK or others > own + 2
 
-# %% After training
+# %% [markdown]
+# ## After training
 #
 # **Predict before you run:** what will be harder, word order or names?
+
+# %%
 after = translate("valid")
 table(
     [("fresh", *judge(before)), ("trained", *judge(after))],
     ["model", "BLEU", "chrF", "exact"],
     [None, ".1f", ".1f", ".1%"],
 )
-print()
 table(
     [
         (pair["en"], text, "✓" if text == pair["zh"] else pair["zh"])
@@ -448,14 +472,17 @@ table(
     ["English", "the model", "right"],
 )
 
-
-# %% Names, a character for each syllable
+# %% [markdown]
+# ## Names, a character for each syllable
 #
 # None of these names was seen in training, so none can be known by heart. The model has to find the name's letters in the
 # source, cut anywhere, put the syllables together again, and say a character for each. A name is right if its Chinese
 # form stands in the translation.
 #
 # **Predict before you run:** what share of the names is right?
+
+
+# %%
 def check_names(texts: list[str], split: str) -> list[tuple[bool, bool]]:
     """For every name of a split's sentences whether it is cut at its syllables, and whether its translation is right."""
     return [
@@ -489,12 +516,11 @@ wrong = [
 misnamed = sum(
     any(transliterate(name) not in text for name in names_in(source)) for source, text, _ in wrong
 )
-print()
 say(f"{len(wrong)} of {len(after)} sentences are not exact; in {misnamed} of them a name is wrong.")
-print()
 table(wrong[:6], ["English", "the model", "right"])
 
-# %% What the decoder reads
+# %% [markdown]
+# ## What the decoder reads
 #
 # The weights of cross-attention say which source tokens were read when a target token was said: an alignment (对齐), which
 # nobody taught. We draw one sentence that has a place and a time at its end, where English puts them; Chinese wants them
@@ -503,6 +529,8 @@ table(wrong[:6], ["English", "the model", "right"])
 # Where no installed font can draw Chinese, the rows are numbered, and the table below says what the numbers stand for.
 #
 # **Predict before you run:** read the rows from top to bottom. Where does the bright spot jump back to the left?
+
+# %%
 from minitransformer.models.attention import watch_attention
 
 picked = next(i for i, pair in enumerate(pairs["valid"]) if re.match(PLACED, pair["en"]))
@@ -552,9 +580,7 @@ with figure(
         ax.set_yticks(range(len(written)), labels if layer == 0 else [])
 sharpest = int(rows_read.max(-1).values.mean(-1).argmax())
 most = rows_read[sharpest].max(-1)
-print()
 say(f"> {pairs['valid'][picked]['en']}")
-print()
 table(
     [
         (n, text, english[at], share, bar(share, width=20))
@@ -566,7 +592,6 @@ table(
     [None, None, None, ".2f", None],
 )
 jumps = sum(b < a for a, b in zip(most.indices.tolist(), most.indices.tolist()[1:], strict=False))
-print()
 say(
     f"(Decoder layer {sharpest + 1}, whose weights are the sharpest.) From row to row the place that is read most jumps back to the left {jumps} "
     "time"
@@ -577,7 +602,8 @@ say(
 )
 assert QUICK or jumps > 0
 
-# %% Beam search
+# %% [markdown]
+# ## Beam search
 #
 # Greedy decoding takes the likeliest token each time, and may so miss the likeliest text. Beam search (束搜索) keeps the k
 # likeliest beginnings side by side and lets each go on in every way. Its measure of a text of |y| tokens, ⏹ among them:
@@ -591,6 +617,8 @@ assert QUICK or jumps > 0
 # the weights that it had a third of the way through training.
 #
 # **Predict before you run:** in how many of a hundred sentences will a beam of 4 find another text than greedy?
+
+# %%
 import time
 
 from minitransformer.generation.beam import beam_search
@@ -649,12 +677,14 @@ table(
 )
 assert found["trained", 1, 0.0]["texts"] == after, "a beam of one should be greedy decoding"
 
-# %%
+# %% [markdown]
 # Side by side, with their sums, where the young model's searches part (k = 4, α = 1). Is the text that was found likelier?
 # And is it better? (α = 1 compares means, so that a longer text may win with a smaller sum.)
 #
 # A few sentences more or less may be chance. If the beam did not matter, each sentence that only one of the two got right
 # would be a coin toss, and p is the probability that tosses come out at least as one-sided (sign test, 符号检验).
+
+# %%
 right = [pair["zh"] for pair in pairs["valid"]]
 for which in ("young", "trained"):
     greedy, wide = found[which, 1, 0.0], found[which, 4, 1.0]
@@ -692,12 +722,15 @@ say(
 )
 assert QUICK or lengths[0] <= lengths[1] <= lengths[2]
 
-# %% Once, on the test
+# %% [markdown]
+# ## Once, on the test
 #
 # Everything was chosen on validation, the way of searching too: whichever had more exact sentences there, greedy where they
 # tie. Now, once, the sentences and names that nothing was chosen on.
 #
 # **Predict before you run:** higher or lower than on validation?
+
+# %%
 k, alpha = max(
     [(1, 0.0), (4, 1.0)], key=lambda setting: judge(found[("trained", *setting)]["texts"])[2]
 )  # the first of equals
@@ -710,13 +743,16 @@ table(
 )
 assert QUICK or judge(final, "test")[2] > 0.5
 
-# %% Three places for a prefix
+# %% [markdown]
+# ## Three places for a prefix
 #
 # 000 §2.3 proposes for translation a prefix of the source language and one of the target language, to steer encoder and
 # decoder separately. There is a third place: cross-attention has keys and values of its own, so a prefix can stand
 # beside the source as well, seen by the decoder alone.
 #
 # **Predict before you run:** which of the three changes what the encoder makes of the source?
+
+# %%
 from minitransformer.models.attention import Prefix
 
 P, H, D = 5, config.n_head, config.d_model // config.n_head
@@ -733,7 +769,6 @@ with torch.inference_mode():
         p = model(ids_in, source=text, **{place: prefix}).softmax(-1)  # (1, 1, V)
         rows.append((place, (p - plain).abs().sum().item() / 2))
 table(rows, ["random prefix", "probability that it moves at the first token"], [None, ".4f"])
-print()
 say(
     f"Each is {sum(k.numel() + v.numel() for k, v in prefix):,} numbers for P = {P}. The first moves the encoder's vectors (by up to "
     f"{(c_prefixed - c).abs().max():.2f}) and so what the decoder reads; the other two are given to the decoder alone. A later lesson trains all "
@@ -741,9 +776,12 @@ say(
 )
 assert all(moved > 0 for _, moved in rows)
 
-# %% Keep it
+# %% [markdown]
+# ## Keep it
 #
 # The model goes into a file, as in lesson 3.
+
+# %%
 from minitransformer.checkpoint import load_model, save_model
 from minitransformer.course.show import ROOT
 
@@ -753,7 +791,8 @@ again = load_model(path, Seq2Seq, Seq2SeqConfig)
 assert torch.equal(again(ids_in, source=text), model(ids_in, source=text))
 say(f"Saved: {path.relative_to(ROOT).as_posix()}, {path.stat().st_size / 1e6:.1f} MB.")
 
-# %% The answer
+# %% [markdown]
+# ## The answer
 #
 # One stack reads the whole source, another writes the target token by token, and in each of its layers cross-attention
 # lets the token that is being written ask for what it needs of the source, wherever that stands.

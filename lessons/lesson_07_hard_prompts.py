@@ -6,7 +6,8 @@ documents: 001 §2 核心概念与联系, §3.1.1 Prompt; 003 §2 Introduction, 
 needs: 3, 4, 5
 """
 
-# %% A task in words
+# %% [markdown]
+# ## A task in words
 #
 # Lesson 5 fine-tuned: labelled examples went in, every parameter changed. A prompt (提示) leaves the model as it is and
 # changes the question instead. A BERT can fill a gap, a GPT can go on writing; so write the task as a text whose gap, well
@@ -22,12 +23,14 @@ needs: 3, 4, 5
 # on bases that were half trained.
 #
 # **Predict before you run:** which of the two is harder to get from a model that has only ever guessed words?
+
+# %%
 import re
 
 import torch
 from minitransformer.course.bases import load_base
 from minitransformer.course.data import DATA, default_tokenizer
-from minitransformer.course.show import QUICK, bar, figure, say, table
+from minitransformer.course.show import QUICK, bar, figure, say, table, verbatim
 from minitransformer.text.corpora import read_documents, read_jsonl
 
 tokenizer = default_tokenizer()
@@ -62,7 +65,8 @@ for task in chance:
         f"**{task}**, {len(examples[task, 'valid'])} validation texts, guessing gets {chance[task]:.0%}. One of them, labelled *{example['label']}*:\n\n> {example['text']}\n"
     )
 
-# %% Three templates
+# %% [markdown]
+# ## Three templates
 #
 # A template turns an example into a text with a gap. 001 §3.1.1 has three forms, and here they are, in its order; `{text}`
 # is where the example goes, `{mask}` is the gap.
@@ -76,6 +80,8 @@ for task in chance:
 #
 # **Predict before you run:** the space before `{mask}` belongs to the answer, not to the text before it. Why does that matter
 # to a GPT? (Lesson 1: where do tokens of words begin?)
+
+# %%
 from minitransformer.errors import UserError
 from minitransformer.tuning.hard import Template
 
@@ -89,13 +95,22 @@ for form, text in forms.items():
     template = Template(text)
     ids, places = template.for_bert(short, tokenizer)
     say(f"**{form}**  {text}")
-    print("    BERT:", " ".join(tokenizer.token(i) for i in ids))
+    verbatim(" ".join(["    BERT:", " ".join(tokenizer.token(i) for i in ids)]))
     assert [ids[place] for place in places] == [tokenizer.mask_id]
     open_ended = Template(text[: text.index("{mask}") + len("{mask}")])
-    print("    GPT: ", " ".join(tokenizer.token(i) for i in open_ended.for_gpt(short, tokenizer)))
+    verbatim(
+        " ".join(
+            [
+                "    GPT: ",
+                " ".join(tokenizer.token(i) for i in open_ended.for_gpt(short, tokenizer)),
+            ]
+        )
+    )
+
+# %% [markdown]
+# A template that cannot work is refused at once, with the reason.
 
 # %%
-# A template that cannot work is refused at once, with the reason.
 for text in (
     "{text} It was good.",
     "{text} It was{mask}.",
@@ -108,11 +123,14 @@ for text in (
     except UserError as error:
         say(f"- {error}")
 
-# %% What stands in the gap
+# %% [markdown]
+# ## What stands in the gap
 #
 # Before any mapping, let both models fill a gap as they like. The text is a description from the validation tables.
 #
 # **Predict before you run:** will the likeliest words be kinds of things?
+
+# %%
 TEXT = "{text} The {mask} is well known."
 
 
@@ -144,7 +162,8 @@ rows = [
 ]
 table(rows, ["GPT", "P", "BERT", "P"], [None, ".3f", None, ".3f"])
 
-# %% The answer mapping, by hand
+# %% [markdown]
+# ## The answer mapping, by hand
 #
 # An answer mapping v gives each label words, v(label), and in the other direction it reads the answer off the gap. With
 # x for the example:
@@ -158,6 +177,8 @@ table(rows, ["GPT", "P", "BERT", "P"], [None, ".3f", None, ".3f"])
 # Behind every ± stands lesson 4's interval. (For a share of 0 or 1 its formula says ± 0, which is surer than anyone can be.)
 #
 # **Predict before you run:** how many of the validation texts will each model get right, if guessing gets one in six?
+
+# %%
 from minitransformer.metrics import accuracy, standard_error
 from minitransformer.tuning.hard import by_hand, label_log_probs, predict
 
@@ -194,14 +215,14 @@ table(
     ],
     ["P(v(label) | …)", *KINDS, "answer"],
 )
-print()
 for name in models:
     share = right(scores[name], OWN_WORDS, valid)
     say(
         f"The {name} gets {share:.1%} ± {100 * margin(share, len(valid)):.1f} of {len(valid)} texts right, guessing {chance['kind']:.1%}."
     )
 
-# %% Words of several tokens
+# %% [markdown]
+# ## Words of several tokens
 #
 # A word need not be one token. A GPT says a word of n tokens w_1 … w_n with the chain rule, each token after those before
 # it. A BERT gets n [MASK]s and fills them all at once, each without knowing what goes into the others:
@@ -214,6 +235,8 @@ for name in models:
 # mean.
 #
 # **Predict before you run:** which word is the most helped by taking the mean?
+
+# %%
 rows = []
 for word in ("town", "river", "terrible"):
     ids = tokenizer.encode(" " + word)
@@ -225,7 +248,6 @@ for word in ("town", "river", "terrible"):
         rows.append((word, " ".join(tokenizer.token(i) for i in ids), name, total, mean))
         assert abs(total / len(ids) - mean) < 1e-4
 table(rows, ["word", "tokens", "model", "Σ log p", "mean log p"], [None, None, None, ".2f", ".2f"])
-print()
 longer = [kind for kind in KINDS if len(tokenizer.encode(" " + kind)) > 1]
 for name in models:
     summed = ask(name, TEXT, OWN_WORDS, valid, normalise=False)
@@ -239,7 +261,8 @@ for name in models:
         f"{', '.join(longer)} {says[0]} and {says[1]} times; true would be {truly}."
     )
 
-# %% Only the wording changes
+# %% [markdown]
+# ## Only the wording changes
 #
 # Same models, same texts, same words for the labels; only the sentence around the gap differs. The first wording goes on as
 # descriptions of this world do, which call a cafe "the cafe"; the later ones are what one would say to a person. (The GPT
@@ -247,6 +270,8 @@ for name in models:
 # occurs in the training prose of lesson 1, a sample of what the bases have read.
 #
 # **Predict before you run:** how far apart will the best wording and the worst be?
+
+# %%
 WORDINGS = {
     "kind": [
         (text, OWN_WORDS)
@@ -310,7 +335,6 @@ table(
     ["kind: what is it?", "heard", *models],
     [None, ",", ".1%", ".1%"],
 )
-print()
 for name in models:
     values = [shares["kind", name, text] for text, _ in WORDINGS["kind"]]
     band = margin(chance["kind"], len(valid))
@@ -336,12 +360,15 @@ for name in models:
         )
     )
 
-# %% A task that must be weighed
+# %% [markdown]
+# ## A task that must be weighed
 #
 # Now the reviews. The first three wordings are sentences that reviews of this world do contain, so the models have read what
 # fills the gap after many of them; but to fill it rightly, one has to have understood the remarks.
 #
 # **Predict before you run:** for `I left … a smile`, both models have read reviews that end so. Will they know which word fits?
+
+# %%
 table(
     [
         (
@@ -355,7 +382,6 @@ table(
     ["verdict: for or against?", "words", "heard", *models],
     [None, None, ",", ".1%", ".1%"],
 )
-print()
 with figure(
     "wordings",
     "Validation accuracy by the wording alone, with 95 % intervals; grey is what guessing reaches by chance.",
@@ -417,7 +443,7 @@ both = {
     for name in models
 }
 say(
-    "\nIn the gap of `I left … a smile` "
+    "In the gap of `I left … a smile` "
     + ", ".join(
         f"the {name} gives `with` and `without` together {p:.1%}" for name, p in both.items()
     )
@@ -434,7 +460,8 @@ say(
     )
 )
 
-# %% Favourites
+# %% [markdown]
+# ## Favourites
 #
 # A model may answer without listening. Ask it about a text that says nothing, "N/A", and it has favourites all the same:
 # words that are frequent, or that the wording calls for. Contextual calibration (校准, Zhao et al. 2021) subtracts them:
@@ -445,6 +472,8 @@ say(
 # mean times the word's length; its result stands beside.
 #
 # **Predict before you run:** whom does it help more, good wordings or bad ones?
+
+# %%
 calibrated = {
     (task, name, text): right(
         found[task, name, text] - blank[task, name, text], words, examples[task, "valid"]
@@ -484,7 +513,6 @@ for task, wordings in WORDINGS.items():
             [f"{task}, {name}", "says most", "right", "by the sum", "calibrated"],
             [None, None, ".1%", ".1%", ".1%"],
         )
-        print()
 for task in WORDINGS:
     for name in models:
         gains = [calibrated[key] - shares[key] for key in shares if key[:2] == (task, name)]
@@ -494,7 +522,8 @@ for task in WORDINGS:
             f"{calibrated[task, name, best[task, name][0]]:.1%}."
         )
 
-# %% A few examples
+# %% [markdown]
+# ## A few examples
 #
 # Few-shot (少样本): solved examples stand before the question, in the same template. Nothing is trained on them; they are
 # read, and that is all. This is in-context learning (上下文学习), GPT-3's way (003 §2). The examples come from the
@@ -503,6 +532,8 @@ for task in WORDINGS:
 # validation texts.
 #
 # **Predict before you run:** will a few examples make up for an unfamiliar wording?
+
+# %%
 from minitransformer.tuning.hard import with_examples
 
 generator = torch.Generator().manual_seed(0)
@@ -554,7 +585,6 @@ for name in models:
 table(
     rows, [f"{brief(question[0])}", "examples", "each draw", "mean right"], [None, "d", None, ".1%"]
 )
-print()
 for name in models:
     means = {row[1]: row[3] for row in rows if row[0] == name}
     most = max(means)
@@ -565,10 +595,12 @@ for name in models:
         + f"; the best wording without any has {right(ask(name, best['kind', name][0], OWN_WORDS, judged['kind']), OWN_WORDS, judged['kind']):.1%} on these texts."
     )
 
-# %%
+# %% [markdown]
 # The reviews, with each model's best wording. The examples have labels, and labels tempt: watch the share of `positive`.
 #
 # **Predict before you run:** after one positive example, what will be said more often?
+
+# %%
 rows = []
 plus, minus = (
     next(row for row in pools["verdict"] if row["label"] == label)
@@ -593,7 +625,6 @@ for name in models:
             (name, kind, tempted[name, kind], share, 100 * margin(share, len(judged["verdict"])))
         )
 table(rows, ["model", "examples", "says positive", "right", "±"], [None, None, ".0%", ".1%", ".1f"])
-print()
 for name in models:
     after_plus, after_minus = tempted[name, "+"], tempted[name, "−"]
     say(
@@ -610,15 +641,18 @@ many = [max(examples["verdict", "train"], key=lambda row: len(row["text"]))] * 3
 try:
     few_shot("verdict", "GPT", best["verdict", "GPT"], many)
 except UserError as error:
-    say(f"\nAnd more examples? Three long ones, and: {error}")
+    say(f"And more examples? Three long ones, and: {error}")
 
-# %% The answer mapping, by likeness
+# %% [markdown]
+# ## The answer mapping, by likeness
 #
 # One word for a label is arbitrary. 001 §3.1.1's second mapping takes the K words whose embeddings are the most similar to
 # the label's own (词向量相似度, by cosine), so that any of them may stand in the gap; the score is the log of their mean probability.
 # What is near to two labels is left out.
 #
 # **Predict before you run:** are the neighbours of `cafe` words that mean the same, or words that stand where it stands?
+
+# %%
 from collections import Counter
 
 from minitransformer.tuning.hard import nearest
@@ -631,7 +665,6 @@ table(
     [(kind, *(", ".join(list(near[name][kind])[1:]) or "–" for name in models)) for kind in KINDS],
     ["label", *(f"near it in the {name}" for name in models)],
 )
-print()
 text = best["kind", "GPT"][0]
 rows = []
 for name in models:
@@ -648,7 +681,6 @@ table(
     ["model", "its best wording", "K = 0", "K = 1", "K = 3"],
     [None, None, ".1%", ".1%", ".1%"],
 )
-print()
 by_neighbours = {row[0]: row[4] - row[2] for row in rows}
 say(
     " ".join(
@@ -658,7 +690,8 @@ say(
     + " An embedding brings together what occurs in the same places. That may be a synonym; it may as well be the other label."
 )
 
-# %% The answer mapping, continuous
+# %% [markdown]
+# ## The answer mapping, continuous
 #
 # The third mapping (连续化映射) lets go of words. A word's score is h · e(word): h is the vector that the model computed at
 # the gap, e(word) the word's embedding. So put a trained vector in its place:
@@ -671,6 +704,8 @@ say(
 #
 # **Predict before you run:** for which task will it help: `kind` in the worst wording with 24 examples, `verdict` in the best
 # with 640?
+
+# %%
 from minitransformer.text.batches.classification import LabelledTexts
 from minitransformer.training.loop import TrainConfig, train
 from minitransformer.tuning import attached
@@ -740,7 +775,6 @@ table(
     ["task", "model", "wording", "examples", "trained", "by words", "by vectors"],
     [None, None, None, "d", "d", ".1%", ".1%"],
 )
-print()
 for task in chance:
     for name in models:
         band = margin(chance[task], len(examples[task, "valid"]))
@@ -756,7 +790,8 @@ for task in chance:
             )
         )
 
-# %% Words for a longer answer
+# %% [markdown]
+# ## Words for a longer answer
 #
 # A label is one word. What if the answer is a text? Table-to-text (表格到文本) is the task of 003's experiments: a table of facts,
 # to be told in sentences. The GPT base has read tables and has read descriptions, but never a table with its own
@@ -769,6 +804,8 @@ for task in chance:
 # words.
 #
 # **Predict before you run:** does "In a sentence:" bring sentences? Does an example?
+
+# %%
 from minitransformer.course.tinyworld import slot_values
 from minitransformer.generation.sampling import generate
 from minitransformer.metrics import slot_accuracy
@@ -803,13 +840,11 @@ table(
     ["after the table", "slots", "whole", "sentences", "whole, in sentences"],
     [None, ".1%", ".1%", ".0%", ".1%"],
 )
-print()
 say(f"> {told_rows[0]['source']}\n")
 for request in list(requests)[1:]:
     say(f"- {request} {written[request][0]}")
 asked = {row[0]: row for row in rows[1:]}
 top = max(asked.values(), key=lambda row: row[4])
-print()
 say(
     (
         f"The best of these requests, “{top[0]}”, gets {top[4]:.1%} of the tables wholly told in sentences"
@@ -829,13 +864,16 @@ say(
     )
 )
 
-# %% Once, on the test
+# %% [markdown]
+# ## Once, on the test
 #
 # The best and the worst wording of each model and task, as validation chose them, each once on texts that nothing was chosen
 # on. A best of several is chosen partly for its luck, and a worst for its bad luck; on new texts both should move toward the
 # middle.
 #
 # **Predict before you run:** which gap between best and worst will not survive?
+
+# %%
 rows = []
 for task in chance:
     for name in models:
@@ -861,7 +899,6 @@ table(
     ["task", "model", "on validation", "wording", "validation", "test", "±", ""],
     [None, None, None, None, ".1%", ".1%", ".1f", None],
 )
-print()
 tested = {row[:3]: row[5] for row in rows}
 for task in chance:
     for name in models:
@@ -873,10 +910,13 @@ for task in chance:
             + (", beyond chance." if clear else ", no more than chance would give.")
         )
 
-# %% The answer
+# %% [markdown]
+# ## The answer
 #
 # Yes, where pre-training has taught what the task asks, and in a wording that leads the model to say it; which wording that
 # is, only measuring tells. Here is how far it went, on the test:
+
+# %%
 assert QUICK or tested["kind", "GPT", "best"] > 0.5
 answers_to_it = [
     f"the {name} does `{task}` with {tested[task, name, 'best']:.0%} in the best of {len(WORDINGS[task])} wordings, {tested[task, name, 'worst']:.0%} in the worst"
@@ -890,7 +930,7 @@ say(
     + "."
 )
 
-# %%
+# %% [markdown]
 # To try next:
 #
 # - Write three wordings of your own for `kind`. Guess their order before you measure it.

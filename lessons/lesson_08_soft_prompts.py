@@ -6,7 +6,8 @@ documents: 001 §3.1.4 P-Tuning; 000 §1.3 前缀微调：一种高效的微调�
 needs: 3, 4, 7
 """
 
-# %% A model that does not do what we want
+# %% [markdown]
+# ## A model that does not do what we want
 #
 # Lesson 7 steered pretrained models by words alone. Now the words will be found by training. The task is table-to-text
 # (表格生成文本): a table of facts is to become a few sentences that say them. The model is this course's GPT base, the model of
@@ -18,6 +19,8 @@ needs: 3, 4, 7
 #
 # **Predict before you run:** given a table and a line break, what will the base write? And which of the measures will
 # fail to notice?
+
+# %%
 import torch
 from minitransformer import metrics
 from minitransformer.course.bases import load_base
@@ -39,12 +42,12 @@ MEASURES, FORMATS = ["BLEU", "slots", "whole", "a table again"], [".1f", ".1%", 
 untouched = generate_texts(base, tokenizer, x["valid"], MOST)
 for row, text in list(zip(tables["valid"], untouched, strict=True))[:2]:
     say(f"**{row['source']}**\n\n> {text}")
-    print()
 table(
     [("untouched", *table_scores(untouched, tables["valid"]))], ["GPT", *MEASURES], [None, *FORMATS]
 )
 
-# %% Vectors in front
+# %% [markdown]
+# ## Vectors in front
 #
 # The table of embeddings E turns each token into a vector of d numbers (d is C in our code: the model's width), and from
 # there on no token is a word any more. So put m vectors of our own in front (m is P in the code, the prompt's length):
@@ -60,6 +63,8 @@ table(
 #
 # **Predict before you run:** m words in front as words, and their rows of E in front as vectors. How far do the scores
 # differ? And how many rows of scores come out for an input of T tokens?
+
+# %%
 from minitransformer.tuning import virtual_ids
 
 words = tokenizer.encode("The same in other words: ")
@@ -76,10 +81,12 @@ say(
 )
 assert torch.equal(as_words, as_vectors)
 
-# %%
+# %% [markdown]
 # A trap is in that shape. There are P + T rows of scores for T labels, and whoever compares the first T of them with the
 # labels trains on rows that are shifted by P, without any error message. `PromptTuning`, which does the concatenation for
 # us from now on, cuts the rows of the virtual tokens off.
+
+# %%
 from minitransformer.tuning import PromptTuning, attached
 
 with torch.inference_mode(), attached(base, PromptTuning(len(words), init=words)):
@@ -87,7 +94,8 @@ with torch.inference_mode(), attached(base, PromptTuning(len(words), init=words)
 say(f"By `PromptTuning` {tuple(cut.shape)}, the same as by hand from row {len(words)} on.")
 assert torch.allclose(cut, as_vectors[:, len(words) :], atol=1e-4) and cut.size(1) == len(one)
 
-# %% Initialise, concatenate, freeze, train
+# %% [markdown]
+# ## Initialise, concatenate, freeze, train
 #
 # 002's workflow (工作流程) has four steps. Initialise (初始化): the p_i begin as something, here as random numbers of the size
 # that embeddings have, or as the rows of words drawn from the vocabulary. Concatenate (拼接): the formula above. Freeze
@@ -101,6 +109,8 @@ assert torch.allclose(cut, as_vectors[:, len(words) :], atol=1e-4) and cut.size(
 # "only P is updated, the embedding layer stays as it is". One loss and its gradient decide which.
 #
 # **Predict before you run:** which tensors get a gradient, and how many numbers are they for m = 10?
+
+# %%
 from minitransformer.text.batches.completion import Completions, eval_completions
 from minitransformer.training.loop import TrainConfig, evaluate, train
 from minitransformer.training.losses import language_model_loss
@@ -129,17 +139,20 @@ with attached(base, prompts["random"]):
     report = prompts["random"].report()
 say(f"With a gradient: {with_gradient}. {report}")
 say(
-    f"\nm · d = {m} · {d} = {m * d:,} numbers, 001's O(m d). The embedding layer itself would be {E.numel():,}, {E.numel() // (m * d)} times as "
+    f"m · d = {m} · {d} = {m * d:,} numbers, 001's O(m d). The embedding layer itself would be {E.numel():,}, {E.numel() // (m * d)} times as "
     "many: the document's last sentence is right, its first is not."
 )
 assert list(with_gradient.values()) == [(m, d)] and report.trained == report.stored == m * d
 
-# %% Training
+# %% [markdown]
+# ## Training
 #
 # Two prompts, the same batches. The learning rate is far higher than lesson 3's, for there is nothing here that could be
 # unlearned, and nothing is shrunk by weight decay: a virtual token has no reason to be small.
 #
 # **Predict before you run:** which beginning is the better one? How far can ten vectors get in so few steps?
+
+# %%
 steps = 3 if QUICK else 150
 config = TrainConfig(
     steps=steps, lr=0.03, warmup=steps // 10, weight_decay=0.0, eval_every=max(1, steps // 6)
@@ -176,19 +189,20 @@ say(
 )
 assert fingerprint(base) == before and (QUICK or max(ends.values()) < loss_untouched)
 
-# %% What it writes now
+# %% [markdown]
+# ## What it writes now
 #
 # **Predict before you run:** will *slots* rise or fall?
+
+# %%
 texts = {"untouched": untouched}
 for init, prompt in prompts.items():
     with attached(base, prompt):
         texts[f"{init}, trained"] = generate_texts(base, tokenizer, x["valid"], MOST)
 scores = {name: table_scores(written, tables["valid"]) for name, written in texts.items()}
 table([(name, *score) for name, score in scores.items()], ["GPT", *MEASURES], [None, *FORMATS])
-print()
 for row, text in list(zip(tables["valid"], texts[f"{better}, trained"], strict=True))[:2]:
     say(f"**{row['source']}**\n\n> {text}")
-    print()
 (bleu, slots, _, again), (bleu_now, slots_now, _, again_now) = (
     scores["untouched"],
     scores[f"{better}, trained"],
@@ -200,7 +214,8 @@ say(
 )
 assert QUICK or (again_now < again and bleu_now > bleu)
 
-# %% What the vectors say
+# %% [markdown]
+# ## What the vectors say
 #
 # Are the trained vectors readable? We look for the rows of E that are most like each of them, by the cosine (余弦相似度) of
 # lesson 7, 1 for the same direction and 0 for none. To know what is much, the nearest rows of random vectors stand beside
@@ -208,6 +223,8 @@ assert QUICK or (again_now < again and bleu_now > bleu)
 #
 # **Predict before you run:** a prompt that began as words was trained. Will it still be those words? And if we say it in
 # words, will it work?
+
+# %%
 from minitransformer.tuning import nearest_words
 
 rows = []
@@ -229,13 +246,11 @@ hard = [nearest[0][0] for nearest in near[better]]
 with attached(base, PromptTuning(m, init=hard)):
     losses["their nearest words"] = evaluate(base, valid)
 means = {init: sum(nearest[0][1] for nearest in near[init]) / m for init in near}
-print()
 table(
     [(name, loss, bar(loss, max(losses.values()))) for name, loss in losses.items()],
     [f"prompt ({better})", "loss", ""],
     [None, ".3f", None],
 )
-print()
 say(
     f"The nearest word of a random vector has a cosine of {chance:.2f} on average; of the prompt that began at random, {means['random']:.2f}; of the one "
     f"that began as words, {means['vocabulary']:.2f}, where {same} of {m} are still nearest to the word that they were. Written out in its nearest words the "
@@ -247,14 +262,16 @@ say(
     )
 )
 say(
-    "\nLester et al. (2021, §7) looked at their prompts in the same way: neighbours with a theme, but no sentence that one could "
+    "Lester et al. (2021, §7) looked at their prompts in the same way: neighbours with a theme, but no sentence that one could "
     "read. 000 §1.3 counts interpretability (可解释性) among the advantages."
 )
 
-# %%
+# %% [markdown]
 # Where do the vectors lie? Each grey dot is a word: how long its vector is, and how near its nearest other word.
 #
 # **Predict before you run:** will the trained vectors lie among the words?
+
+# %%
 nearest_other = torch.tensor([pair[1][1] for pair in nearest_words(E.detach(), base, k=2)])
 with figure(
     "vectors",
@@ -278,7 +295,8 @@ say(
     f"{counts[~alike].float().mean():.0f} times. Pre-training never had to tell them apart; a prompt that begins as words drawn by chance may begin as such."
 )
 
-# %% A prompt is a prefix
+# %% [markdown]
+# ## A prompt is a prefix
 #
 # Lesson 3 ended on a prefix: the keys and values that a text leaves in every layer act like that text. It does not matter
 # whether the text is one: virtual tokens leave keys and values too. So every soft prompt is a prefix, one that the base
@@ -288,6 +306,8 @@ say(
 # `prefix`.
 #
 # **Predict before you run:** how far do the probabilities by prompt differ from those by prefix?
+
+# %%
 from minitransformer.models.attention import Prefix
 
 with torch.inference_mode():
@@ -306,7 +326,8 @@ say(
 )
 assert (by_prompt - by_prefix).abs().max() < 1e-5 and numbers == m * 2 * base.config.n_layer * d
 
-# %% Inside the template: P-tuning
+# %% [markdown]
+# ## Inside the template: P-tuning
 #
 # P-tuning (Liu et al. 2021) asks a model to fill a gap, as in lesson 7, and lets the words *around* the gap be virtual. Its
 # virtual tokens stand inside the template, on whatever sides of the text one likes:
@@ -324,6 +345,8 @@ assert (by_prompt - by_prefix).abs().max() < 1e-5 and numbers == m * 2 * base.co
 #
 # **Predict before you run:** if p_1 alone is changed, how many of the v_i move? And how many numbers has the encoder, beside
 # the base?
+
+# %%
 from minitransformer.tuning import PTuning
 from minitransformer.tuning.hard import Template
 
@@ -349,7 +372,6 @@ def shown(ids: list[int]) -> str:
 
 ids, _ = soft_template.for_bert(texts_of["reviews"]["valid"][0], tokenizer)
 say(f"{shown(ids[:12])} … {shown(ids[-9:])}")
-print()
 ENCODERS = {"with encoder": True, "without encoder": False}
 rows, parts = [], {}
 for name, encoder in ENCODERS.items():
@@ -376,7 +398,6 @@ by_formula = (
     + (2 * d * d + d)
     + (d * d + d)
 )
-print()
 say(
     f"{soft_template.n_virtual} · {d} numbers are kept either way. The LSTM (two layers, each from both ends, four gates) has {parts['lstm']:,} and the MLP {parts['mlp']:,}: while it "
     f"trains, P-tuning is as large as {rows[0][3]:.0%} of our small base. “Few parameters” is said of what is kept."
@@ -387,7 +408,8 @@ assert (
     and rows[1][1] == 1
 )
 
-# %% Training P-tuning
+# %% [markdown]
+# ## Training P-tuning
 #
 # One template, two tasks, two models. *Styles*, for the GPT: a sentence was put into one of six styles, such as a headline's
 # or a pirate's; which? (The title of Liu et al. is "GPT Understands, Too".) *Reviews*, for the BERT: positive or negative?
@@ -399,6 +421,8 @@ assert (
 #
 # **Predict before you run:** how right is the hard template on each task? On which will six vectors do more? And which of
 # the two learns faster, with the encoder or without?
+
+# %%
 import math
 from functools import partial
 
@@ -524,7 +548,6 @@ for task, mapping in answers.items():
     n, guess = len(texts_of[task]["valid"]), 1 / len(mapping)
     noise = 1.96 * (guess * (1 - guess) / n) ** 0.5
     value = accuracy[task, chosen[task]]
-    print()
     say(
         f"*{task.capitalize()}*: guessing gets {guess:.0%} ± {noise:.0%} of {n} texts right. The lower validation loss has P-tuning {chosen[task]}, with {value:.1%}: "
         + (
@@ -536,12 +559,15 @@ for task, mapping in answers.items():
 assert fingerprint(base) == before and fingerprint(bert) == bert_before
 assert QUICK or accuracy["styles", chosen["styles"]] > accuracy["styles", "hard template"]
 
-# %% Dropped, saved, loaded
+# %% [markdown]
+# ## Dropped, saved, loaded
 #
 # `save` writes what a user of the tuned model needs: the v_i, as they come out of the encoder, and a line that says for which
 # base (its fingerprint). Loaded again, they are free vectors, and must act the same.
 #
 # **Predict before you run:** how many bytes is the file? And what happens if it is loaded onto the wrong base?
+
+# %%
 from minitransformer.errors import UserError
 from minitransformer.tuning import load
 
@@ -580,7 +606,6 @@ table(
     ["file", "trained", "kept", "bytes", "loaded, the outputs differ by"],
     [None, ",", ",", ",", ".0e"],
 )
-print()
 try:
     load(folder / "p_tuning.safetensors", base)
 except UserError as error:
@@ -589,7 +614,8 @@ else:
     raise AssertionError("a prompt went onto a base that it was not made for")
 assert all(row[-1] < 1e-4 for row in rows)
 
-# %% Three names, three things
+# %% [markdown]
+# ## Three names, three things
 #
 # In front at the input: prompt tuning (提示微调). Inside a template, made by an encoder: P-tuning. Keys and values in every layer:
 # prefix tuning (前缀微调), lesson 9. Our documents exchange the names:
@@ -604,6 +630,8 @@ assert all(row[-1] < 1e-4 for row in rows)
 # attention reads: a prefix never enters, it is only read.
 #
 # **Predict before you run:** in which rows do the two differ?
+
+# %%
 from minitransformer.models.attention import watch_attention
 from minitransformer.tuning import FullFineTuning, PrefixTuning
 
@@ -641,7 +669,6 @@ table(
     [None, None, None, ",", ",", ".2%"],
 )
 found = {row[0]: row for row in rows}
-print()
 say(
     f"The column that 002 lacks is *kept*: a prefix keeps {found['PrefixTuning'][4] // found['PromptTuning'][4]} times what a prompt of the same length does; and in "
     "*trained*, with what is thrown away afterwards, “few” is not true of all."
@@ -651,12 +678,14 @@ assert (
     and found["PromptTuning"][1] == found["PTuning"][1] == found["PrefixTuning"][2] == m
 )
 
-# %%
+# %% [markdown]
 # The place has consequences. 000 §5 puts its vectors in front of all of a BERT's input. But what a BERT says of a whole text
 # is read at index 0, where [CLS] should be (lesson 4). There would then be a virtual token. `PromptTuning` puts them
 # after [CLS] therefore. We build both orders by hand and compare what stands at index 0.
 #
 # **Predict before you run:** which of the two is what `PromptTuning` computes?
+
+# %%
 text = [
     tokenizer.cls_id,
     *tokenizer.encode(" " + texts_of["reviews"]["valid"][0]["text"]),
@@ -686,12 +715,15 @@ table(
 front, behind = differences.values()
 assert behind < 1e-5 < 1e-2 < front
 
-# %% Once, on the test
+# %% [markdown]
+# ## Once, on the test
 #
 # The two choices (how a prompt begins, with or without an encoder) were made by validation loss. Now, once, on texts that
 # nothing was chosen on.
 #
 # **Predict before you run:** will the numbers be near those of validation?
+
+# %%
 tests = {"untouched": generate_texts(base, tokenizer, x["test_seen"], MOST)}
 with attached(base, prompts[better]):
     tests[f"prompt tuning ({better})"] = generate_texts(base, tokenizer, x["test_seen"], MOST)
@@ -700,7 +732,6 @@ table(
     ["tables, test", *MEASURES],
     [None, *FORMATS],
 )
-print()
 rows = []
 for task in answers:
     rows.append((task, "hard template", right(hard_template, task, "test")))
@@ -712,7 +743,8 @@ table(
     [None, None, ".1%", None],
 )
 
-# %% The answer
+# %% [markdown]
+# ## The answer
 #
 # The words of a prompt need not be words. All that a model reads of them is vectors, and vectors can be trained while the
 # model stays as it is: ten of them steer it to another task, at the price that nobody can read them.

@@ -6,7 +6,8 @@ documents: 003 (all of it); 000 §2.1 前缀微调的原理, §3.1 前缀设计,
 needs: 3, 7, 8
 """
 
-# %% From a table to sentences
+# %% [markdown]
+# ## From a table to sentences
 #
 # A soft prompt (lesson 8) is ten vectors at the input; what the text reads of them, in every layer, are keys and values that the
 # frozen base computes. Prefix tuning (前缀微调) leaves the input alone and trains those keys and values themselves. This lesson is 003
@@ -15,6 +16,8 @@ needs: 3, 7, 8
 # *a table again*, the texts that are no sentences).
 #
 # **Predict before you run:** lesson 8 had this table, for the untouched base. Which of the measures looks good?
+
+# %%
 import math
 
 import torch
@@ -37,17 +40,16 @@ texts = {"untouched base": generate_texts(base, tokenizer, xs["valid"], MOST)}
 scores = {"untouched base": table_scores(texts["untouched base"], rows["valid"])}
 row, text = rows["valid"][0], texts["untouched base"][0]
 say(f"> x: {row['source']}\n\n> y: {row['target']}\n\n> the base: {' '.join(text.split())[:200]}")
-print()
 SCORES, FORMS = ["BLEU", "slots", "whole", "a table again"], [".1f", ".1%", ".1%", ".0%"]
 table(
     [(name, *score) for name, score in scores.items()], ["on validation", *SCORES], [None, *FORMS]
 )
-print()
 say(
     f"{len(rows['train']):,} pairs to train on, {len(rows['valid'])} to choose by; the test waits until the end."
 )
 
-# %% z = [x; y]
+# %% [markdown]
+# ## z = [x; y]
 #
 # 003 §3.1 writes both as one sequence, z = [x; y]. X_idx are the positions of x in it, Y_idx those of y. A causal model reads
 # all of z, but only y is asked of it:
@@ -63,6 +65,8 @@ say(
 # itself a sum over its tokens, and we divide by their number, so that a long y weighs as much as its tokens do.
 #
 # **Predict before you run:** in this batch of two, how many labels are there? And which of the two means is larger?
+
+# %%
 from minitransformer.text.batches import IGNORE
 from minitransformer.text.batches.completion import Completions, completion_batch, eval_completions
 from minitransformer.training.loop import evaluate
@@ -92,7 +96,6 @@ with torch.inference_mode():
         for i in (0, 1)
     ]
 per_token = sum(part.item() for part, _ in losses) / sum(n for _, n in losses)
-print()
 say(
     f"x has |X_idx| = {len(X_idx)} positions, y has |Y_idx| = {len(Y_idx)}. Σ log p over Y_idx is {by_hand:.3f}, and the training loop's loss {loss:.3f}: "
     f"the same with the sign turned. The mean over the batch's examples is {sum(part.item() for part, _ in losses) / 2:.2f}, over its "
@@ -100,7 +103,8 @@ say(
 )
 assert abs(by_hand + loss.item()) < 1e-2 and n == len(Y_idx) == len(ys["valid"][0]) + 1
 
-# %% What later positions read: h_<i
+# %% [markdown]
+# ## What later positions read: h_<i
 #
 # 003 §3.1 goes on:
 #
@@ -113,6 +117,8 @@ assert abs(by_hand + loss.item()) < 1e-2 and n == len(Y_idx) == len(ys["valid"][
 # Where the document is loose: it calls h_i^(n) "the probability distribution". Measure it.
 #
 # **Predict before you run:** what do the C numbers of h_i^(n) sum to, and the V numbers of softmax(W h_i^(n))?
+
+# %%
 with torch.inference_mode():
     at_once = base(torch.tensor([z]))[0]  # (T+1, V)
     cache = base.new_cache()
@@ -127,19 +133,21 @@ table(
     ["", "numbers", "smallest", "sum"],
     [None, ",", ".2g", ".4f"],
 )
-print()
 say(
     f"Token by token, from z_i and h_<i alone, the scores are those of the whole text, to {(at_once - one_by_one).abs().max():.0e}."
 )
 assert h.min() < 0 and abs(p.sum() - 1) < 1e-4 and (at_once - one_by_one).abs().max() < 1e-3
 
-# %% What words in front can do
+# %% [markdown]
+# ## What words in front can do
 #
 # If everything that comes later sees the past through h_<i alone, then a text put in front of x works in two ways (003 §3.2):
 # it changes what is taken from x, and through that what y is likely to be. So try it, in words (lesson 7): an instruction, a list
 # of the words that tables are made of, a sentence about something else, and a whole solved example.
 #
 # **Predict before you run:** which of them lowers the validation loss?
+
+# %%
 valid = eval_completions(xs["valid"], ys["valid"], eot, batch_size=50)
 words = tokenizer.encode("Read this table and tell it in sentences: ")[:10]
 in_front = {
@@ -161,14 +169,14 @@ table(
     ["in front of x", "tokens", "validation loss", "change"],
     ["", "d", ".3f", "+.3f"],
 )
-print()
 best_words = min(loss_with, key=loss_with.get)
 say(
     f"Best: {best_words}, {loss_with[best_words]:.3f} nats a token. There are {tokenizer.n_vocab:,}¹⁰ texts of ten tokens to try, and no slope "
     "between them to follow: this is why 003 §3.2 leaves words for vectors."
 )
 
-# %% z = [PREFIX; x; y]
+# %% [markdown]
+# ## z = [PREFIX; x; y]
 #
 # Now the step of 003 §3.3. Put P positions in front, P_idx = {0, …, P−1}, that have no tokens, only activations, and keep these in
 # a table of their own:
@@ -185,6 +193,8 @@ say(
 # set to the instruction of the last step (`init=words`), before any training.
 #
 # **Predict before you run:** how far is its validation loss from that of the instruction in words?
+
+# %%
 from minitransformer.tuning import (
     FullFineTuning,
     Infix,
@@ -205,7 +215,8 @@ say(
 )
 assert abs(as_prefix - loss_with["an instruction"]) < 1e-4 and P_theta.shape == (10, 2 * L * C)
 
-# %% How large is it?
+# %% [markdown]
+# ## How large is it?
 #
 # P_θ has |P_idx| rows of dim(h_i) numbers (003 §3.3). Taken literally dim(h_i) is L · C, one vector a layer; what is kept of it is a
 # key and a value, so that the table has |P_idx| · 2 · L · C. 003 §1 speaks of 0.1 % of the parameters of GPT-2. We can count: GPT-2 Medium is our class with other sizes (built here on the "meta" device, where tensors have a shape
@@ -215,6 +226,8 @@ assert abs(as_prefix - loss_with["an instruction"]) < 1e-4 and P_theta.shape == 
 # embedding-only: |P_idx| · C.
 #
 # **Predict before you run:** does a small model pay a smaller or a larger *share*?
+
+# %%
 from minitransformer.models.gpt import GPT, GPTConfig
 
 with torch.device("meta"):
@@ -234,7 +247,6 @@ table(
     ["base", "parameters", "P", "numbers in P_θ", "share", "embedding-only"],
     [None, ",", "d", ",", ".3%", ".4%"],
 )
-print()
 say(
     f"So 0.1 % is GPT-2 Medium between P = 5 and P = 10; {sizes[2][4] / sizes[0][4]:.0f} times that for a base as small as ours."
 )
@@ -242,7 +254,8 @@ assert (
     sizes[0][3] == 245_760 and sizes[0][4] < 0.001 < sizes[1][4] and P_theta.numel() == sizes[3][3]
 )
 
-# %% Free, or through an MLP
+# %% [markdown]
+# ## Free, or through an MLP
 #
 # The authors found it hard to train P_θ itself. They let a small network make it, from a smaller table P'_θ, and train both; this
 # is reparametrisation (重参数化):
@@ -253,6 +266,8 @@ assert (
 # steps, from random numbers, each with the learning rate that did best for it on validation.
 #
 # **Predict before you run:** how many numbers are trained with the MLP, as a share of the base?
+
+# %%
 from minitransformer.training.loop import Log, TrainConfig, train
 
 FEW, MANY = (4, 6) if QUICK else (40, 160)
@@ -314,7 +329,6 @@ table(
     ["P = 10", "trained", "kept", f"validation loss after {FEW} steps"],
     [None, None, None, ".3f"],
 )
-print()
 better, worse = sorted(few, key=few.get)
 say(
     f"After {FEW} steps of 8 '{better}' is ahead, by {few[worse] - few[better]:.3f} nats. (One seed and few steps, here and in what follows: a hint, "
@@ -322,7 +336,8 @@ say(
 )
 assert mlp_report.stored == free_report.stored < mlp_report.trained
 
-# %% Trained and kept
+# %% [markdown]
+# ## Trained and kept
 #
 # Where 002 is loose: its example sets `prefix_projection=True`, which is this MLP, and its table says that few parameters are
 # optimised, the prefix alone. The table above says otherwise: what is *trained* is many times what is *kept*. For after training
@@ -330,6 +345,8 @@ assert mlp_report.stored == free_report.stored < mlp_report.trained
 #
 # **Predict before you run:** how much do the scores change when the MLP is dropped? And what can no longer be done with the small
 # file?
+
+# %%
 from minitransformer.course.show import ROOT
 
 folder = ROOT / "figures" / "lesson_09"
@@ -352,7 +369,6 @@ table(
     ["file", "KiB"],
     [None, ".0f"],
 )
-print()
 say(
     f"The scores with the MLP and without it differ by {(with_mlp - without).abs().max():.0e}. The larger file has MLP and P'_θ in it and can "
     f"go on training as before ({again.report().trained:,} numbers); the smaller is for use."
@@ -360,13 +376,16 @@ say(
 again.detach()
 assert (with_mlp - without).abs().max() < 1e-5 and torch.equal(with_mlp, from_file)
 
-# %% Where it starts
+# %% [markdown]
+# ## Where it starts
 #
 # Three starts (初始化) for a free P_θ (000 §3.1, 003 §4.2): random numbers; the activations, keys and values, of words drawn from
 # the vocabulary; those of our instruction. 003 has random far behind, and says that starts unrelated to the task may not
 # converge. (In the paper this is about very little data, and unrelated words still beat random numbers.)
 #
 # **Predict before you run:** does the meaning of the words matter, or that they are words?
+
+# %%
 few["free, words of the vocabulary"] = try_out(PrefixTuning(10, init="vocabulary"), LR["free"])
 few["free, the instruction"] = try_out(PrefixTuning(10, init=words), LR["free"])
 table(
@@ -374,7 +393,6 @@ table(
     ["P = 10", f"loss after {FEW} steps"],
     [None, ".3f"],
 )
-print()
 drawn, chosen = few["free, words of the vocabulary"], few["free, the instruction"]
 say(
     f"Free and from random numbers the loss is {few['free, random'] - min(drawn, chosen):+.3f} nats against the better of the two texts; related and "
@@ -382,12 +400,15 @@ say(
     "random ones a way to such numbers has to be found first. An MLP starts from random numbers too, but moves them all together."
 )
 
-# %% Training, beside full fine-tuning
+# %% [markdown]
+# ## Training, beside full fine-tuning
 #
 # Now in earnest: the way that was ahead so far, and beside it full fine-tuning (lesson 5) of a copy of everything, for the same
 # number of steps, on the same batches.
 #
 # **Predict before you run:** which of the two curves falls faster? And what does the frozen base save: half of the time?
+
+# %%
 WAYS = {
     "free, random": FREE,
     "MLP, random": MLP,
@@ -395,7 +416,7 @@ WAYS = {
     "free, the instruction": {"init": words},
 }
 best = min(few, key=few.get)
-print(f"The way that was ahead: {best}")
+say(f"The way that was ahead: {best}")
 methods = {"prefix": PrefixTuning(10, **WAYS[best]), "full fine-tuning": FullFineTuning()}
 rates = {"prefix": LR[best.split(",")[0]], "full fine-tuning": LR["full"]}
 logs, kept = {}, {}
@@ -423,7 +444,6 @@ with figure(
         xlabel="step (8 tables each)", ylabel="validation loss, nats per token of y", ylim=(0, None)
     )
     axes.legend()
-print()
 table(
     [
         (
@@ -439,7 +459,6 @@ table(
     [None, ",", ".3f", *FORMS, ".0f"],
 )
 gap = logs["prefix"].valid[-1]["loss"] - logs["full fine-tuning"].valid[-1]["loss"]
-print()
 say(
     f"After {MANY} steps the prefix is {abs(gap):.3f} nats {'behind' if gap > 0 else 'ahead of'} full fine-tuning, and keeps "
     f"{kept['full fine-tuning'].stored // kept['prefix'].stored} times fewer numbers. A step with the frozen base took "
@@ -449,10 +468,13 @@ say(
 assert fingerprint(base) == before, "detached, the base should be bit for bit what it was"
 assert QUICK or all(log.valid[-1]["loss"] < loss_with["nothing"] - 0.1 for log in logs.values())
 
-# %% What it writes
+# %% [markdown]
+# ## What it writes
 #
 # Read with the eyes of a person who asked for this: is it English? Is everything said? Is anything said that is not in the table?
 # (A value that is missing from the text stands in brackets.)
+
+# %%
 for i in (0, 1, 2):
     say(f"> {rows['valid'][i]['source']}\n")
     for name in texts:
@@ -463,15 +485,17 @@ for i in (0, 1, 2):
             f"- {name}: {' '.join(texts[name][i].split())[:220]}"
             + (f" [{', '.join(missing)}]" if missing else " ✓")
         )
-    print()
 
-# %% What longer training gives
+# %% [markdown]
+# ## What longer training gives
 #
 # That training was a beginning. The course keeps a prefix that was trained for longer, by the same code on the same tables, in
 # `data/tuned/`: P_θ and nothing else, with the fingerprint of the base that it belongs to, so that it cannot be put before another
 # by mistake.
 #
 # **Predict before you run:** which grows more with longer training, BLEU or *whole*?
+
+# %%
 from minitransformer.errors import UserError
 
 path = prefix_path("table_to_text")
@@ -489,15 +513,14 @@ else:
         [None, *FORMS],
     )
     for i in (0, 1):
-        print()
         say(f"> {rows['valid'][i]['source']}\n\n> {texts['prefix, longer'][i]}")
-    print()
     say(
         f"Its P is {longer.length}; the file has {path.stat().st_size / 1024:.0f} KiB, {longer.report().stored_share:.1%} of the base's numbers."
     )
     longer.detach()
 
-# %% Where the prefix is read
+# %% [markdown]
+# ## Where the prefix is read
 #
 # Lesson 2 rewrote a head with a prefix, exactly, as a blend of two (He et al. 2022):
 #
@@ -511,6 +534,8 @@ else:
 # read alike.
 #
 # **Predict before you run:** when does the model consult its prefix more, while it reads or while it writes?
+
+# %%
 from minitransformer.models.attention import (
     attend_by_formula,
     combined_mask,
@@ -602,7 +627,6 @@ with figure(
     for ax in axes:
         ax.grid(False)
 mean = {part: values.mean().item() for part, values in lam.items()}
-print()
 even = {part: torch.stack(values).mean().item() for part, values in evenly.items()}
 table(
     [(f"layer {i + 1}", lam["x"][i].mean().item(), lam["y"][i].mean().item()) for i in range(L)]
@@ -610,7 +634,6 @@ table(
     ["mean λ", "at x", "at y"],
     [None, ".2f", ".2f"],
 )
-print()
 more = {part: mean[part] / even[part] for part in mean}
 say(
     f"At x the prefix gets {more['x']:.1f} times its even share, at y {more['y']:.1f} times. The head most devoted to it gives it "
@@ -619,12 +642,15 @@ say(
 )
 assert max(differences) < 1e-4
 
-# %% Zeros are no beginning
+# %% [markdown]
+# ## Zeros are no beginning
 #
 # A tempting start for a prefix: all zeros, so that training begins from the untouched base, as LoRA does (lesson 12). Lesson 2 said
 # why it cannot be: a key of zeros still scores e⁰ = 1.
 #
 # **Predict before you run:** what does it cost in loss? And what share do ten zeros get?
+
+# %%
 zeros = PrefixTuning(10).attach(base)
 with torch.no_grad():
     zeros.tables["prefix"].free.zero_()
@@ -642,12 +668,15 @@ say(
 )
 assert abs(loss_zeros - loss_with["nothing"]) > 1e-4
 
-# %% How long?
+# %% [markdown]
+# ## How long?
 #
 # 003 §4.2: longer is better up to a threshold, then worse; 000 §3.1: longer says more and is harder to train. From here on the
 # variants differ in one thing each from the MLP's prefix above: same few steps, same batches.
 #
 # **Predict before you run:** how much of what P = 10 gains does a single virtual token gain?
+
+# %%
 full_prefix = few["MLP, random"]  # P = 10
 lengths = {
     P: full_prefix if P == 10 else try_out(PrefixTuning(P, **MLP), LR["MLP"]) for P in (1, 10, 40)
@@ -661,19 +690,21 @@ table(
     ["P", "kept", f"loss after {FEW} steps", "gained on the base alone"],
     ["d", ",", ".3f", None],
 )
-print()
 say(
     f"P = 1 gains {gained[1] / gained[10]:.0%} of what P = 10 does, P = 40 {gained[40] / gained[10]:.0%}. A threshold beyond which more harms is a matter of long training "
     "on little data (in the paper the training loss goes on falling where the test score no longer rises); so few steps cannot show it."
 )
 
-# %% At the input alone
+# %% [markdown]
+# ## At the input alone
 #
 # Embedding-only: P vectors at the input, whose keys and values the model computes in every layer, as it does for words. It is lesson
 # 8's prompt tuning: P · C numbers, 2 · L times fewer. 003 §4.2 finds it much worse. To be fair, it stands beside the prefix that
 # starts as it does, free, as words of the vocabulary; and beside a single virtual token at every layer, which has about as many numbers.
 #
 # **Predict before you run:** the order of the three.
+
+# %%
 embedding_only = try_out(PromptTuning(10, init="vocabulary"), LR["input"])
 table(
     [
@@ -684,19 +715,21 @@ table(
     ["prefix", "kept", f"loss after {FEW} steps"],
     [None, ",", ".3f"],
 )
-print()
 say(
     f"At the input alone it is {abs(embedding_only - drawn):.3f} nats {'worse' if embedding_only > drawn else 'better'} than at every layer, and "
     f"{abs(embedding_only - lengths[1]):.3f} {'worse' if embedding_only > lengths[1] else 'better'} than one virtual token at every layer. What is put in at the input has to "
     "find its way through frozen layers; what is put into a layer is there."
 )
 
-# %% Between x and y
+# %% [markdown]
+# ## Between x and y
 #
 # An infix (中缀): z = [x; INFIX; y]. The same table, in another place. y sees it as before, x cannot: 003 §4.2 guesses that this
 # is why it is worse. That x cannot see it can be checked: compare what the last layer makes of x with what it makes without anything.
 #
 # **Predict before you run:** the largest change of h^(n) at the positions of x, for either?
+
+# %%
 from minitransformer.tuning import virtual_ids
 
 virtual = virtual_ids(10)  # [-1, …, -10]: they mark the place in the text
@@ -726,14 +759,14 @@ table(
     ["P = 10, MLP", "change at x", f"loss after {FEW} steps"],
     [None, ".1e", ".3f"],
 )
-print()
 say(
     f"The infix leaves x as it was. After {FEW} steps it is {abs(infix - full_prefix):.3f} nats {'worse' if infix > full_prefix else 'better'} than the prefix. (The paper, after "
     "full training, P = 10: BLEU 69.7 for the prefix, 67.2 for the infix.)"
 )
 assert changed["infix"] < 1e-4 < changed["prefix"]
 
-# %% Once, on the test
+# %% [markdown]
+# ## Once, on the test
 #
 # Nothing was chosen on these: new tables of the eight kinds of things that training had, and, for extrapolation (外推), of four kinds that
 # no table in training was about: museum, ship, mountain, festival.
@@ -742,6 +775,8 @@ assert changed["infix"] < 1e-4 < changed["prefix"]
 # too. Another model, other data: only the pattern can be compared.
 #
 # **Predict before you run:** which method loses more from seen to unseen?
+
+# %%
 final, told = {}, {}  # the scores; for each table the share of its values that is told
 for split in ("test_seen", "test_unseen"):
     most = 8 if QUICK else 200
@@ -766,7 +801,6 @@ table(
     ["on the test", "kinds", *SCORES],
     [None, None, *FORMS],
 )
-print()
 table(
     [("prefix, 0.1 %", 62.9, 45.6), ("full fine-tuning", 64.2, 27.7)],
     ["published (Li & Liang, 2021)", "BLEU, seen", "unseen"],
@@ -785,19 +819,20 @@ verdict = (
     if moved > 0
     else "the reverse of the paper"
 )
-print()
 say(
     f"A table's values told, prefix against full fine-tuning after as many steps: {100 * lead['test_seen'].mean():+.1f} points on seen kinds, "
     f"{100 * lead['test_unseen'].mean():+.1f} on unseen ones. From seen to unseen the balance moves {abs(100 * moved):.1f} points towards "
     f"{'the prefix' if moved > 0 else 'full fine-tuning'} (standard error {100 * error:.1f}): {verdict}. Our unseen kinds are an easier test than the paper's: the base met "
     "them in pretraining, and their tables share fields with the seen ones."
 )
-print()
 say(
     "003 §4.1 has more experiments: little data, which lesson 14 measures, and summarisation with an encoder–decoder, lesson 10."
 )
 
-# %% The answer
+# %% [markdown]
+# ## The answer
+
+# %%
 on_new = {name: final[name, "test_seen"] for name in methods}
 behind = on_new["full fine-tuning"][1] - on_new["prefix"][1]
 say(
@@ -816,7 +851,7 @@ say(
     )
 )
 
-# %%
+# %% [markdown]
 # To try next:
 #
 # - Start the prefix as a whole solved example, its P as long as that is. Is the loss before training that of the fourth table?

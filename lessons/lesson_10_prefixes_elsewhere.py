@@ -6,7 +6,8 @@ documents: 000 §2.1 前缀微调的原理, §2.3 前缀微调的应用场景, �
 needs: 4, 5, 6, 8, 9
 """
 
-# %% A program that does not run
+# %% [markdown]
+# ## A program that does not run
 #
 # Lesson 9 put a prefix before a GPT. 000 §5 puts one before a BERT (lesson 4), to tell good film reviews from bad ones (lesson 5's
 # task): a prefix of length 5, random at the beginning (000 §4.3). It is the only program for prefix tuning (前缀微调) in that
@@ -19,6 +20,8 @@ needs: 4, 5, 6, 8, 9
 #
 # **Predict before you run:** p has the shape (1, 5, C), the ids and the mask (8, T). Which of these lines stop, and with which
 # complaint?
+
+# %%
 from functools import partial
 
 import torch
@@ -83,17 +86,20 @@ for name, line in lines.items():
         say(f"- {name}: {str(problem).split('; but')[0].split(' (while')[0]}")
 assert stopped == list(lines)
 
-# %%
+# %% [markdown]
 # All three. Vectors cannot stand among numbers of words: ids have to be looked up first, and p has to join what was found, the
 # embeddings (for which the library that 000 uses has another argument). And the mask needs a row for each text. In our
 # models virtual tokens mark the place, and `vectors` say what they stand for (lesson 8). So mended, it runs.
 
-# %% A program that does not train its prefix
+# %% [markdown]
+# ## A program that does not train its prefix
 #
 # Next the optimizer. 000 §5 gives Adam `model.parameters()`; 000 §4.3 says: "only the prefix is updated" (只更新前缀参数). p was made
 # outside of the model.
 #
 # **Predict before you run:** two steps with that optimizer. What has changed afterwards: p, the BERT, the head?
+
+# %%
 from minitransformer.tuning import (
     FullFineTuning,
     PrefixTuning,
@@ -131,7 +137,6 @@ table(
     ["", "numbers", "given to the optimizer", "changed"],
     [None, ",", ",", ","],
 )
-print()
 say(
     f"p is as random as before, and {counts['BERT'][2] / counts['BERT'][0]:.0%} of the BERT has moved (its heads for pre-training are not read here). p does get "
     f"a gradient, of norm {gradients[0].norm():.4f} after the first step and {gradients[1].norm():.4f} after the second: nobody uses it, and nobody clears it either, "
@@ -144,7 +149,7 @@ assert (
 )
 assert gradients[1].norm() > gradients[0].norm() > 0
 
-# %%
+# %% [markdown]
 # So what the program does is full fine-tuning, with five vectors of noise in front of every text.
 #
 # Where the document is loose, there is the head besides. The program loads a BERT "for sequence classification" with two classes; the
@@ -152,7 +157,8 @@ assert gradients[1].norm() > gradients[0].norm() > 0
 # only the prefix is trained; then the head stays random, and the prefix has to learn to please it. We train the two, prefix and head,
 # and freeze the BERT: every method of this course trains the head along, and counts it apart.
 
-# %% What does the pooler read?
+# %% [markdown]
+# ## What does the pooler read?
 #
 # A BERT sums a text up at [CLS], index 0 of what it gives (lesson 5). With vectors in front of the text, what is at index 0? A gradient
 # can say which columns the pooler reads; and where [CLS] has gone can be counted.
@@ -161,6 +167,8 @@ assert gradients[1].norm() > gradients[0].norm() > 0
 # them behind [CLS] and takes their outputs away again; and a prefix, keys and values in every layer (lesson 9).
 #
 # **Predict before you run:** in which of the three does the pooler read [CLS]?
+
+# %%
 classifier = fresh()
 bert, seen = classifier.base, {}
 
@@ -196,7 +204,6 @@ table(
     ["", "pooler reads column", "[CLS] is in", "columns", "summary's cosine with the plain one"],
     [None, None, "d", "d", ".2f"],
 )
-print()
 say(
     f"With p in front the pooler reads virtual token 0; [CLS] is {P} columns further on, and nobody reads it. Keys and values have no column of their own in what the "
     "layers pass on: [CLS] stays at 0. (Before any training random numbers disturb, wherever they stand; here only the place matters.)"
@@ -206,7 +213,8 @@ assert [cls for _, cls, *_ in seen.values()] == [0, P, 0, 0] and [
     columns - ids.size(1) for _, _, columns, _ in seen.values()
 ] == [0, P, 0, 0]
 
-# %% Done right
+# %% [markdown]
+# ## Done right
 #
 # L(p) = 1/N Σ l(f(p, x), y) (000 §4.2): f is the classifier, l the cross-entropy. The prefix goes onto the classifier, the BERT is frozen,
 # the head is trained along.
@@ -216,6 +224,8 @@ assert [cls for _, cls, *_ in seen.values()] == [0, P, 0, 0] and [
 # before, from two or more. (Training loss: the mean of the last epoch; guessing has ln 2 = 0.693.)
 #
 # **Predict before you run:** the order of the three. And which share of a classifier's numbers does each train?
+
+# %%
 from minitransformer.training.loop import Log, TrainConfig, evaluate, train
 from minitransformer.training.losses import CountedClassification
 
@@ -284,7 +294,6 @@ table(
     ],
     [None, ",", ".2%", "d", ".3f", *[".1%"] * EPOCHS, ".1f"],
 )
-print()
 
 
 with figure(
@@ -307,7 +316,6 @@ with figure(
         xlabel="epoch", xticks=range(1, EPOCHS + 1), ylabel="validation accuracy", ylim=(0.4, 1)
     )
     axes.legend(loc="upper left", fontsize=9)
-print()
 last = {name: values[-1] for name, values in accuracies.items()}
 say(
     f"At the end the prefix is {100 * (last['prefix'] - last['head alone']):+.1f} points against the head alone, full fine-tuning "
@@ -315,7 +323,6 @@ say(
     f"{100 * metrics.standard_error(last['prefix'], n_valid):.0f}. Each keeps the epoch whose validation loss was lowest. The test comes at the end of the lesson."
 )
 if last["prefix"] < 0.5 + 2 * metrics.standard_error(0.5, n_valid):
-    print()
     say(
         f"So 000's example, done right, is not above guessing here, and the reason is no memory of the training reviews: there too its loss is {fitted['prefix']:.3f}. "
         + (
@@ -328,7 +335,8 @@ if last["prefix"] < 0.5 + 2 * metrics.standard_error(0.5, n_valid):
         "fine-tuning in classification have bases hundreds of times as large, and train for longer."
     )
 
-# %% Three places
+# %% [markdown]
+# ## Three places
 #
 # An encoder–decoder (编码器–解码器, lesson 6) reads a source x and writes a target y. 000 §2.3 says of translation that a prefix of the source
 # language can steer the encoder and one of the target language the decoder. 003 §3.3 names neither: P_idx is put in front
@@ -342,6 +350,8 @@ if last["prefix"] < 0.5 + 2 * metrics.standard_error(0.5, n_valid):
 # and it survives the cache, in which the source is read only once (libraries have been known to fill only some of them).
 #
 # **Predict before you run:** c is what the encoder makes of x. Which of the three change c?
+
+# %%
 from minitransformer.generation.sampling import generate
 from minitransformer.text.batches import pad_right
 from minitransformer.text.batches.translation import (
@@ -390,7 +400,6 @@ table(
     ["P = 10, random", "numbers", "c moves by", "logits move by", "gradient's norm"],
     [None, ",", ".2f", ".2f", ".2f"],
 )
-print()
 say(
     f"Written with the cache and without it, with all three on: {'the same' if cached == anew else 'not the same'} {sum(map(len, cached))} tokens."
 )
@@ -401,7 +410,8 @@ assert (
     and all(row[3] > 0.01 and row[4] > 0 for row in rows)
 )
 
-# %% Three tasks for one base
+# %% [markdown]
+# ## Three tasks for one base
 #
 # 000 §2.3 and 002 name what prefixes are good for where a text is read and another written. We take three: translation (机器翻译),
 # summarisation (摘要; 003 §4.1's second experiment, where the model was BART, an encoder–decoder like ours, and the texts
@@ -416,6 +426,8 @@ assert (
 # question answering is usually scored; beside it stands *exact*.
 #
 # **Predict before you run:** what does the untouched base write below an English sentence?
+
+# %%
 TASKS = {  # name: folder, what is read, what is to be written, tokens at most
     "translation": ("translation", lambda row: row["en"], "zh", 28),
     "summarisation": ("news_summary", lambda row: row["article"], "summary", 34),
@@ -479,14 +491,16 @@ for task in TASKS:
         f"{task}, {len(sources[task, 'train']):,} pairs to learn from\n\n> x: {text}\n\n> y: {right[task, 'valid'][0]}\n\n"
         f"> the base: {written[task, 'untouched'][0] or '(nothing)'}"
     )
-    print()
 
-# %% Prefix and full fine-tuning
+# %% [markdown]
+# ## Prefix and full fine-tuning
 #
 # A prefix in all three places, made by an MLP while it is trained (lesson 9), and full fine-tuning, for the same number of steps on the
 # same batches. Learning rates again from validation, one of each for all three tasks.
 #
 # **Predict before you run:** for which of the tasks will the frozen base do nearly as well as the one that is trained as a whole?
+
+# %%
 STEPS = dict(zip(TASKS, (4, 3, 3) if QUICK else (120, 80, 60), strict=True))
 ROWS = {"translation": 16, "summarisation": 8, "question answering": 8}  # of a batch
 RATES = {"prefix": 3e-3, "full fine-tuning": 1e-3}
@@ -542,13 +556,11 @@ with figure(
     axes[2].legend()
 WAYS = ("untouched", *RATES)
 for task, names in MEASURES.items():
-    print()
     table(
         [(way, losses[task, way], *judge(task, written[task, way])) for way in WAYS],
         [f"{task}, {STEPS[task]} steps", "loss", *names],
         [None, ".3f", *[".1f"] * len(names)],
     )
-print()
 reached = {
     task: (losses[task, "untouched"] - losses[task, "prefix"])
     / (losses[task, "untouched"] - losses[task, "full fine-tuning"])
@@ -565,9 +577,12 @@ assert QUICK or all(
     losses[task, name] < losses[task, "untouched"] for task in TASKS for name in RATES
 )
 
-# %% What they write
+# %% [markdown]
+# ## What they write
 #
 # **Predict before you run:** what goes wrong first: the form of the answer, or the names in it?
+
+# %%
 for task in TASKS:
     for i in (0, 1):
         say(f"> {tokenizer.decode(sources[task, 'valid'][i])}")
@@ -575,9 +590,9 @@ for task in TASKS:
             "\n".join(f"- {way}: {written[task, way][i] or '(nothing)'}" for way in WAYS)
             + f"\n- right: {right[task, 'valid'][i]}"
         )
-        print()
 
-# %% Can a prefix teach what the base has not learned?
+# %% [markdown]
+# ## Can a prefix teach what the base has not learned?
 #
 # A prefix adds no weights; it steers what is there. Translation is the test of that: this base has read both languages, and the words and names of
 # a dictionary, but it has never put a sentence of one into the other. Three questions to what was just written:
@@ -590,6 +605,8 @@ for task in TASKS:
 # gained beyond it is the knowledge of what such targets look like, Chinese for instance, and needs no source.
 #
 # **Predict before you run:** at which of the questions does the prefix fall behind full fine-tuning the most?
+
+# %%
 import re
 
 from minitransformer.course.tinyworld.names import syllables_of, transliterate
@@ -616,13 +633,11 @@ table(
     [None, *[".0%"] * 3],
 )
 reading = {key: blind[key] - losses[key] for key in losses}
-print()
 table(
     [(task, *(reading[task, way] for way in WAYS)) for task in TASKS],
     ["what reading is worth, nats a token", *WAYS],
     [None, *[".2f"] * 3],
 )
-print()
 QUESTIONS = ("Chinese at all", "names", "whole sentences")
 behind = [full - own for own, full in zip(asked["prefix"], asked["full fine-tuning"], strict=True)]
 worst = max(range(3), key=behind.__getitem__)
@@ -646,14 +661,14 @@ answered = {
     way: judge("question answering", written["question answering", way])[0] for way in RATES
 }
 if max(answered.values()) < 10:
-    print()
     say(
         f"And in question answering {reached['question answering']:.0%} is a share of very little: neither answers (F1 {answered['prefix']:.1f} and "
         f"{answered['full fine-tuning']:.1f}), and reading is worth {reading['question answering', 'full fine-tuning']:.2f} nats after full fine-tuning, "
         f"{reading['question answering', 'untouched']:.2f} before. What both have learned is what an answer looks like. A loss can fall far without the task being done."
     )
 
-# %% Which of the three?
+# %% [markdown]
+# ## Which of the three?
 #
 # On summaries. Two ways to ask: take the trained three and switch one off (a plain ablation, 消融; what is left was trained for company,
 # so it shows what the three have come to share), and train each alone, with `slots=[…]`, for as many steps.
@@ -661,6 +676,8 @@ if max(answered.values()) < 10:
 # (Without the decoder's own prefix y begins at position 0, not at 10: switching that one off moves the text, too.)
 #
 # **Predict before you run:** which one alone does best: the one that changes how the article is read, or one of the two at the writer?
+
+# %%
 task = "summarisation"
 trained = methods[task, "prefix"].prefixes()
 
@@ -694,7 +711,6 @@ table(
     ["prefix", "loss, switched off", "worse by", "loss, alone", "of the gain of all three"],
     [None, ".3f", "+.3f", ".3f", ".0%"],
 )
-print()
 with figure(
     "places",
     f"Validation loss of summaries after {STEPS[task]} steps: with one of three trained prefixes switched off, and with one alone.",
@@ -715,7 +731,6 @@ with figure(
         ylim=(0, None),
     )
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=3, fontsize=9)
-print()
 hurts, helps = max(without, key=without.get), min(alone, key=alone.get)
 say(
     f"Most is lost by switching off '{PLACES[hurts]}', {without[hurts] - every:+.3f} nats; alone '{PLACES[helps]}' does best, with "
@@ -730,12 +745,15 @@ say(
 )
 assert QUICK or all(value > every for value in without.values())
 
-# %% A translator and a summariser in one batch
+# %% [markdown]
+# ## A translator and a summariser in one batch
 #
 # A copy of the base that was trained as a whole does one task. With a frozen base the rows of one batch can differ: each gets its own
 # prefix, `for_each_row`, and one pass of one model serves both (lesson 13 builds on that).
 #
 # **Predict before you run:** how many of the four texts differ from what each task's prefix writes alone?
+
+# %%
 both = ["translation", "summarisation", "translation", "summarisation"]
 mixed = [sources[task, "valid"][i // 2] for i, task in enumerate(both)]
 source, source_mask = pad_right(mixed, config.pad_id)  # each (B, S)
@@ -764,13 +782,12 @@ alone = [
     )[0]
     for task, x in zip(both, mixed, strict=True)
 ]
-print()
 say(
     f"{sum(a != b for a, b in zip(out, alone, strict=True))} of {len(both)} differ from what is written alone, each under its own prefix, without padding."
 )
 
-
-# %% Once, on the test
+# %% [markdown]
+# ## Once, on the test
 #
 # Nothing was chosen on these reviews and pairs; their names are others. ± is twice the standard error, so that an interval of this
 # size around the number holds the truth about 95 times in 100; where two ways are compared, it is that of the difference, text by
@@ -781,6 +798,9 @@ say(
 # only the pattern can be compared.
 #
 # **Predict before you run:** in which task does the prefix lose the most against full fine-tuning?
+
+
+# %%
 def paired(a: list[float], b: list[float]) -> tuple[float, float]:
     """The mean difference of two ways on the same texts, and twice its standard error."""
     difference = torch.tensor(a) - torch.tensor(b)
@@ -816,7 +836,6 @@ table(
 )
 gain, gain_error = paired(hits["prefix"], hits["head alone"])
 gap, gap_error = paired(hits["prefix"], hits["full fine-tuning"])
-print()
 say(
     f"The prefix against the head alone: {100 * gain:+.1f} ± {100 * gain_error:.1f} points; against full fine-tuning: {100 * gap:+.1f} ± {100 * gap_error:.1f}."
 )
@@ -831,13 +850,11 @@ for way in WAYS:
         if way != "untouched":
             methods[task, way].detach()
 for task, names in MEASURES.items():
-    print()
     table(
         [(way, *final[task, way]) for way in WAYS],
         [f"{task}, {len(right[task, 'test'])} of the test", *names],
         [None, *[".1f"] * len(names)],
     )
-print()
 table(
     [
         ("prefix, 0.1 %", 42.92, 20.03, 35.05),
@@ -881,9 +898,7 @@ for task in TASKS:
         if short < 0
         else "ahead of"
     )
-print()
 table(rows, ["means over single texts", "prefix − untouched", "prefix − full fine-tuning"])
-print()
 say(
     f"In summarisation the prefix is {verdicts['summarisation']} full fine-tuning after as many steps"
     + {"behind": ", as in the paper.", "ahead of": ", the reverse of the paper."}.get(
@@ -892,7 +907,10 @@ say(
     + f" In translation it is {verdicts['translation']} it, in question answering {verdicts['question answering']} it."
 )
 
-# %% The answer
+# %% [markdown]
+# ## The answer
+
+# %%
 KEY = {
     "translation": 1,
     "summarisation": 2,
@@ -915,7 +933,7 @@ say(
     + "."
 )
 
-# %%
+# %% [markdown]
 # To try next:
 #
 # - Take 000 §4.3 at its word: a prefix under a head that stays random, `classifier.head.requires_grad_(False)`. What is lost?

@@ -6,7 +6,8 @@ documents: 001 §3.1.2 Adapter, §3.2 算法步骤详解 (§3.2.1 to §3.2.4); 0
 needs: 2, 3, 5, 9
 """
 
-# %% A layer between layers
+# %% [markdown]
+# ## A layer between layers
 #
 # A prefix (lesson 9) gives a frozen model something more to read. An adapter (适配器) gives it something more to compute: between
 # two frozen layers it puts a small one that is trained (Houlsby et al. 2019). 001 §3.1.2 writes
@@ -23,10 +24,12 @@ needs: 2, 3, 5, 9
 # Where the document is loose: take its shapes and its products together.
 #
 # **Predict before you run:** which of these products stop?
+
+# %%
 import math
 
 import torch
-from minitransformer.course.show import table
+from minitransformer.course.show import say, table
 from minitransformer.tuning import Adapter
 from minitransformer.tuning.adapter import Bottleneck
 
@@ -47,14 +50,13 @@ for name, product in products.items():
     except RuntimeError as problem:
         outcome[name] = f"stops: {str(problem).split(', got')[0]}"
 table(outcome.items(), ["W_down (d, r), W_up (r, d)", "gives"])
-print()
 f = Bottleneck(d, r, "zero")
 with torch.no_grad():
     f.down.weight.copy_(W_down.T)  # (r, C)
     f.up.weight.copy_(W_up.T)  # (C, r)
     by_rows = (h @ W_down).relu() @ W_up  # (C,)
     apart = ((f(h[None, None])[0, 0] - by_rows).norm() / by_rows.norm()).item()
-print(
+say(
     f"Our f keeps down {tuple(f.down.weight.shape)} and up {tuple(f.up.weight.shape)}; from relu(h W_down) W_up it differs by {apart:.0e}."
 )
 assert (
@@ -63,12 +65,13 @@ assert (
     and apart < 1e-5
 )
 
-# %%
+# %% [markdown]
 # The shapes are right for h as a *row* (h W_down), the formula is written for h as a *column*. PyTorch's `nn.Linear` keeps the
 # transposed matrix, (r, d), and then W_down h is right and the printed shape is not. Our code also gives both maps a bias, as Houlsby
 # et al. do; 001 names none.
 
-# %% The task
+# %% [markdown]
+# ## The task
 #
 # Lesson 9's, so that the two can be compared: a table x is to become sentences y, by the frozen GPT base, under the same four measures
 # (BLEU; *slots*, the values that are told; *whole*, the tables told with all of them; *a table again*, the texts that are no
@@ -76,6 +79,8 @@ assert (
 # *that* will matter.
 #
 # **Predict before you run:** which of the losses is lower, that of a description below its table, or that of any text?
+
+# %%
 from minitransformer import metrics
 from minitransformer.course.bases import load_base
 from minitransformer.course.data import DATA, default_tokenizer
@@ -116,14 +121,14 @@ loss_before, plain_before = evaluate(base, valid), evaluate(base, plain_text)
 say(
     f"> x: {rows['valid'][0]['source']}\n\n> y: {rows['valid'][0]['target']}\n\n> the base: {' '.join(texts['untouched base'][0].split())[:200]}"
 )
-print()
 table(
     [("untouched base", plain_before, loss_before, *scores["untouched base"])],
     ["on validation", "loss, plain text", "loss, y", *SCORES],
     [None, ".3f", ".3f", *FORMS],
 )
 
-# %% Where it stands
+# %% [markdown]
+# ## Where it stands
 #
 # 001 §3.2.1 draws: self-attention → adapter → feed-forward → adapter → layer norm. Two adapters a layer, then, as Houlsby et al. have
 # it. What the drawing leaves out is the stream that a layer reads from and adds to, the residual connection (残差连接; lesson 2). The adapter stands *inside* it: it
@@ -142,6 +147,7 @@ table(
 # **Predict before you run:** adapters that change nothing at all, f = 0, but the drawing as it is, without a stream to add to: what loss on plain text?
 
 
+# %%
 def by_hand(ids: torch.Tensor, method: Adapter, residual: bool = True) -> torch.Tensor:
     """The base with adapters, written out: (B, T) → (B, T, V)."""
     x = base.token_embedding(ids) + base.position_embedding.weight[: ids.size(1)]  # (B, T, C)
@@ -204,18 +210,18 @@ table(
     ["", "r", "f reads", "adapters", "numbers", "logits move by", "package − by hand"],
     [None, "d", None, "d", ",", ".1f", ".0e"],
 )
-print()
 say(
     f"On this text the base has a loss of {plain:.2f}. With the drawing as it is, and adapters that are exactly A(h) = h, it has {drawn:.2f}; a model that holds "
     f"all {tokenizer.n_vocab:,} tokens equally likely has ln V = {math.log(tokenizer.n_vocab):.2f}. The residual has to be read into it."
 )
 assert all(row[-1] < 1e-2 < row[-2] for row in placed) and drawn > plain + 1
 
-# %%
+# %% [markdown]
 # Since A(h) = h + f(h) has a path of its own around f, "before the sum" and "behind it" would both give x + h + f(·). The
 # places differ in what f gets to read: the sublayer's news h, or the stream x + h, or, in parallel, what the sublayer itself got.
 
-# %% How many numbers?
+# %% [markdown]
+# ## How many numbers?
 #
 # A bottleneck has r · d numbers in W_down, d · r in W_up, and r + d biases:
 #
@@ -227,6 +233,8 @@ assert all(row[-1] < 1e-2 < row[-2] for row in placed) and drawn > plain + 1
 # `report()` counts, and the formula is asserted; beside it stands GPT-2 Medium, by the formula.
 #
 # **Predict before you run:** what r is 2–4 % of our base, with d = 128?
+
+# %%
 from minitransformer.models.gpt import GPT, GPTConfig
 
 
@@ -270,14 +278,12 @@ kept = {
     f"prefix, P = {P}": count(PrefixTuning(P)),
     "full fine-tuning": count(FullFineTuning()),
 }
-print()
 table(
     [(name, own.stored, own.stored_share) for name, own in kept.items()],
     ["", "numbers kept", "of the base"],
     [None, ",", ".2%"],
 )
 ours, theirs = kept[f"adapters, r = {R}"], kept[f"prefix, P = {P}"]
-print()
 say(
     f"r = {R} is {ours.stored_share:.1%} of our base. 001 names W_down and W_up alone; without biases it would be {2 * L * 2 * C * R:,}, "
     f"{1 - 2 * L * 2 * C * R / ours.stored:.1%} less."
@@ -289,7 +295,8 @@ assert (
     and 0.02 < ours.stored_share < 0.04
 )
 
-# %% How it begins
+# %% [markdown]
+# ## How it begins
 #
 # 001 §3.2.2 lets both matrices begin by Xavier's rule (Xavier 初始化): normally distributed, mean 0, variance 2 / (d_in + d_out).
 # That rule was made for a network in which every layer is new: it keeps signals as large as they came in. But here
@@ -302,6 +309,8 @@ assert (
 #     ‖A(h) − h‖ / ‖h‖  ≈  v √(d r / 2)          Xavier, v = 2 / (d + r):   √(2 d r) / (d + r)
 #
 # **Predict before you run:** put in d = 128 and r = 16, for Xavier and for v = 0.01². Then: what does each do to the loss on plain text?
+
+# %%
 INITS = ("xavier", "normal", "zero")
 VARIANCE = {"xavier": 2 / (C + R), "normal": 0.01**2, "zero": 0.0}
 changes, losses_at_start, plain_at_start = {}, {}, {}
@@ -338,7 +347,6 @@ table(
     ["‖A(h) − h‖ / ‖h‖", *INITS],
     [None, ".3f", ".4f", ".0f"],
 )
-print()
 table(
     [
         (
@@ -353,7 +361,6 @@ table(
     ["before any training", "loss, plain text", "change", "loss, y", "change"],
     [None, ".3f", "+.4f", ".3f", "+.4f"],
 )
-print()
 say(
     f"By Xavier's rule every sublayer's answer is changed by {min(changes['xavier']):.0%} to {max(changes['xavier']):.0%} of its size, in a random direction, before anything was learned: on plain text that "
     f"costs {plain_at_start['xavier'] - plain_before:+.3f} nats a token. With 0.01 it is {max(changes['normal']):.1%} at most, and with W_up = 0 nothing, to the last bit. The formula also says when Xavier is worst: "
@@ -365,12 +372,15 @@ assert all(
     0.5 < sum(changes[init]) / len(SUBLAYERS) / expected[init] < 2 for init in ("xavier", "normal")
 )
 
-# %% The first hundred steps
+# %% [markdown]
+# ## The first hundred steps
 #
 # Does a bad beginning matter, once there is training? The three get the same batches of 8 in the same order, and each the learning rate that
 # did best for it on validation (Xavier's got the largest).
 #
 # **Predict before you run:** after how many steps is Xavier's loss back at that of the untouched base? Will it have caught up with the others at the end?
+
+# %%
 FEW, MANY = (3, 6) if QUICK else (15, 100)
 EVERY = max(1, MANY // 10)
 LR = {"xavier": 1e-2, "normal": 3e-3, "zero": 3e-3, "prefix": 3e-3, "full": 1e-4}
@@ -434,7 +444,6 @@ end = {
 }  # training keeps the weights that validated best
 steps = [step for step, _ in curves["zero"]]
 shown = sorted({*steps[:2], *steps[::2]})
-print()
 table(
     [(init, *(dict(curves[init])[step] for step in shown)) for init in INITS],
     ["loss after step", *map(str, shown)],
@@ -454,7 +463,6 @@ def reaches(curve: list, loss: float) -> float | None:
 
 back, overtaken = reaches(curves["xavier"], loss_before), reaches(curves["zero"], end["xavier"])
 behind = end["xavier"] - end["zero"]
-print()
 say(
     (
         "Xavier begins no worse on y than the untouched base"
@@ -484,12 +492,15 @@ say(
 assert QUICK or all(loss < loss_before for loss in end.values())
 assert curves["xavier"][0][1] > loss_before + 0.1 and curves["xavier"][1][1] > curves["zero"][1][1]
 
-
-# %% Three places, one budget
+# %% [markdown]
+# ## Three places, one budget
 #
 # Houlsby's adapters are twice as many as Pfeiffer's or the parallel ones, so those may be twice as wide for nearly the same count.
 #
 # **Predict before you run:** which is better, many narrow ones or few wide ones? And does it matter what they read?
+
+
+# %%
 def try_out(method, lr: float = LR["zero"]) -> float:
     """The validation loss of a method after a few steps; it is off the base again afterwards."""
     loss = tune(method, lr, FEW).valid[-1]["loss"]
@@ -520,18 +531,20 @@ table(
     [None, "d", ",", ".3f", None],
 )
 best, worst = min(few, key=few.get), max(few, key=few.get)
-print()
 say(
     f"After {FEW} steps '{best}' is ahead, '{worst}' {few[worst] - few[best]:.3f} nats behind it, with as many numbers. Half as many adapters are also half as many "
     "additional layers to run through, and a parallel one need not wait for the layer that it stands beside."
 )
 assert max(sizes.values()) < 1.02 * min(sizes.values())
 
-# %% How narrow?
+# %% [markdown]
+# ## How narrow?
 #
 # r ≪ d, says 001 §3.1.2, and leaves open how much less. Four widths of Houlsby's adapters, as few steps each as before, the same learning rate.
 #
 # **Predict before you run:** how much of what r = 64 gains does r = 1 gain, a single number between W_down and W_up?
+
+# %%
 widths = {width: few["houlsby"] if width == R else try_out(Adapter(width)) for width in counted}
 full_few = try_out(FullFineTuning(), LR["full"])
 with figure(
@@ -563,7 +576,6 @@ with figure(
     axes.set_xticks([0.003, 0.01, 0.03, 0.1], ["0.3 %", "1 %", "3 %", "10 %"])
     axes.minorticks_off()
     axes.legend(fontsize=9, loc="lower left")
-print()
 table(
     [
         (
@@ -579,7 +591,6 @@ table(
 )
 losses = list(widths.values())  # each width is four times the one before
 bought = [narrow - wide for narrow, wide in zip(losses, losses[1:], strict=False)]
-print()
 say(
     f"r = 1 gains {(loss_before - losses[0]) / (loss_before - losses[-1]):.0%} of what r = 64 gains, with {counted[1].stored / counted[64].stored:.0%} of its numbers. Four times the width buys "
     f"{bought[0]:+.3f}, then {bought[1]:+.3f}, then {bought[2]:+.3f} nats: "
@@ -591,12 +602,15 @@ say(
     + f"Everything, trained for as long, comes to {full_few:.3f}."
 )
 
-# %% A larger learning rate
+# %% [markdown]
+# ## A larger learning rate
 #
 # 001 §3.2.3: since an adapter has so many fewer parameters than the model, it can be trained with a larger learning rate and for fewer
 # epochs, which is faster. Two claims and a conclusion; first the learning rate. Both get the same five, and the same few steps.
 #
 # **Predict before you run:** at which of the five is each best?
+
+# %%
 RATES = (3e-5, 1e-4, 1e-3, 3e-3, 1e-2)
 at = {
     ("adapters", lr): few["houlsby"] if lr == LR["zero"] else try_out(Adapter(R), lr)
@@ -615,7 +629,6 @@ table(
     [f"loss after {FEW} steps, learning rate", *(f"{lr:.0e}" for lr in RATES), "best"],
     [None, *[".3f"] * len(RATES), None],
 )
-print()
 ratio = best_rate["adapters"] / best_rate["full fine-tuning"]
 penalty = {name: at[name, RATES[-1]] - at[name, best_rate[name]] for name in best_rate}
 say(
@@ -632,7 +645,8 @@ say(
     "carries what pretraining put into it, and can lose it; the adapters' numbers carry nothing yet."
 )
 
-# %% Two to four per cent
+# %% [markdown]
+# ## Two to four per cent
 #
 # 003 §2 says that tuning 2–4 % of the parameters with adapters reaches the effect of full fine-tuning (全参数微调). The adapters with the zero
 # start are trained already; for as many steps, on the same batches, we train a prefix that keeps as many numbers (lesson 9, with the MLP) and everything.
@@ -641,6 +655,8 @@ say(
 # The curves also answer the second claim of 001 §3.2.3: is an adapter done in fewer epochs (训练轮数)?
 #
 # **Predict before you run:** the order of the three after these steps. And which of them is fastest by the step?
+
+# %%
 NAMES = {"adapters": "zero", "prefix": "prefix", "full fine-tuning": "full"}
 methods["prefix"], methods["full"] = PrefixTuning(P, reparametrise=256), FullFineTuning()
 reports = {"zero": ours}
@@ -670,7 +686,6 @@ with figure(
         xlabel="step (8 tables each)", ylabel="validation loss, nats per token of y", ylim=(0, None)
     )
     axes.legend()
-print()
 table(
     [("untouched base", None, loss_before, *scores["untouched base"], None)]
     + [
@@ -683,14 +698,12 @@ table(
 lead = end["full"] - end["zero"]
 slower, faster = ("adapters", "full fine-tuning")[:: 1 if lead < 0 else -1]
 met = reaches(curves[NAMES[faster]], end[NAMES[slower]])
-print()
 say(
     f"After {MANY} steps, {MANY * 8 / len(xs['train']):.2f} epochs, the adapters are {abs(lead):.3f} nats {'ahead of' if lead > 0 else 'behind'} full fine-tuning, each at the learning "
     f"rate that did best for it. Where {slower} ended, {faster} had been after about {met:.0f} steps: "
     + ("fewer epochs, as 001 says. " if lead > 0 else "not fewer epochs, but more. ")
     + f"A step with the frozen base took {logs['zero'].seconds / logs['full'].seconds:.2f} of the time of a step that trains everything."
 )
-print()
 for i in (0, 1):
     say(f"> {rows['valid'][i]['source']}\n")
     for name in texts:
@@ -701,9 +714,9 @@ for i in (0, 1):
             f"- {name}: {' '.join(texts[name][i].split())[:220]}"
             + (f" [{', '.join(missing)}]" if missing else " ✓")
         )
-    print()
 
-# %% Back in, at inference
+# %% [markdown]
+# ## Back in, at inference
 #
 # 001 §3.2.4: for inference (推理) the tuned adapters are put into the pretrained model again. So they, and nothing else, have to be stored; here they
 # go through a file onto a base that was loaded anew. Off again, the old base is what it was.
@@ -712,6 +725,8 @@ for i in (0, 1):
 # passes through it, in training and ever after.
 #
 # **Predict before you run:** do the scores from the file differ? And how much longer does a forward pass take?
+
+# %%
 import time
 
 from minitransformer.course.show import ROOT
@@ -744,12 +759,15 @@ assert torch.equal(again, tuned) and fingerprint(base) == before, (
     "detached, the base should be bit for bit what it was"
 )
 
-# %% Once, on the test
+# %% [markdown]
+# ## Once, on the test
 #
 # New tables of the kinds that training had, and of kinds that no table in training was about (lesson 9). Beside them stand published numbers for GPT-2
 # Medium (Li & Liang, 2021); other models, other data: only the pattern can be compared.
 #
 # **Predict before you run:** is the difference between adapters and full fine-tuning larger than its standard error?
+
+# %%
 final, told = {}, {}  # the scores; for each table the share of its values that is told
 for name, key in NAMES.items():
     with attached(base, methods[key]):
@@ -767,7 +785,6 @@ table(
     ["on the test", "kinds", *SCORES],
     [None, None, *FORMS],
 )
-print()
 table(
     [
         ("adapters, 3 %", 68.9, 60.4, 48.3),
@@ -777,7 +794,6 @@ table(
     ],
     ["published, BLEU", "E2E", "WebNLG, seen", "unseen"],
 )
-print()
 verdicts = {}
 for split in ("test_seen", "test_unseen"):
     lead = told["adapters", split] - told["full fine-tuning", split]  # one for each table
@@ -808,7 +824,10 @@ say(
     + f", {reports['zero'].stored_share:.1%} of the numbers being trained. (Houlsby et al. report 0.4 points of GLUE between their 3.6 % and full fine-tuning, after training both to the end.)"
 )
 
-# %% The answer
+# %% [markdown]
+# ## The answer
+
+# %%
 seen = {name: final[name, "test_seen"] for name in NAMES}
 say(
     f"Adapters belong inside the residual, before what a sublayer gives is added to the stream; they should begin as the identity, or the first steps go into undoing a disturbance; and "
@@ -816,7 +835,7 @@ say(
     f"steps, a prefix of as many numbers {seen['prefix'].slots:.0%} and full fine-tuning {seen['full fine-tuning'].slots:.0%}."
 )
 
-# %%
+# %% [markdown]
 # To try next:
 #
 # - Train Xavier's adapters with r = 64 and r = 1, a hundred steps each. The formula says which starts worse; which ends worse?

@@ -6,7 +6,8 @@ documents: 001 §3.1.3 LoRA, §3.2.2 模型初始化, §3.2.4 模型推理
 needs: 2, 5, 9, 11
 """
 
-# %% What does fine-tuning add?
+# %% [markdown]
+# ## What does fine-tuning add?
 #
 # A prefix gave the frozen base more to read (lesson 9), an adapter more to compute (lesson 11). LoRA (Low-Rank Adaptation,
 # 低秩适配) goes to the matrices themselves. To see why that can be cheap, begin at the dear end: fine-tune everything, as lesson 5
@@ -20,6 +21,8 @@ needs: 2, 5, 9, 11
 #
 # **Predict before you run:** what must be added to a matrix to turn the base into one that does the task: about a hundredth of
 # its own length, a tenth, or as much as is there already?
+
+# %%
 import torch
 from minitransformer.course.bases import load_base
 from minitransformer.course.data import default_tokenizer
@@ -103,7 +106,6 @@ table(
     ["on validation", "loss, y", *SCORES],
     [None, ".3f", *FORMS],
 )
-print()
 table(
     [
         (
@@ -119,14 +121,14 @@ table(
     [None, None, ".2f", ".2f", ".1%"],
 )
 relative = [(dW[name].norm() / W[name].norm()).item() for name in W]
-print()
 say(
     f"{STEPS} steps on 8 tables each moved all {n_full:,} numbers; and yet each matrix by {min(relative):.1%} to {max(relative):.1%} of its length. "
     "That is how large the change is. Next: how complicated it is."
 )
 assert fingerprint(base) == before and (QUICK or loss["full fine-tuning"] < loss["untouched base"])
 
-# %% Singular values
+# %% [markdown]
+# ## Singular values
 #
 # Every matrix M can be taken apart into simple ones (singular value decomposition, 奇异值分解):
 #
@@ -142,6 +144,8 @@ assert fingerprint(base) == before and (QUICK or loss["full fine-tuning"] < loss
 # order at all.
 #
 # **Predict before you run:** a ΔW of 128 × 128 numbers has 128 terms. How much of it do 4 of them hold? And of a random matrix?
+
+# %%
 SHOWN = {"ΔW of q": "q", "ΔW of v": "v", "ΔW of up": "up", "ΔW of down": "down"}
 torch.manual_seed(0)
 sigmas = {
@@ -187,7 +191,6 @@ with figure(
     right.minorticks_off()
     left.legend(fontsize=8, loc="lower left")
 four = {name: held(sigma)[3].item() for name, sigma in sigmas.items()}
-print()
 say(
     f"Four terms hold {min(four[name] for name in SHOWN):.0%} to {max(four[name] for name in SHOWN):.0%} of a ΔW and {four['random, as q']:.0%} "
     "of a random matrix of the size of q. So there is order in it: "
@@ -197,7 +200,8 @@ assert QUICK or min(four[name] for name in SHOWN) > 1.5 * max(
     four["random, as q"], four["random, as up"]
 )
 
-# %% A change, cut down
+# %% [markdown]
+# ## A change, cut down
 #
 # So ask the task. Put W + (the first r terms of ΔW) into the base, in every matrix, and let it write. (Full fine-tuning changed
 # more than matrices: embeddings, biases and norms too. They stay the base's own here, except in the last row. And
@@ -206,6 +210,7 @@ assert QUICK or min(four[name] for name in SHOWN) > 1.5 * max(
 # **Predict before you run:** how much of the gain is left with one term, r = 1?
 
 
+# %%
 def put(new: dict[str, torch.Tensor]) -> None:
     """Write other matrices into the base."""
     for name, own in matrices().items():
@@ -251,7 +256,6 @@ enough, best_cut = (
     next((r for r in RANKS if loss["untouched base"] - cut[r] > 0.9 * gain), C),
     min(cut, key=cut.get),
 )
-print()
 say(
     f"r = {enough} is the first here that keeps 90 % of the gain; its two factors (next step) have {enough * per_r:,} numbers. "
     + (
@@ -264,7 +268,8 @@ say(
 )
 assert fingerprint(base) == before, "put(W) should have restored every bit"
 
-# %% Two thin matrices
+# %% [markdown]
+# ## Two thin matrices
 #
 # A matrix of rank r is a product of two thin ones. So do not cut afterwards: train the two from the start, and leave W frozen.
 # 001 §3.1.3 writes it
@@ -283,6 +288,8 @@ assert fingerprint(base) == before, "put(W) should have restored every bit"
 # Where the document is loose, besides: it names no scale, and no start. The next steps take these up.
 #
 # **Predict before you run:** which of 001's letters is our A, for rows? And for columns?
+
+# %%
 r, s = 4, 2.0
 torch.manual_seed(0)
 own, A, B, x = W[of_kind("q")[0]], torch.randn(r, C), torch.randn(C, r), torch.randn(C)
@@ -297,19 +304,19 @@ table(
     ["001 read with", "its A is our", "its B is our", "relative difference"],
     [None, None, None, ".0e"],
 )
-print()
 say(
     f"B A has {C} × {C} numbers and the rank {int(torch.linalg.matrix_rank(B @ A))}. Computed as B (A x), it never has to be written down: x goes "
     "down to r numbers, and up again."
 )
 assert all((other - ours).norm() < 1e-5 * ours.norm() for other in (as_rows, as_columns))
 
-# %%
+# %% [markdown]
 # That looks like an adapter (lesson 11): down to r, up to d. 001 §3.1.3 says, too, that the idea is "similar". There are two
 # differences. Nothing stands between A and B, no activation: so the two are *one* matrix. And it stands beside W, reading what
 # W reads, not behind it: so that one matrix can be added to W. More of that below.
 
-# %% How many numbers?
+# %% [markdown]
+# ## How many numbers?
 #
 # 001 §3.1.3: the parameters go down from O(d²) to O(d r). Counted, for a matrix with d_in columns and d_out rows:
 #
@@ -318,6 +325,8 @@ assert all((other - ours).norm() < 1e-5 * ours.norm() for other in (as_rows, as_
 # What O(·) leaves out is a factor of 2, and with small matrices that matters.
 #
 # **Predict before you run:** from which r on do A and B have *more* numbers than a square W?
+
+# %%
 shapes = {"our q": (C, C), "our up": (C, 4 * C), "GPT-3's q": (12288, 12288)}
 table(
     [
@@ -342,7 +351,6 @@ def n_lora(rank: int, targets: list[str]) -> int:
     return sum(rank * sum(W[name].shape) for target in targets for name in of_kind(target))
 
 
-print()
 counts = []
 for targets in (["q", "v"], MAPS):
     for rank in RANKS:
@@ -352,13 +360,13 @@ for targets in (["q", "v"], MAPS):
             )
         assert method.changes and counts[-1][2] == n_lora(rank, targets)
 table(counts, ["LoRA on", "r", "numbers", "of the base"], [None, "d", ",", ".2%"])
-print()
 say(
     "At r = d/2 nothing is saved any more on a square matrix. “Low” is said beside d: r = 4 is low for GPT-3, and for our d less so."
 )
 assert n_lora(C // 2, ["q"]) == sum(W[name].numel() for name in of_kind("q"))
 
-# %% Where it starts
+# %% [markdown]
+# ## Where it starts
 #
 # What do A and B hold before training? 001 does not say, for LoRA. For its adapters, §3.2.2 has Xavier's rule for both matrices
 # (lesson 11); taken over, both would be random. Hu et al. let A be random and B be zero. And why not both zero?
@@ -370,6 +378,8 @@ assert n_lora(C // 2, ["q"]) == sum(W[name].numel() for name in of_kind("q"))
 #
 # **Predict before you run:** for each of the three starts: does the model begin as the untouched base? Which of the two
 # matrices can learn at the first step?
+
+# %%
 STARTS = ("A random, B = 0", "both random (Xavier)", "both zero")
 batch = Completions(
     xs["train"], ys["train"], eot, batch_size=8, n_positions=base.config.n_positions
@@ -416,7 +426,6 @@ table(
     [f"r = {r}, before training", "loss, y", "change", "‖∂L/∂A‖", "‖∂L/∂B‖"],
     [None, ".3f", "+.3f", ".3g", ".3g"],
 )
-print()
 say(
     f"The two formulas hold, to {max(identity):.0e} of ‖G‖. With B = 0 the model begins as the base, A stands still for one step, and B moves; "
     "from the second step on both do. "
@@ -431,10 +440,12 @@ assert (
 assert by_start["both zero"][3] == by_start["both zero"][4] == 0 and max(identity) < 1e-4
 assert by_start["both random (Xavier)"][2] > 0.1 and by_start["both random (Xavier)"][3] > 0
 
-# %%
+# %% [markdown]
 # Does training make up for it? Same batches, same steps, same learning rate.
 #
 # **Predict before you run:** the loss of the third?
+
+# %%
 after = {}
 for start, method in starting.items():
     after[start] = tune(method, LR["LoRA"], STEPS if start != "both zero" else 2)
@@ -448,20 +459,22 @@ table(
     [None, ".3f", ".3f", None],
 )
 behind = after["both random (Xavier)"] - after["A random, B = 0"]
-print()
 say(
     f"After {STEPS} steps the start with both random is {abs(behind):.3f} nats {'behind' if behind > 0 else 'ahead'}. (Both zero was stopped "
     "after 2 steps: its loss is the base's, to the last bit.)"
 )
 assert after["both zero"] == loss["untouched base"]
 
-# %% Rank against quality
+# %% [markdown]
+# ## Rank against quality
 #
 # Now the question of the third step, asked the other way round: not "how well does a change do that was cut down to rank r",
 # but "how well does one that was trained as rank r". LoRA beside every matrix, four ranks, the steps and batches of full
 # fine-tuning.
 #
 # **Predict before you run:** how much is lost from r = 64 to r = 1, a 64th of the numbers?
+
+# %%
 loras = {4: starting["A random, B = 0"]}
 ranked = {4: after["A random, B = 0"]}
 for rank in RANKS:
@@ -499,7 +512,6 @@ with figure(
     axes.legend(fontsize=9)
 gains = {rank: loss["untouched base"] - ranked[rank] for rank in RANKS}
 beside = ranked[4] - loss["full fine-tuning"]
-print()
 say(
     f"r = 1 gains {gains[1] / max(gains.values()):.0%} of what the best rank here does. At r = 1 the trained change is "
     f"{abs(cut[1] - ranked[1]):.3f} nats {'better' if ranked[1] < cut[1] else 'worse'} than the one that was cut: "
@@ -508,7 +520,8 @@ say(
     f"{abs(beside):.3f} nats {'behind' if beside > 0 else 'ahead of'} full fine-tuning. (One seed, and each at the best of the few learning rates that were tried.)"
 )
 
-# %% The scale α/r
+# %% [markdown]
+# ## The scale α/r
 #
 # In front of B A stands α/r, which 001 leaves out. What for? A change of rank r is a sum of r terms, and in a first step Adam
 # moves each number of B by about the learning rate, however small its gradient. So more terms make a larger change: √r times as
@@ -518,6 +531,8 @@ say(
 #
 # **Predict before you run:** at a fixed scale, by how much does the first step grow from r = 1 to r = 64: 8 times, or 64? And
 # where will the loss be worse for it?
+
+# %%
 ALPHA = 8.0
 SCALES = {
     "α/r": {rank: ALPHA for rank in RANKS},
@@ -565,7 +580,6 @@ spread = {
     - min(reached[name, rank] for rank in (1, 4, 64))
     for name in SCALES
 }
-print()
 say(
     f"From r = 1 to r = 64 the first step becomes {grows['fixed'][0]:.1f} times as large at a fixed scale: nearer to √64 than to 64, for the rows of a random A point "
     f"every way. By the end the factor is {grows['fixed'][1]:.1f}. With α/r the two are {grows['α/r'][0]:.2f} and {grows['α/r'][1]:.2f}"
@@ -585,13 +599,16 @@ say(
 assert 4 < grows["fixed"][0] < 16
 assert QUICK or grows["fixed"][0] > 4 * grows["α/r"][0]
 
-# %% Which matrices?
+# %% [markdown]
+# ## Which matrices?
 #
 # A budget of numbers can be spent on few matrices at a high rank or on many at a low one. Hu et al. gave 18 million numbers to
 # GPT-3 and found that q alone or k alone is poor, q with v good; and that was their choice in most of their experiments. They
 # left the feed-forward layers alone. Here each has about what r = 4 beside all matrices costs.
 #
 # **Predict before you run:** which is better, q at a high rank, or all at a low one?
+
+# %%
 PLACES = {
     "q": (36, ["q"]),
     "v": (36, ["v"]),
@@ -621,7 +638,6 @@ table(
     ["LoRA on", "r", "numbers", "loss, y", "gained on the untouched base"],
     [None, "d", ",", ".3f", None],
 )
-print()
 table(
     [
         ("q", 8, 70.4, 91.0),
@@ -641,7 +657,6 @@ pattern = [
     spent["all of attention"] < spent["q"],
     spent["v"] < spent["q"],
 ]
-print()
 say(
     f"Here the order is: {'; '.join(order)}. Of what can be compared with the paper (q with v before q alone, all of attention before q alone, v "
     f"before q), {sum(pattern)} of 3 "
@@ -651,8 +666,8 @@ assert max(n_lora(*place) for place in PLACES.values()) < 1.05 * min(
     n_lora(*place) for place in PLACES.values()
 )
 
-
-# %% One stack, three matrices
+# %% [markdown]
+# ## One stack, three matrices
 #
 # A trap. Like GPT-2, our base keeps W^Q, W^K and W^V below one another in one matrix of 3C × C, since one product is faster
 # than three. Whoever puts LoRA beside *that* matrix gets one B of 3C × r, and one A of r × C: then q, k and v have to read the
@@ -663,6 +678,9 @@ assert max(n_lora(*place) for place in PLACES.values()) < 1.05 * min(
 # two stacked?
 #
 # **Predict before you run:** one A for two maps saves numbers. If they are spent on a higher rank, which way is ahead?
+
+
+# %%
 def kept(parts: list[torch.Tensor], rank: int) -> float:
     """How much of ‖·‖² the nearest matrices of this rank hold."""
     squares = [torch.linalg.svdvals(part).square() for part in parts]
@@ -703,7 +721,6 @@ with torch.inference_mode(), attached(base, placed["q, v"]):
         .view(3, C)
         .amax(1)
     )  # (3,)
-print()
 say(
     f"At the same r one A for both holds less; for the same number of numbers it holds {lines[2][3] - lines[0][3]:+.1%} at r = {lines[0][1]} and "
     f"{lines[5][3] - lines[3][3]:+.1%} at r = {lines[3][1]}, of ‖ΔW‖². So a fair comparison names what it shares, "
@@ -713,7 +730,8 @@ assert all(lines[i][3] >= lines[i + 1][3] for i in (0, 3)) and moved[1] == 0 < m
     moved[0], moved[2]
 )
 
-# %% Merged
+# %% [markdown]
+# ## Merged
 #
 # Now the best of it. Since B A is a matrix of the size of W, it can be added: compute W + (α/r) B A once, write it into the
 # base, take the hooks out (merging, 合并). 001 §3.1.3 says that A and B are fused into the weights "by addition". With an adapter
@@ -723,6 +741,8 @@ assert all(lines[i][3] >= lines[i + 1][3] for i in (0, 3)) and moved[1] == 0 < m
 # function, if not in the same roundings.
 #
 # **Predict before you run:** how far apart are the scores? And if one merges a second time?
+
+# %%
 lora = placed[best].attach(base)
 one = torch.tensor([xs["valid"][0] + ys["valid"][0]])  # (B, T)
 with torch.inference_mode():
@@ -748,7 +768,8 @@ assert (
     and fingerprint(base) == before
 )
 
-# %% And out again
+# %% [markdown]
+# ## And out again
 #
 # To serve another task the change has to come out. The formula suggests: subtract what was added. In numbers with a fixed count
 # of digits (W + Δ) − Δ is not W. We do it in fp32 (4 bytes a number, about 7 decimal digits), and in bf16 (2 bytes, about 2 to
@@ -756,6 +777,8 @@ assert (
 # tasks. Our `unmerge` does not subtract: it keeps W aside and puts it back.
 #
 # **Predict before you run:** how many of W's numbers come back wrong, in fp32 and in bf16?
+
+# %%
 import copy
 
 
@@ -808,7 +831,6 @@ table(
     ["", "un-merged by", "largest error", "numbers of W that came back wrong"],
     [None, None, ".0e", ".1%"],
 )
-print()
 table(
     [(name, *values) for name, values in rounded.items()],
     [
@@ -821,7 +843,6 @@ table(
     ],
     [None, ".0e", ".0e", ".4f", ".4f", ".1%"],
 )
-print()
 wrong = {(name, how): (largest, share) for name, how, largest, share in returned}
 say(
     f"Subtracted in fp32, {wrong['fp32', 'subtracted'][1]:.0%} of the numbers come back changed, in their last digits: a base that no fingerprint knows. In bf16 "
@@ -835,7 +856,8 @@ assert all(
 )
 assert wrong["bf16", "subtracted"][0] > 100 * wrong["fp32", "subtracted"][0]
 
-# %% At the base's own speed
+# %% [markdown]
+# ## At the base's own speed
 #
 # What does it cost to write with LoRA? Hooked in, each tuned matrix has two thin products to add. Merged, there is nothing that
 # could cost time: the same matrices, other numbers. Measured in turns, one text at a time, so that the machine's moods fall on
@@ -843,6 +865,8 @@ assert wrong["bf16", "subtracted"][0] > 100 * wrong["fp32", "subtracted"][0]
 # cannot take it. So that this is not held against LoRA, a base with a hook that does nothing runs along.)
 #
 # **Predict before you run:** hooked in, how much longer does a token take?
+
+# %%
 import statistics
 import time
 
@@ -885,7 +909,6 @@ table(
     ["", "ms a token", "times the base's", ""],
     [None, ".2f", ".2f", None],
 )
-print()
 say(
     f"Merged it takes {ratios['LoRA, merged']:.2f} of the base's time, hooked in {ratios['LoRA, hooked in']:.2f}, of which "
     f"{ratios['base, with an idle hook']:.2f} would be so with any hook. The texts of the two are "
@@ -898,7 +921,8 @@ say(
 )
 assert QUICK or ratios["LoRA, merged"] < ratios["LoRA, hooked in"]
 
-# %% The matrix that it refuses
+# %% [markdown]
+# ## The matrix that it refuses
 #
 # One more matrix is in the base, the largest: the one before the vocabulary, which turns h into scores. Why is it not among
 # `MAPS`? Ask for it.
@@ -909,6 +933,8 @@ assert QUICK or ratios["LoRA, merged"] < ratios["LoRA, hooked in"]
 # that were trained, as the scores are the only place where the change was meant to act.
 #
 # **Predict before you run:** merged, will the scores be farther from the hooked ones than those are from the base's?
+
+# %%
 from minitransformer.errors import UserError
 
 try:
@@ -928,7 +954,6 @@ with torch.inference_mode():
     changed.token_embedding.weight += lora.scale * B @ A
     as_merged = changed(one)  # (B, T, V)
     plain = base(one)  # (B, T, V)
-print()
 meant, on_top = ((a - b).abs().max().item() for a, b in ((as_meant, plain), (as_merged, as_meant)))
 table(
     [
@@ -939,19 +964,21 @@ table(
     ["", "largest difference of a score"],
     [None, ".1e"],
 )
-print()
 say(
     f"Where the matrix is tied, merging moves the scores {on_top / meant:.1f} times as far as the change itself was meant to, on top of it: another model, "
     "and no error message in sight. So it is refused."
 )
 assert on_top > 100 * apart
 
-# %% What the base still knows
+# %% [markdown]
+# ## What the base still knows
 #
 # 001 §3.1.3: since A and B are fused in by addition, LoRA "keeps the general semantic representations of the pretrained model".
 # Test it where the base is at home, on plain texts of the tiny world.
 #
 # **Predict before you run:** which forgets more, full fine-tuning or LoRA?
+
+# %%
 from minitransformer.course.data import DATA
 from minitransformer.text.corpora import eval_windows, read_documents, token_stream
 
@@ -979,7 +1006,6 @@ ours, theirs = (
     knows[name] - knows["untouched base"]
     for name in (f"LoRA on {best}, r = {lora.rank}", "full fine-tuning")
 )
-print()
 say(
     f"While it is on, LoRA costs the base {ours:+.3f} nats a token on texts that are none of its business, full fine-tuning {theirs:+.3f}. "
     + (
@@ -991,11 +1017,14 @@ say(
 )
 assert knows["base, everything detached"] == knows["untouched base"]
 
-# %% Once, on the test
+# %% [markdown]
+# ## Once, on the test
 #
 # Nothing was chosen on these: new tables of the kinds that training had, and of four kinds that it had not (lesson 9).
 #
 # **Predict before you run:** who tells more of a table's values, LoRA or full fine-tuning?
+
+# %%
 import math
 
 from minitransformer.course.tinyworld import slot_values
@@ -1022,7 +1051,6 @@ table(
     ["on the test", "kinds", *SCORES],
     [None, None, *FORMS],
 )
-print()
 table(
     [
         ("full fine-tuning", 354_920_000, 68.2),
@@ -1040,7 +1068,6 @@ lead = torch.cat(
     ]
 )
 error = math.sqrt(lead.var().item() / len(lead))
-print()
 say(
     f"Over both, LoRA tells {100 * lead.mean():+.1f} points of a table's values against full fine-tuning (standard error {100 * error:.1f}): "
     + (
@@ -1054,7 +1081,10 @@ say(
 )
 assert fingerprint(base) == before
 
-# %% The answer
+# %% [markdown]
+# ## The answer
+
+# %%
 n, (slots, slots_full) = (
     n_lora(*PLACES[best]),
     (final[name, "test_seen"].slots for name in (f"LoRA on {best}", "full fine-tuning")),
@@ -1065,7 +1095,7 @@ say(
     f"And once added to W they cost nothing any more: the model writes at {1 / ratios['LoRA, merged']:.2f} times the base's own speed."
 )
 
-# %%
+# %% [markdown]
 # To try next:
 #
 # - Let A be zero and B random. Does it begin as the base, and who gets the first gradient? Is it as good after training?

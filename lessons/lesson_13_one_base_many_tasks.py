@@ -6,7 +6,8 @@ documents: 002 Prefix-Tuning 实战 (all of it); 000 §2.3 前缀微调的应用
 needs: 8, 9, 10, 11, 12
 """
 
-# %% A base that was never asked
+# %% [markdown]
+# ## A base that was never asked
 #
 # 003 §1 begins with a bill: fine-tune a model for every task, and you keep a model for every task. Its answer is one base, and for
 # each task something small beside it (§2). Lessons 8 to 12 built the small things. This lesson is about the many tasks, and about what
@@ -17,13 +18,15 @@ needs: 8, 9, 10, 11, 12
 # Stories, notes, greetings and lists have many; of those we ask that the names of the request come back (*names*).
 #
 # **Predict before you run:** the base has read requests and has read answers, never one behind the other. What will it do?
+
+# %%
 import re
 
 import torch
 from minitransformer import metrics
 from minitransformer.course.bases import load_base, prefix_path
 from minitransformer.course.data import default_tokenizer
-from minitransformer.course.show import QUICK, figure, say, table
+from minitransformer.course.show import QUICK, figure, say, table, verbatim
 from minitransformer.course.tasks import TASKS, as_human, prompt_ids, task_ids, task_rows
 from minitransformer.generation.sampling import generate_texts
 
@@ -85,13 +88,13 @@ for row, text in list(zip(rows["valid"], texts["untouched"], strict=True))[:3]:
     say(
         f"- {said}\n  → {' '.join(text.split())[:160] or '(nothing)'}  (on file: {row['output'][:60]})"
     )
-print()
 say(
     f"Of {len(rows['valid']) - n_open} questions with one answer {scores['untouched'][0]:.0%} are answered; {scores['untouched'][1]:.0%} of the names come back in the other {n_open}. "
     "The base goes on with a text; nothing told it yet that there are two speakers."
 )
 
-# %% Human, Assistant, the end
+# %% [markdown]
+# ## Human, Assistant, the end
 #
 # 002 Step 3 writes an exchange as one text and asks for the answer only:
 #
@@ -103,6 +106,8 @@ say(
 #
 # **Predict before you run:** which token is the first that is asked for, and which the last? And what does the model read when it has to
 # say the first?
+
+# %%
 from minitransformer.text.batches import IGNORE
 from minitransformer.text.batches.completion import (
     Completions,
@@ -134,7 +139,6 @@ table(
     ["i", "part", "z_i", "label"],
 )
 n_asked = sum(label != IGNORE for label in labels)
-print()
 say(
     f"{n_asked} of {len(z)} tokens are asked for. The first is said by the position of the colon, so that all of the answer, its first "
     "space included, has to come from the model; the last is the end, without which it would never learn to stop."
@@ -144,12 +148,14 @@ assert (
     and z[len(xs["valid"][shortest]) - 1] == tokenizer.encode(" x:")[-1]
 )
 
-# %%
+# %% [markdown]
 # Where 002 is loose: its x ends in "Assistant: " with a space, and x and y are cut into tokens apart. But a tokenizer learns words with
 # the space in front of them (lesson 1). So x ends in a space that stands alone, which no text that the base has read has at this
 # place, and y begins with a word that has lost its own, and may be cut otherwise.
 #
 # **Predict before you run:** what does that cost, in nats an answer, before anything is trained?
+
+# %%
 apart = {
     "…Assistant: | word": [
         (prompt_ids(TASKS["dialogue"].asked(row) + " ", tokenizer), tokenizer.encode(row["output"]))
@@ -162,11 +168,10 @@ for name, pairs in apart.items():
     own_x, own_y = zip(*pairs, strict=True)
     n_labels = sum(len(y) + 1 for y in own_y)
     costs[name] = evaluate(base, eval_completions(own_x, own_y, eot, 50)) * n_labels / len(own_y)
-    print(
+    verbatim(
         f"{name:20}  {costs[name]:6.2f} nats an answer; x ends {[tokenizer.token(i) for i in own_x[shortest][-3:]]}, y begins {[tokenizer.token(i) for i in own_y[shortest][:2]]}"
     )
 as_002, ours = costs.values()
-print()
 say(
     f"The stray space {'costs' if as_002 > ours else 'saves'} {abs(as_002 - ours):.1f} nats an answer, {abs(as_002 / ours - 1):.1%}"
     + (
@@ -177,7 +182,8 @@ say(
     + " We leave the space to y in every task, as the words were learned (`tasks.py` says in one place how each is asked)."
 )
 
-# %% Padded, without losing the end
+# %% [markdown]
+# ## Padded, without losing the end
 #
 # The rows of a batch differ in length. 002 leaves the filling to a collator (padding collator, `DataCollatorForSeq2Seq`): ids filled with
 # a padding token, labels with −100. Which token fills is all the same to a GPT when nobody looks back from there; like many that have
@@ -187,6 +193,8 @@ say(
 # true end goes with it.
 #
 # **Predict before you run:** in a batch of 8, how many texts are asked to end, made either way?
+
+# %%
 batch = completion_batch(xs["train"][:8], ys["train"][:8], eot)
 ids, labels = batch["ids"], batch["labels"]  # each (B, T+1)
 by_token = labels.masked_fill(ids == eot, IGNORE)  # (B, T+1)
@@ -201,13 +209,13 @@ table(
     ],
     [f"8 texts, {filled / ids.numel():.0%} of the batch filled up", "ends asked for", "labels"],
 )
-print()
 say(
     "By token none is: such a model answers, and then goes on talking. `completion_batch` counts positions."
 )
 assert ends == {"by position": 8, "by token": 0}
 
-# %% Cut, without losing the answer
+# %% [markdown]
+# ## Cut, without losing the answer
 #
 # 002 cuts what is too long (truncation, 截断): ids and labels, [:256]. The cut takes the end first, then the answer; where the request
 # alone is as long, all that is left is labels −100. The loss is a mean over the labels that ask, here over none: 0/0.
@@ -216,6 +224,8 @@ assert ends == {"by position": 8, "by token": 0}
 # for its beginning says what is asked and behind its end the answer starts; and a y that had to be cut is not asked to end there.
 #
 # **Predict before you run:** how many of the requests have no label left at 32? And with `fit`?
+
+# %%
 import torch.nn.functional as F
 
 
@@ -246,18 +256,19 @@ with torch.no_grad():
     mean = F.cross_entropy(base(z[None, :-1])[0], labels[1:], ignore_index=IGNORE)
 x_fit, y_fit, whole = fit(x, y, len(x))
 fit_loss, n = language_model_loss(base, completion_batch([x_fit], [y_fit], eot, [whole]))
-print()
 say(
     f"One of {len(x)} tokens of request, cut at {len(x)}: the mean cross-entropy is {mean.item()}; made to fit, {fit_loss.item() / n:.2f} over {n} labels."
 )
 assert mean.isnan() and fit_loss.isfinite() and (QUICK or lost[32] > 0)
 
-# %%
+# %% [markdown]
 # What does such an example do to the training? It depends on who divides. `F.cross_entropy` skips the labels −100 on the way back too. A mean
 # written by hand, losses × mask / number of labels, does not: the division by 0 sends infinity back, and infinity × 0 is no number again. One AdamW
 # step on a fresh prefix, either way:
 #
 # **Predict before you run:** how many of its numbers survive? And what does this course's training loop do with the same labels?
+
+# %%
 from minitransformer.errors import UserError
 from minitransformer.tuning import PrefixTuning, attached, fingerprint
 
@@ -295,7 +306,6 @@ table(
     ["no label", "loss", "nan after a step", "of"],
     [None, ".1f", ",", ","],
 )
-print()
 with attached(base, PrefixTuning(10)):
     try:
         train(
@@ -306,13 +316,13 @@ with attached(base, PrefixTuning(10)):
         )
     except UserError as refused:
         say(f"The loop: {refused}")
-print()
 say(
     "So with the library's mean the example is lost and the log says nan; with the other the prefix is. With `fit` neither can happen."
 )
 assert [n for _, n, _ in dead.values()] == [0, 2 * base.config.n_layer * base.config.d_model * 10]
 
-# %% Eight times one, once eight
+# %% [markdown]
+# ## Eight times one, once eight
 #
 # 002 Step 5 has batches of one example, and sums the gradients of eight of them before a step (gradient accumulation, 梯度累积). The
 # purpose is memory: only one example's activations are held at a time. It should be the same step as with a batch of eight.
@@ -321,6 +331,8 @@ assert [n for _, n, _ in dead.values()] == [0, 2 * base.config.n_layer * base.co
 # Many loops averaged the means. Ours sums losses and counts labels, and divides once (`TrainConfig.accumulate`).
 #
 # **Predict before you run:** by how much do the prefixes differ after four steps, 8 × 1 against 1 × 8? And if means are averaged?
+
+# %%
 import time
 
 
@@ -356,20 +368,22 @@ table(
     [None, ".1e", ".0f"],
 )
 labels_of = [len(y) + 1 for y in ys["train"][:8]]
-print()
 say(
     f"8 × 1 is 1 × 8, but for rounding, and takes {seconds['8 × 1'] / seconds['1 × 8']:.1f} times as long on this machine. Averaged means are another objective: in one that has "
     f"answers of {min(labels_of)} to {max(labels_of)} labels, a token of the shortest weighs {max(labels_of) / min(labels_of):.0f} times as much as one of the longest."
 )
 assert moved["8 × 1"] < 0.05 * moved["8 × 1, means averaged"]
 
-# %% Training the dialogue
+# %% [markdown]
+# ## Training the dialogue
 #
 # Now 002's program in earnest: P virtual tokens made by an MLP (Step "PEFT", `prefix_projection=True`), the base frozen. We take P = 20;
 # the prefixes that the course keeps have that length too. Beside it stand prompt tuning (lesson 8) of the same length and full
 # fine-tuning (lesson 5), each with a learning rate found on validation, on the same batches.
 #
 # **Predict before you run:** the order of the three after so few steps?
+
+# %%
 from minitransformer.tuning import FullFineTuning, PromptTuning
 
 STEPS, P = (4, 20) if QUICK else (160, 20)
@@ -403,7 +417,6 @@ for name, method in methods.items():
     texts[name] = write(xs["valid"])
     scores[name] = judge(texts[name], rows["valid"])
     method.detach()
-print()
 table(
     [
         (
@@ -419,7 +432,6 @@ table(
     [f"{STEPS} steps of 8, validation", "trained", "kept", "loss", "exact", "names", "ms a step"],
     [None, ",", ",", ".3f", ".0%", ".0%", ".0f"],
 )
-print()
 say(
     f"002's `print_trainable_parameters` is `report()` here. {reports['prefix']} That is {reports['full fine-tuning'].stored // reports['prefix'].stored} times fewer to keep than with full fine-tuning, and a step takes "
     f"{per_step['prefix'] / per_step['full fine-tuning']:.2f} of the time."
@@ -428,11 +440,14 @@ assert fingerprint(base) == before and (
     QUICK or max(losses[name] for name in methods) < losses["untouched"] - 0.2
 )
 
-# %% What it says
+# %% [markdown]
+# ## What it says
 #
 # The course keeps a prefix for dialogue that was trained for longer (`data/tuned/`, by `make pretrain`). It stands beside the others.
 #
 # **Predict before you run:** which kinds of question are the last to be answered: those about the world, or those that take counting and sorting?
+
+# %%
 from minitransformer.tuning import load
 
 path = prefix_path("dialogue")
@@ -447,7 +462,6 @@ for kind in ("opposites", "sorting", "true or not", None):
         say(
             f"- {name}: {' '.join(texts[name][i].split())[:170] or '(nothing)'}{' ✓' if texts[name][i] == row['output'] else ''}"
         )
-    print()
 of_kind = {
     kind: [i for i, row in enumerate(rows["valid"]) if kind_of(row) == kind] for kind in CLOSED
 }
@@ -468,33 +482,36 @@ hardest = sorted(
     (kind for kind in of_kind if of_kind[kind]),
     key=lambda kind: right[kind, "prefix, longer"] / len(of_kind[kind]),
 )[:3]
-print()
 say(
     f"With longer training: exact {scores['prefix, longer'][0]:.0%}, names {scores['prefix, longer'][1]:.0%}. Hardest for it: {', '.join(hardest)}."
 )
 
-# %%
+# %% [markdown]
 # 002 Step 8 draws its answers (`do_sample=True`), up to `max_length=128`, which counts the request too. For a story one wants a draw: each time
 # another. For the opposite of hot one does not.
 #
 # **Predict before you run:** what does drawing (temperature 1) cost in *exact*?
+
+# %%
 drawn = judge(write(xs["valid"], temperature=1.0, seed=0), rows["valid"])
 asked = prompt_ids(as_human("Tell me a story about Mira and a red kite."), tokenizer)
 for seed in range(3):
     say(f"- {write([asked], temperature=1.0, seed=seed)[0]}")
 longer.detach()
-print()
 say(
     f"Likeliest word always: exact {scores['prefix, longer'][0]:.0%}, names {scores['prefix, longer'][1]:.0%}. Drawn: {drawn[0]:.0%} and {drawn[1]:.0%}."
 )
 
-# %% One sentence, five styles
+# %% [markdown]
+# ## One sentence, five styles
 #
 # Now the many tasks. Ten prefixes stand in `data/tuned/`, all for this base, all of P = 20: dialogue, table-to-text, summaries of news and of
 # sport, questions about a passage, and five styles. 000 §2.3 names style first among the uses of a prefix. Each style learned from its own
 # two hundred sentences; here all five get the same ones.
 #
 # **Predict before you run:** all five in one batch, each row under another prefix (`for_each_row`, lesson 10). In which style will a fact get lost?
+
+# %%
 from minitransformer.course.tinyworld import style_of
 from minitransformer.tuning import for_each_row
 
@@ -517,7 +534,6 @@ one_batch = write(
 say(f"> {plain[0]}\n")
 for style, text in zip(STYLED, one_batch, strict=True):
     say(f"- {style}: {' '.join(text.split())}")
-print()
 in_style = {
     style: sum(style_of(text) == style for text in styled[style]) / len(plain) for style in STYLED
 }
@@ -530,19 +546,21 @@ table(
     [f"{len(plain)} sentences, validation", "in the style", "facts kept"],
     [None, ".0%", ".0%"],
 )
-print()
 say(
     f"(A style is told by its marks, `style_of`; a fact is who, which colour, what, where, in which town, on which day.) The fewest facts survive in {min(facts_kept, key=facts_kept.get)}."
 )
 
-
-# %% Switching
+# %% [markdown]
+# ## Switching
 #
 # A program that serves several tasks changes between them while it runs. What does a change cost? With full fine-tuning another model has to be
 # loaded. A prefix can be read from its file; or, if it is in memory, taken off and another put on; or nothing is put on at all, and it is
 # handed over with the call.
 #
 # **Predict before you run:** how many times faster is the last than the first?
+
+
+# %%
 def time_of(change, times: int = 2 if QUICK else 8) -> float:
     """Milliseconds, the middle one of several tries."""
     taken = []
@@ -567,19 +585,21 @@ switch = {
 }
 checksum = time_of(lambda: fingerprint(base))
 table(list(switch.items()), ["a change of task", "ms"], [None, ".2f"])
-print()
 slow, *_, fast = switch.values()
 say(
     f"{slow / fast:.0f} times. To put a prefix on takes as long as it does because `attach` first checks, by a checksum over all numbers of the base, that it is the base that the prefix was "
     f"trained on ({checksum:.1f} ms). The last way is that of the course's conversation: `make chat TASK=dialogue`, and there `/task pirate` changes the prefix between two lines, `/plain` takes it away."
 )
 
-# %% Ten tasks in one batch
+# %% [markdown]
+# ## Ten tasks in one batch
 #
 # Handed over with the call, the prefixes need not even take turns. One batch, ten tasks, each row under its own prefix; the texts are padded on the
 # left. With ten fine-tuned models these would be ten batches in ten models; and a LoRA that is merged (lesson 12) makes its model one task's too.
 #
 # **Predict before you run:** how many of the texts differ from what each task's prefix writes alone?
+
+# %%
 from minitransformer.generation.sampling import left_pad
 
 mixed = [
@@ -609,14 +629,14 @@ table(
     ],
     ["prefix of the row", "what it writes"],
 )
-print()
 say(
     f"{sum(a != b for a, b in zip(together, alone, strict=True))} of {len(mixed)} texts differ; the scores of the next word differ by {apart_by:.0e} at most. One batch took {at_once:.2f} s, "
     f"one text after another {one_by_one:.2f} s."
 )
 assert apart_by < 1e-3
 
-# %% What a hundred tasks weigh
+# %% [markdown]
+# ## What a hundred tasks weigh
 #
 # 003 §1's bill, itemised. Each method goes onto the base, is saved, and its file weighed: that, times the number of tasks, and the base once.
 # (Full fine-tuning needs no base beside it.) Each has a usual size: P = 20, adapters of width 16 after both sublayers, LoRA of rank 4 for queries and
@@ -624,6 +644,8 @@ assert apart_by < 1e-3
 #
 # **Predict before you run:** with a hundred tasks, how many times heavier is full fine-tuning than the prefixes, base included? Why less than
 # one file against one file?
+
+# %%
 from minitransformer.course.data import DATA
 from minitransformer.course.show import ROOT
 from minitransformer.tuning import IA3, Adapter, BitFit, LoRA
@@ -711,17 +733,18 @@ with figure(
     axes.minorticks_off()
     axes.legend(title="kept for a task (of the base)", fontsize=9, title_fontsize=9)
 ratio = {n: megabytes("full fine-tuning", n) / megabytes("prefix, P = 20", n) for n in (1, 100)}
-print()
 say(
     f"With one task full fine-tuning is the lightest of all ({ratio[1]:.2f} times the prefix with its base); with a hundred it is {ratio[100]:.0f} times the prefixes. File against file it is "
     f"{weighed['full fine-tuning'][1] / weighed['prefix, P = 20'][1]:.0f} times: the base is paid once, and divided among the tasks."
 )
 
-# %%
+# %% [markdown]
 # Our shares are larger than the documents', for our base is small: what is kept grows with L · C, the base with L · C². With the same settings on
 # GPT-2 Medium (L = 24, C = 1024), by formulas that first have to give what was just counted:
 #
 # **Predict before you run:** which of the documents' shares does GPT-2 Medium come to?
+
+# %%
 FORMULAS = {
     "full fine-tuning": lambda L, C, n: n,
     "adapters, r = 16": lambda L, C, n: (
@@ -752,13 +775,13 @@ table(
 adapters, prefixed = (
     FORMULAS[name](*medium) / medium[2] for name in ("adapters, r = 16", "prefix, P = 20")
 )
-print()
 say(
     f"There twenty virtual tokens are {prefixed:.2%}; 003 §1's 0.1 % would be {0.001 / prefixed * 20:.0f} of them. Adapters of width 16 are {adapters:.2%}; 003 §2's 2 to 4 % would be "
     f"{0.02 / adapters * 16:.0f} to {0.04 / adapters * 16:.0f} wide."
 )
 
-# %% What the base can still do
+# %% [markdown]
+# ## What the base can still do
 #
 # 002's last claim: prefix tuning keeps the model's abilities (保留模型原始能力), fine-tuning does not, because it changes all parameters. The first half can be
 # had exactly. All prefixes are off: are the scores that the base gave at the beginning still these, bit for bit?
@@ -767,6 +790,8 @@ say(
 # how well it foresees prose that it never saw, in nats a token. Untouched; with the dialogue's prefix on; and fine-tuned on dialogue.
 #
 # **Predict before you run:** 002 says "yes" for the prefix. Is it a yes while the prefix is *on*?
+
+# %%
 from minitransformer.course.skills import gpt_skills
 from minitransformer.text.corpora import eval_windows, read_documents, token_stream
 
@@ -793,13 +818,11 @@ able, foresees = {}, {}
 for name, method in states.items():
     with attached(base, *[method] * (method is not None)):
         able[name], foresees[name] = gpt_skills(base, tokenizer, n_each), evaluate(base, prose)
-print()
 table(
     [(skill, *(able[name][skill] for name in states)) for skill in able["untouched"]],
     ["skill (share of 1)", *states],
     [None, *[".2f"] * len(states)],
 )
-print()
 table([("prose, nats a token", *foresees.values())], ["", *states], [None, *[".3f"] * len(states)])
 
 
@@ -811,7 +834,6 @@ def loss_of_skill(name: str) -> float:
 
 
 gone = {name: loss_of_skill(name) for name in states}
-print()
 say(
     f"Fine-tuned on dialogue for {STEPS} steps, the model has lost {100 * gone['fine-tuned']:.0f} points of 100 of these skills on average (forgetting, 遗忘), and prose costs it {foresees['fine-tuned'] - foresees['untouched']:+.2f} nats a "
     f"token. With dialogue's prefix on, {100 * gone['prefix on']:.0f} points and {foresees['prefix on'] - foresees['untouched']:+.2f} nats: a prefix is made to change what the model does. What can be said with 002 is that it can be taken off, and that then nothing is gone, "
@@ -819,12 +841,15 @@ say(
 )
 assert fingerprint(base) == before
 
-# %% The table, measured
+# %% [markdown]
+# ## The table, measured
 #
 # 002 compares in a table: parameters (参数量), where it fits (适用场景), what it costs to compute (计算开销), whether the model's abilities are kept
 # (保留模型能力). Here it stands again, with what this lesson measured in the place of words.
 #
 # **Predict before you run:** which of 002's twelve entries would you write differently by now?
+
+# %%
 columns = ("prefix", "prompt", "full fine-tuning")
 ours = {
     "参数量, kept": [f"{reports[name].stored:,}" for name in columns],
@@ -845,9 +870,7 @@ said = {
     "保留模型能力": ("yes", "yes", "no"),
 }
 table([(name, *entries) for name, entries in said.items()], ["002 says", *columns])
-print()
 table([(name, *entries) for name, entries in ours.items()], ["measured here", *columns])
-print()
 saved = 1 - per_step["prefix"] / per_step["full fine-tuning"]
 say(
     f"- 参数量: of what is *kept* it is true. Of what is trained it is not, with the MLP of 002's own example: {reports['prefix'].trained_share:.0%} of the base's number (lesson 9).\n"
@@ -857,7 +880,8 @@ say(
     "- 保留模型能力: yes, in the one sense that the base is not touched. It holds for every method that can be taken off, so also for adapters and LoRA."
 )
 
-# %% Once, on the test
+# %% [markdown]
+# ## Once, on the test
 #
 # Nothing was chosen on these. First dialogue, with names that nobody saw, under every method; ± is twice the standard error.
 #
@@ -866,6 +890,8 @@ say(
 # style, question answering; classification and translation were lesson 10's, on the other two bases.
 #
 # **Predict before you run:** for which of the ten tasks is the base alone already half as good?
+
+# %%
 from minitransformer.course.tinyworld import slot_values
 
 rows["test"] = task_rows("dialogue", "test")[: 24 if QUICK else None]
@@ -916,7 +942,6 @@ for task in TASKS:
         score(task, write(asked, most), own),
         score(task, write(asked, most, **for_each_row([tuned[task]])), own),
     )
-print()
 table(
     [
         (task, MEASURE.get(task, "in the style"), *both, weighed["prefix, P = 20"][0].stored)
@@ -927,7 +952,10 @@ table(
 )
 assert fingerprint(base) == before
 
-# %% The answer
+# %% [markdown]
+# ## The answer
+
+# %%
 alone, prefixed = (sum(both[i] for both in results.values()) / len(results) for i in (0, 1))
 small = weighed["prefix, P = 20"]
 say(
@@ -945,7 +973,7 @@ say(
     )
 )
 
-# %%
+# %% [markdown]
 # To try next:
 #
 # - Talk with it: `make chat TASK=dialogue`. Ask, then `/plain`, and ask the same. Then `/task pirate`, and a plain sentence.

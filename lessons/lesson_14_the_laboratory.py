@@ -6,7 +6,8 @@ documents: 000 §1.3, §2.2 前缀微调, §3.1 前缀设计; 001 §3.1, §3.2.3
 needs: 7, 8, 9, 11, 12, 13
 """
 
-# %% What they claim
+# %% [markdown]
+# ## What they claim
 #
 # Lessons 7 to 13 met the documents' claims (论断) one by one, and tried most of them: once, in a minute. Such a trial is a hint; lesson 9
 # said so. The laboratory (实验室) tries them all, many times each. That takes hours, so it is done beforehand, by `make lab`: each run
@@ -16,6 +17,8 @@ needs: 7, 8, 9, 11, 12, 13
 # Every result below is made from the rows that are there while you read. What has not been measured yet is called so.
 #
 # **Predict before you run:** copy the list, and put a sign to each claim: + it holds here, − it does not, ? a few runs will not tell.
+
+# %%
 import math
 import statistics
 import textwrap
@@ -54,7 +57,6 @@ say(
     )
 )
 rows = used_rows([arm for experiment in lab.EXPERIMENTS.values() for arm in experiment.arms], store)
-print()
 say(
     f"{len(measured)} of {len(claims)} claims are measured so far, in {len(rows)} runs, {sum(row['seconds'] for row in rows) / 3600:.1f} hours of one core."
     + (
@@ -64,7 +66,8 @@ say(
     )
 )
 
-# %% Before the run
+# %% [markdown]
+# ## Before the run
 #
 # "Far worse", "on a level", "better, up to a point": none of these is a question yet that a run could answer. To become an experiment, a claim
 # needs, *before* the first run:
@@ -80,15 +83,17 @@ say(
 #
 # **Predict before you run:** 003 §4.2 says that a prefix does better than an infix. Which number would you compute, and which value of it would
 # convince you?
+
+# %%
 claim = claims["infix"]
 say(
     f"**{claim.title}** ({claim.document})\n\n- In words: {claim.says}\n- Arms: {'; '.join(arm.name for arm in claim.arms)}.\n- Design: {claim.design}\n"
     f"- Above zero if it is right: {'; '.join(check.says for check in claim.checks)}.\n- Not tested: {claim.untested}"
 )
-print()
 say(f"And the rule, one for all claims. {RULE}")
 
-# %% One run is one draw
+# %% [markdown]
+# ## One run is one draw
 #
 # Each arm runs with five seeds (随机种子). A seed decides what a method begins as, the order of the examples, and, where there are few, which
 # they are. Nobody has a reason to prefer one seed to another; so a run is a draw, and what is true of a method is true of many draws.
@@ -96,6 +101,8 @@ say(f"And the rule, one for all claims. {RULE}")
 # Here are two arms of one experiment, seed by seed, by the share of a table's values that are told (lesson 8's *slots*).
 #
 # **Predict before you run:** will all five seeds agree on which is better?
+
+# %%
 PAIRS = (
     ("infix", 0, 1),
     ("compared", 0, 1),
@@ -121,7 +128,6 @@ else:
     say(
         "No two arms that could stand here are measured yet: `make lab ARGS=infix`. In their place, five numbers from a generator:"
     )
-    print()
     one, other = "first", "second"
     a, b = (
         torch.randn(2, len(SEEDS), generator=torch.Generator().manual_seed(0)) * 0.01 + 0.9
@@ -129,9 +135,11 @@ else:
     difference = [x - y for x, y in zip(a, b, strict=True)]
     table([(seed, d) for seed, d in enumerate(difference)], ["seed", "difference"], ["d", "+.3f"])
 
-# %%
+# %% [markdown]
 # How often would a single seed have misled? Take each arm beside the first arm of its claim, by values told. Five differences have a mean; each one
 # of them has a sign.
+
+# %%
 comparisons = {}  # label → the values of both arms, seed by seed
 drawn = set()  # labels of those whose examples the seed draws
 for claim in lab.CLAIMS:
@@ -176,7 +184,8 @@ if misled:
 else:
     say("No comparison is measured yet.")
 
-# %% An interval by hand
+# %% [markdown]
+# ## An interval by hand
 #
 # The mean of five draws is a draw, too. How far from it may the mean of many more lie? The 95 % interval (置信区间, after Student) says:
 #
@@ -187,18 +196,19 @@ else:
 # known, that would be 1.96. But s itself is a guess from n numbers, so t is larger.
 #
 # **Predict before you run:** the table above has five differences. Compute d̄ in your head, guess s, and say whether the interval reaches zero.
+
+# %%
 n = len(difference)
 mean = sum(difference) / n
 s = math.sqrt(sum((d - mean) ** 2 for d in difference) / (n - 1))
 t = t_quantile(0.95, n - 1)
 half = t * s / math.sqrt(n)
-print(
+say(
     f"{one} − {other}:  d̄ = {mean:+.4f}   s = {s:.4f}   s/√n = {s / math.sqrt(n):.4f}   t = {t:.2f}"
 )
-print(
+say(
     f"by hand {mean:+.4f} ± {half:.4f}, by the laboratory {shown(t_interval(difference), 4, sign=True)}"
 )
-print()
 told = {
     "holds": "all of it lies above zero: the check would hold",
     "fails": "all of it lies below zero: the check would fail",
@@ -209,11 +219,14 @@ say(
 )
 assert math.isclose(half, t_interval(difference).half)
 
-# %% Why five
+# %% [markdown]
+# ## Why five
 #
 # Each seed costs as much as the one before, and buys less. How wide an interval is, for the same s, is t/√n.
 #
 # **Predict before you run:** from two seeds to five, how many times narrower? And from five to ten?
+
+# %%
 sizes = (2, 3, 5, 10, 20)
 width = {n: t_quantile(0.95, n - 1) / math.sqrt(n) for n in sizes}
 table(
@@ -221,16 +234,17 @@ table(
     ["seeds", "t", "t/√n", ""],
     ["d", ".2f", ".2f", None],
 )
-print()
 say(
     f"Two seeds say next to nothing. Five make the interval {width[2] / width[5]:.1f} times narrower; another five, which cost as much, {width[5] / width[10]:.1f} times."
 )
 
-# %%
+# %% [markdown]
 # Does the formula keep its promise? Draw five numbers from a bell curve around zero, twenty thousand times, and count how often the interval
 # contains zero.
 #
 # **Predict before you run:** and if one takes 1.96 in the place of t?
+
+# %%
 draws = torch.randn(20_000, 5, generator=torch.Generator().manual_seed(0))
 centre, error = draws.mean(1), draws.std(1) / math.sqrt(5)  # (B,), (B,)
 kept = {
@@ -239,21 +253,21 @@ kept = {
 }
 table(list(kept.items()), ["factor", "intervals that contain the truth"], [None, ".1%"])
 n_checks = sum(len(claim.checks) for claim in lab.CLAIMS)
-print()
 say(
     f"With t it does: about five in a hundred miss. So with {n_checks} checks expect that of {n_checks * (1 - 0.95):.1f} of them, whatever is true (multiple comparisons, 多重比较). "
     "Believe the table of verdicts as a whole rather than any line of it; and distrust whoever shows you one line of a hundred."
 )
 assert abs(kept["t"] - 0.95) < 0.01 < 0.95 - kept["1.96"]
 
-# %%
+# %% [markdown]
 # What the interval does not know:
 #
 # - The base, and the hundred test tables, are the same in all runs. It speaks of other seeds, not of other tables or other models.
 # - Five draws hardly show whether they come from a bell curve. One run that broke down among four that did not makes s large and the interval
 #   so wide that it may even reach past what a share can be. It is right to stay undecided then, but the story is in the dots. Look at them.
 
-# %% The same seed for both
+# %% [markdown]
+# ## The same seed for both
 #
 # Why subtract seed by seed, in place of comparing two means with an interval each? A seed that deals hard batches deals them to both arms. Of two
 # things measured together (配对, paired)
@@ -265,6 +279,8 @@ assert abs(kept["t"] - 0.95) < 0.01 < 0.95 - kept["1.96"]
 # tell s only roughly, so that single points lie on either side by luck.)
 #
 # **Predict before you run:** below the diagonal pairing helps. Where the seed draws the examples as well, or where it only orders them?
+
+# %%
 spreads = {
     label: (math.hypot(*map(statistics.stdev, values)), statistics.stdev(differences[label]))
     for label, values in comparisons.items()
@@ -317,7 +333,6 @@ for name, labels in groups.items():
         narrower = statistics.median(
             spreads[label][1] / max(spreads[label][0], 1e-9) for label in labels
         )
-        print()
         say(
             f"Where {name}, pairing narrows {sum(spreads[label][1] < spreads[label][0] for label in labels)} of {len(labels)}; in the middle one s becomes {narrower:.2f} of what it was. "
             + (
@@ -326,12 +341,12 @@ for name, labels in groups.items():
                 else "Luck is hardly shared there: each method has its own. Pairing buys little."
             )
         )
-print()
 say(
     f"It has a price, too: five differences leave four degrees of freedom (自由度), two arms of five would leave eight, and t would be {t_quantile(0.95, 8):.2f} in the place of {t_quantile(0.95, 4):.2f}. Paired or not is therefore a choice to be made before the run, like the rest."
 )
 
-# %% A learning rate for each
+# %% [markdown]
+# ## A learning rate for each
 #
 # The last thing to hold equal is the one that is most often not. A learning rate that suits one method ruins another; who tunes the own method and
 # takes what stands in some paper for the others has measured diligence. So each method gets a search of the same size: three values, half a power
@@ -339,6 +354,8 @@ say(
 #
 # **Predict before you run:** take every two methods, and give the better one its worst rate of the three, the other its best. In how many of ten
 # pairs do they change places?
+
+# %%
 searches = {}  # method → {lr: loss}, of table-to-text
 for sized in lab.EXPERIMENTS["budgets"].sized("table_to_text"):
     if sized.arm.lr and sized.arm.chosen(store) is not None:
@@ -400,7 +417,6 @@ if searches:
         if min(searches[name], key=searches[name].get) in (min(searches[name]), max(searches[name]))
     ]
     rates = [min(searches[name], key=searches[name].get) for name in ranked]
-    print()
     say(
         f"The best rates go from {min(rates):g} to {max(rates):g}. {turned} of {len(pairs)} pairs change places ({turned / max(1, len(pairs)):.0%}): who tunes one of them with care and the other without can report the reverse. "
         + (
@@ -412,8 +428,8 @@ if searches:
 else:
     say("The searches are not run yet: `make lab ARGS=budgets`.")
 
-
-# %% Reading a verdict
+# %% [markdown]
+# ## Reading a verdict
 #
 # Now the claims, one after another, and each in the same way: what the document says; what was published; what is not tested; our numbers; the
 # checks; the verdict, and what it comes to. That last sentence the code puts together from what was found: `than` makes "more than", "less than" or
@@ -421,6 +437,9 @@ else:
 #
 # In the figures a bar or a band is an interval over the seeds. Design and searches of each stand in `data/lab/README.md`, under the name that the
 # lesson calls it by.
+
+
+# %%
 def than(value: Interval, more: str = "more", less: str = "less") -> str:
     """A difference in words."""
     return {
@@ -449,7 +468,6 @@ def numbers(claim, columns: tuple) -> None:
         if header in ("", *columns) and any(line[i] != "–" for line in lines)
     ]
     if wanted:
-        print()
         table([[line[i] for i in wanted] for line in lines], [headers[i] for i in wanted])
 
 
@@ -461,7 +479,6 @@ def tell(name: str, scores: tuple, meaning) -> None:
     )
     if scores:
         numbers(claim, ("kept", "lr", *scores))
-    print()
     if word == MISSING:
         finished = sum(arm.rows(store) is not None for arm in claim.arms)
         say(
@@ -469,7 +486,6 @@ def tell(name: str, scores: tuple, meaning) -> None:
         )
         return
     say("\n".join(f"- {line}" for line in claim.outcomes(verdicts[name])[: len(claim.checks)]))
-    print()
     say(f"The claim {'is ' if word == OPEN else ''}**{word}**. {meaning(*found.values())}")
 
 
@@ -506,12 +522,15 @@ say(
     f"Where nothing else is said, a run is {STANDARD}. For example, A tells {than(Interval(0.021, 0.012, 5))} B if A − B is +0.021 ± 0.012, and {than(Interval(-0.004, 0.013, 5))} B if it is −0.004 ± 0.013."
 )
 
-# %% Data: as good as all of it?
+# %% [markdown]
+# ## Data: as good as all of it?
 #
 # 003 §1's first claim, the one that the method lives by. "On a level" needs a margin: here, at least 95 % of what full fine-tuning tells. A claim of
 # *no* difference can only be had so: no number of runs shows that a difference is zero.
 #
 # **Predict before you run:** the prefix, on which side of the margin?
+
+# %%
 SIDES = {"holds": "surely above", "fails": "surely below", "open": "not surely on either side of"}
 tell(
     "first_claim",
@@ -528,11 +547,13 @@ tell(
     ),
 )
 
-# %%
+# %% [markdown]
 # Where data is scarce (小样本, low data), 003 §4.1 has the prefix ahead: with few numbers to move there is less to learn by heart. Two checks: is it
 # ahead on the whole, and more so the less data there is? The seed draws the tables as well, so here the difference has to be paired.
 #
 # **Predict before you run:** full fine-tuning sees 50 tables forty times. What happens to its two losses?
+
+# %%
 tell(
     "low_data",
     ("values told", "loss", "train loss"),
@@ -546,7 +567,6 @@ tell(
         + "."
     ),
 )
-print()
 draw(
     "data",
     "How much a prefix tells beside full fine-tuning: after all tables, and after few; below, the losses on few, in training and on the test.",
@@ -554,12 +574,15 @@ draw(
     2,
 )
 
-# %% Data: other kinds, other topics
+# %% [markdown]
+# ## Data: other kinds, other topics
 #
 # Lesson 9's extrapolation (外推), with five seeds. A method that is better everywhere is better on unseen kinds, too, without having carried
 # anything over; so the second check compares how far each *falls* from seen to unseen kinds.
 #
 # **Predict before you run:** who falls farther? And does LoRA, which leaves the base frozen as well, behave like the prefix?
+
+# %%
 tell(
     "unseen",
     ("seen", "unseen"),
@@ -568,11 +591,13 @@ tell(
     ),
 )
 
-# %%
+# %% [markdown]
 # The same of another task: summaries (摘要, lesson 10), learned from news, asked of sport. The metric is ROUGE-L, how much of the reference's words
 # comes back in their order.
 #
 # **Predict before you run:** as with the tables?
+
+# %%
 tell(
     "sport",
     ("ROUGE-L, news", "ROUGE-L, sport"),
@@ -581,7 +606,6 @@ tell(
         f"The loss, which does not wait for what is written, is on sport {than(loss, 'lower', 'higher')} full fine-tuning's."
     ),
 )
-print()
 draw(
     "elsewhere",
     "What was not in the training: tables of unseen kinds; sport, after news.",
@@ -589,14 +613,17 @@ draw(
     2,
 )
 
-
-# %% Prefixes: how long?
+# %% [markdown]
+# ## Prefixes: how long?
 #
 # 003 §4.2: longer is better up to a threshold, then worse. Two difficulties. Who looks for the best length in the test scores will find one,
 # whatever is true; so *which* lengths are compared was fixed before. And "worse because it overfits" is more than "worse": the training loss has to
 # go on falling there.
 #
 # **Predict before you run:** how much of what ten virtual tokens tell does one tell?
+
+
+# %%
 def threshold(turns: Interval, fits: Interval) -> str:
     """What two checks say of 'worse again', and of overfitting as the reason."""
     if outcome(turns) != "holds":
@@ -616,11 +643,13 @@ tell(
     ),
 )
 
-# %%
+# %% [markdown]
 # Lesson 9 tried embedding-only for a few steps; lesson 8's prompt tuning is the same thing. Here it has the same length, its own
 # learning rate, and between them two prefixes that only the top layers have.
 #
 # **Predict before you run:** is one layer at the top better than the input, which reaches all layers?
+
+# %%
 tell(
     "layers",
     ("values told", "loss"),
@@ -628,25 +657,29 @@ tell(
         f"In all layers ten virtual tokens tell {than(embedding)} at the embedding, and {than(top)} in the top layer alone."
     ),
 )
-print()
 draw("length", "How long a prefix is, and in how many layers.", ("length", "layers"), 3)
 
-# %% Prefixes: where, from what, by what
+# %% [markdown]
+# ## Prefixes: where, from what, by what
 #
 # First the claim of the second step, whose rule you have read.
 #
 # **Predict before you run:** you have seen what both tell. Does the loss agree?
+
+# %%
 tell(
     "infix",
     ("values told", "loss"),
     lambda ahead: f"Before x ten virtual tokens tell {than(ahead)} between x and y.",
 )
 
-# %%
+# %% [markdown]
 # The beginning (初始化). 003 shortens its source here: what the paper says of little data becomes a law for all. Hence the third check, whether the gap closes
 # with more data. What the paper says of unrelated words stands beside, for it contradicts the document. ("Vocabulary": ten words drawn from it at random.)
 #
 # **Predict before you run:** order the four beginnings.
+
+# %%
 tell(
     "init",
     ("values told", "train loss"),
@@ -656,11 +689,13 @@ tell(
     ),
 )
 
-# %%
+# %% [markdown]
 # Reparametrisation (重参数化). "Does not go well" has two meanings, and each has its check: at its best rate it ends higher; or the best rate is harder
 # to hit. Each way is tried at five rates, around the middle one of its search.
 #
 # **Predict before you run:** which curve is flatter?
+
+# %%
 tell(
     "reparametrisation",
     (),
@@ -674,7 +709,6 @@ tell(
         )
     ),
 )
-print()
 draw(
     "prefixes",
     "Where virtual tokens stand, what they begin as (after 50 tables, and after all), and whether an MLP makes them.",
@@ -682,11 +716,14 @@ draw(
     2,
 )
 
-# %% Methods: adapters
+# %% [markdown]
+# ## Methods: adapters
 #
 # 003 §2 gives adapters a number, 2 to 4 %. Again a margin: 97 % of what full fine-tuning tells.
 #
 # **Predict before you run:** does the adapter of 0.5 % pass, too?
+
+# %%
 PASSES = {"holds": "passes", "fails": "does not pass", "open": "is open"}
 tell(
     "shares",
@@ -697,11 +734,13 @@ tell(
     ),
 )
 
-# %%
+# %% [markdown]
 # 001 §3.2.3: a larger learning rate, fewer epochs. For the first half, adapters and full fine-tuning are tried at the same six rates; for the second,
 # how near does a run of 60 steps come to one of 250?
 #
 # **Predict before you run:** is an adapter done sooner, or only started faster?
+
+# %%
 tell(
     "adapter_training",
     (),
@@ -712,12 +751,15 @@ tell(
     ),
 )
 
-# %% Methods: at one budget
+# %% [markdown]
+# ## Methods: at one budget
 #
 # Who wins is no question as long as one keeps eight times as many numbers as the other. So sizes are chosen until all attention_mask about as many, 0.5 % of the base's,
 # or 2 %, and then the same race. It is the comparison that 002's table makes without numbers.
 #
 # **Predict before you run:** the order of the six. Where does the untrained example stand?
+
+# %%
 tell(
     "compared",
     ("values told", "tables whole", "loss"),
@@ -726,7 +768,6 @@ tell(
         f"The worst of the trained methods tells {than(hard)} the untrained base after a solved example."
     ),
 )
-print()
 draw(
     "methods",
     "Adapters of three sizes; learning rates, and early ends, of adapters and full fine-tuning; six methods at two budgets.",
@@ -734,13 +775,16 @@ draw(
     2,
 )
 
-# %% Methods: quality against numbers kept
+# %% [markdown]
+# ## Methods: quality against numbers kept
 #
 # The same cells belong to a larger experiment, `budgets`: every method of this course, at up to three sizes, on tables, and some of them on reviews. What is counted is what has to be kept
 # for a task, not what is trained on the way (lesson 9: an MLP is trained, and dropped).
 #
 # **Predict before you run:** from 0.5 % to 8 %, sixteen times as many numbers: which method gains most? And on the second task, sorting reviews: does it matter
 # more how many numbers a method has, or which layers they change?
+
+# %%
 experiment = lab.EXPERIMENTS["budgets"]
 results = {task: found for task in budgets.PROTOCOLS if (found := experiment.results(task, store))}
 if results:
@@ -762,7 +806,6 @@ for task, title, key, header in (
     ("reviews_gpt", "reviews", "accuracy", "judged right"),
 ):
     ranked[task] = sorted(results.get(task, []), key=lambda result: -result.scores[key].mean)
-    print()
     if ranked[task]:
         table(
             [
@@ -780,7 +823,6 @@ for task, title, key, header in (
             [title, "size", "kept", "share", "trained/kept", header, "of full"],
             [None, None, ",", ".1%", ".1f", None, ".1%"],
         )
-        print()
 on_tables = ranked["table_to_text"]
 grown = {
     small.name: large.scores["slots"].mean - small.scores["slots"].mean
@@ -832,12 +874,15 @@ if waiting:
         f"Not measured yet: {len(waiting)} of {len(experiment.arms)} sizes of methods; `make lab ARGS=budgets`."
     )
 
-# %% Price: what the base could do
+# %% [markdown]
+# ## Price: what the base could do
 #
 # 002: prefix tuning keeps the model's abilities (保留模型原始能力). Off, it does, bit for bit (lesson 13). The claim that can be wrong is the other one: that with the prefix *on* the
 # model can still do more of what it could than a fine-tuned one. Skills and prose are lesson 13's, the task is telling tables.
 #
 # **Predict before you run:** with a prefix for tables on, does the base copy words worse?
+
+# %%
 tell(
     "abilities",
     ("skills", "loss on prose"),
@@ -852,12 +897,14 @@ tell(
     ),
 )
 
-
-# %%
+# %% [markdown]
 # 000 §1.3 and §2.2 promise speed, memory and disk in one breath. They are three questions. Disk follows from the count. The memory that is saved is that of gradients and
 # of Adam's two moments. Time has to be measured, all methods in turn in one process, for a computer's speed drifts.
 #
 # **Predict before you run:** the gradient travels through all layers even if only the prefix is trained (lesson 9). What share of the time of a step is saved?
+
+
+# %%
 def percent(value: Interval) -> str:
     """A saving in words."""
     return f"{100 * value.mean:.0f} ± {100 * value.half:.0f} %"
@@ -871,7 +918,6 @@ tell(
         f"To write a token with the prefix on takes {than(others[-1], 'less time', 'more time')} without it."
     ),
 )
-print()
 draw(
     "price",
     "What tuning costs: what the base could do before, time, memory and disk.",
@@ -879,7 +925,8 @@ draw(
     2,
 )
 
-# %% Where a claim does not hold
+# %% [markdown]
+# ## Where a claim does not hold
 #
 # A claim that does not hold here may hold elsewhere. Before you blame the document, question five suspects, which the rows know something about:
 #
@@ -893,6 +940,8 @@ draw(
 # the new seeds alone.
 #
 # **Predict before you run:** which suspect is seen most often?
+
+# %%
 SCALE = {
     "first_claim": "a larger base, on which the same share is more virtual tokens",
     "low_data": "a task farther from what the base has read",
@@ -978,7 +1027,6 @@ for name in doubtful:
             f"- {line}" for line in [*lines, f"Scale: one would have to try {SCALE[name]}."]
         )
     )
-    print()
 if measured:
     say(
         f"In doubt: {len(doubtful)} of the {len(measured)} claims that are measured"
@@ -1002,14 +1050,17 @@ if measured:
 else:
     say("No claim is measured yet, so none is in doubt yet.")
 
-
-# %% Asked why
+# %% [markdown]
+# ## Asked why
 #
 # The suspects are in the rows. A reason (原因) is not: it has to be supposed, and tried. So for each claim that does not hold there is one more experiment, in the same form: what is supposed, its arms,
 # its checks, the same rule. One difference matters. The claims were written down before anything was run; these were thought of after a verdict was seen. What suggested an idea cannot confirm it
 # (事后假设, a hypothesis after the fact), so each needed new runs; where these are compared with the old ones, the old ones' luck is in the difference as well. It may come out wrong like any other.
 #
 # **Predict before you run:** of the ideas that you read, which would you have bet on?
+
+
+# %%
 def with_more_steps(falls: Interval, leads: Interval, moved: Interval) -> str:
     """What the suppositions on unseen kinds come to."""
     return (
@@ -1039,9 +1090,7 @@ for why in asked:
         f"**{claims[why.why].title}**: {FAILS}. Supposed: **{supposed[why.name]}**.\n\n{why.says}\n\n- Design: {why.design}\n- Not tested: {why.untested}"
     )
     numbers(why, tuple(why.scores)[:2])
-    print()
     say("\n".join(f"- {line}" for line in why.outcomes(answer)))
-    print()
     say(
         f"That {'is ' if answer.word in (OPEN, MISSING) else ''}**{answer.word}**"
         + (f": `make lab ARGS={why.name}`." if answer.word == MISSING else ".")
@@ -1051,7 +1100,6 @@ for why in asked:
             else ""
         )
     )
-    print()
 if asked:
     draw(
         "why",
@@ -1062,12 +1110,15 @@ if asked:
 else:
     say("No claim is measured that does not hold; nothing is asked.")
 
-# %% The verdicts
+# %% [markdown]
+# ## The verdicts
 #
 # Take your list from the first step. **How many of your signs were right?** And the ones that were wrong: did the documents mislead you, or the scale?
 #
 # Each line can be followed back: to its section in `data/lab/README.md`, with all numbers and searches; from there to the rows, each with the fingerprints of code, data and base that it was made from;
 # and from a row to a run of your own, `make lab ARGS=name`.
+
+# %%
 table(
     [
         (number, claim.title, verdicts[claim.name].word)
@@ -1080,21 +1131,19 @@ tally = {
     word: sum(verdict.word == word for verdict in verdicts.values())
     for word in (HOLDS, FAILS, OPEN, MISSING)
 }
-print()
 say(
     "; ".join(f"{word}: {number}" for word, number in tally.items() if number)
     + f". A claim with several checks has to pass all of them; for *{FAILS}* one is enough that surely points the other way."
 )
 if asked:
-    print()
     say(
         "And asked why: "
         + "; ".join(f"{what}: {answers[name].word}" for name, what in supposed.items())
         + "."
     )
 
-
-# %% What to take home
+# %% [markdown]
+# ## What to take home
 #
 # A practitioner (从业者) has one question: which method do I take? The rows answer it for a model of a million numbers that tells tables of a toy world. Take the *questions* from this list, and
 # measure the answers on your own model; that is what the laboratory is for.
@@ -1102,6 +1151,9 @@ if asked:
 # Where several methods are asked for the best, the winner has had luck as well (the winner's curse, 赢家诅咒): its mean is too good. So whatever cannot be told from it, seed by seed, stands beside it.
 #
 # **Predict before you run:** is there one method that is named everywhere?
+
+
+# %%
 def best_of(arms: dict, key: str, sign: int = 1) -> str:
     """The name with the best mean, and those that cannot be told from it; `sign` is −1 where less is better."""
     values = {
@@ -1169,14 +1221,17 @@ advice.append(("quickest step of training, ms", costs and best_of(costs, "{arm} 
 advice.append(("quickest written token, ms", costs and best_of(costs, "{arm} token", -1)))
 say("\n".join(f"- {question}: {answer or 'not measured yet'}." for question, answer in advice))
 
-# %%
+# %% [markdown]
 # The answers are those of this scale. Three habits are not, and carry over:
 #
 # - Give every method its own learning rate before you compare.
 # - Run what you compare with the same seeds, at least five, and look at the differences.
 # - Write down what would change your mind before you look.
 
-# %% The answer
+# %% [markdown]
+# ## The answer
+
+# %%
 WORDS = {
     HOLDS: "hold",
     FAILS: "do not hold",
@@ -1190,7 +1245,7 @@ say(
     "know as well what that leaves open."
 )
 
-# %%
+# %% [markdown]
 # To try next:
 #
 # - Add a claim of your own to `minitransformer/course/lab/claims/`: words, arms, check; and write your prediction beside it before you run `make lab ARGS=name`. For instance: prefixes of half the length in half

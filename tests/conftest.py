@@ -27,20 +27,33 @@ documents: 004 §2.2 自注意力机制;
 needs: nothing
 """
 
-# %% Adding
+# %% [markdown]
+# ## Adding
+#
 # Prose about **adding** (加法 addition).
 #
 #     2 + 2 = 4
-
-total = 2 + 2
-print("total", total)
+#
+# **Predict before you run:** how much is it?
 
 # %%
-print("again", total)
+from minitransformer.course.show import say
 
-# %% Hidden tags=["hide-input"]
+total = 2 + 2
+say(f"total {total}")
+
+# %%
+again = total
+say(f"again {again}")
+
+# %% [markdown]
+# ## Hidden
+#
 # Only the outcome is seen.
-print("doubled", 2 * total)
+
+# %% tags=["hide-input"]
+doubled = 2 * total
+say(f"doubled {doubled}")
 '''
 
 

@@ -105,10 +105,11 @@ def test_shapes_use_the_letter_key(path):
 
 @pytest.mark.parametrize("path", CODE, ids=lambda path: path.stem)
 def test_every_import_is_a_declared_requirement(path):
-    pinned = {pin.lower().replace("-", "_") for pin, _ in bootstrap.requirements(("parity", "book", "browser"))}
+    extras = ("parity", "notebook", "book", "browser")
+    pinned = {pin.lower().replace("-", "_") for pin, _ in bootstrap.requirements(extras)}
     for line, target in imported(path):
         top = target.split(".")[0]
-        known = top in sys.stdlib_module_names or top in pinned | {"minitransformer"}
+        known = top in sys.stdlib_module_names or top.lower() in pinned | {"minitransformer"}
         assert known, f"{where(path, line)}: {top} is not pinned in pyproject.toml"
 
 

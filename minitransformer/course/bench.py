@@ -19,7 +19,8 @@ from itertools import accumulate
 import torch
 
 from minitransformer.course import bootstrap
-from minitransformer.course.show import QUICK, say, table
+from minitransformer.course.output.terminal import say, table
+from minitransformer.course.show import QUICK
 from minitransformer.course.timing import in_turn, update
 from minitransformer.generation.sampling import generate
 from minitransformer.models.gpt import GPT, GPTConfig

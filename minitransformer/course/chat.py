@@ -15,7 +15,7 @@ from pathlib import Path
 
 from minitransformer.course.bases import TUNED, load_base, prefix_path
 from minitransformer.course.data import default_tokenizer
-from minitransformer.course.show import say
+from minitransformer.course.output.terminal import say
 from minitransformer.course.tasks import TASKS, find_task, prompt_ids, task_rows
 from minitransformer.course.tinyworld import linearise, parse_table
 from minitransformer.errors import UserError

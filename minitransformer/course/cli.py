@@ -137,8 +137,7 @@ def dispatch(arguments: argparse.Namespace, rest: "list[str]") -> int:
     """
     bootstrap.ensure(EXTRAS.get(arguments.command, ()))
     if arguments.command == "lesson":
-        from minitransformer.course import lessons as course
-        from minitransformer.course import show
+        from minitransformer.course import runner, show
 
         show.withheld = lambda function: withheld(arguments.number, function)
         quick = arguments.quick or show.switched_on("QUICK")
@@ -148,11 +147,11 @@ def dispatch(arguments: argparse.Namespace, rest: "list[str]") -> int:
 
             mine.run(arguments.number, quick=quick, step=step, text=arguments.text)
         else:
-            course.run(arguments.number, quick=quick, step=step, text=arguments.text)
+            runner.run(arguments.number, quick=quick, step=step, text=arguments.text)
     elif arguments.command == "lessons":
-        from minitransformer.course import lessons as course
+        from minitransformer.course import runner
 
-        course.print_list()
+        runner.print_list()
     elif arguments.command == "chat":
         from minitransformer.course import chat
 

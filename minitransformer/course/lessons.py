@@ -1,25 +1,30 @@
-"""Find the lessons in lessons/, read them as prose and code, and run them cell by cell.
+"""Find the lessons in lessons/ and read them: cells of prose and of code, in jupytext's percent format.
 
-A lesson is a script whose cells begin with `# %% Title`. The comments after that line are the prose, the rest
-is the code; `run` prints the one and executes the other, so that both stand in one place. The script itself
-runs without this module: `python lessons/lesson_02_….py` prints what its code prints.
+    # %% [markdown]
+    # ## A step's title
+    #
+    # Its idea, in Markdown.
+
+    # %%
+    total = 2 + 2
+
+Editors (VS Code, PyCharm, Jupyter with jupytext) know this format and show prose as such. A `##` heading at the top of
+a cell of prose begins a step. `runner` runs what is read here; the script itself runs without either:
+`python lessons/lesson_02_….py` shows what its code shows.
 """
 
+from __future__ import annotations
 import __future__
 
 import ast
 import io
-import os
 import re
-import sys
-import time
 import tokenize
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 
-from minitransformer.course import show
-from minitransformer.course.show import ROOT, say, styled, text_width
+from minitransformer.course.bootstrap import ROOT
+from minitransformer.course.visible import Visible
 from minitransformer.errors import UserError
 
 KEYS = ("question", "minutes", "documents", "needs")
@@ -32,15 +37,21 @@ class NoSuchLesson(UserError):
 
 @dataclass
 class Cell:
-    """One `# %%` cell: what is said, then what is run."""
+    """One `# %%` cell: prose, or code."""
 
     line: int
     """Where its marker stands; 1 for what precedes the first marker."""
-    title: str
-    """Empty where the cell continues the step above it."""
+    is_code: bool
+    title: str = ""
+    """The heading at the top of a cell of prose; empty where the cell continues the step above it."""
+    number: int = 0
+    """The step's number, where there is a title."""
     prose: str = ""
+    """In Markdown, without the title."""
     source: str = ""
     """The code as written."""
+    shown: str = ""
+    """The code without what only presents: see `visible`."""
     hidden: bool = False
     """Whether the code runs without being printed (the tag hide-input)."""
     statements: list[ast.stmt] = field(default_factory=list, repr=False)
@@ -60,6 +71,14 @@ class Lesson:
     cells: list[Cell]
     flags: int
     """The compiler's flags for the lesson's `from __future__` imports."""
+
+    @property
+    def facts(self) -> str:
+        """How long it takes and what it needs, in a line."""
+        minutes = f"about {self.minutes:g} minute{'s' * (self.minutes != 1)}"
+        if not self.needs:
+            return f"{minutes}; needs no other lesson"
+        return f"{minutes}; after lesson{'s' * (len(self.needs) > 1)} {', '.join(map(str, self.needs))}"
 
 
 # ---------------------------------------------------------------- finding and reading
@@ -186,162 +205,78 @@ def read_cells(source: str, tree: ast.Module, path: Path) -> list[Cell]:
     """Split a lesson at its `# %%` lines; a marker inside a string is none, so Python's own tokenizer looks.
 
     Raises:
-        UserError: there is no cell, the first one lacks a title, or a marker stands inside a statement.
+        UserError: there is no cell; the first one has no title; code stands in a cell of prose; a cell of code has a
+            title; a marker stands inside a statement.
     """
-    comments = [
-        token
+    comments = {
+        token.start[0]: token.string
         for token in tokenize.generate_tokens(io.StringIO(source).readline)
         if token.type == tokenize.COMMENT and token.start[1] == 0
-    ]
-    markers = [token.start[0] for token in comments if re.match(r"# %%(\s|$)", token.string)]
-    comment_lines = {token.start[0]: token.string for token in comments}
+    }
+    markers = [line for line, comment in comments.items() if re.match(r"# %%(\s|$)", comment)]
     lines = source.split("\n")
 
     if not markers:
-        raise UserError(f"{_place(path, 1)}: the lesson has no cells; a cell begins with a line such as # %% Title")
+        raise UserError(
+            f"{_place(path, 1)}: the lesson has no cells; a cell of prose begins with # %% [markdown], one of code "
+            "with # %%"
+        )
     body = tree.body[1:]  # without the docstring
     cells = []
-    if body and body[0].lineno < markers[0]:  # imports above the first cell: run first, without a title
+    if body and body[0].lineno < markers[0]:  # imports above the first cell: run first
         start = tree.body[0].end_lineno
-        cells.append(Cell(1, "", source="\n".join(lines[start : markers[0] - 1]).strip("\n")))
+        cells.append(Cell(1, is_code=True, source="\n".join(lines[start : markers[0] - 1])))
     for marker, end in zip(markers, [*markers[1:], len(lines) + 1], strict=True):
-        heading = comment_lines[marker][4:].strip()
-        title = re.sub(r'\s*(\[\w+\]|\w+=(\[.*\]|".*"))\s*', " ", " " + heading).strip()  # jupytext's options
-        if not title and not any(cell.title for cell in cells):
-            raise UserError(f"{_place(path, marker)}: the first cell needs a title: # %% Title")
-        first_code = marker + 1
-        while first_code < end and not lines[first_code - 1].strip():
-            first_code += 1
-        prose = []
-        while first_code < end and first_code in comment_lines:
-            prose.append(re.sub(r"^# ?", "", comment_lines[first_code]))
-            first_code += 1
-        cells.append(
-            Cell(
-                marker,
-                title,
-                prose="\n".join(prose).strip("\n"),
-                source="\n".join(lines[first_code - 1 : end - 1]).strip("\n").rstrip(),
-                hidden="hide-input" in heading.removeprefix(title),
+        heading, inside = comments[marker][4:].strip(), range(marker + 1, end)
+        if "[markdown]" in heading:
+            cells.append(_prose_cell(marker, {line: lines[line - 1] for line in inside}, path))
+            continue
+        if re.sub(r'(\[\w+\]|\w+=(\[.*\]|".*"))', "", heading).strip():  # jupytext's options aside
+            raise UserError(
+                f"{_place(path, marker)}: a cell of code has no title. A step begins with a cell of prose: "
+                f"# %% [markdown], and below it # ## {heading}"
             )
-        )
-    for statement in body:
-        if any(statement.lineno < marker <= statement.end_lineno for marker in markers):
-            raise UserError(f"{_place(path, statement.lineno)}: a # %% line stands inside this statement; move it.")
-        owner = next((cell for cell in reversed(cells) if cell.line <= statement.lineno), cells[0])
-        owner.statements.append(statement)
+        code = "\n".join(lines[line - 1] for line in inside)
+        cells.append(Cell(marker, is_code=True, source=code, hidden="hide-input" in heading))
+    _number(cells, path)
+    _add_statements(cells, tree, path, markers)
     return cells
 
 
-# ---------------------------------------------------------------- printing and running
+def _prose_cell(marker: int, lines: dict[int, str], path: Path) -> Cell:
+    """Read a cell of prose from its lines by number."""
+    for number, line in lines.items():
+        if line.strip() and not line.startswith("#"):
+            raise UserError(
+                f"{_place(path, number)}: a cell of prose holds comments alone; a line # %% begins the code below it."
+            )
+    text = "\n".join(re.sub(r"^# ?", "", line) for line in lines.values()).strip("\n")
+    heading, _, rest = text.partition("\n")
+    if not heading.startswith("## "):
+        return Cell(marker, is_code=False, prose=text)
+    return Cell(marker, is_code=False, title=heading[3:].strip(), prose=rest.strip("\n"))
 
 
-def print_list() -> None:
-    """Print each lesson's number, title, time, prerequisites and documents' sections (`make lessons`)."""
-    for lesson in lessons():
-        print(f"{styled(f'{lesson.number:2}  {lesson.title}', 'bold')}  ({_facts(lesson)})")
-        for line in show.wrap(f"mirrors {lesson.documents}", text_width(), "    ", "    "):
-            print(line)
-    if not lesson_files():
-        print("There are no lessons yet.")
-    else:
-        print("\nmake lesson-1 runs the first, QUICK=1 make lesson-1 a shortened one.")
+def _number(cells: list[Cell], path: Path) -> None:
+    """Number the steps; the first cell after any imports has to begin one."""
+    first = next(cell for cell in cells if cell.line > 1 or cell.prose)
+    if not first.title:
+        raise UserError(
+            f"{_place(path, first.line)}: the first cell needs a title: # %% [markdown], and below it # ## Title"
+        )
+    for number, cell in enumerate((cell for cell in cells if cell.title), 1):
+        cell.number = number
 
 
-def _facts(lesson: Lesson) -> str:
-    minutes = f"about {lesson.minutes:g} minute{'s' * (lesson.minutes != 1)}"
-    if not lesson.needs:
-        return f"{minutes}; needs no other lesson"
-    return f"{minutes}; after lesson{'s' * (len(lesson.needs) > 1)} {', '.join(map(str, lesson.needs))}"
-
-
-def run(number: int, quick: bool = False, step: bool = False, text: str | None = None) -> None:
-    """Run lesson `number`: for each step its title, prose and code, then what the code prints, as it comes.
-
-    Args:
-        number: the lesson.
-        quick: a smoke run; lessons ask `show.QUICK`.
-        step: wait for Enter before each cell's code, when a person sits at the terminal.
-        text: a text file of the reader's own, for the lessons that can train on one (its path is then in the
-            environment variable MINITRANSFORMER_TEXT); or "python", the manual that comes with Python.
-
-    Raises:
-        NoSuchLesson: there is no such lesson.
-        UserError: its file is malformed, or `text` is not a file, or the lesson itself says so.
-    """
-    began = time.perf_counter()
-    lesson = load(number)
-    if text is not None:
-        if text != "python" and not Path(text).is_file():
-            raise UserError(f"There is no file {text} to take the text from.")
-        os.environ["MINITRANSFORMER_TEXT"] = text if text == "python" else str(Path(text).resolve())
-    os.environ["QUICK"] = "1" if quick else ""
-    show.QUICK = quick
-    if step and not sys.stdin.isatty():
-        print("STEP needs a terminal to wait for Enter in; the lesson runs through.")
-        step = False
-
-    print(styled(f"Lesson {number} · {lesson.title}", "bold"))
-    say(f"{lesson.question}\n")
-    print(styled(_facts(lesson), "dim"))
-    for line in show.wrap(f"mirrors {lesson.documents}", text_width()):
-        print(styled(line, "dim"))
-    if quick:
-        print("Quick: a shortened run; its numbers mean little.")
-    _execute(lesson, step)
-
-    minutes, seconds = divmod(round(time.perf_counter() - began), 60)
-    print(f"\n{_rule(f'Lesson {number} took ' + (f'{minutes} min ' if minutes else '') + f'{seconds} s')}")
-    following = [other for other in lesson_files() if other > number]
-    if following:
-        print(f"Next: make lesson-{following[0]} — {load(following[0]).title}")
-    else:
-        print("That was the last lesson so far; make lessons lists them all.")
-
-
-def _execute(lesson: Lesson, step: bool) -> None:
-    """Run the cells in one namespace, which is `__main__` as it is when the script runs by itself."""
-    module = ModuleType("__main__")
-    module.__file__ = str(lesson.path)
-    module.__dict__["__builtins__"] = __builtins__
-    before_main, before_argv = sys.modules["__main__"], sys.argv
-    sys.modules["__main__"], sys.argv = (
-        module,
-        [str(lesson.path)],
-    )  # so inspect.getsource and pickle find classes
-    title_number = 0
-    try:
-        for cell in lesson.cells:
-            print(flush=True)
-            if cell.title:
-                title_number += 1
-                print(styled(_rule(f"{title_number} · {cell.title}"), "bold") + "\n")
-            if cell.prose:
-                say(cell.prose)
-            if cell.source and not cell.hidden:
-                if cell.prose:
-                    print()
-                for line in cell.source.split("\n"):
-                    print(f"{styled('│', 'dim')} {line}".rstrip())
-                print(flush=True)
-            if not cell.statements:
-                continue
-            if step:
-                _wait()
-            part = ast.Module(body=cell.statements, type_ignores=[])
-            exec(compile(part, str(lesson.path), "exec", lesson.flags, dont_inherit=True), module.__dict__)
-            sys.stdout.flush()
-    finally:
-        sys.modules["__main__"], sys.argv = before_main, before_argv
-
-
-def _wait() -> None:
-    try:
-        input(styled("Predict, then press Enter. ", "green"))
-    except EOFError:
-        print()
-
-
-def _rule(title: str) -> str:
-    """`── 3 · Heads ─────` as wide as the text."""
-    return f"── {title} " + "─" * max(3, text_width() - show.display_width(title) - 4)
+def _add_statements(cells: list[Cell], tree: ast.Module, path: Path, markers: list[int]) -> None:
+    """Give each cell the statements that stand in it, and the code that is printed of them."""
+    for statement in tree.body[1:]:
+        if any(statement.lineno < marker <= statement.end_lineno for marker in markers):
+            raise UserError(f"{_place(path, statement.lineno)}: a # %% line stands inside this statement; move it.")
+        next(cell for cell in reversed(cells) if cell.line <= statement.lineno).statements.append(statement)
+    visible = Visible(tree)
+    for cell in cells:
+        if cell.is_code:
+            first_line = 1 + (tree.body[0].end_lineno if cell.line == 1 else cell.line)
+            cell.shown = visible.code(cell.source, first_line, cell.statements)
+            cell.source = cell.source.strip("\n").rstrip()

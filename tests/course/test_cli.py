@@ -70,13 +70,13 @@ def test_malformed_lesson(copy):
 
 
 def test_a_users_mistake_inside_a_lesson(copy):
-    text = LESSON + "\n# %% Wrong\nfrom minitransformer.errors import UserError\nraise UserError('Id 7 is too big.')\n"
+    text = LESSON + "\n# %%\nfrom minitransformer.errors import UserError\nraise UserError('Id 7 is too big.')\n"
     (copy.lessons / "lesson_01_try.py").write_text(text, encoding="utf-8")
     assert the_sentence(copy("lesson", "1"), 1) == "Id 7 is too big."
 
 
 def test_a_bug_inside_a_lesson_shows_where(copy):
-    (copy.lessons / "lesson_01_try.py").write_text(LESSON + "\n# %% Bug\n1 / 0\n", encoding="utf-8")
+    (copy.lessons / "lesson_01_try.py").write_text(LESSON + "\n# %%\n1 / 0\n", encoding="utf-8")
     result = copy("lesson", "1")
     line = LESSON.count("\n") + 3
     assert f'lesson_01_try.py", line {line}' in result.stderr and "ZeroDivisionError" in result.stderr

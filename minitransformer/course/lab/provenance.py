@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
-import io
-import tokenize
 from functools import lru_cache
 from pathlib import Path
 
@@ -13,6 +10,7 @@ from torch import nn
 
 from minitransformer.course.bases import load_base
 from minitransformer.course.data import DATA
+from minitransformer.course.fingerprints import bare
 from minitransformer.course.lab.tasks import LAB_TASKS
 from minitransformer.tuning import fingerprint
 
@@ -61,18 +59,3 @@ def data_hash(folder: str) -> str:
     """A short name for the data of a task."""
     files = [DATA / "tokenizer.tiktoken", *sorted((DATA / "tasks" / folder).glob("*.jsonl"))]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
-
-
-def bare(source: str) -> str:
-    """A module's source without what Python does not run: comments, docstrings, empty lines, spaces at a line's end."""
-    lines = source.splitlines()
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type == tokenize.COMMENT:
-            row, column = token.start
-            lines[row - 1] = lines[row - 1][:column]
-    for node in ast.walk(ast.parse(source)):
-        documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-        if documented and ast.get_docstring(node, clean=False) is not None:
-            first = node.body[0]
-            lines[first.lineno - 1 : first.end_lineno] = [""] * (first.end_lineno - first.lineno + 1)
-    return "\n".join(line.rstrip() for line in lines if line.strip())

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from minitransformer.course import lessons as course
 from minitransformer.course import show
+from minitransformer.course.output.terminal import display_width
 from minitransformer.course.workbook.catalogue import exercises
 from minitransformer.course.workbook.exercise import Exercise
 from minitransformer.course.workbook.imports import header
@@ -67,7 +68,7 @@ def heading(exercise: Exercise) -> str:
     """The comment above an exercise, by which a reader finds it."""
     title = f"{exercise.id} · {exercise.title} · {exercise.minutes:g} minutes · {exercise.stars}"
     purpose = textwrap.wrap(exercise.purpose, 100, initial_indent="# ", subsequent_indent="# ")
-    return "\n".join([f"# {'─' * max(3, 97 - show.display_width(title))} {title}", *purpose])
+    return "\n".join([f"# {'─' * max(3, 97 - display_width(title))} {title}", *purpose])
 
 
 def source_of(some: list[Exercise], solved: Collection[str] = ()) -> str:

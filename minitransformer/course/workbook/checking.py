@@ -9,8 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from minitransformer.course import show
-from minitransformer.course.show import say, styled
+from minitransformer.course.output.terminal import say, styled, text_width, wrap
 from minitransformer.course.workbook import book, reading
 from minitransformer.course.workbook.catalogue import exercises, files, find
 from minitransformer.course.workbook.exercise import Exercise
@@ -115,7 +114,7 @@ def _first_to_mend(some: list[Exercise], answer: Answer, stopped: Exercise | Non
 def _wrapped(text: str) -> Iterator[str]:
     """Paragraphs wrapped, indented lines as they are."""
     for line in text.split("\n"):
-        yield from [line] if line.startswith(" ") else show.wrap(line, show.text_width())
+        yield from [line] if line.startswith(" ") else wrap(line, text_width())
 
 
 def _printed(answer: Answer) -> None:
@@ -123,7 +122,7 @@ def _printed(answer: Answer) -> None:
         return
     # Escape sequences would clear the screen, or write over the report.
     text = re.sub(r"[\0-\x08\x0b-\x1f\x7f]", "·", answer.printed.rstrip("\n")).expandtabs(4)
-    width = show.text_width() - 4
+    width = text_width() - 4
     lines = [part for line in text.split("\n") for part in _folded(line, width)]
     print(styled("Your code printed:", "bold"))
     for line in lines[:20]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from minitransformer.course import lessons as course
-from minitransformer.course import show
-from minitransformer.course.show import say
+from minitransformer.course.output.terminal import say, table
 from minitransformer.course.workbook import book, reading
 from minitransformer.course.workbook.catalogue import exercises, files, find
 from minitransformer.course.workbook.checking import check
@@ -54,7 +53,7 @@ def start(lesson: int) -> int:
             say(reading.wants_its_name(path, renamed, one))
     print()
     rows = [(one.id, one.name, one.title, one.minutes, one.stars, reading.locate(tree, one)[0]) for one in some]
-    show.table(
+    table(
         [(*row[:5], getattr(row[5], "lineno", None)) for row in rows],
         ["", "function", "", "minutes", "", "line"],
         [None, None, None, "g", None, None],
@@ -99,7 +98,7 @@ def progress() -> int:
         boxes, total = boxes + drawn, total + len(some)
         minutes_done += sum(one.minutes for one in some if now[one.id] == SOLVED)
         minutes += sum(one.minutes for one in some)
-    show.table(rows, ["lesson", "", "", "next"])
+    table(rows, ["lesson", "", "", "next"])
     print()
     done = boxes.count(BOXES[SOLVED])
     say(

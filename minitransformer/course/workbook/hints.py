@@ -6,8 +6,7 @@ import sys
 import textwrap
 from typing import Any
 
-from minitransformer.course import show
-from minitransformer.course.show import say, styled
+from minitransformer.course.output.terminal import say, styled, text_width, wrap
 from minitransformer.course.workbook import book
 from minitransformer.course.workbook.catalogue import exercises, files, find
 from minitransformer.course.workbook.checking import ready_sandbox
@@ -69,7 +68,7 @@ def tell_given(exercise: Exercise) -> None:
     if exercise.given:
         print(MAY_USE)
         for one in exercise.given:
-            print("\n".join(show.wrap(one, show.text_width(), "  ", "      ")))
+            print("\n".join(wrap(one, text_width(), "  ", "      ")))
         print()
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from minitransformer.course import show
+from minitransformer.course.output.terminal import wrap
 from minitransformer.course.workbook import draw
 from minitransformer.course.workbook.again import command
 from minitransformer.course.workbook.compare import tensors
@@ -83,7 +83,7 @@ def _made_so(case: Case, source: str, width: int) -> list[str]:
     """The source of a case, and what the helpers in it are that stand beside it and nowhere else."""
     if not source:
         return []
-    helpers = ["\n".join(show.wrap(line, width, "    ", "      ")) for line in _helpers(case, scene_source(case))]
+    helpers = ["\n".join(wrap(line, width, "    ", "      ")) for line in _helpers(case, scene_source(case))]
     return [textwrap.indent(source, "    ")] + ["\n".join(helpers)] * bool(helpers)
 
 

@@ -25,7 +25,8 @@ import torch
 from torch import nn
 
 from minitransformer.course import lessons as course
-from minitransformer.course import show
+from minitransformer.course import output, runner, show
+from minitransformer.course.output.terminal import say, table
 from minitransformer.course.workbook import book, catalogue, exceptions, loading
 from minitransformer.course.workbook.exercise import Exercise
 from minitransformer.course.workbook.observe import seeded
@@ -124,22 +125,6 @@ def in_use(replacements: dict[str, Any], like: dict[str, Any] | None = None, tri
         yield losses
 
 
-@contextmanager
-def unseen() -> Iterator[None]:
-    """Let a lesson run without printing anything or drawing over the figures of another run."""
-
-    @contextmanager
-    def unsaved_figure(
-        name: str, caption: str, size: tuple[float, float] = (7.0, 4.0), rows: int = 1, columns: int = 1
-    ) -> Iterator[Any]:
-        from matplotlib.figure import Figure
-
-        yield Figure(figsize=size).subplots(rows, columns)
-
-    with switched({"minitransformer.course.show:figure": unsaved_figure}), contextlib.redirect_stdout(io.StringIO()):
-        yield
-
-
 class _Enough(BaseException):
     """Ends a lesson after its training."""
 
@@ -172,7 +157,7 @@ def run(number: int, quick: bool = False, step: bool = False, text: str | None =
     seeded(accelerators=True)
     try:
         with in_use(mine.replacements) as losses:
-            course.run(number, quick=quick, step=step, text=text)
+            runner.run(number, quick=quick, step=step, text=text)
     except UserError:
         raise
     except Exception as error:
@@ -184,11 +169,11 @@ def run(number: int, quick: bool = False, step: bool = False, text: str | None =
             "The lesson calls it in a way that the checks do not try; print the shapes that come in."
         ) from error
     print()
-    show.say(f"This ran on {len(mine.used)} of your functions: {', '.join(one.name for one in mine.used)}.")
+    say(f"This ran on {len(mine.used)} of your functions: {', '.join(one.name for one in mine.used)}.")
     if losses or reference:
         compare(losses, reference or [])
     else:
-        show.say("This lesson trains nothing with the training loop, so there is no loss to compare.")
+        say("This lesson trains nothing with the training loop, so there is no loss to compare.")
 
 
 def trains(source: str) -> bool:
@@ -201,7 +186,7 @@ def tell(mine: Mine) -> None:
     rows = [(one.id, one.name, "yours") for one in mine.used]
     rows += [(one.id, one.name, f"the package's ({why})") for one, why in mine.missing]
     rows.sort(key=lambda row: tuple(map(int, row[0].split("."))))
-    show.table(rows, ["exercise", "function", "in use"])
+    table(rows, ["exercise", "function", "in use"])
     print()
 
 
@@ -222,7 +207,7 @@ def compare(mine: list[Loss], reference: list[Loss]) -> None:
             )
         )
     form = [None, ",", ".5f", ".5f", ".5f", ".5f"]
-    show.table(rows, ["training", "steps", "loss: yours", "reference", "validation: yours", "reference"], form)
+    table(rows, ["training", "steps", "loss: yours", "reference", "validation: yours", "reference"], form)
     pairs = [
         (a, b)
         for x, y in zip(mine, reference, strict=False)
@@ -231,10 +216,10 @@ def compare(mine: list[Loss], reference: list[Loss]) -> None:
     ]
     print()
     if len(mine) == len(reference) and all(a == b for a, b in pairs):
-        show.say("Equal to the last bit: your code computes what the package's does.")
+        say("Equal to the last bit: your code computes what the package's does.")
     elif pairs:
         largest = max(abs(a - b) for a, b in pairs)
-        show.say(
+        say(
             f"They differ by {largest:.1e} at most. Another order of the same sums rounds differently, and training "
             "carries that along; a difference that grows far beyond that would be worth a look."
         )
@@ -255,10 +240,10 @@ def reference_losses(number: int, like: dict[str, Any], quick: bool, text: str |
         pass  # none yet, or of another form: it is made anew
     minutes = course.load(number).minutes
     how_long = "a few seconds" if quick else f"about {minutes:g} minute{'s' * (minutes != 1)}"
-    show.say(f"First the lesson on the package's own code, unseen, for its losses ({how_long}; they are kept).")
+    say(f"First the lesson on the package's own code, unseen, for its losses ({how_long}; they are kept).")
     seeded(accelerators=True)
-    with in_use({}, like) as losses, unseen():
-        course.run(number, quick=quick, text=text)
+    with in_use({}, like) as losses, contextlib.redirect_stdout(io.StringIO()):  # where the learner's code prints to
+        runner.run(number, quick=quick, text=text, sink=output.Sink())
     book.write(path, json.dumps({"key": key, "losses": [asdict(one) for one in losses]}, indent=1) + "\n")
     return losses
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
 
-from minitransformer.course import show
+from minitransformer.course.output.terminal import say
 from minitransformer.course.workbook.book import folder, write
 from minitransformer.course.workbook.source import place
 from minitransformer.errors import UserError
@@ -94,4 +94,4 @@ class Progress:
     def complain(self) -> None:
         """Say that progress could not be saved, if so: after everything that was asked for."""
         if self.unsaved:
-            show.say(f"Your progress could not be saved. {self.unsaved}")
+            say(f"Your progress could not be saved. {self.unsaved}")

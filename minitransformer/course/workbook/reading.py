@@ -12,7 +12,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from minitransformer.course import show
+from minitransformer.course.output.terminal import display_width
 from minitransformer.course.workbook.cut import COMMENT
 from minitransformer.course.workbook.exercise import Exercise
 from minitransformer.course.workbook.source import place
@@ -86,7 +86,7 @@ def parse(path: Path, text: str) -> ast.Module:
         number = min(max(error.lineno or 1, 1), len(lines))
         line = lines[number - 1].replace("\t", " ")
         at = min(max((error.offset or 1) - 1, 0), len(line))
-        caret = " " * show.display_width(line[:at]) + "^"
+        caret = " " * display_width(line[:at]) + "^"
         words = next((text for pattern, text in PLAIN_WORDS if re.search(pattern, error.msg or "")), "")
         said = ended(error.msg or "it is no Python")
         raise WorkbookError(

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from minitransformer.course import show
+from minitransformer.course.output.terminal import text_width
 from minitransformer.course.workbook.source import place
 from minitransformer.errors import UserError
 
@@ -164,7 +165,7 @@ class Sandbox:
             "told": list(told),
             "seconds": seconds,
             "megabytes": megabytes,
-            "width": show.text_width(),
+            "width": text_width(),
         }
         answer = Answer()
         try:

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from minitransformer.course import lessons as course
+from minitransformer.course import output, runner
 from minitransformer.course.workbook import book, loading, mine, report
 from minitransformer.course.workbook.catalogue import exercises, files
 from minitransformer.course.workbook.check import check_one
@@ -160,8 +160,8 @@ def verify_mine() -> list[str]:
         losses = []
         for replacements in (taken.replacements, {}):
             seeded(accelerators=True)
-            with mine.in_use(replacements, taken.replacements, trial=STEPS) as trained, mine.unseen():
-                course.run(TRAINS, quick=True)
+            with mine.in_use(replacements, taken.replacements, trial=STEPS) as trained:
+                runner.run(TRAINS, quick=True, sink=output.Sink())
             losses.append(trained)
     own, reference = losses
     if not (own and reference):

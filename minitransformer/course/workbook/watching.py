@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
-from minitransformer.course.show import styled
+from minitransformer.course.output.terminal import styled
 from minitransformer.course.workbook import book
 from minitransformer.course.workbook.catalogue import exercises
 from minitransformer.course.workbook.checking import check_with, ready_sandbox

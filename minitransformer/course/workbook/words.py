@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from minitransformer.course import show
+from minitransformer.course.output.terminal import wrap
 
 
 def ended(text: str) -> str:
@@ -20,7 +20,7 @@ def ended(text: str) -> str:
 
 def wrapped(text: str, width: int, rest: str = "") -> str:
     """A paragraph in lines of at most `width` columns; all but the first begin with `rest`."""
-    return "\n".join(show.wrap(text, width, "", rest))
+    return "\n".join(wrap(text, width, "", rest))
 
 
 SHORT = 60

@@ -348,9 +348,13 @@ documents: none
 needs: nothing
 """
 
-# %% Training
+# %% [markdown]
+# ## Training
+
+# %%
 import torch
 
+from minitransformer.course.show import say
 from minitransformer.models.gpt import GPT, GPTConfig
 from minitransformer.training.loop import TrainConfig, train
 
@@ -358,5 +362,5 @@ torch.manual_seed(0)
 model = GPT(GPTConfig(vocab_size=11, n_positions=16, n_layer=2, n_head=2, d_model=8, d_ff=16))
 ids = torch.randint(0, 11, (4, 9))
 log = train(model, lambda i: {"ids": ids}, TrainConfig(steps=12, lr=1e-2), valid=[{"ids": ids}], progress=False)
-print("trained", len(log.train))
+say(f"trained {len(log.train)}")
 '''

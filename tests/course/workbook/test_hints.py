@@ -6,8 +6,7 @@ import types
 
 import pytest
 
-from minitransformer.course import lessons as course
-from minitransformer.course import show
+from minitransformer.course import runner, show
 from minitransformer.course.workbook import checking, hints
 from minitransformer.course.workbook.page import page as page_of
 from minitransformer.course.workbook.progress import Progress
@@ -75,7 +74,7 @@ def test_a_lesson_shows_an_exercises_source_only_when_it_is_solved(toys, here, c
     write_workbook()
     checking.check(1)
     capsys.readouterr()
-    out = shown(toys.running_sum)
+    out = shown(toys.running_sum).lstrip()
     assert out.startswith('def running_sum(x: Tensor) -> Tensor:\n    """…"""\n') and "torch.stack(sums)" in out
     monkeypatch.setattr(show, "withheld", functools.partial(hints.withheld, 7))
     assert "return" in shown(toys.Counter.add), "a lesson without exercises"
@@ -91,7 +90,7 @@ def test_the_command_line_withholds_sources(monkeypatch, capsys):
 
     seen = []
     monkeypatch.setattr(show, "withheld", show.withheld)
-    monkeypatch.setattr(course, "run", lambda number, **more: seen.append(show.withheld(attention.attend_by_formula)))
+    monkeypatch.setattr(runner, "run", lambda number, **more: seen.append(show.withheld(attention.attend_by_formula)))
     monkeypatch.setattr("minitransformer.course.bootstrap.ensure", lambda extras: None)
     monkeypatch.setattr(hints, "withheld", lambda lesson, function: f"{lesson} {function.__name__}")
     dispatch(parser().parse_args(["lesson", "2"]), [])

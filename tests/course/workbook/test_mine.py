@@ -32,7 +32,7 @@ def test_the_references_losses_are_kept_and_a_difference_is_seen(heads_of_ones_o
     capsys.readouterr()
     heads_of_ones_own({"2.3"}, ("/ math.sqrt(q.size(-1))", "/ q.size(-1)"))
     runs = []
-    monkeypatch.setattr(mine, "unseen", lambda: runs.append(1))
+    monkeypatch.setattr(mine.output, "Sink", lambda: runs.append(1))
     mine.run(2)
     out = capsys.readouterr().out
     assert not runs, "the reference's losses are kept"

@@ -1,0 +1,88 @@
+"""Figures in one style, with a font that can draw Chinese where there is one; their files are written whole.
+
+Importing this costs nothing: matplotlib is loaded only when a figure is drawn.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from minitransformer.files import write_aside
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# The palette of Okabe and Ito, which colour-blind readers can tell apart.
+PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
+
+
+@lru_cache
+def chinese_font() -> str | None:
+    """The name of an installed font that can draw Chinese, or None: then label the figure in English."""
+    from matplotlib import font_manager, ft2font
+
+    for font in sorted(font_manager.fontManager.ttflist, key=lambda font: (font.name, font.fname)):
+        try:
+            face = ft2font.FT2Font(font.fname)
+        except (OSError, RuntimeError):  # a font file that has gone or that FreeType cannot read
+            continue
+        glyphs = {face.get_char_index(ord(char)) for char in "前缀微调"}
+        # Glyph 0 is the empty box; matplotlib's own font of last resort has one box for all of Chinese.
+        if 0 not in glyphs and len(glyphs) == 4:
+            return font.name
+    return None
+
+
+def _style() -> dict[str, Any]:
+    from matplotlib.rcsetup import cycler
+
+    return {
+        "axes.prop_cycle": cycler(color=PALETTE),
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.titlesize": 12,
+        "axes.labelsize": 11,
+        "font.size": 11,
+        "font.family": ["DejaVu Sans", *filter(None, [chinese_font()])],
+        "grid.color": "#E3E3E3",
+        "image.cmap": "viridis",
+        "legend.frameon": False,
+        "lines.linewidth": 1.8,
+        "savefig.bbox": "tight",  # nothing is cut off, whatever an axes' shape does to the layout
+        "savefig.dpi": 150,
+        "svg.hashsalt": "minitransformer",  # the same picture has the same bytes
+    }
+
+
+@contextmanager
+def drawing(size: tuple[float, float], rows: int, columns: int) -> Iterator[tuple[Figure, Any]]:
+    """A new matplotlib figure in the course's style, which holds until the block ends, and its axes."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(_style()):
+        figure = Figure(figsize=size, layout="compressed")
+        yield figure, figure.subplots(rows, columns)
+
+
+def picture(figure: Figure, form: str) -> bytes:
+    """The figure as the bytes of a "png" or "svg" file."""
+    file = io.BytesIO()
+    figure.savefig(file, format=form, metadata={"Date": None} if form == "svg" else None)
+    return file.getvalue()
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write the figure to `path`, .png or .svg; a file that was there stays until the new one is whole.
+
+    Raises:
+        UserError: no room on the disk, or no permission to write.
+    """
+    write_aside(path, picture(figure, path.suffix[1:]))
