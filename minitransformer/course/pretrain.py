@@ -7,10 +7,8 @@ run that was stopped goes on from its last evaluation.
 from __future__ import annotations
 
 import json
-import multiprocessing
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
@@ -27,6 +25,7 @@ from minitransformer.course.show import QUICK
 from minitransformer.course.skills import SKILLS
 from minitransformer.course.tasks import task_ids
 from minitransformer.course.tinyworld import Dice, documents
+from minitransformer.course.workers import for_each
 from minitransformer.errors import UserError
 from minitransformer.files import write_aside
 from minitransformer.models.bert import BertConfig
@@ -286,21 +285,14 @@ def main(kinds: Sequence[str] = ()) -> None:
         pretrain(bases)
     if "gpt" in bases or "prefixes" in kinds:  # they belong to the GPT's weights
         shrink, folder = (200, TUNED / "trial") if QUICK else (1, TUNED)
-        with two_processes() as pool:
-            list(pool.map(partial(tune_prefix, folder=folder, shrink=shrink), PREFIXES))
-
-
-def two_processes() -> ProcessPoolExecutor:
-    """Two programs beside each other, a thread each."""
-    return ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn"))
+        for_each(partial(tune_prefix, folder=folder, shrink=shrink), list(PREFIXES))
 
 
 def pretrain(kinds: Sequence[str]) -> None:
     """Train these bases, and write down what they can do."""
     shrink, folder = (200, FOLDER / "trial") if QUICK else (1, FOLDER)
     say(f"Training {', '.join(kinds)}, a thread each, {'a trial run' if QUICK else 'up to an hour each'}.\n")
-    with two_processes() as pool:
-        found = dict(zip(kinds, pool.map(partial(build, folder=folder, shrink=shrink), kinds), strict=True))
+    found = dict(zip(kinds, for_each(partial(build, folder=folder, shrink=shrink), kinds), strict=True))
     rows = [(kind, skill, value) for kind, about in found.items() for skill, value in about["skills"].items()]
     table(rows, ["base", "skill, on worlds that it never saw", "share right"], [None, None, ".3f"])
     if not QUICK:

@@ -22,6 +22,7 @@ from minitransformer.checkpoint import load_tensors, save_tensors
 from minitransformer.errors import UserError
 from minitransformer.text.batches import IGNORE, Batch
 from minitransformer.training.losses import Loss, language_model_loss
+from minitransformer.training.muon import Muon, muon_groups
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class TrainConfig:
     eval_every: int = 0  # steps between evaluations; 0: only at the end
     patience: int = 0  # evaluations without a better loss before stopping; 0: never
     checkpoint_every: int = 0  # steps between checkpoints; 0: at evaluations
+    matrix_lr: float = 0.0  # Muon's peak, for the matrices between layers; 0: AdamW at `lr` for all
 
     def __post_init__(self) -> None:
         """Refuse settings that cannot mean anything."""
@@ -47,6 +49,8 @@ class TrainConfig:
                 raise UserError(f"{name} = {getattr(self, name)}: it has to be at least {least}.")
         if not 0 < self.lr < math.inf:
             raise UserError(f"lr = {self.lr}: the learning rate has to be a positive number.")
+        if not 0 <= self.matrix_lr < math.inf:
+            raise UserError(f"matrix_lr = {self.matrix_lr}: Muon's learning rate is a positive number, or 0 for AdamW.")
 
 
 @dataclass
@@ -79,8 +83,10 @@ def learning_rate(step: int, config: TrainConfig) -> float:
     return config.lr * (config.final_lr + (1 - config.final_lr) * 0.5 * (1 + math.cos(math.pi * min(done, 1))))
 
 
-def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
+def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
     """AdamW over the parameters that require a gradient; weight decay on the matrices only.
+
+    With a `matrix_lr`, the matrices between layers get Muon instead.
 
     Raises:
         UserError: nothing requires a gradient.
@@ -88,6 +94,8 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
     tuned = [p for p in model.parameters() if p.requires_grad]
     if not tuned:
         raise UserError("Nothing here can be trained: every parameter is frozen (requires_grad is False).")
+    if config.matrix_lr:
+        return Muon(muon_groups(model, config.lr, config.matrix_lr, config.weight_decay), config.betas)
     groups = [
         {"params": [p for p in tuned if p.dim() >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in tuned if p.dim() < 2], "weight_decay": 0.0},
@@ -217,7 +225,7 @@ def _update(run: _Run, batches: Callable[[int], Batch], loss: Loss) -> dict:
         )
     lr = learning_rate(run.step, config)
     for group in run.optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * config.matrix_lr / config.lr if group.get("muon") else lr
     run.optimizer.step()
     run.optimizer.zero_grad(set_to_none=True)
     run.step += 1

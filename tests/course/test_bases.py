@@ -89,18 +89,6 @@ def test_tuning_a_prefix_repeats(task, tmp_path):
     assert a.keys() == b.keys() and all(a[name].equal(b[name]) for name in a)
 
 
-class OneProcess:
-    """What stands in for two processes: the calls, one after another, in this one."""
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        pass
-
-    map = map
-
-
 @pytest.mark.parametrize(
     ("asked", "quick", "bases", "prefixes"),
     [
@@ -116,7 +104,7 @@ def test_what_make_pretrain_trains_and_where(asked, quick, bases, prefixes, monk
     """A trial run (QUICK=1) takes a 200th of the steps, and writes beside the committed files, not over them."""
     trained, tuned = [], []
     monkeypatch.setattr(pretrain, "QUICK", quick)
-    monkeypatch.setattr(pretrain, "two_processes", OneProcess)
+    monkeypatch.setattr(pretrain, "for_each", lambda work, items: [work(item) for item in items])
     monkeypatch.setattr(pretrain, "pretrain", lambda kinds: trained.extend(kinds))
     monkeypatch.setattr(pretrain, "tune_prefix", lambda task, folder, shrink: tuned.append((task, folder, shrink)))
     pretrain.main(asked)

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
-import signal
 import sys
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from typing import NamedTuple
 
-import torch
 from tqdm import tqdm
 
 from minitransformer.course.lab.cells import ABILITIES, Cell, Row
 from minitransformer.course.lab.experiment import Arm
 from minitransformer.course.lab.run import run_cell
 from minitransformer.course.lab.store import Store
+from minitransformer.course.workers import begin
 from minitransformer.errors import UserError
 
 PROCESSES = 2
@@ -128,15 +125,3 @@ def measure(
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
     return failed
-
-
-def begin() -> None:
-    """Make a process ready: one thread; Ctrl-C is the parent's business; where the parent dies, so does it."""
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    def follow() -> None:
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
