@@ -346,12 +346,19 @@ def answers(address: str, patience: float = PATIENCE) -> bool:
     return answered == [True]
 
 
+def package_records() -> "list[tuple[str, bool]]":
+    """The folder of each package's records in `.venv`, and whether the package is whole: pip writes RECORD last."""
+    places = ("lib/python*/site-packages/*.dist-info", "Lib/site-packages/*.dist-info")
+    start = glob.escape(str(venv_folder()))
+    folders = {folder for place in places for folder in glob.glob(os.path.join(start, place))}
+    return [(folder, os.path.exists(os.path.join(folder, "RECORD"))) for folder in sorted(folders)]
+
+
 def forget_half_installed() -> None:
     """Remove the records of packages whose installation was cut off, which pip would take for installed."""
-    for packages in ("lib/python*/site-packages", "Lib/site-packages"):
-        for folder in glob.glob(os.path.join(glob.escape(str(venv_folder())), packages, "*.dist-info")):
-            if not os.path.exists(os.path.join(folder, "RECORD")):  # pip writes it last
-                shutil.rmtree(folder, ignore_errors=True)
+    for folder, is_whole in package_records():
+        if not is_whole:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def working_version() -> "str | None":
@@ -512,6 +519,7 @@ class Detail:
         self.rest = ""  # a line of which the end has not come
         self.file, self.megabytes = "", 0.0  # what is being downloaded
         self.packages = 0  # looked up so far
+        self.to_unpack, self.whole_before = 0, 0  # packages
 
     def read(self, more: str) -> None:
         """Take note of what the log has more."""
@@ -527,10 +535,14 @@ class Detail:
                 self.packages += 1
                 self.text = f"package {self.packages}, {re.split('[^A-Za-z0-9._-]', line[11:])[0]}"
             elif line.startswith("Installing collected packages:"):
-                self.text = f"unpacking {line.count(',') + 1} packages"
+                self.to_unpack = line.count(",") + 1
+                self.whole_before = whole_packages()
 
     def __str__(self) -> str:
         """Where a file of a megabyte or more is being downloaded, how much of it has come; otherwise the package."""
+        if self.to_unpack:
+            done = min(max(whole_packages() - self.whole_before, 0), self.to_unpack)
+            return f"unpacking, {done} of {self.to_unpack} packages are done"
         if not self.file or self.megabytes < 1:
             return self.text
         # pip may name a file as its address does, %2B for +, and stores it under its own name.
@@ -538,6 +550,11 @@ class Detail:
         found = glob.glob(os.path.join(glob.escape(str(temporary_folder())), "*", pattern))
         megabytes = max((os.path.getsize(path) / 1e6 for path in found), default=0.0)
         return f"{self.file.split('-')[0]}, {megabytes:.0f} of {self.megabytes:.0f} MB"
+
+
+def whole_packages() -> int:
+    """How many packages are in `.venv`, complete."""
+    return sum(is_whole for _, is_whole in package_records())
 
 
 def last_error() -> str:

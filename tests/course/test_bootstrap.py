@@ -642,8 +642,14 @@ def test_what_pip_says_is_told_in_short(clone):
     assert str(detail) == "torch, 73 of 184 MB"
     detail.read("Collecting numpy==2.4.6 (from -c requirements.lock)\n  Downloading numpy-2.4.6.whl.metadata (6 kB)\n")
     assert str(detail) == "package 2, numpy"
+    packages = clone / ".venv" / "lib" / "python3.12" / "site-packages"
+    (packages / "pip-1.0.dist-info").mkdir(parents=True)
+    (packages / "pip-1.0.dist-info" / "RECORD").touch()
     detail.read("Installing collected packages: torch, numpy, six\n")
-    assert str(detail) == "unpacking 3 packages"
+    (packages / "torch-2.13.0.dist-info").mkdir()
+    assert str(detail) == "unpacking, 0 of 3 packages are done"
+    (packages / "torch-2.13.0.dist-info" / "RECORD").touch()
+    assert str(detail) == "unpacking, 1 of 3 packages are done"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="sends a POSIX signal")
