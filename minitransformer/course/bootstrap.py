@@ -161,7 +161,8 @@ def pins() -> "dict[str, str]":
     """The version of each package that requirements.lock pins for this Python.
 
     Raises:
-        UserError: a line is not of the form name==version, with or without a python_version marker.
+        UserError: a line is not of the form name==version, with or without a python_version marker; two lines for a
+            package.
     """
     pinned = {}
     for number, line in enumerate(read("requirements.lock").splitlines(), 1):
@@ -177,6 +178,8 @@ def pins() -> "dict[str, str]":
         name, version, comparison, major, minor = parts.groups()
         older = comparison and sys.version_info[:2] < (int(major), int(minor))
         if not comparison or bool(older) == (comparison == "<"):
+            if name in pinned:
+                raise UserError(f"requirements.lock:{number}: {name} is pinned a second time for this Python.")
             pinned[name] = version
     return pinned
 

@@ -92,9 +92,17 @@ def commands(clone, monkeypatch):
     return log
 
 
-@pytest.mark.parametrize(
-    "name", ["__init__.py", "__main__.py", "errors.py", "course/__init__.py", "course/bootstrap.py", "course/cli.py"]
-)
+def read_at_the_start():
+    """The files of the package that Python reads before the first command looks at its version."""
+    code = (
+        "import sys, minitransformer.course.cli\nfor name, module in sys.modules.items():\n"
+        "    if name.startswith('minitransformer'): print(module.__file__)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return sorted(os.path.relpath(path, ROOT / "minitransformer") for path in found.splitlines()) + ["__main__.py"]
+
+
+@pytest.mark.parametrize("name", read_at_the_start())
 def test_an_old_python_can_read_as_far_as_the_sentence(name):
     source = (ROOT / "minitransformer" / name).read_text(encoding="utf-8")
     tree = ast.parse(source, feature_version=(3, 6))
@@ -165,6 +173,9 @@ def test_markers_follow_the_python(clone, monkeypatch):
 def test_malformed_entries_are_named(clone):
     (clone / "requirements.lock").write_text("torch==2.13.0\ntorch>=2\n")
     with pytest.raises(UserError, match='requirements.lock:2: "torch>=2" is not of the form name==version'):
+        bootstrap.requirements()
+    (clone / "requirements.lock").write_text(LOCK + "peft==0.20.0\n")
+    with pytest.raises(UserError, match="requirements.lock:7: peft is pinned a second time"):
         bootstrap.requirements()
     (clone / "requirements.lock").write_text("torch==2.13.0\n")
     with pytest.raises(UserError, match="no pin for numpy, sacrebleu"):
