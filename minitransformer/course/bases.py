@@ -15,6 +15,7 @@ from minitransformer.errors import UserError
 from minitransformer.models.bert import Bert, BertConfig
 from minitransformer.models.gpt import GPT, GPTConfig
 from minitransformer.models.seq2seq import Seq2Seq, Seq2SeqConfig
+from minitransformer.tuning import PrefixTuning, fingerprint, load
 
 FOLDER = DATA / "bases"
 TUNED = DATA / "tuned"
@@ -46,6 +47,33 @@ def about_base(kind: str) -> dict:
 def prefix_path(task: str, folder: Path = TUNED) -> Path:
     """The file of a task's prefix, whether it is there or not; `tuning.load` reads it."""
     return folder / f"{task}.prefix.safetensors"
+
+
+def load_prefix(task: str, base: nn.Module, folder: Path = TUNED) -> PrefixTuning:
+    """A task's prefix, which knows its base and is not on it: `for_each_row` hands it to a call.
+
+    Args:
+        task: its name.
+        base: the GPT that it was tuned on.
+        folder: where the prefixes are.
+
+    Raises:
+        UserError: it is missing, damaged, no prefix, or was tuned on other weights than these.
+    """
+    path, again = prefix_path(task, folder), "`python -m minitransformer pretrain prefixes` makes it again."
+    if not path.is_file():
+        raise UserError(f"The prefix {path} is missing. It belongs to the course; {again}")
+    made_for = load_tensors(path)[1].get("fingerprint")
+    if made_for not in (None, fingerprint(base)):
+        raise UserError(
+            f"The prefix {path} was tuned on another GPT (fingerprint {made_for}) than this one ({fingerprint(base)}). "
+            f"One of the two is older than the other. Take both from the same version of the course, or: {again}"
+        )
+    method = load(path, base)
+    method.detach()
+    if not isinstance(method, PrefixTuning):
+        raise UserError(f"{path} holds a {type(method).__name__}; a PrefixTuning is needed here.")
+    return method
 
 
 def _path(kind: str) -> Path:

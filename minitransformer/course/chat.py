@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from minitransformer.course.bases import TUNED, load_base, prefix_path
+from minitransformer.course.bases import TUNED, load_base, load_prefix
 from minitransformer.course.data import default_tokenizer
 from minitransformer.course.output.terminal import say
 from minitransformer.course.tasks import TASKS, find_task, prompt_ids, task_rows
@@ -22,7 +22,7 @@ from minitransformer.errors import UserError
 from minitransformer.generation.sampling import generate
 from minitransformer.models.gpt import GPT
 from minitransformer.text.tokenizer import Tokenizer
-from minitransformer.tuning import PrefixTuning, for_each_row, load
+from minitransformer.tuning import PrefixTuning, for_each_row
 
 BETWEEN = "//"  # parts what a person writes in one line, where a task needs two things
 # By folder of data/tasks: what a person writes, the fields of a row that it fills, and what comes back.
@@ -74,17 +74,7 @@ class Conversation:
         """
         find_task(task)
         if task not in self.prefixes:
-            path = prefix_path(task, self.folder)
-            if not path.is_file():
-                raise UserError(
-                    f"The prefix {path} is missing. It belongs to the course; "
-                    "`python -m minitransformer pretrain prefixes` makes it again."
-                )
-            method = load(path, self.base)
-            method.detach()
-            if not isinstance(method, PrefixTuning):
-                raise UserError(f"{path} holds a {type(method).__name__}; the conversation needs a PrefixTuning.")
-            self.prefixes[task] = method
+            self.prefixes[task] = load_prefix(task, self.base, self.folder)
         self.task, self.plain = task, False
 
     def answer(self, line: str) -> str:
