@@ -358,7 +358,8 @@ assert rows[0][3] < 1e-3 * min(row[3] for row in rows[1:]) and rows[0][2] > 0.99
 # change anything?
 
 # %%
-from minitransformer.models.attention import Prefix, watch_attention
+from minitransformer.models.attention import Prefix
+from minitransformer.models.watch import watch_attention
 
 torch.manual_seed(1)
 layer = Attention(C, n_head=2, causal=True).requires_grad_(False)

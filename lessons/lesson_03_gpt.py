@@ -404,7 +404,7 @@ say(
 # head become one, or at least leaned that way, compared with an untrained model?
 
 # %%
-from minitransformer.models.attention import watch_attention
+from minitransformer.models.watch import watch_attention
 
 sentence = "Mira gave Fado a red kite. Fado was glad." if not own else train_documents[0][:60]
 ids = torch.tensor([tokenizer.encode(sentence)])  # (1, T)

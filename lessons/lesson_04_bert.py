@@ -63,15 +63,16 @@ assert not (moved["GPT"][:3] > 1e-6).any() and (moved["BERT"] > 1e-6).all()
 # token, with everything visible; then the same model is asked honestly, with the text cut off after t.
 #
 # The texts are the tiny world's: stories, descriptions, reviews, and the course's drill for copying, runs of random words
-# that are written twice. One help, because time is short: BERT's own weights all start random; our `Bert` starts
-# with positions as sines and cosines (the original Transformer's, in which "one to the right" is the same turn everywhere)
-# and with W^K = W^Q in every head, so that at first alike attracts alike. Training may change all of it.
+# that are written twice. One help, because time is short: BERT's own weights all start random; `start_near` starts
+# ours with positions as sines and cosines (the original Transformer's, in which "one to the right" is the same turn
+# everywhere) and with W^K = W^Q in every head, so that at first alike attracts alike. Training may change all of it.
 #
 # **Predict before you run:** how far does its loss fall? And what is it when the next token is really not there?
 
 # %%
 import math
 
+from minitransformer.course.pretrain import start_near
 from minitransformer.course.skills import draw
 from minitransformer.text.corpora import Windows, eval_windows, token_stream
 from minitransformer.training.loop import TrainConfig, evaluate, train
@@ -107,7 +108,7 @@ def next_token_loss_honest(model, batch):
 
 
 torch.manual_seed(0)
-cheat = Bert(BertConfig(vocab_size=V, n_positions=32, n_layer=1))
+cheat = start_near(Bert(BertConfig(vocab_size=V, n_positions=32, n_layer=1)))
 steps = 4 if QUICK else 160
 config = TrainConfig(steps=steps, lr=5e-3, warmup=steps // 10, final_lr=0.1)
 log = train(
@@ -248,7 +249,7 @@ say(
 # **Predict before you run:** what are the two losses of a model that knows nothing else?
 
 # %%
-from minitransformer.models.attention import watch_attention
+from minitransformer.models.watch import watch_attention
 from minitransformer.training.losses import bert_loss, mlm_loss, nsp_loss
 
 sizes = BertConfig(vocab_size=V, n_positions=n_positions, n_layer=2)
@@ -262,7 +263,7 @@ frequent[list(special)] = 0.01  # never the answer
 def fresh() -> Bert:
     """An untrained BERT, the same each time."""
     torch.manual_seed(0)
-    model = Bert(sizes).eval()
+    model = start_near(Bert(sizes)).eval()
     for block in model.blocks:
         torch.nn.init.normal_(block.attention.qkv.weight, std=sizes.init_std)
     model.mlm.bias.copy_((frequent / frequent.sum()).log())
@@ -282,7 +283,7 @@ before = evaluate(model, valid, mlm_loss), evaluate(model, valid, nsp_loss)
 say(
     f"{sum(p.numel() for p in model.parameters()):,} parameters, {sizes.n_layer} layers. Masked words: {before[0]:.3f} nats, "
     f"less than ln V = {math.log(V):.3f}, thanks to the frequencies. Pairs: {before[1]:.3f} nats, ln 2 = {math.log(2):.3f}. "
-    f"[CLS] gives itself {at_itself(model):.0%} of its attention; with W^K = W^Q it would be {at_itself(Bert(sizes).eval()):.0%}."
+    f"[CLS] gives itself {at_itself(model):.0%} of its attention; with W^K = W^Q it would be {at_itself(start_near(Bert(sizes)).eval()):.0%}."
 )
 assert before[0] < math.log(V) and abs(before[1] - math.log(2)) < 0.1
 
@@ -567,7 +568,7 @@ torch.manual_seed(0)
 looking = {
     "this lesson's": models["both"],
     "the course's": base,
-    "untrained": Bert(base.config).eval(),
+    "untrained": start_near(Bert(base.config)).eval(),
 }
 rows, around = [], {}
 for name, net in looking.items():

@@ -531,7 +531,7 @@ table(wrong[:6], ["English", "the model", "right"])
 # **Predict before you run:** read the rows from top to bottom. Where does the bright spot jump back to the left?
 
 # %%
-from minitransformer.models.attention import watch_attention
+from minitransformer.models.watch import watch_attention
 
 picked = next(i for i, pair in enumerate(pairs["valid"]) if re.match(PLACED, pair["en"]))
 given = ids["valid"][0][picked]

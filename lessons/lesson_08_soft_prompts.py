@@ -632,7 +632,7 @@ assert all(row[-1] < 1e-4 for row in rows)
 # **Predict before you run:** in which rows do the two differ?
 
 # %%
-from minitransformer.models.attention import watch_attention
+from minitransformer.models.watch import watch_attention
 from minitransformer.tuning import FullFineTuning, PrefixTuning
 
 rows = []

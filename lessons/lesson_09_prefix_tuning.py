@@ -536,12 +536,8 @@ else:
 # **Predict before you run:** when does the model consult its prefix more, while it reads or while it writes?
 
 # %%
-from minitransformer.models.attention import (
-    attend_by_formula,
-    combined_mask,
-    split_heads,
-    watch_attention,
-)
+from minitransformer.models.attention import attend_by_formula, combined_mask, split_heads
+from minitransformer.models.watch import watch_attention
 
 differences = []
 

@@ -73,8 +73,7 @@ def f1(predictions: Sequence[Hashable], truths: Sequence[Hashable], positive: Ha
     and were not called so. 0 where the class is neither predicted nor true.
 
     Raises:
-        UserError: nothing to measure, or not in pairs, which `_check_pairs` refuses, called
-            with both and the name of the second, "truths".
+        UserError: nothing to measure, or not in pairs.
     """
     _check_pairs(predictions, truths, "truths")
     pairs = list(zip(predictions, truths, strict=True))

@@ -18,6 +18,7 @@ PACKAGE = ROOT / "minitransformer"
 # a circle. A name stands for a module, or for a folder with all that is in it.
 LIBRARY = [
     "errors",
+    "checks",
     "files",
     "checkpoint",
     "models",

@@ -215,6 +215,9 @@ encode = Exercise(
     difficulty=2,
     purpose="A tokenizer meets a word, perhaps for the first time. It spells it in bytes and repeats the merges in the order "
     "in which they were learned, so that a text is always cut as it was in training.",
+    given=(
+        "ranks: has every single byte, and for a join of two parts that is a token its rank, which is also its id.",
+    ),
     hints=(
         "Keep a list of parts, at first the single bytes. In a loop: which neighbours form a token together, and which of these "
         "was learned first? Join that one pair, then look again, for the join has made new neighbours.",
@@ -562,6 +565,11 @@ smoothing = Exercise(
     difficulty=2,
     purpose="The whole of an n-gram model: how often a token followed its context, divided by how often anything did. A bit of "
     "α for every token of the vocabulary keeps what was never seen from being impossible.",
+    given=(
+        "_look_up(table, keys): the count of each key, 0 where there is none.",
+        "self._grams, self._contexts: the tables of the runs, and of the runs without their last token.",
+        "self.alpha, self.vocab_size: α and V.",
+    ),
     hints=(
         "Two counts for each key: of the whole run, and of its context. A key is context · V + w, like a number with digits: "
         "how do you get rid of the last digit?",

@@ -5,7 +5,8 @@ import math
 import torch
 import torch.nn.functional as F
 from minitransformer.course.workbook import Exercise, tidy
-from minitransformer.models.attention import Attention, KVCache, Prefix
+from minitransformer.models.attention import Attention, Prefix
+from minitransformer.models.cache import KVCache
 
 # ---------------------------------------------------------------- 2.1
 
@@ -826,24 +827,26 @@ def either_one_or_the_other(n_query, n_key, n_prefix, causal, attention_mask, de
 
 front = Exercise(
     id="2.5",
-    target="minitransformer.models.attention:Attention.forward",
+    target="minitransformer.models.attention:prepend",
     title="A prefix in front",
     minutes=15,
-    difficulty=3,
+    difficulty=2,
     purpose="Here prefix tuning enters the model: keys and values that nobody wrote are put in front of those of the text, "
-    "K ← [P_K; K], V ← [P_V; V], and every token reads them. The lines before and after are given; at the place to write, k and "
-    "v are the text's keys and values (B, H, S, D), prefix.k and prefix.v those of the prefix, and n_prefix, for its length P, still "
-    "says 0. The lines after it go on with k, v and n_prefix.",
+    "K ← [P_K; K], V ← [P_V; V], and every token reads them. `Attention.forward` calls this function with the text's keys and "
+    "values, and goes on with what it gives.",
+    given=(
+        "check_prefix(prefix, batch, n_head, d_head): refuses a prefix that does not fit.",
+        "prefix.k.to(dtype): the same values in another kind of number, that of k; without a copy if it is the same.",
+    ),
     hints=(
-        "Four things: refuse a prefix that does not fit (check_prefix), note its length in n_prefix, and put its keys in front of k, "
-        "its values in front of v.",
+        "Two things: refuse a prefix that does not fit (check_prefix), and put its keys in front of k, its values in front of v.",
         "One prefix serves the whole batch: its first axis may be 1 where k has B. torch.cat does not broadcast; expand "
         "does it without copying. Which axis counts the columns?",
-        "    check_prefix(prefix, x.size(0), self.n_head, self.d_head)\n"
-        "    n_prefix = prefix.k.size(2)\n"
-        "    shared = prefix.k.expand(k.size(0), -1, -1, -1)\n"
+        "    B, H, S, D = k.shape\n"
+        "    check_prefix(prefix, B, H, D)\n"
+        "    shared = prefix.k.to(k.dtype).expand(B, -1, -1, -1)\n"
         "    k = torch.cat([shared, k], dim=2)  # (B, H, P+S, D)\n"
-        "    # and the same for v",
+        "    # and the same for v; then return both",
     ),
     tolerance=1e-5,
 )
@@ -854,69 +857,69 @@ def random_prefix(length, n_head=2, d_head=3, batch=1):
     return Prefix(tidy(batch, n_head, length, d_head), tidy(batch, n_head, length, d_head))
 
 
+def keys_and_values(batch, length, n_head=2, d_head=3):
+    """Those of a text, (B, H, S, D) each."""
+    return tidy(batch, n_head, length, d_head), tidy(batch, n_head, length, d_head)
+
+
 @front.case
 def one_token_one_column():
     """One token, a prefix of one column, two heads of three numbers."""
-    return Attention(6, 2), tidy(1, 1, 6), None, None, random_prefix(1)
+    return random_prefix(1), *keys_and_values(1, 1)
 
 
 @front.case
 def one_prefix_for_three_texts():
     """Three texts share a prefix of four columns."""
-    return Attention(6, 2), tidy(3, 2, 6), None, None, random_prefix(4)
-
-
-@front.case
-def prefix_under_a_causal_mask():
-    """Three tokens under the causal mask, a prefix of four columns."""
-    return Attention(6, 2, causal=True), tidy(1, 3, 6), None, None, random_prefix(4)
-
-
-@front.case
-def prefix_beside_padding():
-    """Two texts, one with padding, and a prefix of one column."""
-    attention_mask = torch.tensor([[True, True, True], [True, True, False]])  # (B, S)
-    return Attention(6, 2), tidy(2, 3, 6), None, attention_mask, random_prefix(1)
+    return random_prefix(4), *keys_and_values(3, 2)
 
 
 @front.case
 def one_prefix_each():
     """Three texts, each with a prefix of its own."""
-    return Attention(6, 2), tidy(3, 2, 6), None, None, random_prefix(4, batch=3)
+    return random_prefix(4, batch=3), *keys_and_values(3, 2)
 
 
 @front.case
-def before_a_context():
-    """Cross-attention: the prefix stands before the context."""
-    return Attention(6, 2), tidy(2, 2, 6), tidy(2, 3, 6), None, random_prefix(4)
+def no_column_at_all():
+    """A prefix of length 0."""
+    return random_prefix(0), *keys_and_values(2, 3)
 
 
 @front.case(gradients=True)
 def the_prefix_learns():
     """The gradients of the prefix."""
-    return (
-        Attention(6, 2, causal=True).requires_grad_(False),
-        tidy(1, 2, 6),
-        None,
-        None,
-        random_prefix(4),
-    )
+    return random_prefix(4), *keys_and_values(2, 3)
+
+
+@front.case
+def another_kind_of_number():
+    """A prefix of float32 before a text of float64, as where a prefix was trained beside a model of another precision."""
+    k, v = keys_and_values(2, 3)
+    return random_prefix(4), k.double(), v.double()
 
 
 @front.case
 def for_another_width():
     """A prefix for heads of another width is refused."""
-    return Attention(6, 2), tidy(1, 2, 6), None, None, random_prefix(1, d_head=4)
+    return random_prefix(1, d_head=4), *keys_and_values(1, 2)
 
 
 @front.case
 def for_another_batch():
     """Two prefixes for three texts are refused."""
-    return Attention(6, 2), tidy(3, 1, 6), None, None, random_prefix(1, batch=2)
+    return random_prefix(1, batch=2), *keys_and_values(3, 1)
 
 
 @front.scene
-def word_by_word(Attention):
+def in_the_model(prepend):
+    """Attention over three tokens, with a prefix of two columns: prepend is called by `Attention.forward`."""
+    layer, x = Attention(6, 2, causal=True), torch.randn(1, 3, 6)
+    return layer(x, prefix=random_prefix(2))
+
+
+@front.scene
+def word_by_word(prepend):
     """A text read word by word with a cache gives what it gives read at once."""
     layer, x, prefix, cache = (
         Attention(6, 2, causal=True),
@@ -932,56 +935,58 @@ def word_by_word(Attention):
     }
 
 
-K, V = "[prefix.k.expand(k.size(0), -1, -1, -1), k]", "[prefix.v.expand(v.size(0), -1, -1, -1), v]"
+K, V = (
+    "[prefix.k.to(k.dtype).expand(B, -1, -1, -1), k]",
+    "[prefix.v.to(v.dtype).expand(B, -1, -1, -1), v]",
+)
 front.slip(
     "not expanded over the batch",
-    "Your prefix has one row and the batch has more: torch.cat does not broadcast. expand(k.size(0), -1, -1, -1) repeats it for "
+    "Your prefix has one row and the batch has more: torch.cat does not broadcast. expand(B, -1, -1, -1) repeats it for "
     "each row without copying.",
-    (K, "[prefix.k, k]"),
-    (V, "[prefix.v, v]"),
+    (K, "[prefix.k.to(k.dtype), k]"),
+    (V, "[prefix.v.to(v.dtype), v]"),
 )
 front.slip(
     "behind the text",
-    "Your prefix stands behind the text's keys and values. Without a mask no one would notice, for attention knows no order; but "
+    "Your prefix stands behind the text's keys and values. Without a mask no one would notice, because attention knows no order; but "
     "causality and padding are counted from the front: [prefix; text].",
-    (K, "[k, prefix.k.expand(k.size(0), -1, -1, -1)]"),
-    (V, "[v, prefix.v.expand(v.size(0), -1, -1, -1)]"),
+    (K, "[k, prefix.k.to(k.dtype).expand(B, -1, -1, -1)]"),
+    (V, "[v, prefix.v.to(v.dtype).expand(B, -1, -1, -1)]"),
 )
 front.slip(
     "keys where values belong",
     "You put the prefix's keys in front of the values too. Keys decide how much a prefix is read, values what is read: v takes prefix.v.",
-    (V, "[prefix.k.expand(v.size(0), -1, -1, -1), v]"),
-)
-front.slip(
-    "length not noted",
-    "n_prefix is still 0, so the prefix's columns count as words of the text: padding no longer fits its columns, and the "
-    "cache takes the prefix for text. n_prefix = prefix.k.size(2).",
-    ("n_prefix = prefix.k.size(2)\n", "pass\n"),
+    (V, "[prefix.k.to(v.dtype).expand(B, -1, -1, -1), v]"),
 )
 front.slip(
     "only the first text",
-    "You take row 0 of the prefix for every text. Where each text brings a prefix of its own, expand(k.size(0), -1, -1, -1) leaves "
+    "You take row 0 of the prefix for every text. Where each text brings a prefix of its own, expand(B, -1, -1, -1) leaves "
     "it as it is.",
-    (K, "[prefix.k[:1].expand(k.size(0), -1, -1, -1), k]"),
-    (V, "[prefix.v[:1].expand(v.size(0), -1, -1, -1), v]"),
+    (K, "[prefix.k[:1].to(k.dtype).expand(B, -1, -1, -1), k]"),
+    (V, "[prefix.v[:1].to(v.dtype).expand(B, -1, -1, -1), v]"),
 )
 front.slip(
     "detached",
     "Your prefix enters without its gradient (detach, .data, torch.tensor), so training could never change it.",
-    (K, "[prefix.k.detach().expand(k.size(0), -1, -1, -1), k]"),
-    (V, "[prefix.v.detach().expand(v.size(0), -1, -1, -1), v]"),
+    (K, "[prefix.k.detach().to(k.dtype).expand(B, -1, -1, -1), k]"),
+    (V, "[prefix.v.detach().to(v.dtype).expand(B, -1, -1, -1), v]"),
 )
 front.slip(
     "not checked",
     "A prefix that does not fit reaches torch.cat, whose message speaks of tensors and sizes. check_prefix says in a sentence what "
     "is wrong with the prefix.",
-    ("check_prefix(prefix, x.size(0), self.n_head, self.d_head)\n", "pass\n"),
+    ("check_prefix(prefix, B, H, D)\n", "pass\n"),
 )
 front.slip(
     "keys and values exchanged",
     "Your prefix's values stand before the keys, and its keys before the values. A prefix is (k, v): prefix.k belongs to k, prefix.v to v.",
-    (K, "[prefix.v.expand(k.size(0), -1, -1, -1), k]"),
-    (V, "[prefix.k.expand(v.size(0), -1, -1, -1), v]"),
+    (K, "[prefix.v.to(k.dtype).expand(B, -1, -1, -1), k]"),
+    (V, "[prefix.k.to(v.dtype).expand(B, -1, -1, -1), v]"),
+)
+front.slip(
+    "returned the other way round",
+    "You return values and keys. The order is that of the arguments: keys first, then values.",
+    ("return k, v", "return v, k"),
 )
 front.slip(
     "joined along the heads",
@@ -991,19 +996,27 @@ front.slip(
 )
 front.slip(
     "result not kept",
-    "What you join goes into names that nobody reads. The lines after yours go on with k and v: k = torch.cat(…), v = torch.cat(…).",
+    "You return the k and v that you were given. What you join has to be returned: k = torch.cat(…), v = torch.cat(…).",
     ("k = torch.cat([prefix", "both_k = torch.cat([prefix"),
     ("v = torch.cat([prefix", "both_v = torch.cat([prefix"),
 )
 front.slip(
-    "length of another axis",
-    "Your n_prefix is not the prefix's length: (B, H, P, D) has P at axis 2, prefix.k.size(2). (Axis 1 are the heads, and len(prefix) is 2, its k and its v.)",
-    ("n_prefix = prefix.k.size(2)", "n_prefix = prefix.k.size(1)"),
+    "repeated for every text",
+    "You repeat the prefix B times even where each text brings its own, which makes B · B rows. expand(B, -1, -1, -1) makes B rows of one and leaves "
+    "B as they are.",
+    (K, "[prefix.k.to(k.dtype).repeat(B, 1, 1, 1), k]"),
+    (V, "[prefix.v.to(v.dtype).repeat(B, 1, 1, 1), v]"),
 )
 front.slip(
-    "repeated for every text",
-    "You repeat the prefix B times even where each text brings its own, which makes B · B rows. expand(k.size(0), -1, -1, -1) makes B rows of one and leaves "
-    "B as they are.",
-    (K, "[prefix.k.repeat(k.size(0), 1, 1, 1), k]"),
-    (V, "[prefix.v.repeat(v.size(0), 1, 1, 1), v]"),
+    "in the prefix's own kind of number",
+    "You join a float32 prefix and a text of another precision. torch.cat then gives the wider of the two, and the queries stay in theirs: attention fails or "
+    "changes its precision. Give the prefix the dtype of k.",
+    (
+        K,
+        "[prefix.k.expand(B, -1, -1, -1), k.to(torch.promote_types(k.dtype, prefix.k.dtype)).to(prefix.k.dtype)]",
+    ),
+    (
+        V,
+        "[prefix.v.expand(B, -1, -1, -1), v.to(torch.promote_types(v.dtype, prefix.v.dtype)).to(prefix.v.dtype)]",
+    ),
 )

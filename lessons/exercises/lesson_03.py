@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from minitransformer.course.workbook import Exercise, tidy
 from minitransformer.errors import UserError
-from minitransformer.models.attention import KVCache, Prefix
+from minitransformer.models.attention import Prefix
+from minitransformer.models.cache import KVCache
 from minitransformer.models.gpt import GPT, Block, GPTConfig
 from minitransformer.training.loop import TrainConfig
 from torch import nn
@@ -80,6 +81,11 @@ layer = Exercise(
     difficulty=2,
     purpose="A layer reads the stream of vectors x twice, and twice adds to it: what attention fetched from the tokens before, "
     "then what the feed-forward network made of it. Everything that a GPT knows stands in a few of these.",
+    given=(
+        "self.norm1, self.attention, self.norm2, self.mlp: the parts of the block.",
+        "self.attention(x, context, attention_mask, prefix, cache): the context is None here.",
+        "drop(y, self.dropout, self.training): dropout of what a sublayer gives. The x that was given stays as it is: the sums are new tensors.",
+    ),
     hints=(
         "Two sublayers, self.attention and self.mlp, each with a norm before it (self.norm1, self.norm2) and a sum after it. "
         "Which x is added: the one before the norm, or after?",
@@ -300,6 +306,13 @@ whole = Exercise(
     difficulty=3,
     purpose="The whole model: from token ids to a score for each token that could come next, at every position at once. Two "
     "tables make vectors, the layers let them read each other, and the first table, once more, makes scores of them.",
+    given=(
+        "columns_before(prefix, cache, n_layer): the pair (n_before, n_prefix).",
+        "embed(embedding, ids, vectors): looks tokens up, and refuses those that do not exist.",
+        "embed_positions(embedding, ids, attention_mask, n_before, n_prefix): what is added to them.",
+        "drop(x, p, training): dropout of their sum.",
+        "block(x, attention_mask, prefix, cache): one of self.blocks, with its own prefix and cache, or None.",
+    ),
     hints=(
         "Five steps: vectors of the tokens plus vectors of their positions; dropout; the layers one after the other, each with "
         "its own prefix and its own cache; the last norm; the product with the token table, unless `return_hidden` is wanted.",
@@ -549,6 +562,10 @@ rate = Exercise(
     difficulty=2,
     purpose="The learning rate of each step: small at first, while the optimizer's averages are still made of two or three "
     "gradients, then large, then smaller and smaller, so that the model settles down.",
+    given=(
+        "config.lr, config.warmup, config.steps, config.final_lr: the peak, the steps of the warm-up (it may be 0), all steps, and the fraction of the peak at the end.",
+        "The half wave is cos from 0 to π, scaled so that it begins at lr in step `warmup`. If warmup = steps, step `warmup` has lr and all after it have final_lr · lr.",
+    ),
     hints=(
         "Two pieces. During the first `warmup` steps a straight line: step 0 has one part of lr, step warmup − 1 all of it. "
         "After that, which share of the remaining steps is done?",
@@ -983,12 +1000,17 @@ def probabilities_returned(logits, p):
 
 cache = Exercise(
     id="3.5",
-    target="minitransformer.models.attention:KVCache.append",
+    target="minitransformer.models.cache:KVCache.append",
     title="The cache",
     minutes=20,
     difficulty=3,
     purpose="The keys and values of tokens that were read do not change any more. The cache keeps them, so that writing a "
     "token costs one column instead of all; this method puts new columns behind those that are there.",
+    given=(
+        "self.length: how many columns are filled, at first 0.",
+        "self.columns(): the filled columns of self.k and self.v.",
+        "self.n_prefix, self.capacity: their sum is the most columns that fit.",
+    ),
     hints=(
         "Make room once, at the first call, for all columns that will ever come: (B, H, n_prefix + capacity, D). Then copy the "
         "T new ones in behind the self.length that are filled, move length on, and return everything that is filled.",

@@ -23,13 +23,18 @@ def lively(model, frozen=True):
 
 fates = Exercise(
     id="4.1",
-    target="minitransformer.text.masking:mask_tokens",
+    target="minitransformer.text.masking:corrupt",
     title="Three fates",
     minutes=20,
     difficulty=2,
     purpose="Which words are to be guessed is decided: `chosen` (B, T) says so. Now 80 of 100 of them become [MASK], 10 another "
     "word, 10 stay; and the labels keep what stood there. A model that saw [MASK] only would have nothing to say about texts "
     "without one.",
+    given=(
+        "torch.where(condition, a, b): a where the condition is True, b elsewhere; one of them may be a single number.",
+        "draw(): random numbers (B, T) from 0 to 1, other ones at each call.",
+        "IGNORE: the label where nothing is asked.",
+    ),
     hints=(
         "Two tensors: labels, which are the ids where chosen and IGNORE elsewhere, and corrupted, what the model gets to read. "
         "torch.where(condition, a, b) makes both, without a loop and without touching ids.",
@@ -45,33 +50,37 @@ fates = Exercise(
 )
 
 
-def seeded(seed=0):
-    """A generator of its own."""
-    return torch.Generator().manual_seed(seed)
-
-
-def share_of(mask):
+def fraction_of(mask):
     """How much of a boolean tensor is True."""
     return round(mask.double().mean().item(), 3)
 
 
+def tried(corrupt, ids, chosen=None, mask_id=2, words=None, seed=0):
+    """What becomes of a text; its words are the ids from 3 to 999, and all of them are chosen, if nothing else is said."""
+    generator = torch.Generator().manual_seed(seed)
+    chosen = torch.ones_like(ids).bool() if chosen is None else chosen
+    words = torch.arange(3, 1000) if words is None else words
+    return corrupt(ids, chosen, mask_id, words, lambda: torch.rand(ids.shape, generator=generator))
+
+
 @fates.scene
-def labels_of_a_row(mask_tokens):
-    """One row, four words of which are chosen; 0, 1 and 2 are special, 2 is [MASK]."""
+def labels_of_a_row(corrupt):
+    """One row, four words of which are chosen; 2 is [MASK]."""
     ids = torch.tensor([[0, 5, 6, 7, 8, 9, 3, 4, 1]])
-    _, labels = mask_tokens(ids, 2, [0, 1, 2], 10, share=0.6, generator=seeded(37))
+    chosen = torch.tensor([[0, 1, 0, 1, 1, 0, 0, 1, 0]]).bool()
+    _, labels = tried(corrupt, ids, chosen, seed=37)
     return {"labels": labels[0].tolist(), "type of the labels": str(labels.dtype)}
 
 
 @fates.scene
-def the_rest_is_left_alone(mask_tokens):
+def the_rest_is_left_alone(corrupt):
     """Where nothing is to be guessed, the text is as it was; and the tensor that was given is, everywhere."""
     ids = torch.arange(3, 403).view(4, 100)
-    corrupted, labels = mask_tokens(ids, 2, [0, 1, 2], 500, share=0.5, generator=seeded())
+    chosen = torch.rand(4, 100) < 0.5
+    corrupted, labels = tried(corrupt, ids, chosen)
     return {
-        "words changed that are not asked for": int(
-            ((corrupted != ids) & (labels == IGNORE)).sum()
-        ),
+        "words changed that are not asked for": int(((corrupted != ids) & ~chosen).sum()),
+        "whether exactly the chosen words have a label": torch.equal(labels != IGNORE, chosen),
         "whether the ids that were given are unchanged": torch.equal(
             ids, torch.arange(3, 403).view(4, 100)
         ),
@@ -79,49 +88,47 @@ def the_rest_is_left_alone(mask_tokens):
 
 
 @fates.scene(tolerance=0.02)
-def how_many_of_each(mask_tokens):
-    """The shares of the three fates among 24,000 chosen words."""
+def how_many_of_each(corrupt):
+    """The fractions of the three fates among 24,000 chosen words."""
     ids = torch.randint(3, 1000, (40, 600))
-    corrupted, _ = mask_tokens(ids, 2, [0, 1, 2], 1000, share=1.0, generator=seeded())
+    corrupted, _ = tried(corrupt, ids)
     return {
-        "share that became [MASK]": share_of(corrupted == 2),
-        "share that became another word": share_of((corrupted != 2) & (corrupted != ids)),
-        "share that stayed as it was": share_of(corrupted == ids),
+        "fraction that became [MASK]": fraction_of(corrupted == 2),
+        "fraction that became another word": fraction_of((corrupted != 2) & (corrupted != ids)),
+        "fraction that stayed as it was": fraction_of(corrupted == ids),
     }
 
 
 @fates.scene(tolerance=0.02)
-def all_three_count(mask_tokens):
-    """Of each fate, the share that is in the loss."""
+def all_three_count(corrupt):
+    """Of each fate, the fraction that is in the loss."""
     ids = torch.randint(3, 1000, (40, 300))
-    corrupted, labels = mask_tokens(ids, 2, [0, 1, 2], 1000, share=1.0, generator=seeded())
+    corrupted, labels = tried(corrupt, ids)
     asked = labels == ids  # (B, T)
     return {
-        "of those that became [MASK], the share in the loss": share_of(asked[corrupted == 2]),
-        "of those that became another word, the share in the loss": share_of(
+        "of those that became [MASK], the fraction in the loss": fraction_of(asked[corrupted == 2]),
+        "of those that became another word, the fraction in the loss": fraction_of(
             asked[(corrupted != 2) & (corrupted != ids)]
         ),
-        "of those that stayed as they were, the share in the loss": share_of(
+        "of those that stayed as they were, the fraction in the loss": fraction_of(
             asked[corrupted == ids]
         ),
     }
 
 
 @fates.scene
-def which_are_put_in(mask_tokens):
-    """A text of 7s only: which other words appear in it, of a vocabulary of 12, of which 0, 1, 2 and 11 are special?"""
+def which_are_put_in(corrupt):
+    """A text of 7s only: which other words appear in it, where 3 to 10 may be put in?"""
     ids = torch.full((30, 200), 7)
-    corrupted, _ = mask_tokens(ids, 2, [0, 1, 2, 11], 12, share=1.0, generator=seeded())
+    corrupted, _ = tried(corrupt, ids, words=torch.arange(3, 11))
     return {"ids of the words put in": sorted(set(corrupted.unique().tolist()) - {2, 7})}
 
 
 @fates.scene
-def the_same_again(mask_tokens):
-    """The same generator, the same masks."""
+def the_same_again(corrupt):
+    """The same draws, the same masks."""
     ids = torch.arange(3, 203).view(2, 100)
-    first, again = (
-        mask_tokens(ids, 2, [0, 1, 2], 300, share=0.5, generator=seeded(3))[0] for _ in range(2)
-    )
+    first, again = (tried(corrupt, ids, seed=3)[0] for _ in range(2))
     return {"whether the second text is like the first": torch.equal(first, again)}
 
 
@@ -184,8 +191,8 @@ fates.slip(
 )
 fates.slip(
     "special tokens put in",
-    "You draw from all V ids, so that [CLS], [SEP] or padding turn up in the middle of a text. words holds those that may be put in.",
-    (DRAWN, "random_words = (draw() * vocab_size).long()"),
+    "You draw from all ids, so that [CLS], [SEP] or padding turn up in the middle of a text. words holds those that may be put in.",
+    (DRAWN, "random_words = (draw() * (int(words.max()) + 1)).long()"),
 )
 fates.slip(
     "own generator not used",
@@ -211,11 +218,11 @@ fates.slip(
 fates.slip(
     "chosen once more",
     "You draw once more which words are chosen: of those that `chosen` marks, only some are asked for and changed then. That is decided already; what is left is the fate.",
-    (LABELS, "chosen = chosen & (draw() < share)\n    " + LABELS),
+    (LABELS, "chosen = chosen & (draw() < 0.15)\n    " + LABELS),
 )
 fates.slip(
     "mostly another word",
-    "You have the shares the wrong way round: 80 % another word, 10 % [MASK]. 80 % become [MASK].",
+    "You have the fractions the wrong way round: 80 % another word, 10 % [MASK]. 80 % become [MASK].",
     (HIDDEN, "corrupted = torch.where(chosen & (fate >= 0.8) & (fate < 0.9), mask_id, ids)"),
     (OTHERS, "corrupted = torch.where(chosen & (fate < 0.8), random_words, corrupted)"),
 )
@@ -242,6 +249,10 @@ pair = Exercise(
     difficulty=1,
     purpose="BERT reads two sentences as one row and judges whether the second follows the first. [CLS] is the place where the "
     "judgement is read off, [SEP] ends a sentence, and the token types tell which sentence a token belongs to.",
+    given=(
+        "tokenizer.encode(text): a list of ids; whatever the text holds is text.",
+        "tokenizer.cls_id, tokenizer.sep_id: the special tokens.",
+    ),
     hints=(
         "Make two lists of ids: the first with [CLS] in front and [SEP] at the end, the second with [SEP] at the end, or "
         "nothing if there is no B. The types follow from their lengths.",
@@ -422,6 +433,10 @@ head = Exercise(
     difficulty=2,
     purpose="What stood behind the [MASK]? The head turns the position's vector into a score for each word of the vocabulary: a "
     "layer of its own, then the product with the token table, so that a word is said by the vector by which it is read.",
+    given=(
+        "self.dense, self.norm, self.bias: W and b, the norm, the bias.",
+        "F.gelu(x): the exact GELU.",
+    ),
     hints=(
         "Four steps: self.dense, gelu, self.norm, and the product with the embedding, to which the bias of each word is added.",
         "The exact gelu, F.gelu(x), as everywhere in BERT; the norm comes after it. F.linear(x, W, b) is x Wᵀ + b: its W has "
@@ -552,6 +567,10 @@ words = Exercise(
     difficulty=2,
     purpose="L_MLM is lesson 1's cross-entropy over the chosen positions only. As every loss of the course it comes as a sum and a "
     "count, for sums of several batches can be added up, and means cannot.",
+    given=(
+        "model.mlm_logits(hidden, at): the scores of all words where the boolean `at` (B, T) is True, in reading order, (number of True, V).",
+        "cross_entropy_sum(logits, labels): the sum, a tensor, and the count, an int, of (N, V) and (N).",
+    ),
     hints=(
         "Where is something asked? labels != IGNORE, a boolean (B, T). Only there are scores needed, and only those labels.",
         "model.mlm_logits(hidden, at) gives the scores at these places, in reading order; labels[at] gives the labels in the same "
@@ -729,6 +748,12 @@ both = Exercise(
     difficulty=2,
     purpose="BERT learns from both exercises in one step: masked words and pairs, the sum of the two means. The loop divides what a "
     "loss gives by its count, so this sum has to come multiplied by the count of the words.",
+    given=(
+        "_read(model, batch): gives the model what the batch has of ids, attention_mask and types, → (B, T, C).",
+        "_masked_words(model, hidden, batch): the sum over the chosen words, and their number.",
+        "cross_entropy_sum(logits, labels): a sum and a count.",
+        "model.nsp_logits(hidden): the scores (B, 2) for next_label.",
+    ),
     hints=(
         "Read the text once (_read), then make both losses of the same vectors: _masked_words, and cross_entropy_sum of the "
         "scores for the pairs with next_label. Each gives a sum and a count.",

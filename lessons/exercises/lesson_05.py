@@ -373,6 +373,12 @@ head = Exercise(
     difficulty=3,
     purpose="Fine-tuning puts a new head on a pre-trained base: a vector s sums up the text, and W s + b gives a score for each class. A "
     "BERT sums up at [CLS], a GPT at its last token.",
+    given=(
+        "base(ids, attention_mask=…): a BERT's vectors (B, T, C); of a GPT, with return_hidden=True, its vectors in place of logits, and with at=…, boolean (B, T), those of the marked places only.",
+        "base.pooled(vectors): a BERT's summary (B, C).",
+        "last_token(ids, attention_mask): boolean (B, T), True at each row's last real token.",
+        "drop(summary, base.config.dropout, self.training): stands between summary and head.",
+    ),
     hints=(
         "Two ways to the summary (B, C), one end: self.head on the summary. Which base it is, isinstance(self.base, Bert) says. Both "
         "bases need the padding mask.",
@@ -664,6 +670,12 @@ stop = Exercise(
     difficulty=3,
     purpose="The model is kept as it was when its validation loss was lowest, and training ends when that has not improved for a while "
     "(the patience). The training loop calls this after each evaluation.",
+    given=(
+        "self.log.valid: the list of evaluations so far, each {'step': …, 'loss': …}; value goes into it with self.step.",
+        "self.tuned, self.best: the parameters by name, and copies of those that validated best, lower than all before.",
+        "self.log.best_step: the step of the best evaluation.",
+        "self.log.stopped_early: whether as many evaluations as self.config.patience came after the best one; a patience of 0 never ends.",
+    ),
     hints=(
         "Four things in order: find the lowest loss before this one, append this evaluation to the log, keep the weights if it is lower, "
         "and count the evaluations since the best.",
@@ -859,6 +871,7 @@ f1 = Exercise(
     difficulty=2,
     purpose="Accuracy looks good for whoever says the frequent class every time. F1 asks of one class two things at once: are those that were "
     "called positive so (precision), and were those that are positive found (recall)?",
+    given=('_check_pairs(predictions, truths, "truths"): refuses what is empty or not in pairs.',),
     hints=(
         "Three counts are enough: TP (called positive and so), FP (called positive and not so), FN (so, but not called positive). Those that "
         "neither are nor were called positive do not count at all.",

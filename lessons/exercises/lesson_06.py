@@ -3,7 +3,8 @@
 import torch
 import torch.nn.functional as F
 from minitransformer.course.workbook import Exercise, tidy
-from minitransformer.models.attention import KVCache, Prefix
+from minitransformer.models.attention import Prefix
+from minitransformer.models.cache import KVCache
 from minitransformer.models.seq2seq import DecoderBlock, DecoderCache, Seq2Seq, Seq2SeqConfig
 from minitransformer.text.batches import IGNORE, pad_right
 from minitransformer.text.batches.translation import check_pairs
@@ -73,6 +74,11 @@ pairs = Exercise(
     difficulty=2,
     purpose="A translator reads a source and writes a target that begins with a start token and ends with an end token: without the first it has "
     "nothing to begin from, without the second it never learns to stop. Padding, on both sides, asks for no loss.",
+    given=(
+        "check_pairs(sources, targets, config): refuses what no batch can be made of.",
+        "pad_right(rows, pad_id): the ids and the mask of rows of different lengths.",
+        "config.start_id, config.end_id, config.pad_id: the special tokens.",
+    ),
     hints=(
         "Three steps: refuse with check_pairs, pad the sources as they are, pad the targets with a token more at each end. pad_right gives "
         "ids and mask of both.",
@@ -244,6 +250,12 @@ layer = Exercise(
     difficulty=3,
     purpose="A decoder layer is a GPT's with one more attention in the middle: first the target reads itself, then it reads the source "
     "(queries from the target, keys and values from the source), then each position thinks for itself. An Add & Norm stands after each.",
+    given=(
+        "self.attention, self.cross, self.mlp: the sublayers; self.norm1, self.norm2, self.norm3 follow them.",
+        "self.attention(x, context, attention_mask, prefix, cache): self.cross is called alike.",
+        "drop(y, self.dropout, self.training): dropout of what a sublayer gives.",
+        "cache: the pair (own, cross) of their caches, or None.",
+    ),
     hints=(
         "Three times the same pattern, post-norm: y = sublayer(x), then x = norm(x + y), with dropout on y. Which inputs belong to "
         "the target's own attention, and which to the cross-attention?",
@@ -490,6 +502,11 @@ whole = Exercise(
     difficulty=3,
     purpose="The encoder reads the source; the decoder writes with what it made of it. While a text is generated the source does not change, so it "
     "is read in the first call only: after that the cache of the cross-attention holds its keys and values.",
+    given=(
+        "self.encode(source, source_mask, prefix, vectors): → (B, S, C); refuses what does not fit.",
+        "self.decode(ids, context, context_mask, attention_mask, prefix, cross_prefix, cache, at): takes None for the context where the cache knows it.",
+        "cache[0].cross.length: above 0 where the cache knows the context.",
+    ),
     hints=(
         "Two calls: self.encode and self.decode. The first only if it is not done yet, which the first layer's cache shows: is there a "
         "cache, and has cache[0].cross any columns (length)?",
@@ -876,26 +893,31 @@ def lists_taken_as_rows(value, n_row, times):
 
 search = Exercise(
     id="6.5",
-    target="minitransformer.generation.beam:_Search.step",
+    target="minitransformer.generation.beam:_Search.select",
     title="Which texts go on",
     minutes=30,
     difficulty=3,
-    purpose="One step of a beam search for one prompt. From k running texts came 2k candidates, each with one token more; this method decides which of "
-    "them are finished, with which score, and which k go on. Lines before and after are given: texts are the candidates' tokens, and when "
-    "the search is done is decided at the end, from scores and going.",
+    purpose="One step of a beam search for one prompt. From k running texts came 2k candidates, each with one token more. This method decides which of "
+    "them are finished, with which score, and which k go on. The search calls it once a step, and goes on with the scores and the indices that it gives.",
+    given=(
+        "self.n_beam, self.length_penalty: k and α.",
+        "self.finished: the list of Hypothesis(tokens, score), best first, the score a float.",
+        "self.done: whether the search is over; it stays as it is here.",
+        "Hypothesis(tokens, score): a finished text, without its end token.",
+    ),
     hints=(
-        "Three names have to exist when you are done: scores of all candidates, which of them end, and going, the indices of the first k that do not. In "
+        "Three things: the scores of all candidates, which of them end, and the indices of the first k that do not. In "
         "between, unless self.done, those of the first k that end become Hypothesis(tokens, score) in self.finished.",
         "score = Σ log p / |y|^α: all candidates are equally long, len(texts[0]), the end token counted. A text that ends with stop_id is kept without "
         "it; one that ends because at_end is kept whole. Then sort self.finished by score, best first, and cut it to n_beam.",
         "    scores = sums / len(texts[0]) ** self.length_penalty\n"
-        "    ends = [at_end or token == stop_id for token in tokens]\n"
+        "    ends = [at_end or text[-1] == stop_id for text in texts]\n"
         "    for i in range(self.n_beam):  # not once the search is done\n"
         "        if ends[i]:\n"
-        "            text = texts[i][:-1] if tokens[i] == stop_id else texts[i]\n"
-        "            self.finished.append(Hypothesis(text, scores[i].item()))\n"
+        "            tokens = texts[i][:-1] if texts[i][-1] == stop_id else texts[i]\n"
+        "            self.finished.append(Hypothesis(tokens, scores[i].item()))\n"
         "    # sort self.finished by -score, and cut it after the best k\n"
-        "    going = [i for i, end in enumerate(ends) if not end][: self.n_beam]",
+        "    return scores, [i for i, end in enumerate(ends) if not end][: self.n_beam]",
     ),
 )
 
@@ -992,6 +1014,16 @@ def done_before(_Search):
     )
 
 
+@search.scene
+def what_it_gives(_Search):
+    """The scores of four candidates of two tokens, and who goes on; α = 2."""
+    texts = [[7, 5], [8, END], [7, 6], [8, 4]]
+    scores, going = _Search(2, 2.0).select(
+        texts, torch.tensor([-0.8, -1.2, -1.6, -2.0]), END, False
+    )
+    return {"scores of all candidates": scores, "indices of those that go on": going}
+
+
 SCORES = "scores = sums / len(texts[0]) ** self.length_penalty"
 search.slip(
     "no length penalty",
@@ -1016,12 +1048,12 @@ search.slip(
 search.slip(
     "end token kept",
     "Your finished texts still have their end token. Hypothesis.tokens leaves it out; a decoder of tokens would print it.",
-    ("texts[i][:-1] if tokens[i] == stop_id else texts[i]", "texts[i]"),
+    ("texts[i][:-1] if texts[i][-1] == stop_id else texts[i]", "texts[i]"),
 )
 search.slip(
     "last token cut off",
     "At the last step you cut off a real word: only an end token is left out of a finished text, and there texts end without one.",
-    ("texts[i][:-1] if tokens[i] == stop_id else texts[i]", "texts[i][:-1]"),
+    ("texts[i][:-1] if texts[i][-1] == stop_id else texts[i]", "texts[i][:-1]"),
 )
 search.slip(
     "any candidate may finish",
@@ -1041,7 +1073,7 @@ search.slip(
     "the limit does not end a text",
     "At the last step you finish only texts with an end token. What has none there is finished too, as far as it came, or a search could end "
     "empty-handed.",
-    ("at_end or token == stop_id for", "token == stop_id for"),
+    ("at_end or text[-1] == stop_id for", "text[-1] == stop_id for"),
 )
 search.slip(
     "worst first",
@@ -1068,11 +1100,8 @@ search.slip(
 )
 search.slip(
     "scores as a list",
-    "Your scores are a list of numbers. The lines after yours take scores[…].item(): leave it a tensor (2k,).",
-    (
-        "[i for i, end in enumerate(ends) if not end][: self.n_beam]",
-        "[i for i, end in enumerate(ends) if not end][: self.n_beam]\n        scores = scores.tolist()",
-    ),
+    "Your scores are a list of numbers. The search goes on with scores[…].item(): return a tensor (2k,).",
+    ("return scores, [", "return scores.tolist(), ["),
 )
 search.slip(
     "score as a tensor",
@@ -1098,5 +1127,5 @@ search.slip(
 search.slip(
     "nobody goes on when it is done",
     "You return nothing once the search is done. The rows of a batch run on side by side until all of them are done, so k of yours have to go on, in vain.",
-    ("if not self.done:", "if self.done:\n            return []\n        if True:"),
+    ("if not self.done:", "if self.done:\n            return scores, []\n        if True:"),
 )

@@ -5,10 +5,8 @@ import torch.nn.functional as F
 from minitransformer.course.workbook import Exercise, tidy
 from minitransformer.models.bert import Bert, BertConfig
 from minitransformer.models.gpt import GPT, GPTConfig
-from minitransformer.models.layers import embed
 from minitransformer.models.seq2seq import Seq2Seq, Seq2SeqConfig
 from minitransformer.tuning import PTuning, attached
-from torch import nn
 
 SIZES = {"vocab_size": 9, "n_positions": 12, "n_head": 2, "d_model": 4, "d_ff": 6, "init_std": 0.5}
 
@@ -119,90 +117,92 @@ def one_too_few(length):
 # ---------------------------------------------------------------- 8.2
 
 
-def look_up_by_loop(embedding, ids, virtual, vectors):
-    """Each token by itself."""
+def look_up_by_loop(words, ids, vectors):
+    """Place by place."""
     rows = []
     for b, row in enumerate(ids.tolist()):
         own = vectors[b] if vectors.dim() == 3 else vectors  # (P, C)
-        rows.append(torch.stack([own[-1 - i] if i < 0 else embedding.weight[i] for i in row]))
+        rows.append(torch.stack([own[-1 - i] if i < 0 else words[b, t] for t, i in enumerate(row)]))
     return torch.stack(rows)
 
 
 lookup = Exercise(
     id="8.2",
-    target="minitransformer.models.layers:_embed_virtual",
+    target="minitransformer.models.layers:virtual_embeddings",
     title="Vectors among the words",
     minutes=15,
     difficulty=2,
     purpose="A model reads words only as vectors, and a soft prompt is vectors that are no words': X = [P; E(input)]. This function "
-    "looks a text up in which both stand: words in the table E, virtual tokens in `vectors`. What does not fit is refused above; "
-    "at the place to write, number (B, T) is which vector each virtual token stands for (0 at words), and each says whether "
-    "every row has vectors of its own. embed(embedding, ids) looks words up, and refuses an id that is no word's. The result is called x.",
+    "puts the vectors of virtual tokens where they stand in the text. The model has looked the words up already, with some word in the "
+    "place of each virtual token, and has refused what does not fit.",
+    given=(
+        "ids < 0: True at the virtual tokens; -1 stands for vector number 0, -2 for number 1, and so on.",
+        "torch.where(condition, a, b): a where the condition is True, b elsewhere; the last axes are lined up.",
+    ),
     hints=(
-        "Look up everything twice, once as if all were words and once as if all were virtual, and choose place by place. (A "
-        "negative id is no row of E: put some word, 0 say, in its place first.)",
-        "embed(embedding, …) gives the words (B, T, C). vectors[number] gives (B, T, C) where one table serves all rows. Where "
-        "each row has its own, (B, n_virtual, C), a second index tells the row: (B, 1), the numbers of the rows.",
-        "    words = embed(embedding, ids.masked_fill(virtual, 0))\n"
+        "Make a vector for each place, once as if all were virtual tokens, and choose place by place between it and the word.",
+        "Which vector a virtual token stands for is -1 - id; at words take any, 0 say: clamp(min=0). vectors[number] gives (B, T, C) where one table "
+        "serves all rows. Where each row has its own, (B, n_virtual, C), a first index tells the row: (B, 1), the numbers of the rows.",
+        "    number = (-1 - ids).clamp(min=0)\n"
         "    rows = torch.arange(len(ids))[:, None]\n"
-        "    chosen = vectors[rows, number] if each else vectors[number]\n"
-        "    x = torch.where(virtual[..., None], chosen, words)",
+        "    chosen = vectors[number] if vectors.dim() == 2 else vectors[rows, number]\n"
+        "    # torch.where chooses chosen at ids < 0, words elsewhere; the condition needs an axis for the columns",
     ),
     oracle=look_up_by_loop,
 )
 
 
-def text(*rows):
-    """Ids, and where they are virtual."""
+def text(*rows, C=3):
+    """The words of a text, as if word 0 stood at the virtual tokens, and its ids."""
     ids = torch.tensor(rows)
-    return ids, ids < 0
+    return tidy(4, C)[ids.clamp(min=0)], ids
 
 
 @lookup.case
 def one_virtual_one_word():
     """One virtual token before one word, vectors of three numbers."""
-    return nn.Embedding(4, 3), *text([-1, 2]), tidy(1, 3)
+    return *text([-1, 2]), tidy(1, 3)
 
 
 @lookup.case
 def two_before_words():
     """Two virtual tokens before two words."""
-    return nn.Embedding(4, 3), *text([-1, -2, 3, 0]), tidy(2, 3)
+    return *text([-1, -2, 3, 0]), tidy(2, 3)
 
 
 @lookup.case
 def inside_a_template():
     """Virtual tokens among the words of two texts, in another order."""
-    return nn.Embedding(4, 3), *text([1, -2, 3, -1, 2], [-1, 2, -2, -3, 0]), tidy(3, 3)
+    return *text([1, -2, 3, -1, 2], [-1, 2, -2, -3, 0]), tidy(3, 3)
 
 
 @lookup.case
 def more_vectors_than_needed():
     """A text that leaves two of the vectors out."""
-    return nn.Embedding(4, 2), *text([-1, 3, -2]), tidy(4, 2)
+    return *text([-1, 3, -2], C=2), tidy(4, 2)
 
 
 @lookup.case
 def vectors_of_their_own():
     """Two texts, each with two vectors of its own."""
-    return nn.Embedding(4, 3), *text([-1, -2, 3], [1, -2, -1]), tidy(2, 2, 3)
+    return *text([-1, -2, 3], [1, -2, -1]), tidy(2, 2, 3)
 
 
 @lookup.case(gradients=True)
 def the_vectors_learn():
-    """The gradient of the vectors."""
-    return nn.Embedding(4, 3), *text([-1, -2, 3], [-1, -2, 2]), tidy(2, 3)
+    """The gradients of the vectors and of the words."""
+    return *text([-1, -2, 3], [-1, -2, 2]), tidy(2, 3)
 
 
 def wrong_lookup(choose, join=lambda virtual, chosen, words: torch.where(virtual, chosen, words)):
     """The function as a learner would write it, with one thing in it replaced."""
 
-    def embed_virtual(embedding, ids, virtual, vectors):
-        words = embed(embedding, ids.masked_fill(virtual, 0))  # (B, T, C)
+    def virtual_embeddings(words, ids, vectors):
         rows = torch.arange(len(ids))[:, None] if vectors.dim() == 3 else None
-        return join(virtual[..., None], choose(vectors, ids, (-1 - ids).clamp(min=0), rows), words)
+        chosen = choose(vectors, ids, (-1 - ids).clamp(min=0), rows)
+        return join((ids < 0)[..., None], chosen, words)
 
-    return embed_virtual
+    return virtual_embeddings
 
 
 def by_number(vectors, ids, number, rows):
@@ -244,13 +244,13 @@ def first_row_for_all(*arguments):
 
 @lookup.mistake
 def word_zero_in_their_place(*arguments):
-    """Word 0 is still in the place of your virtual tokens: it was only put there so that E can be asked at all. torch.where has to choose the vectors there."""
+    """A word is still in the place of your virtual tokens: it was only put there so that E can be asked at all. torch.where has to choose the vectors there."""
     return wrong_lookup(by_number, lambda virtual, chosen, words: words)(*arguments)
 
 
 @lookup.mistake
 def added_to_a_word(*arguments):
-    """You add the vector to that of word 0. A virtual token stands for its vector alone, in place of a word's."""
+    """You add the vector to that of the word in its place. A virtual token stands for its vector alone, in place of a word's."""
     return wrong_lookup(by_number, lambda virtual, chosen, words: words + virtual * chosen)(
         *arguments
     )
@@ -266,22 +266,25 @@ def choice_turned_round(*arguments):
 
 @lookup.mistake
 def added_everywhere(*arguments):
-    """You add both everywhere: words get vector 0 on top, virtual tokens the vector of word 0. One of the two is meant at each place: torch.where."""
+    """You add both everywhere: words get vector 0 on top, virtual tokens the vector of a word. One of the two is meant at each place: torch.where."""
     return wrong_lookup(by_number, lambda virtual, chosen, words: words + chosen)(*arguments)
 
 
 @lookup.mistake
 def no_axis_for_the_columns(*arguments):
-    """You choose by `virtual`, (B, T), among vectors (B, T, C): PyTorch lines up the last axes, T with C. virtual[..., None] is (B, T, 1), and chooses whole vectors."""
+    """You choose by ids < 0, (B, T), among vectors (B, T, C): PyTorch lines up the last axes, T with C. (ids < 0)[..., None] is (B, T, 1), and chooses whole vectors."""
     return wrong_lookup(
         by_number, lambda virtual, chosen, words: torch.where(virtual[..., 0], chosen, words)
     )(*arguments)
 
 
 @lookup.mistake
-def negative_ids_looked_up(embedding, ids, virtual, vectors):
-    """You look the whole text up in E, negative ids among it, and these are no rows of E. Put some word in their place first: ids.masked_fill(virtual, 0)."""
-    return torch.where(virtual[..., None], vectors[(-1 - ids).clamp(min=0)], embed(embedding, ids))
+def words_overwritten(words, ids, vectors):
+    """You write the vectors into the words that you were given. Whoever gave them loses them: torch.where makes a new tensor."""
+    right = wrong_lookup(by_number)(words, ids, vectors)
+    with torch.no_grad():
+        words.copy_(right)
+    return words
 
 
 @lookup.mistake

@@ -3,9 +3,10 @@
 import torch
 from minitransformer.course.workbook import Exercise, tidy
 from minitransformer.errors import UserError
-from minitransformer.models.attention import Prefix, watch_attention
+from minitransformer.models.attention import Prefix
 from minitransformer.models.gpt import GPT, GPTConfig
 from minitransformer.models.seq2seq import Seq2Seq, Seq2SeqConfig
+from minitransformer.models.watch import watch_attention
 from minitransformer.text.batches import IGNORE, pad_right
 from minitransformer.tuning import attached
 from minitransformer.tuning.method import before_each_call, check_not_given
@@ -53,14 +54,20 @@ asked = Exercise(
     minutes=20,
     difficulty=2,
     purpose="z = [x; y; end]: the model reads all of it, but the loss Σ log p(z_i | h_<i) runs over i ∈ Y_idx alone. A place where nothing is "
-    "asked has the label IGNORE, every other one its own token (the loss itself compares it with the scores one place earlier). Wrong "
-    "input is refused above; at the place to write, make ids and labels.",
+    "asked has the label IGNORE, every other one its own token (the loss itself compares it with the scores one place earlier). Give "
+    "both as a batch, ids and labels.",
+    given=(
+        "check_pairs(prompts, targets): refuses what no batch can be made of.",
+        "pad_right(rows, end_id): the ids of rows of different lengths, and a boolean tensor of the same shape, True at what is real.",
+        "IGNORE: the label where nothing is asked.",
+    ),
     hints=(
         "First the rows [x; y; end] (without the end where y was cut), then one tensor of them, and then the labels: a copy of the ids in "
         "which everything that is not asked for is IGNORE. Two parts are not asked for.",
         "pad_right(rows, end_id) gives the ids and a boolean attention_mask, True at real tokens. Asked is what is real and stands at the "
         "place len(x) or later: compare torch.arange(ids.size(1)) with a column (B, 1) of the prompts' lengths.",
         "whole is all True if it is None.\n"
+        "    check_pairs(prompts, targets)\n"
         "    rows = [\n"
         "        [*x, *y, *[end_id] * ends]\n"
         "        for x, y, ends in zip(prompts, targets, whole)\n"
@@ -68,7 +75,7 @@ asked = Exercise(
         "    ids, attention_mask = pad_right(rows, end_id)\n"
         "    n_prompt = torch.tensor([len(x) for x in prompts])[:, None]\n"
         "    asked = attention_mask & (torch.arange(ids.size(1)) >= n_prompt)\n"
-        "    labels = ids.masked_fill(~asked, IGNORE)",
+        "    # the labels are ids.masked_fill(~asked, IGNORE)",
     ),
     oracle=batch_by_loop,
 )

@@ -468,73 +468,81 @@ def every_slot_of_the_base(self):
 
 position = Exercise(
     id="10.3",
-    target="minitransformer.models.layers:embed_positions",
+    target="minitransformer.models.layers:positions_of",
     title="The text begins at P",
     minutes=15,
     difficulty=2,
     purpose="A prefix takes the positions 0 … P-1, in every model and at every place, so that a text begins at P. Padding takes none: a text has the same "
-    "positions wherever its padding stands. What has no padding is done above; at the place to write, attention_mask (B, S) marks the real ones of all "
-    "tokens so far, and those of this call are the last T. Make `vectors` (B, T, C). (What padding itself gets does not matter.)",
+    "positions wherever its padding stands. The model looks the vectors of these positions up in its table. (What padding itself gets does not matter, as "
+    "long as the table has it.)",
+    given=(
+        "attention_mask.cumsum(dim=1): along each row, how many are True so far, itself included.",
+    ),
     hints=(
         "A token's position is P and the number of real tokens before it. Which function counts along a row what is True so far?",
-        "attention_mask.cumsum(dim=1) counts the token itself, too, so 1 has to go. Only the last T columns belong to this call; padding at the left "
+        "attention_mask.cumsum(dim=1) counts the token itself, too, so 1 has to go. Only the last n_new columns belong to this call; padding at the left "
         "comes to -1 without a prefix, which is no row of the table: clamp(min=0).",
         "    order = n_prefix + attention_mask.cumsum(dim=1) - 1\n"
-        "    vectors = embedding(order[:, -T:].clamp(min=0))",
+        "    # of order the last n_new columns, with clamp(min=0)",
     ),
 )
 
 
-def positions(embed_positions, attention_mask, T, P):
-    """The position of each real token of a call: the vectors are the numbers 0, 1, 2, … themselves."""
-    table = nn.Embedding.from_pretrained(torch.arange(16.0)[:, None])
+def positions(positions_of, attention_mask, T, P):
+    """The position of each real token of a call."""
     attention_mask = torch.tensor(attention_mask).bool()  # (B, S)
-    B, S = attention_mask.shape
-    vectors = embed_positions(
-        table, torch.ones(B, T, dtype=torch.int64), attention_mask, P + S - T, P
-    )  # (B, T, 1)
+    found = positions_of(attention_mask, T, P)  # (B, T)
     return {
-        "shape of the output": tuple(vectors.shape),
+        "shape of the output": tuple(found.shape),
+        "type of the output": str(found.dtype),
         "positions of the real tokens": [
-            row[kept].flatten().tolist()
-            for row, kept in zip(vectors, attention_mask[:, -T:], strict=True)
+            row[kept].tolist() for row, kept in zip(found, attention_mask[:, -T:], strict=True)
         ],
+        "whether padding has positions that exist": bool((found >= 0).all()),
     }
 
 
 @position.scene
-def nothing_special(embed_positions):
+def nothing_special(positions_of):
     """Three real tokens, no prefix."""
-    return positions(embed_positions, [[1, 1, 1]], T=3, P=0)
+    return positions(positions_of, [[1, 1, 1]], T=3, P=0)
 
 
 @position.scene
-def behind_a_prefix(embed_positions):
+def behind_a_prefix(positions_of):
     """Two texts, padding at the right, behind a prefix of two."""
-    return positions(embed_positions, [[1, 1, 1], [1, 1, 0]], T=3, P=2)
+    return positions(positions_of, [[1, 1, 1], [1, 1, 0]], T=3, P=2)
 
 
 @position.scene
-def padding_in_front(embed_positions):
+def padding_in_front(positions_of):
     """Padding at the left, no prefix."""
-    return positions(embed_positions, [[0, 0, 1, 1], [1, 1, 1, 1]], T=4, P=0)
+    return positions(positions_of, [[0, 0, 1, 1], [1, 1, 1, 1]], T=4, P=0)
 
 
 @position.scene
-def padding_and_prefix(embed_positions):
+def padding_and_prefix(positions_of):
     """Padding at the left behind a prefix of three."""
-    return positions(embed_positions, [[0, 1, 1], [1, 1, 1]], T=3, P=3)
+    return positions(positions_of, [[0, 1, 1], [1, 1, 1]], T=3, P=3)
 
 
 @position.scene
-def with_a_cache(embed_positions):
+def with_a_cache(positions_of):
     """Two new tokens behind three that a cache holds, padding, and a prefix of two."""
-    return positions(embed_positions, [[0, 1, 1, 1, 1], [1, 1, 1, 1, 1]], T=2, P=2)
+    return positions(positions_of, [[0, 1, 1, 1, 1], [1, 1, 1, 1, 1]], T=2, P=2)
+
+
+@position.scene
+def in_the_model(positions_of):
+    """A GPT's vectors of three tokens behind two of padding."""
+    config = GPTConfig(vocab_size=9, n_positions=8, n_layer=1, n_head=1, d_model=4, d_ff=4)
+    ids, attention_mask = torch.tensor([[0, 0, 3, 4, 5]]), torch.tensor([[0, 0, 1, 1, 1]]).bool()
+    return GPT(config).eval()(ids, attention_mask, at=attention_mask, return_hidden=True)
 
 
 ORDER, LOOK = (
     "order = n_prefix + attention_mask.cumsum(dim=1) - 1",
-    "vectors = embedding(order[:, -T:].clamp(min=0))",
+    "return order[:, -n_new:].clamp(min=0)",
 )
 position.slip(
     "prefix takes None",
@@ -553,40 +561,25 @@ position.slip(
     (ORDER, "order = n_prefix + torch.ones_like(attention_mask).cumsum(dim=1) - 1"),
 )
 position.slip(
-    "first T in place of the last",
-    "With a cache you give the new tokens the positions of the first. attention_mask covers all tokens so far; those of this call are its last T columns.",
-    (LOOK, "vectors = embedding(order[:, :T].clamp(min=0))"),
+    "first in place of the last",
+    "With a cache you give the new tokens the positions of the first. attention_mask covers all tokens so far; those of this call are its last n_new columns.",
+    (LOOK, "return order[:, :n_new].clamp(min=0)"),
 )
 position.slip(
     "only this call counted",
-    "You count the real tokens of this call alone. With a cache the text goes on behind what is cached: count over all of attention_mask, and take the last T "
+    "You count the real tokens of this call alone. With a cache the text goes on behind what is cached: count over all of attention_mask, and take the last n_new "
     "columns then.",
-    (ORDER, "order = n_prefix + attention_mask[:, -T:].cumsum(dim=1) - 1"),
-)
-position.slip(
-    "only this call counted, from n_before on",
-    "You begin at n_before, the columns before this call, padding among them. Padding takes no position: count the real tokens, over all of attention_mask.",
-    (ORDER, "order = n_before + attention_mask[:, -T:].cumsum(dim=1) - 1"),
+    (ORDER, "order = n_prefix + attention_mask[:, -n_new:].cumsum(dim=1) - 1"),
 )
 position.slip(
     "all columns",
-    "You look up positions for all tokens so far. Wanted are those of this call, (B, T, C): the last T columns.",
-    (LOOK, "vectors = embedding(order.clamp(min=0))"),
-)
-position.slip(
-    "not looked up",
-    "You return the positions themselves. Wanted are their vectors, (B, T, C): embedding(…).",
-    (LOOK, "vectors = order[:, -T:].clamp(min=0)"),
-)
-position.slip(
-    "cached tokens counted twice",
-    "You begin at n_before, and count the cached tokens once more: attention_mask covers them already. Only the prefix is not in it.",
-    (ORDER, "order = n_before + attention_mask.cumsum(dim=1) - 1"),
+    "You give positions for all tokens so far. Wanted are those of this call, (B, T): the last n_new columns.",
+    (LOOK, "return order.clamp(min=0)"),
 )
 position.slip(
     "position -1",
     "Padding in front of a text comes to position -1, which is no row of the table, and the look-up fails. Any row will do for padding: clamp(min=0).",
-    (LOOK, "vectors = embedding(order[:, -T:])"),
+    (LOOK, "return order[:, -n_new:]"),
 )
 position.slip(
     "counted down the batch",
@@ -643,14 +636,19 @@ reading = Exercise(
     minutes=20,
     difficulty=3,
     purpose="A BERT as a whole: words, positions and sentence types are added and normalised, and layers read in both directions, each with its own keys "
-    "and values in front. Keys and values have no column of their own in what the layers pass on, so that [CLS] stays at index 0. "
-    "embed(table, ids, vectors) looks words up, embed_positions(table, ids, attention_mask, n_before, n_prefix) positions, whose two numbers are what "
-    "columns_before(prefix, None, n_layer) gives; self._types(ids, types) are the types' vectors; check_text(attention_mask) refuses a row of padding alone; "
-    "drop(x, share, training) is the dropout, which falls on the normalised sum; a layer is called as block(x, attention_mask, its prefix or None).",
+    "and values in front. Keys and values have no column of their own in what the layers pass on, so that [CLS] stays at index 0.",
+    given=(
+        "columns_before(prefix, None, n_layer): the pair (n_before, n_prefix).",
+        "embed(embedding, ids, vectors): the tokens' vectors.",
+        "embed_positions(embedding, ids, attention_mask, n_before, n_prefix): those of their positions; refuses a row of padding alone.",
+        "self._types(ids, types): those of their sentences.",
+        "drop(x, p, training): dropout of the sum of the three, after the norm.",
+        "block(x, attention_mask, prefix): one of self.blocks, with its own prefix or None.",
+    ),
     hints=(
         "Three sums, one norm, a loop over the layers. Each layer has a prefix of its own, or None if there is none.",
         "x = embed(self.token_embedding, ids, vectors), plus embed_positions(self.position_embedding, ids, attention_mask, *before), plus self._types(ids, types); "
-        "then check_text(attention_mask), self.norm, drop(…, self.config.dropout, self.training), and the layers.",
+        "then self.norm, drop(…, self.config.dropout, self.training), and the layers.",
         "    before = columns_before(prefix, None, self.config.n_layer)\n"
         "    # the sums, and the norm\n"
         "    for i, block in enumerate(self.blocks):\n"
@@ -778,7 +776,7 @@ reading.slip(
 reading.slip(
     "types left out",
     "The sentences' types are missing from the sum. Even where none are given, type 0 has a vector, and the model was trained with it.",
-    (" + self._types(ids, types)", ""),
+    ("x = x + self._types(ids, types)", "pass"),
 )
 reading.slip(
     "vectors not used",
@@ -819,7 +817,7 @@ reading.slip(
 reading.slip(
     "no positions",
     "The positions are missing from the sum. Attention does not see an order by itself: the model would read a bag of words.",
-    ("embed_positions(self.position_embedding, ids, attention_mask, *before) + ", ""),
+    ("x = x + embed_positions(self.position_embedding, ids, attention_mask, *before)", "pass"),
 )
 reading.slip(
     "layers unchecked",
@@ -871,12 +869,6 @@ reading.slip(
     "You add a layer's input to its output. The residual sums are inside the layer already, before its norms.",
     ("x = block(", "x = x + block("),
 )
-reading.slip(
-    "padding alone not refused",
-    "A row that is padding alone has nothing to be read, and gives numbers all the same. check_text(attention_mask) says so.",
-    ("check_text(attention_mask)", "pass"),
-)
-
 # ---------------------------------------------------------------- 10.5
 
 
@@ -895,6 +887,7 @@ summary = Exercise(
     difficulty=1,
     purpose="A classifier on a BERT sees the text in one vector, tanh(W h_[CLS] + b), and [CLS] stands at index 0. That is why a prefix of keys and values, "
     'or a prompt behind [CLS], suits it, and vectors in front of everything do not. self._head("pooler") is the map W, b; it refuses where there is none.',
+    given=('self._head("pooler"): the layer that computes W h + b, or refuses.',),
     hints=(
         "hidden is (B, T, C). Which index of which axis is [CLS], and what remains of the shape?",
         "hidden[:, 0] is (B, C). The map comes next, and then tanh.",

@@ -7,7 +7,7 @@ from minitransformer.errors import UserError
 from minitransformer.models.gpt import GPT, GPTConfig
 from minitransformer.models.seq2seq import Seq2Seq, Seq2SeqConfig
 from minitransformer.text.batches.completion import Fitted
-from minitransformer.training.loop import TrainConfig, _Run
+from minitransformer.training.loop import TrainConfig, train
 from minitransformer.tuning import PrefixTuning, attached
 from torch import nn
 
@@ -165,12 +165,16 @@ def fit_by_loop(prompt, target, n_positions):
 
 cut = Exercise(
     id="13.2",
-    target="minitransformer.text.batches.completion:fit",
+    target="minitransformer.text.batches.completion:shorten",
     title="Cut, without losing the answer",
     minutes=20,
     difficulty=2,
     purpose="A pair that is too long has to be cut. Cut at its end, as 002 does it, y goes first, and an example without a label teaches "
-    "nothing (or, divided by 0 labels, destroys the prefix). Here something of y is always left.",
+    "nothing (or, divided by 0 labels, destroys the prefix). Here something of y is always left. `fit` calls this function once it knows that "
+    "there are two positions or more and an x.",
+    given=(
+        "Fitted(prompt, target, whole): what is given back: x and y as lists, and whether all of y is left, whatever became of x.",
+    ),
     hints=(
         "Two numbers decide: how many tokens of y stay, and how many of x. y is sure of half of the positions, and of whatever "
         "x leaves free.",
@@ -179,10 +183,10 @@ cut = Exercise(
         "    # n_target: what y keeps, as the hint before has it\n"
         "    n_prompt = min(len(prompt), n_positions - n_target)\n"
         "    # n_end: n_prompt // 2 if x is cut, else 0\n"
-        "    beginning = prompt[: n_prompt - n_end]\n"
-        "    end = prompt[len(prompt) - n_end :]\n"
+        "    x_begins = prompt[: n_prompt - n_end]\n"
+        "    x_ends = prompt[len(prompt) - n_end :]\n"
         "    is_whole = n_target == len(target)\n"
-        "    fitted = Fitted([*beginning, *end], …, is_whole)",
+        "    return Fitted([*x_begins, *x_ends], …, is_whole)",
     ),
     oracle=fit_by_loop,
 )
@@ -230,19 +234,7 @@ def an_empty_y():
     return [1, 2, 3, 4, 5], [], 4
 
 
-@cut.case
-def one_position():
-    """A single position is refused."""
-    return [1], [2], 1
-
-
-def lengths(prompt, target, n_positions):
-    """How many tokens of x and of y stay."""
-    n_target = min(len(target), max(n_positions // 2, n_positions - len(prompt)))
-    return min(len(prompt), n_positions - n_target), n_target
-
-
-FITTED = "[*prompt[: n_prompt - n_end], *prompt[len(prompt) - n_end :]]"
+FITTED = "beginning, end = prompt[: n_prompt - n_end], prompt[len(prompt) - n_end :]"
 N_TARGET = "n_target = min(len(target), max(n_positions // 2, n_positions - len(prompt)))"
 N_PROMPT = "n_prompt = min(len(prompt), n_positions - n_target)"
 cut.slip(
@@ -255,12 +247,12 @@ cut.slip(
 cut.slip(
     "the end of x lost",
     "Your x loses its end. There the question often stands, and behind it y has to begin (“Assistant:”); x loses its middle.",
-    (FITTED, "list(prompt[:n_prompt])"),
+    (FITTED, "beginning, end = prompt[:n_prompt], []"),
 )
 cut.slip(
     "the beginning of x lost",
     "Your x loses its beginning, which says what is asked. It loses its middle, and keeps both.",
-    (FITTED, "list(prompt[len(prompt) - n_prompt :])"),
+    (FITTED, "beginning, end = [], prompt[len(prompt) - n_prompt :]"),
 )
 cut.slip(
     "y gives way first",
@@ -299,28 +291,37 @@ cut.slip(
 cut.slip(
     "whole if x is",
     "You look whether x was cut. whole is about y: whether its end is where it ends.",
-    ("n_target == len(target),", "n_prompt == len(prompt),"),
+    (
+        "list(target[:n_target]), n_target == len(target)",
+        "list(target[:n_target]), n_prompt == len(prompt)",
+    ),
 )
 cut.slip(
     "whole if both are",
     "You call y whole only if x was not cut either. A y that is all there is asked to end, whatever became of x.",
-    ("n_target == len(target),", "n_target == len(target) and n_prompt == len(prompt),"),
+    (
+        "list(target[:n_target]), n_target == len(target)",
+        "list(target[:n_target]), n_target == len(target) and n_prompt == len(prompt)",
+    ),
 )
 cut.slip(
     "whole turned round",
     "You say whether y was cut; whole is whether it was not.",
-    ("n_target == len(target),", "n_target < len(target),"),
+    (
+        "list(target[:n_target]), n_target == len(target)",
+        "list(target[:n_target]), n_target < len(target)",
+    ),
 )
 cut.slip(
     "a plain tuple",
     "You make a plain tuple. Who reads it asks for .prompt, .target and .whole by name: Fitted(…).",
-    ("fitted = Fitted(\n", "fitted = (\n"),
+    ("return Fitted(", "return ("),
 )
 cut.slip(
     "minus nothing",
     "Where nothing of the end is to stay, your slice from minus nothing, prompt[-0:], is prompt[0:], all of it: an x that fits stands there twice. prompt[len(prompt) - n :] with n = 0 is "
     "empty, as it should be.",
-    (FITTED, "[*prompt[: n_prompt - n_end], *prompt[-n_end:]]"),
+    (FITTED, "beginning, end = prompt[: n_prompt - n_end], prompt[-n_end:]"),
 )
 cut.slip(
     "the beginning of y lost",
@@ -330,7 +331,7 @@ cut.slip(
 cut.slip(
     "always whole",
     "You call every y whole. One that was cut would be asked to end in the middle: whole is whether all of it is left.",
-    ("n_target == len(target),", "True,"),
+    ("list(target[:n_target]), n_target == len(target)", "list(target[:n_target]), True"),
 )
 cut.slip(
     "the smaller half in front",
@@ -342,21 +343,28 @@ cut.slip(
 
 step = Exercise(
     id="13.3",
-    target="minitransformer.training.loop:_update",
+    target="minitransformer.training.loop:accumulate_gradients",
     title="Eight times one is once eight",
     minutes=25,
     difficulty=3,
     purpose="One step of training from several batches, of which only one has to fit into memory (gradient accumulation). The result is "
-    "that of one large batch: every label weighs the same, however the labels are distributed. The lines behind are given.",
+    "that of one large batch: every label weighs the same, however the labels are distributed. The loop then clips the gradients, updates the weights and "
+    "empties the gradients.",
+    given=(
+        "loss(model, batch): the sum of a batch's losses, a tensor, and how many labels it has.",
+        "batches(i): batch number i of the run.",
+        "model.parameters(): some of them get no gradient, and their p.grad stays None.",
+    ),
     hints=(
         "backward() adds to the gradients that are there already; nothing has to be done for the sum. A sum of losses gives a sum of "
         "gradients. When is the one moment to divide, and by what?",
-        "For i in range(config.accumulate): the batch is batches(run.step * config.accumulate + i). If it has labels: "
+        "For i in range(n_batch): the batch is batches(step * n_batch + i). If it has labels: "
         "batch_loss.backward(), and total and count grow by batch_loss.item() and n. No label at all is a UserError.",
         "After the loop, once, by all labels of the step:\n"
-        "    tuned = [p for p in run.model.parameters() if p.grad is not None]\n"
-        "    for p in tuned:\n"
-        "        p.grad.div_(count)",
+        "    for p in model.parameters():\n"
+        "        if p.grad is not None:\n"
+        "            p.grad.div_(count)\n"
+        "    return total, count",
     ),
 )
 
@@ -380,9 +388,10 @@ class Line(nn.Linear):
         self.unused = nn.Parameter(torch.ones(3))
 
 
-def steps(_update, batches, accumulate, times=1, clip=0.0):
-    """Which batches some steps ask for, what the log says, and the weights afterwards."""
-    asked = []
+def steps(accumulate_gradients, batches, n_batch, times=1):
+    """Which batches some steps ask for, what they give, and the gradients after each."""
+    asked, given, gradients, model = [], [], [], Line()
+    before = model.weight.detach().clone()
 
     def give(i):
         asked.append(i)
@@ -390,69 +399,80 @@ def steps(_update, batches, accumulate, times=1, clip=0.0):
             raise RuntimeError("More than 50 batches were asked for.")
         return batches[i % len(batches)]
 
-    run = _Run(Line(), TrainConfig(steps=9, lr=0.1, accumulate=accumulate, clip=clip), None)
-    rows = [_update(run, give, squares) for _ in range(times)]
+    for number in range(times):
+        given.append(accumulate_gradients(model, give, squares, number, n_batch))
+        gradients.append(model.weight.grad.clone())
+        model.zero_grad()
     return {
         "numbers of the batches asked for": asked,
-        "rows of the log": rows,
-        "weights after the steps": run.model.weight.detach().clone(),
+        "what each step gave, total and count": given,
+        "gradients after each step": gradients,
+        "how far the weights moved": model.weight.detach() - before,
     }
 
 
 @step.scene
-def a_short_and_a_long_one(_update):
+def a_short_and_a_long_one(accumulate_gradients):
     """Two batches, of one label and of four."""
-    return steps(_update, weighed_texts(1, 4), 2)
+    return steps(accumulate_gradients, weighed_texts(1, 4), 2)
 
 
 @step.scene
-def one_batch(_update):
+def one_batch(accumulate_gradients):
     """One batch of three labels."""
-    return steps(_update, weighed_texts(3), 1)
+    return steps(accumulate_gradients, weighed_texts(3), 1)
 
 
 @step.scene
-def two_of_a_size(_update):
+def two_of_a_size(accumulate_gradients):
     """Two batches of two labels each."""
-    return steps(_update, weighed_texts(2, 2), 2)
+    return steps(accumulate_gradients, weighed_texts(2, 2), 2)
 
 
 @step.scene
-def two_steps(_update):
+def two_steps(accumulate_gradients):
     """Two steps of two batches."""
-    return steps(_update, weighed_texts(2, 1, 3, 2), 2, times=2)
+    return steps(accumulate_gradients, weighed_texts(2, 1, 3, 2), 2, times=2)
 
 
 @step.scene
-def one_without_labels(_update):
+def one_without_labels(accumulate_gradients):
     """Three batches, of which the second has no label."""
-    return steps(_update, weighed_texts(2, 0, 1), 3)
+    return steps(accumulate_gradients, weighed_texts(2, 0, 1), 3)
 
 
 @step.scene
-def as_one_large_batch(_update):
-    """Three small batches beside one with all their rows: how far the weights are apart."""
+def as_one_large_batch(accumulate_gradients):
+    """Three small batches beside one with all their rows: how far the gradients are apart."""
     parts = weighed_texts(1, 2, 4)
     whole = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
     made = []
-    for batches, accumulate in ((parts, 3), ([whole], 1)):
+    for batches, n_batch in ((parts, 3), ([whole], 1)):
         torch.manual_seed(1)
-        made.append(steps(_update, batches, accumulate, times=2)["weights after the steps"])
+        made.append(steps(accumulate_gradients, batches, n_batch)["gradients after each step"][0])
     return made[0] - made[1]
 
 
 @step.scene
-def no_label_at_all(_update):
+def in_the_loop(accumulate_gradients):
+    """The log of a training of two steps, from two batches each."""
+    config = TrainConfig(steps=2, lr=0.1, accumulate=2)
+    batches = weighed_texts(1, 2, 3, 1)
+    return train(Line(), batches.__getitem__, config, loss=squares, progress=False).train
+
+
+@step.scene
+def no_label_at_all(accumulate_gradients):
     """A step without a label is refused."""
-    return steps(_update, weighed_texts(0, 0), 2)
+    return steps(accumulate_gradients, weighed_texts(0, 0), 2)
 
 
-DIVIDED = "torch._foreach_div_([p.grad for p in tuned], count)"
+DIVIDED = "p.grad.div_(count)  # the sum becomes the mean over all labels of the step"
 step.slip(
     "means averaged",
     "You average the batches' means. A label of a short answer then weighs more than one of a long answer; it is no longer the step of one "
     "large batch. Sum first, and divide once, by all labels.",
-    ("batch_loss.backward()", "(batch_loss / n / config.accumulate).backward()"),
+    ("batch_loss.backward()", "(batch_loss / n / n_batch).backward()"),
     (DIVIDED, "pass"),
 )
 step.slip(
@@ -469,61 +489,51 @@ step.slip(
     (DIVIDED, "pass"),
 )
 step.slip(
-    "tuned made of new tensors",
-    "Your tuned holds tensors that you have computed, p / count, and these have no gradient: the norm is 0, and nothing was divided. tuned are the "
-    "model's own parameters, and it is their p.grad that is divided.",
-    (
-        "[p for p in run.model.parameters() if p.grad is not None]",
-        "[(p / count).detach() for p in run.model.parameters() if p.grad is not None]",
-    ),
-    (DIVIDED, "pass"),
-)
-step.slip(
     "an empty batch made up for",
-    "Where a batch has no label you take one more for it. It uses up its place all the same: a step takes accumulate batches, with labels or without, or the "
+    "Where a batch has no label you take one more for it. It uses up its place all the same: a step takes n_batch batches, with labels or without, or the "
     "next step would meet the same ones again.",
-    (
-        "for i in range(config.accumulate):",
-        "i = -1\n    used = 0\n    while used < config.accumulate:\n        i += 1",
-    ),
+    ("for i in range(n_batch):", "i = -1\n    used = 0\n    while used < n_batch:\n        i += 1"),
     ("        batch_loss.backward()", "        used += 1\n        batch_loss.backward()"),
 )
 step.slip(
     "divided by the number of batches",
-    "You divide by accumulate. loss gives sums over labels, not means, so that it is the labels that count: divide by count.",
-    (DIVIDED, "torch._foreach_div_([p.grad for p in tuned], config.accumulate)"),
+    "You divide by n_batch. loss gives sums over labels, not means, so that it is the labels that count: divide by count.",
+    (DIVIDED, "p.grad.div_(n_batch)"),
 )
 step.slip(
     "divided by the last batch's labels",
     "You divide by n, the labels of the last batch alone. The gradients are sums over all batches: count.",
-    (DIVIDED, "torch._foreach_div_([p.grad for p in tuned], max(n, 1))"),
+    (DIVIDED, "p.grad.div_(max(n, 1))"),
 )
 step.slip(
     "gradients emptied in between",
-    "You empty the gradients before each batch, so that only the last one counts. They are emptied after the update (the given lines do it); "
+    "You empty the gradients before each batch, so that only the last one counts. The loop empties them after the update; "
     "until then backward() adds up.",
-    ("batch_loss.backward()", "run.optimizer.zero_grad()\n        batch_loss.backward()"),
+    ("batch_loss.backward()", "model.zero_grad()\n        batch_loss.backward()"),
 )
 step.slip(
     "an update for each batch",
-    "You update the weights after each batch. Then these are small steps with small batches, which is what accumulation avoids; the update "
-    "comes once, in the given lines.",
-    ("batch_loss.backward()", "batch_loss.backward()\n        run.optimizer.step()"),
+    "You update the weights after each batch. Then these are small steps with small batches, which is what accumulation avoids; the loop updates them "
+    "once, from the gradients that you leave.",
+    (
+        "batch_loss.backward()",
+        "batch_loss.backward()\n        torch.optim.SGD(model.parameters(), lr=0.1).step()",
+    ),
 )
 step.slip(
     "the same batch again",
-    "You take the same batch accumulate times. Batch i of the step is number run.step * config.accumulate + i.",
-    ("run.step * config.accumulate + i", "run.step * config.accumulate"),
+    "You take the same batch n_batch times. Batch i of the step is number step * n_batch + i.",
+    ("batches(step * n_batch + i)", "batches(step * n_batch)"),
 )
 step.slip(
     "always the first batches",
-    "You begin at batch 0 in every step, and never see the rest of the data. Step s begins at s · accumulate.",
-    ("run.step * config.accumulate + i", "i"),
+    "You begin at batch 0 in every step, and never see the rest of the data. Step s begins at s · n_batch.",
+    ("batches(step * n_batch + i)", "batches(i)"),
 )
 step.slip(
     "steps that overlap",
-    "Your steps begin one batch apart, so that each batch is used several times. Step s begins at s · accumulate.",
-    ("run.step * config.accumulate + i", "run.step + i"),
+    "Your steps begin one batch apart, so that each batch is used several times. Step s begins at s · n_batch.",
+    ("batches(step * n_batch + i)", "batches(step + i)"),
 )
 step.slip(
     "an empty batch asked for gradients",
@@ -542,31 +552,23 @@ step.slip(
     ("            continue\n", '            raise UserError("A batch has no label.")\n'),
 )
 step.slip(
-    "parameters without gradient",
-    "You take all parameters of the model, or all that ask for gradients. What this step did not use got none all the same, and its grad is None: tuned "
-    "are those whose grad is not None.",
-    ("[p for p in run.model.parameters() if p.grad is not None]", "list(run.model.parameters())"),
-    (DIVIDED, "for p in tuned:\n        p.grad.div_(count)"),
-)
-step.slip(
     "None divided",
-    "You divide the gradients of all parameters, and some got none: their grad is None. tuned are those whose grad is not None.",
-    ("[p for p in run.model.parameters() if p.grad is not None]", "list(run.model.parameters())"),
-    (DIVIDED, "for p in tuned:\n        p.grad /= count"),
+    "You divide the gradients of all parameters, and some got none: their grad is None. Divide those whose grad is not None.",
+    ("if p.grad is not None:", "if True:"),
 )
 step.slip(
     "divided by the loss",
     "You divide the gradients by the loss. They are sums over labels: divide by how many these are, count.",
-    (DIVIDED, "torch._foreach_div_([p.grad for p in tuned], total)"),
+    (DIVIDED, "p.grad.div_(total)"),
 )
 step.slip(
     "weights divided",
     "You divide the weights, not their gradients: p.grad.",
-    (DIVIDED, "torch._foreach_div_([p.data for p in tuned], count)"),
+    (DIVIDED, "p.data.div_(count)"),
 )
 step.slip(
     "a mean in the total",
-    "You add up the batches' mean losses. The given lines divide total by count, so it is the sum over labels.",
+    "You add up the batches' mean losses. The loop divides total by count, so it is the sum over labels.",
     ("total + batch_loss.item()", "total + batch_loss.item() / n"),
 )
 step.slip(
@@ -586,29 +588,28 @@ step.slip(
 )
 step.slip(
     "one batch too far",
-    "You begin one batch too late: batch 0 is never seen. i counts from 0: run.step * config.accumulate + i.",
-    ("run.step * config.accumulate + i", "run.step * config.accumulate + i + 1"),
+    "You begin one batch too late: batch 0 is never seen. i counts from 0: step * n_batch + i.",
+    ("batches(step * n_batch + i)", "batches(step * n_batch + i + 1)"),
 )
 step.slip(
     "the next step's batches",
-    "You take the batches of the step after this. run.step counts from 0, so that the first step begins at batch 0.",
-    ("run.step * config.accumulate + i", "(run.step + 1) * config.accumulate + i"),
+    "You take the batches of the step after this. Steps count from 0, so that the first begins at batch 0.",
+    ("batches(step * n_batch + i)", "batches((step + 1) * n_batch + i)"),
 )
 step.slip(
     "step and batch exchanged",
-    "You multiply i by accumulate, so that the batches of a step lie far apart. Those of a step are neighbours: run.step * config.accumulate + i.",
-    ("run.step * config.accumulate + i", "i * config.accumulate + run.step"),
+    "You multiply i by n_batch, so that the batches of a step lie far apart. Those of a step are neighbours: step * n_batch + i.",
+    ("batches(step * n_batch + i)", "batches(i * n_batch + step)"),
 )
 step.slip(
     "no label not refused",
-    "A step without any label divides by 0 further down. Say so in a sentence: raise a UserError if count is 0.",
+    "A step without any label divides by 0. Say so in a sentence: raise a UserError if count is 0.",
     ("if count == 0:", "if False:"),
-    (DIVIDED, "for p in tuned:\n        p.grad.div_(count)"),
 )
 step.slip(
-    "updated here already",
-    "You update the weights, and the given lines do it once more. Here the gradients are made ready, no more.",
-    (DIVIDED, DIVIDED + "\n    run.optimizer.step()"),
+    "a mean returned",
+    "You return the mean loss. The loop divides total by count itself: return the sum.",
+    ("return total, count", "return total / count, count"),
 )
 step.slip(
     "the graph kept",

@@ -7,6 +7,7 @@ run that was stopped goes on from its last evaluation.
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -28,7 +29,7 @@ from minitransformer.course.tinyworld import Dice, documents
 from minitransformer.course.workers import for_each
 from minitransformer.errors import UserError
 from minitransformer.files import write_aside
-from minitransformer.models.bert import BertConfig
+from minitransformer.models.bert import Bert, BertConfig
 from minitransformer.models.gpt import GPTConfig
 from minitransformer.models.seq2seq import Seq2SeqConfig
 from minitransformer.text.batches import Batch
@@ -157,6 +158,31 @@ RECIPES = {
 }
 
 
+@torch.no_grad()
+def start_near(model: Bert) -> Bert:
+    """Let a fresh BERT begin by looking at what stands near, and at what is alike; gives the same model.
+
+    A [MASK] says nothing of the word that it hides; only its place helps. From plain random weights a small BERT takes
+    very long to find that out. So positions start as sines, alike for neighbours; each head's keys start equal to its
+    queries, so that alike attracts alike; and what each sublayer adds starts small, as in `GPT`. Training may change
+    all of it. BERT itself starts from plain random weights.
+
+    Source: Trockman & Kolter, Mimetic Initialization of Self-Attention Layers, 2023, §4.
+    """
+    config, C = model.config, model.config.d_model
+    rates = torch.exp(-math.log(100) * torch.arange(0, C, 2) / C)  # of the sines, (C/2)
+    angles = torch.arange(config.n_positions)[:, None] * rates  # (n_positions, C/2)
+    waves = torch.stack([angles.sin(), angles.cos()], dim=2).flatten(1)[:, :C]  # (n_positions, C)
+    model.position_embedding.weight.copy_(waves * config.init_std * 5 / 3)
+    for block in model.blocks:
+        qkv = block.attention.qkv.weight
+        qkv[:C] *= 2
+        qkv[C : 2 * C] = qkv[:C]
+        for weight in (block.attention.out.weight, block.mlp.down.weight):
+            weight /= math.sqrt(2 * config.n_layer)
+    return model
+
+
 def steps_done(checkpoint: Path) -> int:
     """How many steps a state of training has behind it; 0 if there is none."""
     return load_tensors(checkpoint)[1]["step"] if checkpoint.is_file() else 0
@@ -182,6 +208,8 @@ def build(kind: str, folder: Path = FOLDER, shrink: int = 1) -> dict:
     recipe, tokenizer = RECIPES[kind], default_tokenizer()
     torch.manual_seed(0)
     model = KINDS[kind][0](recipe.config)
+    if isinstance(model, Bert):
+        start_near(model)
     phases, seconds = [], 0.0
     for number, full in enumerate(recipe.phases, 1):
         phase = Phase(full.mix, max(full.steps // shrink, 20), full.lr, full.warmup)

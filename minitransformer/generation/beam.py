@@ -43,10 +43,6 @@ class _Search:
     def step(self, sums: Tensor, beams: list[int], tokens: list[int], stop_id: int | None, at_end: bool) -> list[int]:
         """Take the candidates of one step, likeliest first, and decide which end, which go on and which go.
 
-        A text ends with `stop_id` (which `Hypothesis.tokens` leaves out), or where no token may follow. Its score is
-        its sum divided by |y|^α, the end token counted. Only those of the likeliest k candidates that end are finished;
-        of all that are, the best k stay. Once the search is done, nothing more is finished.
-
         Args:
             sums: log-probabilities (2k,) of the candidates.
             beams: which running hypothesis each continues.
@@ -56,29 +52,47 @@ class _Search:
 
         Returns:
             The indices of the k candidates that go on: the likeliest of those that do not end.
-
-        k is `self.n_beam` and α `self.length_penalty`; `self.finished` is a list of Hypothesis(tokens, score), best
-        first, the score a float. `scores`, those of all candidates, is a tensor (2k,); `going` is what is returned.
         """
         texts = [self.running[beam] + [token] for beam, token in zip(beams, tokens, strict=True)]
-        # ⟨answer⟩
-        scores = sums / len(texts[0]) ** self.length_penalty  # (2k,)
-        ends = [at_end or token == stop_id for token in tokens]
-        if not self.done:
-            # Only one of the likeliest k may finish; the others are here so that k can go on if all of those end.
-            for i, score in enumerate(scores[: self.n_beam].tolist()):
-                if ends[i]:
-                    self.finished.append(Hypothesis(texts[i][:-1] if tokens[i] == stop_id else texts[i], score))
-            self.finished.sort(key=lambda hypothesis: -hypothesis.score)
-            del self.finished[self.n_beam :]
-        going = [i for i, end in enumerate(ends) if not end][: self.n_beam]
-        # ⟨/answer⟩
+        scores, going = self.select(texts, sums, stop_id, at_end)
         if going:
             self.running = [texts[i] for i in going]
             # How good the likeliest would be if it ended here, which for α > 0 is a guess at what it will be.
             full = len(self.finished) == self.n_beam
             self.done |= full and scores[going[0]].item() <= self.finished[-1].score
         return going
+
+    def select(
+        self, texts: list[list[int]], sums: Tensor, stop_id: int | None, at_end: bool
+    ) -> tuple[Tensor, list[int]]:
+        """Put the candidates that end among the finished, and name those that go on.
+
+        A text ends with `stop_id`, or where no token may follow. Its score is its sum divided by |y|^α, the end token
+        counted. Of the likeliest k candidates those that end are finished, and of all that are, the best k stay. Once
+        the search is done, nothing more is finished.
+
+        Args:
+            texts: the new tokens of each candidate, all of one length, likeliest first.
+            sums: their log-probabilities (2k,).
+            stop_id: the token that ends a text.
+            at_end: whether no token may follow.
+
+        Returns:
+            The scores of all candidates (2k,), and the indices of the first k that do not end.
+
+        Source: Wu et al., Google's Neural Machine Translation System, 2016, Eq. 14, with |y|^α for its length penalty.
+        """
+        scores = sums / len(texts[0]) ** self.length_penalty  # (2k,)
+        ends = [at_end or text[-1] == stop_id for text in texts]
+        if not self.done:
+            # Only one of the likeliest k may finish; the others are here so that k can go on if all of those end.
+            for i, score in enumerate(scores[: self.n_beam].tolist()):
+                if ends[i]:
+                    tokens = texts[i][:-1] if texts[i][-1] == stop_id else texts[i]
+                    self.finished.append(Hypothesis(tokens, score))
+            self.finished.sort(key=lambda hypothesis: -hypothesis.score)
+            del self.finished[self.n_beam :]
+        return scores, [i for i, end in enumerate(ends) if not end][: self.n_beam]
 
 
 @torch.inference_mode()

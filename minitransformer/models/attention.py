@@ -16,15 +16,17 @@ The prefix contract, for self- and cross-attention alike (003 §3.3, z = [prefix
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from minitransformer.checks import PROBABILITY, as_mask, boolean, check_settings, integer
 from minitransformer.errors import UserError
+from minitransformer.models import fast
+from minitransformer.models.cache import KVCache
 
 
 class Prefix(NamedTuple):
@@ -82,59 +84,30 @@ def attend(
 ) -> Tensor:
     """The same function on PyTorch's fused kernel, which never stores the (T, S) weights.
 
-    Arguments as in `attend_by_formula`; `dropout` is the share of weights that is dropped while training;
-    `causal`, without `attention_mask`, is the plain causal mask, of which the kernel skips the hidden half. Columns by
-    which the keys are longer than the queries are a prefix, which everyone sees.
+    Under `torch.func` and forward-mode differentiation, which the kernel does not know, the formula runs. The kernel
+    has no second derivatives on a CPU and says so; `torch.nn.attention.sdpa_kernel(SDPBackend.MATH)` has them.
+
+    Args:
+        q: as the other tensors, see `attend_by_formula`.
+        k: keys.
+        v: values.
+        attention_mask: boolean; None where no key is hidden, or with `causal`.
+        dropout: the probability with which a weight is dropped.
+        causal: take the plain causal mask, of which the kernel skips the hidden half. Columns by which the keys are
+            longer than the queries are a prefix, which everyone sees.
+
+    Returns:
+        (B, H, T, D)
     """
     T, S = q.size(2), k.size(2)
-    trained = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad)
-    if causal and not dropout and T % 2 == 0 and T <= 256 and trained and not q.is_cuda:
-        return CausalInHalves.apply(q, k, v)  # (B, H, T, D)
-    if causal and S > T:
+    if causal and (S > T or fast.is_transformed()):
         attention_mask, causal = combined_mask(T, T, S - T, True, None, q.device), False
+    if fast.is_transformed():
+        _, weights = attend_by_formula(q, k, v, attention_mask)
+        return F.dropout(weights, dropout) @ v  # (B, H, T, D)
     return F.scaled_dot_product_attention(
         q, k, v, attn_mask=attention_mask, dropout_p=dropout, is_causal=causal
     )  # (B, H, T, D)
-
-
-class CausalInHalves(torch.autograd.Function):
-    """Causal attention for training on short texts on a CPU, where the fused kernel is not the fastest.
-
-    The first half of the queries needs only the first half of the keys, so that a quarter of the products falls
-    away; the rest goes through batched matrix products, and the weights are kept for the gradient:
-
-        y = W v,  W = softmax(q kᵀ/√d);   dv = Wᵀ dy,  dW = dy vᵀ,  dS = W (dW - Σ W dW),  dq = dS k/√d,  dk = dSᵀ q/√d
-    """
-
-    @staticmethod
-    def forward(ctx, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Queries (B, H, T, D), keys and values (B, H, P+T, D) → (B, H, T, D)."""
-        (B, H, T, D), S = q.shape, k.size(2)
-        q, k, v = q.reshape(-1, T, D), k.reshape(-1, S, D), v.reshape(-1, S, D)
-        hidden = q.new_full((T, S), float("-inf")).triu(1 + S - T)  # added to the scores
-        y, weights = torch.empty_like(q), []
-        for first, last in ((0, T // 2), (T // 2, T)):
-            seen = S - T + last  # the prefix, and the text up to the last query
-            scores = torch.baddbmm(hidden[first:last, :seen], q[:, first:last], k[:, :seen].mT, alpha=D**-0.5)
-            weights.append(scores.softmax(dim=-1))
-            y[:, first:last] = weights[-1] @ v[:, :seen]
-        ctx.save_for_backward(q, k, v, *weights)
-        return y.view(B, H, T, D)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The gradients of q, k and v, as in the formula above."""
-        q, k, v, *weights = ctx.saved_tensors
-        T, S, dy = q.size(1), k.size(1), grad.reshape(q.shape)
-        dq, dk, dv = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
-        for w, first, last in ((weights[0], 0, T // 2), (weights[1], T // 2, T)):
-            seen = S - T + last
-            dv[:, :seen] += w.mT @ dy[:, first:last]
-            dw = dy[:, first:last] @ v[:, :seen].mT
-            ds = torch._softmax_backward_data(dw, w, -1, w.dtype).mul_(q.size(2) ** -0.5)
-            dq[:, first:last] = ds @ k[:, :seen]
-            dk[:, :seen] += ds.mT @ q[:, first:last]
-        return dq.view(grad.shape), dk.view(*grad.shape[:2], S, -1), dv.view(*grad.shape[:2], S, -1)
 
 
 def combined_mask(
@@ -175,66 +148,6 @@ def combined_mask(
     return mask
 
 
-# --------------------------------------------------------------------------------------- the cache
-
-
-class KVCache:
-    """The keys and values that one attention layer has computed so far, its prefix in front.
-
-    Generation asks for one token at a time, and the keys and values of earlier tokens never change: the cache
-    keeps them, so that a step computes one column instead of all.
-
-    Args:
-        capacity: the most columns of text it will have to hold; a prefix comes on top, for not every prefix takes
-            positions.
-    """
-
-    def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
-        self.length = 0  # columns filled so far, P + S
-        self.n_prefix = 0  # P
-        self.k: Tensor | None = None  # (B, H, P + capacity, D)
-        self.v: Tensor | None = None
-
-    def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Store new columns (B, H, T, D); return all so far, (B, H, P + S, D) each.
-
-        The first call makes room in `k` and `v` for all that may come, n_prefix + capacity columns; `length` says how
-        many are filled (at first 0), and `columns()` gives those.
-
-        Raises:
-            UserError: more columns than `capacity`, beside the prefix's; the cache is then as it was.
-        """
-        B, H, T, D = k.shape
-        start, end, most = self.length, self.length + T, self.n_prefix + self.capacity
-        if end > most:
-            raise UserError(
-                f"The cache holds {most} columns, and this call would fill {end}: "
-                "make it with a larger capacity, or generate fewer tokens."
-            )
-        if self.k is None:
-            self.k = k.new_empty(B, H, most, D)
-            self.v = v.new_empty(B, H, most, D)
-        self.length = end
-        self.k.narrow(2, start, T).copy_(k)
-        self.v.narrow(2, start, T).copy_(v)
-        return self.columns()
-
-    def columns(self) -> tuple[Tensor, Tensor]:
-        """All columns so far, (B, H, P + S, D) each."""
-        return self.k.narrow(2, 0, self.length), self.v.narrow(2, 0, self.length)
-
-    def select(self, rows: Tensor) -> None:
-        """Keep these rows of the batch, in this order (a beam search drops and doubles its hypotheses)."""
-        if len(rows) != len(self.k):
-            self.k, self.v = self.k[rows], self.v[rows]
-            return
-        # Most rows stay where they are, and most columns are still empty: to copy all took longer than the model did.
-        moved = (rows != torch.arange(len(rows), device=rows.device)).nonzero()[:, 0]
-        for part in self.columns():
-            part[moved] = part[rows[moved]]
-
-
 # -------------------------------------------------------------------------------------- the module
 
 
@@ -244,6 +157,8 @@ def check_prefix(prefix: Prefix, batch: int, n_head: int, d_head: int) -> None:
     Raises:
         UserError: keys and values that differ in shape, a wrong number of heads, head width or batch size.
     """
+    if not isinstance(prefix, tuple) or len(prefix) != 2 or not all(isinstance(part, Tensor) for part in prefix):
+        raise UserError(f"A prefix is Prefix(keys, values), two tensors; this is a {type(prefix).__name__}.")
     k, v = prefix
     fits = k.shape == v.shape and k.dim() == 4 and k.shape[0] in (1, batch) and k.shape[1::2] == (n_head, d_head)
     if not fits:
@@ -265,11 +180,40 @@ def prefix_length(prefix: Sequence[Prefix], n_layer: int) -> int:
 
 
 def columns_before(prefix: Sequence[Prefix] | None, cache: Sequence[KVCache] | None, n_layer: int) -> tuple[int, int]:
-    """What stands before the tokens of this call: all columns, P + those of earlier calls, and P among them."""
+    """What stands before the tokens of this call: all columns, P + those of earlier calls, and P among them.
+
+    Raises:
+        UserError: a prefix or a cache for another number of layers.
+    """
+    if cache and len(cache) != n_layer:
+        raise UserError(f"The cache is for {len(cache)} layers; this model has {n_layer}.")
     if cache and cache[0].length:
         return cache[0].length, cache[0].n_prefix
     n_prefix = 0 if prefix is None else prefix_length(prefix, n_layer)
     return n_prefix, n_prefix
+
+
+def prepend(prefix: Prefix, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """Put a prefix in front of the text's keys and values: K ← [P_K; K], V ← [P_V; V].
+
+    Args:
+        prefix: keys and values, (B or 1, H, P, D) each; with 1 the whole batch shares them.
+        k: the text's keys (B, H, S, D).
+        v: the text's values (B, H, S, D).
+
+    Returns:
+        Keys and values, (B, H, P + S, D) each, of the text's dtype.
+
+    Raises:
+        UserError: a prefix that does not fit.
+
+    Source: 003 §3.3; He et al., Towards a Unified View of Parameter-Efficient Transfer Learning, 2022, Eq. 5.
+    """
+    B, H, _, D = k.shape
+    check_prefix(prefix, B, H, D)
+    k = torch.cat([prefix.k.to(k.dtype).expand(B, -1, -1, -1), k], dim=2)  # (B, H, P+S, D)
+    v = torch.cat([prefix.v.to(v.dtype).expand(B, -1, -1, -1), v], dim=2)  # (B, H, P+S, D)
+    return k, v
 
 
 class Stacked(nn.Linear):
@@ -299,26 +243,32 @@ class Stacked(nn.Linear):
 
 
 class Attention(nn.Module):
-    """Multi-head attention (004 §4.1): self-attention, or cross-attention where a context is given.
+    """Multi-head attention: self-attention, or cross-attention where a context is given.
+
+    Source: 004 §4.1; Vaswani et al., Attention Is All You Need, 2017, §3.2.2.
 
     Args:
         d_model: C.
         n_head: H; C must be a multiple of it.
         causal: whether a position may only look at itself and at what stands before it.
-        dropout: share of attention weights dropped while training.
+        dropout: the probability with which an attention weight is dropped while training.
 
     Raises:
-        UserError: a width that the heads do not divide.
+        UserError: a width that the heads do not divide, a probability outside 0 … 1.
     """
 
     def __init__(self, d_model: int, n_head: int, causal: bool = False, dropout: float = 0.0) -> None:
         super().__init__()
+        check_settings(
+            {"d_model": d_model, "n_head": n_head, "causal": causal, "dropout": dropout},
+            {"d_model": integer(1), "n_head": integer(1), "causal": boolean(), "dropout": PROBABILITY},
+        )
         if d_model % n_head:
             raise UserError(f"d_model = {d_model} cannot be cut into n_head = {n_head} equal heads.")
         self.n_head, self.d_head, self.causal, self.dropout = n_head, d_model // n_head, causal, dropout
         self.qkv = Stacked(d_model, d_model, 3)  # W^Q, W^K, W^V
         self.out = nn.Linear(d_model, d_model)  # W^O
-        self.watcher: list[Tensor] | None = None  # where `watch_attention` collects the weights
+        self.watchers: list[list[Tensor]] = []  # where `watch_attention` collects the weights
 
     def forward(
         self,
@@ -334,63 +284,48 @@ class Attention(nn.Module):
             x: (B, T, C), where the queries come from.
             context: (B, S, C), where keys and values come from; x itself if None.
             attention_mask: boolean (B, S), True at the keys that are real tokens, those in the cache included.
-            prefix: keys and values that everyone sees first, prefix.k and prefix.v, (B or 1, H, P, D) each; with 1 the
-                whole batch shares them. check_prefix(prefix, batch, n_head, d_head) refuses one that does not fit;
-                n_prefix is P.
+            prefix: keys and values that every query sees first.
             cache: what earlier calls computed. Self-attention appends to it; cross-attention fills it once
-                and then reads it, for its context does not change.
+                and then reads it, because its context does not change.
 
         Returns:
             (B, T, C)
 
         Raises:
-            UserError: a prefix that does not fit, a full cache.
+            UserError: a prefix or an attention mask that does not fit, a full cache.
         """
-        fresh = cache is None or cache.length == 0
+        filled = cache if cache is not None and cache.length else None  # by earlier calls
         if context is None:
             q, k, v = split_heads(self.qkv(x), 3, self.n_head)  # (B, H, T, D)
         else:
             (q,) = split_heads(self.qkv(x, 0, 1), 1, self.n_head)  # (B, H, T, D)
-            k = v = None  # unless the cache has the context's already
-            if fresh:
+            if filled is None:
                 k, v = split_heads(self.qkv(context, 1, 3), 2, self.n_head)  # (B, H, S, D)
-        n_prefix = 0 if fresh else cache.n_prefix
-        if fresh and prefix is not None:
-            # ⟨answer⟩
-            check_prefix(prefix, x.size(0), self.n_head, self.d_head)
-            n_prefix = prefix.k.size(2)
-            k = torch.cat([prefix.k.expand(k.size(0), -1, -1, -1), k], dim=2)  # (B, H, P+S, D)
-            v = torch.cat([prefix.v.expand(v.size(0), -1, -1, -1), v], dim=2)  # (B, H, P+S, D)
-            # ⟨/answer⟩
-        if cache is not None:
+            else:
+                k, v = filled.columns()  # the context's, (B, H, P+S, D)
+        n_prefix = 0 if filled is None else filled.n_prefix
+        if filled is None and prefix is not None:
+            n_text = k.size(2)
+            k, v = prepend(prefix, k, v)  # (B, H, P+S, D)
+            n_prefix = k.size(2) - n_text
+        if cache is not None and (context is None or filled is None):
             cache.n_prefix = n_prefix
-            k, v = cache.columns() if k is None else cache.append(k, v)  # (B, H, P+S, D)
+            k, v = cache.append(k, v)  # (B, H, P+S, D)
 
         T, S, dropout = x.size(1), k.size(2) - n_prefix, self.dropout if self.training else 0.0
-        plain = self.causal and 1 < T == S and attention_mask is None and self.watcher is None
-        mask = None if plain else combined_mask(T, S, n_prefix, self.causal, attention_mask, x.device)
-        if self.watcher is None:
-            y = attend(q, k, v, mask, dropout, causal=plain)  # (B, H, T, D)
-        else:
+        if attention_mask is not None:
+            attention_mask = as_mask(attention_mask)
+            if attention_mask.dim() != 2 or attention_mask.size(0) not in (1, x.size(0)) or attention_mask.size(1) != S:
+                raise UserError(
+                    f"attention_mask has the shape {tuple(attention_mask.shape)}; it has to mark every key, "
+                    f"{(x.size(0), S)}, without the prefix."
+                )
+        is_plain = self.causal and 1 < T == S and attention_mask is None and not self.watchers
+        mask = None if is_plain else combined_mask(T, S, n_prefix, self.causal, attention_mask, x.device)
+        if self.watchers:
             y, weights = attend_by_formula(q, k, v, mask)
-            self.watcher.append(weights.detach())
+            for watcher in self.watchers:
+                watcher.append(weights.detach())
+        else:
+            y = attend(q, k, v, mask, dropout, causal=is_plain)  # (B, H, T, D)
         return self.out(merge_heads(y))  # (B, T, C)
-
-
-@contextmanager
-def watch_attention(model: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
-    """Collect the attention weights of every call inside the `with`, by the name of the module.
-
-    The watched layers run on the spelled-out formula, whose weights exist; dropout is not applied to them.
-
-    Yields:
-        name → a list with one (B, H, T, P + S) tensor for each call.
-    """
-    layers = {name: module for name, module in model.named_modules() if isinstance(module, Attention)}
-    for module in layers.values():
-        module.watcher = []
-    try:
-        yield {name: module.watcher for name, module in layers.items()}
-    finally:
-        for module in layers.values():
-            module.watcher = None

@@ -7,20 +7,21 @@ whether the second of two sentences follows the first (004 §3.1); `minitransfor
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from minitransformer.checks import SIZES, boolean, check_settings, integer
 from minitransformer.errors import UserError
 from minitransformer.models.attention import Attention, Prefix, columns_before
-from minitransformer.models.layers import FeedForward, check_text, drop, embed, embed_positions, init_weights
+from minitransformer.models.layers import FeedForward, drop, embed, embed_positions, init_weights
 
 EPS = 1e-12  # what BERT's LayerNorms add to the variance
+BERT_SIZES = {**SIZES, "n_types": integer(1), **dict.fromkeys(("pooler", "mlm", "nsp"), boolean())}
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,10 @@ class BertConfig:
     init_std: float = 0.06  # of fresh weights: BERT's 0.02 is for C = 768; see `GPTConfig`
 
     def __post_init__(self) -> None:
-        """Refuse a head that lacks what it reads from."""
+        """Refuse sizes that no model can have, and a head that lacks what it reads from."""
+        check_settings(asdict(self), BERT_SIZES)
+        if self.d_model % self.n_head:
+            raise UserError(f"d_model = {self.d_model} cannot be cut into n_head = {self.n_head} equal heads.")
         if self.nsp and not self.pooler:
             raise UserError("Next-sentence prediction reads the pooled vector: nsp = True needs pooler = True.")
 
@@ -60,7 +64,7 @@ class PostNormBlock(nn.Module):
         d_model: C.
         n_head: H.
         d_ff: the width inside the feed-forward layer.
-        dropout: share of attention weights and of each sublayer's output dropped while training.
+        dropout: the probability with which attention weights, and elements of each sublayer's output, are dropped.
         eps: what the norms add to the variance.
     """
 
@@ -93,11 +97,7 @@ class MaskedWordHead(nn.Module):
         self.bias = nn.Parameter(torch.zeros(vocab_size))
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """Norm(gelu(W x + b)) Eᵀ + bias: x (…, C) and the embedding E (V, C) → (…, V).
-
-        W and b are those of `self.dense`, Norm is `self.norm`, bias `self.bias`, and gelu the exact one, `F.gelu` as
-        it is.
-        """
+        """Norm(gelu(W x + b)) Eᵀ + bias, with the exact GELU: x (…, C) and the embedding E (V, C) → (…, V)."""
         return F.linear(self.norm(F.gelu(self.dense(x))), embedding, self.bias)
 
 
@@ -123,28 +123,6 @@ class Bert(nn.Module):
         self.mlm = MaskedWordHead(config.vocab_size, config.d_model) if config.mlm else None
         self.nsp = nn.Linear(config.d_model, 2) if config.nsp else None
         self.apply(partial(init_weights, std=config.init_std))
-        self._start_near()
-
-    @torch.no_grad()
-    def _start_near(self) -> None:
-        """Begin by looking at what stands near, and at what is alike.
-
-        A [MASK] says nothing of what it hides: all there is to go by is its place. From plain random weights it takes a
-        BERT very long to find that out. So positions start as sines, alike for neighbours; each head's keys start equal
-        to its queries, so that alike attracts alike (Trockman & Kolter 2023, mimetic initialization); and what each
-        sublayer adds starts small, as in `GPT`. Training may change all of it.
-        """
-        config, C = self.config, self.config.d_model
-        rates = torch.exp(-math.log(100) * torch.arange(0, C, 2) / C)  # of the sines, (C/2)
-        angles = torch.arange(config.n_positions)[:, None] * rates  # (n_positions, C/2)
-        waves = torch.stack([angles.sin(), angles.cos()], dim=2).flatten(1)[:, :C]  # (n_positions, C)
-        self.position_embedding.weight.copy_(waves * config.init_std * 5 / 3)
-        for block in self.blocks:
-            qkv = block.attention.qkv.weight
-            qkv[:C] *= 2
-            qkv[C : 2 * C] = qkv[:C]
-            for weight in (block.attention.out.weight, block.mlp.down.weight):
-                weight /= math.sqrt(2 * config.n_layer)
 
     def forward(
         self,
@@ -169,20 +147,11 @@ class Bert(nn.Module):
         Raises:
             UserError: ids or types outside their range, more positions than n_positions, a row that is padding
                 alone, a prefix that does not fit.
-
-        What there is for it: `columns_before(prefix, None, n_layer)` gives (n_before, n_prefix);
-        `embed(embedding, ids, vectors)` gives the tokens' vectors, `embed_positions(embedding, ids, attention_mask,
-        n_before, n_prefix)` those of their positions, `self._types`, called with ids and types, those of their
-        sentences; the sum of the three is normalised and then passes through `drop(x, share, training)`. `check_text`,
-        called with attention_mask, refuses a row of padding alone. A block is called as block(x, attention_mask,
-        prefix), with its own prefix or None.
         """
         before = columns_before(prefix, None, self.config.n_layer)
         x = embed(self.token_embedding, ids, vectors)  # (B, T, C)
-        x = (
-            x + embed_positions(self.position_embedding, ids, attention_mask, *before) + self._types(ids, types)
-        )  # (B, T, C)
-        check_text(attention_mask)
+        x = x + embed_positions(self.position_embedding, ids, attention_mask, *before)  # (B, T, C)
+        x = x + self._types(ids, types)  # (B, T, C)
         x = drop(self.norm(x), self.config.dropout, self.training)  # (B, T, C)
         for i, block in enumerate(self.blocks):
             x = block(x, attention_mask, prefix[i] if prefix else None)  # (B, T, C)
@@ -190,8 +159,6 @@ class Bert(nn.Module):
 
     def pooled(self, hidden: Tensor) -> Tensor:
         """The text in one vector, tanh(W h_[CLS] + b): (B, T, C) → (B, C).
-
-        self._head("pooler") gives the layer that computes W h + b, or refuses.
 
         Raises:
             UserError: the model has no pooler.

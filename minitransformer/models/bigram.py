@@ -82,9 +82,6 @@ class NGram:
         """P(w | context) of runs of n tokens: keys as `_keys` reads them, context · V + w → one P each, as doubles.
 
         P = (N(context w) + α) / (N(context) + αV). Where the context never occurred and α = 0, P is 0.
-
-        `_look_up(table, keys)` gives the count of each key, 0 where there is none. The tables are `self._grams`, of the
-        runs, and `self._contexts`, of the runs without their last token; α is `self.alpha`, V `self.vocab_size`.
         """
         together = _look_up(self._grams, keys) + self.alpha
         context = _look_up(self._contexts, keys // self.vocab_size) + self.alpha * self.vocab_size

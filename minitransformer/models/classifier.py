@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
+from minitransformer.checks import check_settings, integer
 from minitransformer.errors import UserError
 from minitransformer.models.bert import Bert
 from minitransformer.models.gpt import GPT
@@ -21,19 +24,20 @@ class Classifier(nn.Module):
         n_classes: how many classes.
 
     Raises:
-        UserError: fewer than two classes.
+        UserError: another base than these two, fewer than two classes.
     """
 
     def __init__(self, base: Bert | GPT, n_classes: int) -> None:
         super().__init__()
-        if n_classes < 2:
-            raise UserError(f"n_classes = {n_classes}: there have to be at least two classes to choose from.")
+        if not isinstance(base, Bert | GPT):
+            raise UserError(f"A Classifier stands on a Bert or a GPT; this is a {type(base).__name__}.")
+        check_settings({"n_classes": n_classes}, {"n_classes": integer(2)})
         self.base = base
         self.head = nn.Linear(base.config.d_model, n_classes)
         nn.init.normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
 
-    def forward(self, ids: Tensor, attention_mask: Tensor | None = None, **inputs: object) -> Tensor:
+    def forward(self, ids: Tensor, attention_mask: Tensor | None = None, **inputs: Any) -> Tensor:
         """Logits over the classes.
 
         Args:
@@ -44,9 +48,8 @@ class Classifier(nn.Module):
         Returns:
             (B, n_classes)
 
-        A BERT's vectors base(ids, attention_mask=…) are (B, T, C), and base.pooled(vectors) makes the summary (B, C) of
-        them. A GPT gives logits; with return_hidden=True it gives vectors, and with at=…, boolean (B, T), only those of
-        the places marked. Between summary and head stands drop(summary, base.config.dropout, self.training).
+        Raises:
+            UserError: as the base; a row that is padding alone.
         """
         if isinstance(self.base, Bert):
             summary = self.base.pooled(self.base(ids, attention_mask=attention_mask, **inputs))  # (B, C)
@@ -60,8 +63,7 @@ class Classifier(nn.Module):
 def last_token(ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
     """Where each row's last real token stands, boolean (B, T): one True in each row.
 
-    ids are the tokens (B, T), attention_mask is a boolean (B, T), False at padding, which may stand on either side;
-    None if there is none. What the ids are does not matter: the padding's id may also be a word.
+    The attention mask (B, T) decides, False at padding on either side; the padding's id may also be a word.
     """
     B, T = ids.shape
     last = torch.full((B,), T - 1, device=ids.device)  # (B)

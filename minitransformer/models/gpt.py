@@ -11,22 +11,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 
 import torch.nn.functional as F
-from torch import Tensor, layer_norm, nn
+from torch import Tensor, nn
 
-from minitransformer.models.attention import (
-    Attention,
-    KVCache,
-    Prefix,
-    Stacked,
-    attend,
-    columns_before,
-    merge_heads,
-    split_heads,
-)
+from minitransformer.checks import SIZES, check_settings
+from minitransformer.errors import UserError
+from minitransformer.models import fast
+from minitransformer.models.attention import Attention, Prefix, columns_before
+from minitransformer.models.cache import KVCache
 from minitransformer.models.layers import FeedForward, drop, embed, embed_positions, gelu_tanh, init_weights
 
 
@@ -42,6 +37,12 @@ class GPTConfig:
     d_ff: int = 512
     dropout: float = 0.0
     init_std: float = 0.06  # of fresh weights: GPT-2's 0.02 is for C = 768 and more; at 128 it learns slower
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that no model can have."""
+        check_settings(asdict(self), SIZES)
+        if self.d_model % self.n_head:
+            raise UserError(f"d_model = {self.d_model} cannot be cut into n_head = {self.n_head} equal heads.")
 
 
 class Block(nn.Module):
@@ -61,10 +62,7 @@ class Block(nn.Module):
     def forward(self, x: Tensor, attention_mask: Tensor | None, prefix: Prefix | None, cache: KVCache | None) -> Tensor:
         """x + Attention(Norm(x)), then x + FeedForward(Norm(x)): (B, T, C) → (B, T, C).
 
-        Each sublayer has a norm of its own, norm1 and norm2, and what it gives passes through
-        `drop(y, self.dropout, self.training)` before it is added. attention_mask (B, S), prefix and cache are for the
-        attention, which is called as self.attention(x, context, attention_mask, prefix, cache); the context is None
-        here. The x that was given stays as it is: the sums are new tensors.
+        attention_mask (B, S), prefix and cache are for the attention. Dropout acts on what a sublayer adds.
         """
         y = self.attention(self.norm1(x), None, attention_mask, prefix, cache)  # (B, T, C)
         x = x + drop(y, self.dropout, self.training)  # (B, T, C)
@@ -120,12 +118,6 @@ class GPT(nn.Module):
 
         Raises:
             UserError: ids outside the vocabulary, more positions than n_positions, a prefix that does not fit.
-
-        What there is for it: `columns_before(prefix, cache, n_layer)` gives (n_before, n_prefix);
-        `embed(embedding, ids, vectors)` looks tokens up and refuses those that do not exist;
-        `embed_positions(embedding, ids, attention_mask, n_before, n_prefix)` gives what is added to them; their sum
-        passes through `drop(x, share, training)`; a block is called as block(x, attention_mask, prefix, cache), with
-        its own of each.
         """
         before = columns_before(prefix, cache, self.config.n_layer)
         x = embed(self.token_embedding, ids, vectors)  # (B, T, C)
@@ -139,54 +131,8 @@ class GPT(nn.Module):
         return x if return_hidden else F.linear(x, self.token_embedding.weight)  # (B, T, V)
 
     def decode_step(self, cache: Sequence[KVCache]) -> Callable[[Tensor], Tensor] | None:
-        """`forward` for one new token a row, on a filled cache, without the cost of calling modules.
-
-        At batch 1 a token needs about a hundred small operations, and looking up and calling the modules around
-        them takes longer than they do. Here the weights are looked up once for a whole generation. It is the same
-        function as `forward`, which says what it means; the tests hold the two together.
-
-        Args:
-            cache: from `new_cache`, already filled by a call without padding; each step appends to it.
-
-        Returns:
-            ids (B, 1) → logits (B, V); or None where something hooks into the model, watches it or stands in for a
-            part of it (a tuning method, say), for only `forward` respects that.
-        """
-        plain = {GPT, Block, Attention, Stacked, FeedForward, nn.Linear, nn.LayerNorm, nn.Embedding, nn.ModuleList}
-        for module in (self, self.token_embedding, self.position_embedding, *self.blocks.modules(), self.norm):
-            watched = getattr(module, "watcher", None) is not None
-            if type(module) not in plain or module._forward_hooks or module._forward_pre_hooks or watched:
-                return None
-        table, positions, width = self.token_embedding.weight, self.position_embedding.weight, (self.config.d_model,)
-        layers = [
-            (
-                (block.norm1.weight, block.norm1.bias),
-                (block.attention.qkv.weight, block.attention.qkv.bias),
-                (block.attention.out.weight, block.attention.out.bias),
-                (block.norm2.weight, block.norm2.bias),
-                (block.mlp.up.weight, block.mlp.up.bias),
-                (block.mlp.down.weight, block.mlp.down.bias),
-                block.mlp.activation,
-                layer_cache,
-            )
-            for block, layer_cache in zip(self.blocks, cache, strict=True)
-        ]
-        norm, n_head = (self.norm.weight, self.norm.bias), self.config.n_head
-
-        def step(ids: Tensor) -> Tensor:
-            n = cache[0].length
-            if n >= self.config.n_positions:
-                return self(ids, cache=cache)[:, -1]  # which says that the positions are used up
-            x = F.embedding(ids, table) + positions[n : n + 1]  # (B, T, C)
-            for norm1, qkv, out, norm2, up, down, activation, layer_cache in layers:
-                q, k, v = split_heads(F.linear(layer_norm(x, width, *norm1), *qkv), 3, n_head)  # (B, H, T, D)
-                y = merge_heads(attend(q, *layer_cache.append(k, v)))  # (B, T, C)
-                x = x + F.linear(y, *out)  # (B, T, C)
-                y = activation(F.linear(layer_norm(x, width, *norm2), *up))
-                x = x + F.linear(y, *down)  # (B, T, C)
-            return F.linear(layer_norm(x[:, -1], width, *norm), table)  # (B, V)
-
-        return step
+        """`forward` for one new token a row, faster; None where only `forward` is right. See `fast.decode_step`."""
+        return fast.decode_step(self, cache)
 
     def new_cache(self, capacity: int | None = None) -> list[KVCache]:
         """Empty caches, one a layer, for `capacity` columns of text (n_positions if None)."""

@@ -1,57 +1,29 @@
-"""What the three architectures share besides attention: activation, feed-forward layer, dropout, checks."""
+"""What the three architectures share besides attention: embeddings, feed-forward layer, activation, dropout."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from minitransformer.checks import as_mask
 from minitransformer.errors import UserError
 
 
-class GeluTanh(torch.autograd.Function):
-    """GPT-2's GELU, 0.5 x (1 + tanh(√(2/π) (x + 0.044715 x³))), through the sigmoid.
-
-    Since (1 + tanh z) / 2 = σ(2z), it is x σ(u) with u = 2 √(2/π) (x + 0.044715 x³): the same function and the
-    same gradient as `F.gelu(x, approximate="tanh")`, but a sigmoid costs a third of a tanh on a CPU, and this
-    activation stands on the widest tensor of the model.
-    """
-
-    a = 2 * math.sqrt(2 / math.pi)
-    b = a * 0.044715
-
-    @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:
-        """Any shape → the same shape."""
-        sigma = _cubic(x, GeluTanh.b).sigmoid_()  # σ(u)
-        ctx.save_for_backward(x, sigma)
-        return x * sigma
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> Tensor:
-        """d/dx x σ(u) = σ + x u' (σ - σ²),  with x u' = x (a + 3 b x²)."""
-        x, sigma = ctx.saved_tensors
-        slope = torch.addcmul(sigma, sigma, sigma, value=-1)  # σ - σ²
-        return torch.addcmul(sigma, slope, _cubic(x, 3 * GeluTanh.b)).mul_(grad)
-
-
-def _cubic(x: Tensor, b: float) -> Tensor:
-    """x (a + b x²), in two passes over memory: elementwise work is bound by that, not by arithmetic."""
-    return torch.addcmul(x.new_tensor(GeluTanh.a), x, x, value=b).mul_(x)
-
-
 def gelu_tanh(x: Tensor) -> Tensor:
-    """GPT-2's GELU of a tensor of any shape."""
-    if torch.is_grad_enabled() and x.requires_grad:
-        return GeluTanh.apply(x)
+    """GPT-2's GELU of a tensor of any shape: 0.5 x (1 + tanh(√(2/π) (x + 0.044715 x³))).
+
+    Source: Hendrycks & Gimpel, Gaussian Error Linear Units, 2016, §2, the approximation.
+    """
     return F.gelu(x, approximate="tanh")
 
 
 class FeedForward(nn.Module):
-    """Two linear maps with a GELU between them, applied to each position alone (004 §2.2, Feed Forward).
+    """Two linear maps with a GELU between them, applied to each position alone.
+
+    Source: 004 §2.2, Feed Forward; Vaswani et al., Attention Is All You Need, 2017, Eq. 2 (with a ReLU there).
 
     Args:
         d_model: C.
@@ -70,9 +42,12 @@ class FeedForward(nn.Module):
         return self.down(self.activation(self.up(x)))
 
 
-def drop(x: Tensor, share: float, training: bool) -> Tensor:
-    """Dropout: while training, a random share of the numbers becomes 0 and the rest grows to make up for it."""
-    return F.dropout(x, share) if training and share else x
+def drop(x: Tensor, p: float, training: bool) -> Tensor:
+    """Dropout: while training, each element becomes 0 with probability p, and the others grow by 1 / (1 - p).
+
+    Source: Srivastava et al., Dropout, 2014, §4, in the inverted form of every library.
+    """
+    return F.dropout(x, p) if training and p else x
 
 
 def embed(embedding: nn.Embedding, ids: Tensor, vectors: Tensor | None = None) -> Tensor:
@@ -84,15 +59,70 @@ def embed(embedding: nn.Embedding, ids: Tensor, vectors: Tensor | None = None) -
         vectors: what the virtual tokens stand for, (n_virtual, C), or (B, n_virtual, C) if each row has its own.
 
     Raises:
-        UserError: ids that are no (B, T) batch, are empty, or are outside the vocabulary; it names the first such
-            id and its place, where PyTorch would only say "index out of range" (or, on a GPU, end the process).
+        UserError: ids that are no (B, T) batch of whole numbers, are empty, or are outside the vocabulary; it names
+            the first such id and its place. Vectors that do not fit.
     """
-    if vectors is not None and bool((virtual := ids < 0).any()):
-        return _embed_virtual(embedding, ids, virtual, vectors)
+    ids = checked_ids(ids)
+    if vectors is None or not bool((is_virtual := ids < 0).any()):
+        return _embed_words(embedding, ids)  # (B, T, C)
+    words = _embed_words(embedding, ids.masked_fill(is_virtual, 0))  # (B, T, C)
+    _check_vectors(vectors, ids, words.size(-1))
+    return virtual_embeddings(words, ids, vectors)  # (B, T, C)
+
+
+def checked_ids(ids: Tensor) -> Tensor:
+    """Token ids as int64, which every look-up takes.
+
+    Raises:
+        UserError: they are no tensor, no (B, T) batch, empty, or no whole numbers.
+    """
+    if not isinstance(ids, Tensor):
+        raise UserError(
+            f"Token ids come as a tensor (batch, length), such as torch.tensor([[5, 6]]); this is a "
+            f"{type(ids).__name__}."
+        )
     if ids.dim() != 2 or ids.numel() == 0:
         raise UserError(f"Token ids come as (batch, length), neither of them 0; these are {tuple(ids.shape)}.")
-    if ids.is_floating_point():
+    if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
         raise UserError(f"Token ids are whole numbers; these are {ids.dtype}.")
+    return ids.long()
+
+
+def virtual_embeddings(words: Tensor, ids: Tensor, vectors: Tensor) -> Tensor:
+    """Put the vectors of virtual tokens in their places: -1 stands for vector number 0, -2 for number 1, and so on.
+
+    Args:
+        words: the embedded text (B, T, C), whatever stands at the virtual tokens.
+        ids: its token ids (B, T), negative at the virtual tokens.
+        vectors: (n_virtual, C), or (B, n_virtual, C) if each row has its own.
+
+    Returns:
+        (B, T, C), a new tensor: words at words, vectors at virtual tokens.
+
+    Source: 001 §3.1.4, X = [P; E(input)]; Lester et al., The Power of Scale for Parameter-Efficient Prompt Tuning,
+        2021, §2.
+    """
+    number = (-1 - ids).clamp(min=0)  # (B, T)  which vector each virtual token stands for; 0 at words
+    if vectors.dim() == 2:
+        chosen = vectors[number]  # (B, T, C)
+    else:
+        rows = torch.arange(len(ids), device=ids.device)[:, None]  # (B, 1)
+        chosen = vectors[rows, number]  # (B, T, C)
+    return torch.where(ids[..., None] < 0, chosen, words)  # (B, T, C)
+
+
+def _check_vectors(vectors: Tensor, ids: Tensor, C: int) -> None:
+    n_virtual = -int(ids.min())
+    fits = vectors.dim() in (2, 3) and vectors.size(-1) == C and vectors.size(-2) >= n_virtual
+    if not fits or (vectors.dim() == 3 and len(vectors) != len(ids)):
+        raise UserError(
+            f"The text has virtual tokens up to -{n_virtual}, the vectors for them are {tuple(vectors.shape)}; needed "
+            f"are at least ({n_virtual}, {C}), or ({len(ids)}, {n_virtual}, {C}) where each row has its own."
+        )
+
+
+def _embed_words(embedding: nn.Embedding, ids: Tensor) -> Tensor:
+    """(B, T) → (B, T, C); PyTorch alone would only say "index out of range", or end the process on a GPU."""
     try:
         if not ids.is_cuda or _all_inside(ids, embedding.num_embeddings):
             return embedding(ids)
@@ -103,39 +133,6 @@ def embed(embedding: nn.Embedding, ids: Tensor, vectors: Tensor | None = None) -
         f"Token id {ids[row, column].item()} in row {row} at position {column} is outside the vocabulary: "
         f"ids run from 0 to {embedding.num_embeddings - 1}. Was the text encoded with another tokenizer?"
     )
-
-
-def _embed_virtual(embedding: nn.Embedding, ids: Tensor, virtual: Tensor, vectors: Tensor) -> Tensor:
-    """`embed`, some of whose ids are virtual tokens: -1 stands for vector number 0, -2 for number 1, and so on.
-
-    Args:
-        embedding: one vector for each token of the vocabulary.
-        ids: token ids (B, T), negative ones among them.
-        virtual: boolean (B, T), True at the negative ones.
-        vectors: (n_virtual, C), or (B, n_virtual, C) if each row has its own.
-
-    Returns:
-        (B, T, C)
-
-    Raises:
-        UserError: vectors of another width, too few of them, or for another number of rows.
-    """
-    number = (-1 - ids).clamp(min=0)  # (B, T)  which vector each virtual token stands for; 0 at words
-    n_virtual, C = int(number.max()) + 1, embedding.embedding_dim
-    each = vectors.dim() == 3  # whether each row has vectors of its own
-    fits = vectors.dim() in (2, 3) and vectors.size(-1) == C and vectors.size(-2) >= n_virtual
-    if not fits or (each and len(vectors) != len(ids)):
-        raise UserError(
-            f"The text has virtual tokens up to -{n_virtual}, the vectors for them are {tuple(vectors.shape)}; needed "
-            f"are at least ({n_virtual}, {C}), or ({len(ids)}, {n_virtual}, {C}) where each row has its own."
-        )
-    # ⟨answer⟩
-    words = embed(embedding, ids.masked_fill(virtual, 0))  # (B, T, C)
-    rows = torch.arange(len(ids), device=ids.device)[:, None]  # (B, 1)
-    chosen = vectors[rows, number] if each else vectors[number]  # (B, T, C)
-    x = torch.where(virtual[..., None], chosen, words)  # (B, T, C)
-    # ⟨/answer⟩
-    return x
 
 
 def _all_inside(ids: Tensor, vocab_size: int) -> bool:
@@ -165,11 +162,11 @@ def embed_positions(
         Broadcastable to (B, T, C).
 
     Raises:
-        UserError: more positions than the model has, a `attention_mask` of another shape.
+        UserError: more positions than the model has, an attention mask of another shape, a row of padding alone.
     """
     (B, T), limit = ids.shape, embedding.num_embeddings
     if n_before + T > limit:
-        row = 0 if attention_mask is None else int(attention_mask.sum(dim=1).argmax())
+        row = 0 if attention_mask is None else int(as_mask(attention_mask).sum(dim=1).argmax())
         raise UserError(
             f"{n_before + T} positions are needed ({n_before} before this call, of which {n_prefix} for a prefix, "
             f"and {T} in it); the model has n_positions = {limit}. Shorten the {text} (row {row} is the longest), "
@@ -177,16 +174,32 @@ def embed_positions(
         )
     if attention_mask is None:
         return embedding.weight[n_before : n_before + T]  # (T, C)
+    attention_mask = as_mask(attention_mask)
     if attention_mask.shape != (B, n_before - n_prefix + T):
         raise UserError(
             f"attention_mask has the shape {tuple(attention_mask.shape)}; it has to mark every token so far, "
             f"{(B, n_before - n_prefix + T)}, without the prefix."
         )
-    # ⟨answer⟩
+    if n_before == n_prefix:  # not once more for each token of a generation
+        check_text(attention_mask, text)
+    return embedding(positions_of(attention_mask, T, n_prefix))  # (B, T, C)
+
+
+def positions_of(attention_mask: Tensor, n_new: int, n_prefix: int) -> Tensor:
+    """Which position each of the last tokens has: P, and the real tokens before it.
+
+    Args:
+        attention_mask: boolean (B, S), True at the real ones of all tokens so far.
+        n_new: T, the tokens of this call, which are the last of the S.
+        n_prefix: P.
+
+    Returns:
+        Whole numbers (B, T); at padding any position that exists.
+
+    Source: 003 §3.3, z = [prefix; x; y]; Li & Liang, Prefix-Tuning, 2021, Eq. 3.
+    """
     order = n_prefix + attention_mask.cumsum(dim=1) - 1  # (B, S)
-    vectors = embedding(order[:, -T:].clamp(min=0))  # (B, T, C)
-    # ⟨/answer⟩
-    return vectors
+    return order[:, -n_new:].clamp(min=0)  # (B, T)
 
 
 def check_text(attention_mask: Tensor | None, text: str = "text") -> None:
@@ -201,7 +214,7 @@ def check_text(attention_mask: Tensor | None, text: str = "text") -> None:
 
 
 def init_weights(module: nn.Module, std: float = 0.02) -> None:
-    """How all three models start: matrices from a normal distribution of width `std`, biases 0."""
+    """How all three models start: matrices from a normal distribution with standard deviation `std`, biases 0."""
     if isinstance(module, nn.Linear | nn.Embedding):
         nn.init.normal_(module.weight, std=std)
     if isinstance(module, nn.Linear):

@@ -7,13 +7,13 @@ looks back at what the encoder read (cross-attention; 004 §2.1, 003 §3.1):
 
 Hence three places for a prefix, and so for its keys and values: the encoder's self-attention, the decoder's
 self-attention, and the cross-attention. The first two take positions 0 … P-1 of their own stack; the third takes
-none, for what the decoder looks back at has no position of the target's.
+none, because what the decoder looks back at has no position of the target's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -21,9 +21,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from minitransformer.checks import SIZES, check_settings, integer
 from minitransformer.errors import UserError
-from minitransformer.models.attention import Attention, KVCache, Prefix, columns_before, prefix_length
+from minitransformer.models.attention import Attention, Prefix, columns_before, prefix_length
 from minitransformer.models.bert import PostNormBlock
+from minitransformer.models.cache import KVCache
 from minitransformer.models.layers import FeedForward, check_text, drop, embed, embed_positions, init_weights
 
 EPS = 1e-5  # what BART's LayerNorms add to the variance
@@ -47,10 +49,13 @@ class Seq2SeqConfig:
     init_std: float = 0.06  # of fresh weights: BART's 0.02 is for C = 1024, and √(1024 / 128) times that for ours
 
     def __post_init__(self) -> None:
-        """Refuse token ids that the vocabulary does not have."""
-        for name in ("pad_id", "start_id", "end_id"):
-            if not 0 <= getattr(self, name) < self.vocab_size:
-                raise UserError(f"{name} = {getattr(self, name)}: ids run from 0 to {self.vocab_size - 1}.")
+        """Refuse sizes that no model can have, and token ids that the vocabulary does not have."""
+        sizes = {**SIZES, "n_encoder_layer": integer(1), "n_decoder_layer": integer(1)}
+        check_settings(asdict(self), sizes)
+        ids = integer(0, self.vocab_size - 1)
+        check_settings(asdict(self), {"pad_id": ids, "start_id": ids, "end_id": ids})
+        if self.d_model % self.n_head:
+            raise UserError(f"d_model = {self.d_model} cannot be cut into n_head = {self.n_head} equal heads.")
 
 
 class DecoderCache(NamedTuple):
@@ -89,12 +94,19 @@ class DecoderBlock(nn.Module):
         cross_prefix: Prefix | None,
         cache: DecoderCache | None,
     ) -> Tensor:
-        """(B, T, C) and the context (B, S, C) → (B, T, C); the rest as in `Attention`, for one and for the other.
+        """Self-attention, cross-attention and feed-forward, each as x = Norm(x + sublayer(x)).
 
-        Three sublayers, `attention`, `cross` and `mlp`, each followed by its norm: x = Norm(x + sublayer(x)), in which
-        what the sublayer gives passes through drop(y, self.dropout, self.training). Both attentions are called as
-        self.attention(x, context, attention_mask, prefix, cache). `cache` is the pair (own, cross) of their caches, or
-        None.
+        Args:
+            x: (B, T, C).
+            context: (B, S, C).
+            attention_mask: of the target, boolean (B, T).
+            context_mask: of the source, boolean (B, S).
+            prefix: for self-attention.
+            cross_prefix: for cross-attention.
+            cache: of both attentions, or None.
+
+        Returns:
+            (B, T, C)
         """
         own, cross = cache or (None, None)
         y = self.attention(x, None, attention_mask, prefix, own)  # (B, T, C)
@@ -166,10 +178,6 @@ class Seq2Seq(nn.Module):
         Raises:
             UserError: no source, or one for another batch; ids outside the vocabulary; more positions than
                 n_positions in source or target; a row that is padding alone; a prefix that does not fit.
-
-        Two parts do the work and refuse what does not fit, encode(source, source_mask, prefix, vectors) and
-        decode(ids, context, context_mask, attention_mask, prefix, cross_prefix, cache, at), which takes None for the
-        context where the cache knows it. `cache[0].cross.length` is then above 0.
         """
         context = None
         if not cache or not cache[0].cross.length:
@@ -189,7 +197,6 @@ class Seq2Seq(nn.Module):
         before = columns_before(prefix, None, self.config.n_encoder_layer)
         x = embed(self.token_embedding, source, vectors)  # (B, S, C)
         x = x + embed_positions(self.source_positions, source, source_mask, *before, text="source")  # (B, S, C)
-        check_text(source_mask, "source")
         x = drop(self.source_norm(x), self.config.dropout, self.training)  # (B, S, C)
         for i, block in enumerate(self.encoder):
             x = block(x, source_mask, prefix[i] if prefix else None)  # (B, S, C)

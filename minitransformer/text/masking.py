@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 import torch
 from torch import Tensor
 
+from minitransformer.checks import as_mask, check_settings, integer, real
 from minitransformer.errors import UserError
 from minitransformer.text.batches import IGNORE
+
+FRACTION = real(above=0, most=1)
 
 
 def mask_tokens(
@@ -17,7 +20,7 @@ def mask_tokens(
     special_ids: Collection[int],
     vocab_size: int,
     attention_mask: Tensor | None = None,
-    share: float = 0.15,
+    fraction: float = 0.15,
     generator: torch.Generator | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Choose 15 % of the words and hide most of them (004 §3.1, masked language modelling, 掩码语言模型).
@@ -32,17 +35,21 @@ def mask_tokens(
         special_ids: ids that are neither chosen nor put in: [CLS], [SEP], padding, [MASK] itself.
         vocab_size: V.
         attention_mask: boolean (B, T), False at padding.
-        share: of the words, rounded in each row, but at least one where a row has any.
+        fraction: of the words that are chosen, rounded in each row, but at least one where a row has any.
         generator: makes the choice repeatable; on the CPU.
 
     Returns:
         The ids with some hidden (B, T), and the labels (B, T): the true id where chosen, IGNORE elsewhere.
 
     Raises:
-        UserError: a share outside 0 … 1, or a vocabulary of special tokens alone.
+        UserError: a fraction outside 0 … 1, ids outside the vocabulary, or a vocabulary of special tokens alone.
     """
-    if not 0 < share <= 1:
-        raise UserError(f"share = {share}: it is the share of words to be guessed, above 0 and at most 1.")
+    check_settings({"fraction": fraction, "vocab_size": vocab_size}, {"fraction": FRACTION, "vocab_size": integer(1)})
+    for name, some in (("mask_id", [mask_id]), ("special_ids", special_ids), ("ids", ids.flatten().tolist())):
+        if wrong := [i for i in some if not 0 <= i < vocab_size]:
+            raise UserError(
+                f"{name} has {wrong[0]}: with vocab_size = {vocab_size}, ids run from 0 to {vocab_size - 1}."
+            )
     special = torch.zeros(vocab_size, dtype=torch.bool)
     special[list(special_ids)] = True
     words = (~special).nonzero()[:, 0]  # (number of ordinary ids)
@@ -53,16 +60,35 @@ def mask_tokens(
     def draw() -> Tensor:
         return torch.rand(ids.shape, generator=generator).to(ids.device)  # (B, T)
 
-    eligible = ~special[ids] if attention_mask is None else ~special[ids] & attention_mask  # (B, T)
+    eligible = ~special[ids]  # (B, T)
+    if attention_mask is not None:
+        eligible &= as_mask(attention_mask)
     rank = draw().masked_fill(~eligible, 2.0).argsort(dim=1).argsort(dim=1)  # (B, T)  0 for the smallest draw
-    n_chosen = (share * eligible.sum(dim=1, keepdim=True)).round().clamp(min=1)  # (B, 1)
+    n_chosen = (fraction * eligible.sum(dim=1, keepdim=True)).round().clamp(min=1)  # (B, 1)
     chosen = eligible & (rank < n_chosen)  # (B, T)
+    return corrupt(ids, chosen, mask_id, words, draw)
 
-    # ⟨answer⟩
+
+def corrupt(
+    ids: Tensor, chosen: Tensor, mask_id: int, words: Tensor, draw: Callable[[], Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Give the chosen words their fates: 80 % become [MASK], 10 % another word, 10 % stay; all are to be guessed.
+
+    Args:
+        ids: token ids (B, T), which stay as they are.
+        chosen: boolean (B, T), the words to be guessed.
+        mask_id: the id of [MASK].
+        words: the ids that may be put in, (number of ordinary ids).
+        draw: gives random numbers (B, T) from 0 to 1, other ones at each call.
+
+    Returns:
+        The ids with some hidden (B, T), and the labels (B, T): the true id where chosen, IGNORE elsewhere.
+
+    Source: 004 §3.1; Devlin et al., BERT, 2019, §3.1, Task #1, and appendix A.1.
+    """
     labels = torch.where(chosen, ids, IGNORE)  # (B, T)
-    fate = draw()
-    corrupted = torch.where(chosen & (fate < 0.8), mask_id, ids)
+    fate = draw()  # (B, T)
+    corrupted = torch.where(chosen & (fate < 0.8), mask_id, ids)  # (B, T)
     random_words = words[(draw() * len(words)).long().clamp(max=len(words) - 1)]  # (B, T)
-    corrupted = torch.where(chosen & (fate >= 0.8) & (fate < 0.9), random_words, corrupted)
-    # ⟨/answer⟩
+    corrupted = torch.where(chosen & (fate >= 0.8) & (fate < 0.9), random_words, corrupted)  # (B, T)
     return corrupted, labels

@@ -118,8 +118,7 @@ def encode_piece(piece: bytes, ranks: dict[bytes, int]) -> list[int]:
     """Return the ids of one piece: from single bytes, merge the pair of lowest rank until none is known.
 
     Lowest rank first means in the order in which the merges were learned. Of equal pairs the leftmost goes
-    first. A piece that is itself a token is that token. `ranks` has every single byte and, for a join of two parts
-    that is a token, its rank, which is also its id. This is tiktoken's algorithm, without its speed.
+    first. A piece that is itself a token is that token. This is tiktoken's algorithm, without its speed.
     """
     if piece in ranks:
         return [ranks[piece]]

@@ -32,7 +32,7 @@ class TrainConfig:
     steps: int
     lr: float = 3e-3  # the peak, after the warm-up
     warmup: int = 0  # steps from 0 to the peak
-    final_lr: float = 0.1  # where the cosine ends, as a share of the peak
+    final_lr: float = 0.1  # where the cosine ends, as a fraction of the peak
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = 0.1  # on matrices only; a bias or a norm has no size to keep small
     clip: float = 1.0  # the longest the gradient may be; 0 turns it off
@@ -70,12 +70,12 @@ class Log:
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
-    """Linear warm-up to `lr`, then half a wave of a cosine, from lr down to final_lr · lr; steps count from 0.
+    """Linear warm-up to `lr`, then half a wave of a cosine down to final_lr · lr; steps count from 0.
 
-    Step 0 has lr / warmup, step warmup - 1 has lr. The half wave is cos from 0 to π, scaled so that it begins at lr, in
-    step `warmup`, and ends at final_lr · lr, in step number `steps`; from there on the rate stays. Where the warm-up
-    takes all steps (warmup = steps), the half wave counts as one of a single step: step `warmup` has lr, all after it
-    have final_lr · lr. All four are fields of `config`: lr, warmup (a number of steps, may be 0), steps, final_lr.
+    Step 0 has lr / warmup, step warmup - 1 has lr. The half wave begins at lr, in step `warmup`, and ends in step
+    `steps`; from there on the rate stays. Where the warm-up takes all steps, the half wave has a single one.
+
+    Source: Loshchilov & Hutter, SGDR, 2017, Eq. 5, without restarts.
     """
     if step < config.warmup:
         return config.lr * (step + 1) / config.warmup
@@ -187,33 +187,50 @@ def train(
     return run.log
 
 
-def _update(run: _Run, batches: Callable[[int], Batch], loss: Loss) -> dict:
-    """One step: gradients of `accumulate` batches, summed over their labels, then one update.
+def accumulate_gradients(
+    model: nn.Module, batches: Callable[[int], Batch], loss: Loss, step: int, n_batch: int
+) -> tuple[float, int]:
+    """Give the parameters the gradient of the mean loss over all labels of one step, from several batches.
 
-    `loss(run.model, batch)` gives the sum of a batch's losses and how many labels it has. Step number `run.step`, which
-    counts from 0, takes the next `config.accumulate` of the batches(0), batches(1), … after those of the step before.
-    One without labels is passed over, for its loss need not have a gradient; it uses up its place, and none is taken
-    instead. `total` (a float) and `count` add up the losses and the labels. `tuned` is the list of run.model's
-    parameters that got a gradient (some get none: their p.grad is None). In the end p.grad of each is the gradient of
-    the mean over all labels of the step. Of `run`, run.model and run.step are enough for that.
+    The result is that of one large batch: every label weighs the same, however the labels are distributed.
+
+    Args:
+        model: its parameters get gradients; those that the loss does not reach keep None.
+        batches: batch number i of the run.
+        loss: (model, batch) → summed loss and count.
+        step: which step, from 0; it takes the batches number step * n_batch and the next ones.
+        n_batch: how many batches. One without labels is passed over, because its loss need not have a gradient.
+
+    Returns:
+        The sum of the losses, and how many labels there were.
 
     Raises:
-        UserError: no label in the whole step; a loss or a gradient that is not finite.
+        UserError: no label in any of the batches.
     """
-    config = run.config
-    # ⟨answer⟩
     total, count = 0.0, 0
-    for i in range(config.accumulate):
-        batch_loss, n = loss(run.model, batches(run.step * config.accumulate + i))
+    for i in range(n_batch):
+        batch_loss, n = loss(model, batches(step * n_batch + i))
         if n == 0:
             continue
         batch_loss.backward()
         total, count = total + batch_loss.item(), count + n
     if count == 0:
-        raise UserError(f"Step {run.step + 1} has no label to learn from: every label of its batch is {IGNORE}.")
-    tuned = [p for p in run.model.parameters() if p.grad is not None]
-    torch._foreach_div_([p.grad for p in tuned], count)  # the sum becomes the mean over all labels of the step
-    # ⟨/answer⟩
+        raise UserError(f"Step {step + 1} has no label to learn from: every label of its batch is {IGNORE}.")
+    for p in model.parameters():
+        if p.grad is not None:
+            p.grad.div_(count)  # the sum becomes the mean over all labels of the step
+    return total, count
+
+
+def _update(run: _Run, batches: Callable[[int], Batch], loss: Loss) -> dict[str, float]:
+    """One step: gradients of `accumulate` batches, then one update; gives the row of the log.
+
+    Raises:
+        UserError: no label in the whole step; a loss or a gradient that is not finite.
+    """
+    config = run.config
+    total, count = accumulate_gradients(run.model, batches, loss, run.step, config.accumulate)
+    tuned = [p for p in run.tuned.values() if p.grad is not None]
     grad_norm = torch.nn.utils.clip_grad_norm_(tuned, config.clip or math.inf).item()
     if not (math.isfinite(total) and math.isfinite(grad_norm)):
         run.optimizer.zero_grad(set_to_none=True)
@@ -245,14 +262,7 @@ class _Run:
         self.log = Log()
 
     def validated(self, value: float) -> None:
-        """Note an evaluation; keep the weights if they are the best so far; stop when patience is spent.
-
-        Args:
-            value: the validation loss at `self.step`. Goes into the list `log.valid` as {"step": …, "loss": …}. If it
-                is lower than all before it, `best` takes a copy of every parameter in `tuned`, by name, and
-                `log.best_step` the step. `log.stopped_early` is whether as many evaluations as `config.patience` came
-                after the best one; a patience of 0 never ends.
-        """
+        """Note the validation loss at this step; keep the weights if it is the best; stop when patience is spent."""
         best_before = min((row["loss"] for row in self.log.valid), default=math.inf)
         self.log.valid.append({"step": self.step, "loss": value})
         if value < best_before:

@@ -80,9 +80,7 @@ def bert_loss(model: Bert, batch: Batch) -> tuple[Tensor, int]:
         batch: "ids", "labels" and "types" (B, T), "next_label" (B); optionally "attention_mask" (B, T); as in
             `mlm_loss` and `nsp_loss`.
 
-    What there is for it: `_read(model, batch)` gives the model what the batch has of ids, attention_mask and types, →
-    (B, T, C); `_masked_words(model, hidden, batch)` and `cross_entropy_sum(logits, labels)` each give a sum and a
-    count; `model.nsp_logits(hidden)` are the scores (B, 2) for next_label.
+    Source: 004 §3.1; Devlin et al., BERT, 2019, appendix A.2.
     """
     hidden = _read(model, batch)  # (B, T, C)
     words, n_words = _masked_words(model, hidden, batch)
@@ -160,14 +158,10 @@ def _masked_words(model: Bert, hidden: Tensor, batch: Batch) -> tuple[Tensor, in
     """-Σ log p(true word) over the chosen positions, in nats, and how many they are; L_MLM is the quotient (004 §3.1).
 
     Args:
-        model: `model.mlm_logits(hidden, at)` gives the scores of all words where the boolean `at` (B, T) is True, in
-            reading order: (number of True, V).
+        model: with its mlm head.
         hidden: what the model has read (B, T, C).
         batch: "labels" (B, T), the true word where it was chosen and IGNORE elsewhere; optionally "attention_mask" (B,
             T).
-
-    Returns:
-        The sum, a tensor, and the count, an int, as `cross_entropy_sum(logits, labels)` gives them for (N, V) and (N).
 
     Raises:
         UserError: a label where "attention_mask" is False, or outside the vocabulary.

@@ -19,7 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minitransformer.errors import UserError
-from minitransformer.models.attention import Attention, KVCache, Prefix, split_heads
+from minitransformer.models.attention import Attention, Prefix, split_heads
+from minitransformer.models.cache import KVCache
 from minitransformer.models.gpt import GPT
 from minitransformer.models.seq2seq import Seq2Seq
 from minitransformer.tuning.method import Base, Method, before_each_call, check_count, check_not_given

@@ -5,12 +5,11 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from minitransformer.errors import UserError
 from minitransformer.models.attention import (
     Attention,
-    CausalInHalves,
-    KVCache,
     Prefix,
     Stacked,
     attend,
@@ -20,9 +19,9 @@ from minitransformer.models.attention import (
     merge_heads,
     prefix_length,
     split_heads,
-    watch_attention,
 )
-from tests.helpers import OnGPU
+from minitransformer.models.cache import KVCache
+from minitransformer.models.watch import watch_attention
 
 B, T, S, P, H, D = 3, 5, 7, 2, 2, 4
 C = H * D
@@ -89,11 +88,11 @@ def test_fused_path_is_the_formula(masked):
 
 
 @pytest.mark.parametrize("length", [2, 6, 64, 256])
-def test_causal_attention_in_halves_is_the_formula_in_value_and_gradient(length):
+def test_causal_attention_is_the_formula_in_value_and_gradient(length):
     inputs = [torch.randn(2, H, length, D, dtype=torch.double, requires_grad=True) for _ in range(3)]
     mask = combined_mask(length, length, 0, causal=True, attention_mask=None)
     fast, slow = attend(*inputs, causal=True), attend_by_formula(*inputs, mask)[0]
-    close(fast, slow, "the halves and the formula differ", 1e-10)
+    close(fast, slow, "the kernel and the formula differ", 1e-10)
     direction = torch.randn_like(fast)
     for name, ours, theirs in zip(
         "qkv", torch.autograd.grad(fast, inputs, direction), torch.autograd.grad(slow, inputs, direction), strict=True
@@ -104,7 +103,7 @@ def test_causal_attention_in_halves_is_the_formula_in_value_and_gradient(length)
 @pytest.mark.parametrize("length", [2, 6, 64, 256])
 @pytest.mark.parametrize("n_prefix", [1, 5])
 @pytest.mark.parametrize("frozen", ["", "q", "qv", "qk"])
-def test_causal_attention_in_halves_sees_the_prefix_too(length, n_prefix, frozen):
+def test_causal_attention_sees_the_prefix_too(length, n_prefix, frozen):
     """In layer 0 of a frozen base the queries need no gradient, and of keys and values only the prefix does."""
     sizes = {"q": length, "k": n_prefix + length, "v": n_prefix + length}
     inputs = {
@@ -112,7 +111,7 @@ def test_causal_attention_in_halves_sees_the_prefix_too(length, n_prefix, frozen
     }
     mask = combined_mask(length, length, n_prefix, causal=True, attention_mask=None)
     fast, slow = attend(*inputs.values(), causal=True), attend_by_formula(*inputs.values(), mask)[0]
-    close(fast, slow, "with a prefix, the halves and the formula differ", 1e-10)
+    close(fast, slow, "with a prefix, the kernel and the formula differ", 1e-10)
     direction, trained = torch.randn_like(fast), [x for x in inputs.values() if x.requires_grad]
     ours, theirs = (torch.autograd.grad(y, trained, direction) for y in (fast, slow))
     for name, a, b in zip((n for n in inputs if n not in frozen), ours, theirs, strict=True):
@@ -145,7 +144,7 @@ def test_dropout_still_acts_where_there_is_a_prefix():
 
 
 @pytest.mark.parametrize("batch", [1, B])
-def test_the_halves_give_the_prefix_its_gradient_in_the_module(batch):
+def test_the_prefix_gets_its_gradient_in_the_module(batch):
     layer, x = module(causal=True).double(), torch.randn(B, 6, C, dtype=torch.double)
     layer.requires_grad_(False)
     prefix = Prefix(*(t.double().requires_grad_() for t in random_prefix(batch)))
@@ -157,29 +156,65 @@ def test_the_halves_give_the_prefix_its_gradient_in_the_module(batch):
         close(halves, formula, f"the gradient of the prefix's {name}", 1e-10)
 
 
-@pytest.mark.parametrize(
-    ("length", "settings", "trained", "halves"),
-    [
-        (2, {}, "q", True),
-        (256, {}, "k", True),
-        (64, {}, "qk", True),
-        (64, {}, "v", False),  # the weights need no gradient
-        (64, {"causal": False}, "qk", False),
-        (64, {"dropout": 0.1}, "qk", False),
-        (63, {}, "qk", False),  # has no half
-        (258, {}, "qk", False),  # too long: the fused kernel is faster
-    ],
-)
-def test_the_halves_are_taken_where_they_are_faster(length, settings, trained, halves, monkeypatch):
-    q, k, v = (torch.randn(1, 1, length, D, requires_grad=name in trained) for name in "qkv")
-    taken = []
-    monkeypatch.setattr(CausalInHalves, "apply", lambda q, k, v: taken.append(q.size(2)) or v)
-    attend(q, k, v, **{"causal": True, **settings})
-    assert taken == [length] * halves, f"T = {length}, {settings}, gradients of {trained}: halves {taken}"
-    with torch.no_grad():
-        attend(q, k, v, **{"causal": True, **settings})
-    attend(*(x.detach().as_subclass(OnGPU).requires_grad_() for x in (q, k, v)), **{"causal": True, **settings})
-    assert len(taken) == halves, "without gradients, and on a GPU, the fused kernel is faster"
+def test_attention_can_be_differentiated_in_every_way():
+    """Second derivatives, forward mode, and per-sample gradients by torch.func: what learners and papers ask for."""
+    layer = module(causal=True).double()
+    x = torch.randn(B, 4, C, dtype=torch.double, requires_grad=True)
+    with sdpa_kernel(SDPBackend.MATH):
+        assert torch.autograd.gradgradcheck(lambda x: layer(x)[:, :, :2], x)
+    weights = dict(layer.named_parameters())
+
+    def loss(weights, x):
+        return torch.func.functional_call(layer, weights, (x[None],)).square().sum()
+
+    each = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))(weights, x)
+    for b in range(B):
+        alone = torch.autograd.grad(loss(weights, x[b]), list(weights.values()))
+        for (name, found), expected in zip(each.items(), alone, strict=True):
+            close(found[b], expected, f"the gradient of {name} for row {b}", 1e-10)
+    _, slope = torch.func.jvp(lambda x: loss(weights, x), (x[0].detach(),), (torch.ones_like(x[0]),))
+    close(slope, torch.autograd.grad(loss(weights, x[0]), x)[0][0].sum(), "forward mode", 1e-10)
+    curved = torch.func.hessian(lambda x: loss(weights, x))(x[0].detach())
+    with sdpa_kernel(SDPBackend.MATH):
+        expected = torch.autograd.functional.hessian(lambda x: loss(weights, x), x[0].detach())
+    close(curved, expected, "second derivatives by torch.func", 1e-8)
+
+
+@pytest.mark.parametrize("kind", [torch.long, torch.int8, torch.float, torch.float16])
+def test_a_mask_of_ones_and_zeros_is_a_mask(kind):
+    layer, x, attention_mask = module(), torch.randn(B, S, C), padding()
+    assert torch.equal(layer(x, attention_mask=attention_mask.to(kind)), layer(x, attention_mask=attention_mask))
+
+
+@pytest.mark.parametrize("value", [-1e9, float("-inf"), float("nan"), 0.5, 2])
+def test_a_mask_that_is_added_is_refused(value):
+    mask = torch.ones(B, S).masked_fill(~padding(), value)
+    with pytest.raises(UserError, match=r"attention_mask has to be True \(or 1\) at real tokens"):
+        module()(torch.randn(B, S, C), attention_mask=mask)
+
+
+def test_a_mask_of_another_shape_is_refused():
+    for shape in ((B, S - 1), (B + 1, S), (B, 1, 1, S)):
+        with pytest.raises(UserError, match="attention_mask has the shape .* it has to mark every key"):
+            module()(torch.randn(B, S, C), attention_mask=torch.ones(shape).bool())
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.bfloat16, torch.float16])
+def test_a_prefix_takes_the_texts_kind_of_number(kind):
+    layer, x, prefix = module(causal=True), torch.randn(B, T, C), random_prefix()
+    found = layer.to(kind)(x.to(kind), prefix=prefix)
+    own = layer(x.to(kind), prefix=Prefix(prefix.k.to(kind), prefix.v.to(kind)))
+    assert found.dtype == kind and torch.equal(found, own)
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_autocast_with_a_prefix_on(cached):
+    layer, x, prefix = module(causal=True), torch.randn(B, T, C), random_prefix()
+    expected = layer(x, prefix=prefix)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = layer(x, prefix=prefix, cache=KVCache(T) if cached else None)
+    assert found.dtype == torch.bfloat16
+    close(found.float(), expected, "autocast rounds to 8 bits, and nothing more", 0.3)
 
 
 def test_a_query_that_may_look_nowhere_gets_zeros_and_finite_gradients():
@@ -424,8 +459,18 @@ def test_a_watched_layer_gives_the_same_output_and_is_released():
     with watch_attention(nn.ModuleDict({"one": layer})) as maps:
         seen = layer(x)
     close(seen, layer(x), "watching must not change the output", 1e-5)
-    assert [w.shape for w in maps["one"]] == [(B, H, T, T)] and layer.watcher is None
+    assert [w.shape for w in maps["one"]] == [(B, H, T, T)] and layer.watchers == []
     close(maps["one"][0].sum(-1), torch.ones(B, H, T), "each row of weights has to sum to 1")
+
+
+def test_one_recorder_inside_another():
+    layer, x = module(causal=True), torch.randn(B, T, C)
+    with watch_attention(layer) as outer:
+        layer(x)
+        with watch_attention(layer) as inner:
+            layer(x)
+        layer(x)
+    assert (len(outer[""]), len(inner[""])) == (3, 1) and layer.watchers == []
 
 
 # ----------------------------------------------------------------------- bad input

@@ -60,25 +60,11 @@ def test_a_layer_is_torchs_own():
 
 
 def test_how_weights_start():
-    """Sines for positions, keys equal to queries, and what is added to the stream small; see `Bert._start_near`."""
-    config = BertConfig(200, 50, n_layer=2, n_head=2, d_model=32, d_ff=64, init_std=0.1)
-    torch.manual_seed(0)
-    model = Bert(config)
-    for position in range(50):
-        for i in range(32):
-            angle = position / 100 ** ((i - i % 2) / 32)
-            expected = 0.1 * 5 / 3 * (math.cos(angle) if i % 2 else math.sin(angle))
-            found = model.position_embedding.weight[position, i].item()
-            assert abs(found - expected) < 1e-5, f"position {position}, number {i}: {found:.4f}, not {expected:.4f}"
-    for block in model.blocks:
-        q, k, _ = block.attention.qkv.weight.chunk(3)
-        assert torch.equal(q, k), "each position is to find what is like it"
+    model = Bert(BertConfig(200, 50, n_layer=2, n_head=2, d_model=32, d_ff=64, init_std=0.1))
     for name, spread in spreads(model).items():
-        if name.startswith(("position", "type", "nsp")):
-            continue  # sines; too few numbers to tell
-        expected = 0.1 / math.sqrt(2 * 2) if "out" in name or "down" in name else 0.1
-        expected *= 2 if name.endswith(("qkv.weight0", "qkv.weight1")) else 1
-        assert math.isclose(spread, expected, rel_tol=0.1), f"{name}: {spread:.3f} wide, not {expected}"
+        if name.startswith(("type", "nsp")):
+            continue  # too few weights to tell
+        assert math.isclose(spread, 0.1, rel_tol=0.1), f"{name} has the standard deviation {spread:.3f}, not 0.1"
 
 
 def test_dropout_stands_behind_the_embeddings_and_each_sublayer(monkeypatch):

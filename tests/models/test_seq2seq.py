@@ -357,9 +357,9 @@ def test_saved_and_loaded_it_is_the_same(model, batch, tmp_path):
         ),
         (lambda m, b: m(b["ids"], source=b["source"], cross_prefix=prefix_for("encoder_prefix")), "for 2 layers"),
         (lambda m, b: m(b["ids"], source=torch.full((3, 4), 99)), "Token id 99 in row 0 at position 0"),
-        (lambda m, b: Seq2SeqConfig(vocab_size=10), "pad_id = 2043: ids run from 0 to 9"),
-        (lambda m, b: Seq2SeqConfig(vocab_size=2047), "start_id = 2047: ids run from 0 to 2046"),
-        (lambda m, b: Seq2SeqConfig(end_id=-1), "end_id = -1: ids run from 0 to 2047"),
+        (lambda m, b: Seq2SeqConfig(vocab_size=10), "pad_id = 2043: it has to be a whole number from 0 to 9"),
+        (lambda m, b: Seq2SeqConfig(vocab_size=2047), "start_id = 2047: it has to be a whole number from 0 to 2046"),
+        (lambda m, b: Seq2SeqConfig(end_id=-1), "end_id = -1: it has to be a whole number from 0 to 2047"),
     ],
 )
 def test_bad_input_says_why(model, batch, make, says):

@@ -13,9 +13,9 @@ from minitransformer.checkpoint import load_model, load_tensors, save_model, sav
 from minitransformer.errors import UserError
 from minitransformer.generation.beam import beam_search
 from minitransformer.generation.sampling import generate
-from minitransformer.models.attention import watch_attention
 from minitransformer.models.classifier import Classifier
 from minitransformer.models.gpt import GPT, GPTConfig
+from minitransformer.models.watch import watch_attention
 from minitransformer.training.loop import TrainConfig, train
 from minitransformer.training.losses import classification_loss
 from minitransformer.tuning import (

@@ -10,10 +10,11 @@ import torch
 from minitransformer.errors import UserError
 from minitransformer.generation.beam import beam_search
 from minitransformer.generation.sampling import generate
-from minitransformer.models.attention import Prefix, watch_attention
+from minitransformer.models.attention import Prefix
 from minitransformer.models.classifier import Classifier
 from minitransformer.models.gpt import GPT, GPTConfig
 from minitransformer.models.seq2seq import Seq2SeqConfig
+from minitransformer.models.watch import watch_attention
 from minitransformer.tuning import (
     Infix,
     PrefixTuning,

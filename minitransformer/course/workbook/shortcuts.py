@@ -55,7 +55,12 @@ SHORTCUTS = (
     Shortcut(
         "minitransformer.models.gpt:GPT.decode_step",
         no_decode_step,
-        ("minitransformer.models.attention:", "minitransformer.models.layers:", "minitransformer.models.gpt:"),
+        (
+            "minitransformer.models.attention:",
+            "minitransformer.models.cache:",
+            "minitransformer.models.layers:",
+            "minitransformer.models.gpt:",
+        ),
     ),
 )
 

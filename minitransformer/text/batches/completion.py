@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 
+from minitransformer.checks import check_settings, integer
 from minitransformer.errors import UserError
 from minitransformer.text.batches import IGNORE, Batch, pad_right
 from minitransformer.text.corpora import Epochs
@@ -25,69 +26,66 @@ class Fitted(NamedTuple):
 def fit(prompt: Sequence[int], target: Sequence[int], n_positions: int) -> Fitted:
     """Cut a pair that is too long, so that something of y is always left to learn from (truncation, 截断).
 
-    Cutting [x; y] at its end (002, Step 3) takes y first, and all of y where x is long. Here x gives way first, down
-    to half of the positions, and loses its middle: its beginning says what is asked, and after its end y begins. Then y
-    loses its end. Of an odd number of positions x keeps the larger half; of what is left of x, its beginning does.
-
     Args:
         prompt: token ids of x, at least one.
         target: token ids of y.
         n_positions: the model's, less a prefix's.
 
     Returns:
-        Fitted(x, y, whole), x and y lists of at most n_positions tokens together, the same if they fit; whole is
-        whether all of y is left, whatever became of x.
+        x and y as lists of at most n_positions tokens together, and whether all of y is left.
 
     Raises:
         UserError: fewer than two positions, or an empty prompt.
     """
-    if n_positions < 2:
-        raise UserError(f"n_positions = {n_positions}: a prompt and a target need a position each at least.")
-    _check([prompt], [target])
-    # ⟨answer⟩
+    check_settings({"n_positions": n_positions}, {"n_positions": integer(2)})
+    check_pairs([prompt], [target])
+    return shorten(prompt, target, n_positions)
+
+
+def shorten(prompt: Sequence[int], target: Sequence[int], n_positions: int) -> Fitted:
+    """`fit`, for what it does not refuse: the rule of what is cut.
+
+    To cut [x; y] at its end (002, Step3) takes y first, and all of y where x is long. Here x gives way first, down to
+    half of the positions, the larger half of an odd number. It loses its middle, because its beginning says what is
+    asked and y begins after its end; of an odd number of tokens the beginning keeps the larger half. Then y loses its
+    end.
+    """
     n_target = min(len(target), max(n_positions // 2, n_positions - len(prompt)))
     n_prompt = min(len(prompt), n_positions - n_target)
     n_end = n_prompt // 2 if n_prompt < len(prompt) else 0
-    fitted = Fitted(
-        [*prompt[: n_prompt - n_end], *prompt[len(prompt) - n_end :]],
-        list(target[:n_target]),
-        n_target == len(target),
-    )
-    # ⟨/answer⟩
-    return fitted
+    beginning, end = prompt[: n_prompt - n_end], prompt[len(prompt) - n_end :]
+    return Fitted([*beginning, *end], list(target[:n_target]), n_target == len(target))
 
 
 def completion_batch(prompts: Ids, targets: Ids, end_id: int, whole: Sequence[bool] | None = None) -> Batch:
-    """One batch of [x; y; end], which asks for y and the end only: L(p) is a sum over i ∈ Y_idx (000 §4.2, 003 §3.1).
+    """One batch of [x; y; end], which asks for y and the end only: L(p) is a sum over i ∈ Y_idx.
 
     A y that was cut does not end, so its row is [x; y] without the end. The rows are padded on the right, where a
-    causal model never looks back from, so no attention mask is needed; pad_right(rows, end_id) makes of them the ids,
-    and a boolean tensor of the same shape, True at what is real. Virtual tokens (negative ids) may stand in a prompt,
-    for they are never asked for.
+    causal model never looks back from, so no attention mask is needed. Virtual tokens (negative ids) may stand in a
+    prompt, because they are never asked for.
 
     Args:
         prompts: token ids of each x.
         targets: token ids of each y.
         end_id: the token that ends a text; it also fills up the rows.
-        whole: of each y, whether it is, or was cut. None if all are whole.
+        whole: for each y whether it is whole; None if all are.
 
     Returns:
         "ids" and "labels" (B, T+1), as wide as the longest row; the labels are the ids, but IGNORE at x and at the
         padding.
 
     Raises:
-        UserError: no row, other numbers of prompts and targets, an empty prompt.
+        UserError: no row, different numbers of prompts and targets, an empty prompt.
+
+    Source: 000 §4.2; 003 §3.1; Li & Liang, Prefix-Tuning, 2021, Eq. 2.
     """
-    _check(prompts, targets)
-    # ⟨answer⟩
+    check_pairs(prompts, targets)
     whole = [True] * len(prompts) if whole is None else whole
     rows = [[*x, *y, *[end_id] * ends] for x, y, ends in zip(prompts, targets, whole, strict=True)]
     ids, attention_mask = pad_right(rows, end_id)  # (B, T+1)
     n_prompt = torch.tensor([len(x) for x in prompts])[:, None]  # (B, 1)
     asked = attention_mask & (torch.arange(ids.size(1)) >= n_prompt)  # (B, T+1)
-    labels = ids.masked_fill(~asked, IGNORE)  # (B, T+1)
-    # ⟨/answer⟩
-    return {"ids": ids, "labels": labels}
+    return {"ids": ids, "labels": ids.masked_fill(~asked, IGNORE)}
 
 
 class Completions:
@@ -116,11 +114,12 @@ class Completions:
         seed: int = 0,
         cut: bool = False,
     ) -> None:
-        _check(prompts, targets, batch_size)
+        check_pairs(prompts, targets, batch_size)
         self._whole = [True] * len(prompts)
         if cut:
             pairs = [fit(x, y, n_positions) for x, y in zip(prompts, targets, strict=True)]
-            prompts, targets, self._whole = ([pair[part] for pair in pairs] for part in range(3))
+            prompts, targets = [pair.prompt for pair in pairs], [pair.target for pair in pairs]
+            self._whole = [pair.whole for pair in pairs]
         for i, (x, y) in enumerate(zip(prompts, targets, strict=True)):
             if len(x) + len(y) > n_positions:
                 raise UserError(
@@ -128,18 +127,18 @@ class Completions:
                     f"target); there are {n_positions}. Shorten it, leave it out, or have it cut (cut=True)."
                 )
         self.prompts, self.targets, self.end_id = prompts, targets, end_id
-        batch_size = min(batch_size, len(prompts))
-        self._rows = Epochs(
-            len(prompts) // batch_size,
-            seed,
-            lambda generator: torch.randperm(len(prompts), generator=generator).split(batch_size),
-        )
+        self.batch_size = min(batch_size, len(prompts))
+        self._rows = Epochs(len(prompts) // self.batch_size, seed, self._draw)
 
     def __call__(self, i: int) -> Batch:
         """Batch number i, as `completion_batch` makes it."""
         rows = self._rows(i).tolist()
-        prompts, targets, whole = ([part[r] for r in rows] for part in (self.prompts, self.targets, self._whole))
-        return completion_batch(prompts, targets, self.end_id, whole)
+        prompts, targets = [self.prompts[r] for r in rows], [self.targets[r] for r in rows]
+        return completion_batch(prompts, targets, self.end_id, [self._whole[r] for r in rows])
+
+    def _draw(self, generator: torch.Generator) -> Sequence[torch.Tensor]:
+        """Which rows make up each batch of an epoch."""
+        return torch.randperm(len(self.prompts), generator=generator).split(self.batch_size)
 
 
 def eval_completions(prompts: Ids, targets: Ids, end_id: int, batch_size: int) -> list[Batch]:
@@ -148,16 +147,20 @@ def eval_completions(prompts: Ids, targets: Ids, end_id: int, batch_size: int) -
     Raises:
         UserError: as `completion_batch`; a batch size below 1.
     """
-    _check(prompts, targets, batch_size)
+    check_pairs(prompts, targets, batch_size)
     rows = sorted(range(len(prompts)), key=lambda r: len(prompts[r]) + len(targets[r]))
     parts = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
     return [completion_batch([prompts[r] for r in part], [targets[r] for r in part], end_id) for part in parts]
 
 
-def _check(prompts: Ids, targets: Ids, batch_size: int = 1) -> None:
-    if batch_size < 1:
-        raise UserError(f"batch_size = {batch_size}: a batch has at least one row.")
-    if not prompts or len(prompts) != len(targets):
+def check_pairs(prompts: Ids, targets: Ids, batch_size: int = 1) -> None:
+    """Refuse what no batch can be made of.
+
+    Raises:
+        UserError: no pair, different numbers of prompts and targets, an empty prompt, a batch size below 1.
+    """
+    check_settings({"batch_size": batch_size}, {"batch_size": integer(1)})
+    if not len(prompts) or len(prompts) != len(targets):
         raise UserError(f"{len(prompts)} prompts and {len(targets)} targets: they have to come in pairs, at least one.")
     for i, prompt in enumerate(prompts):
         if not len(prompt):

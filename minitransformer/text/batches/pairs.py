@@ -25,10 +25,8 @@ def split_sentences(document: str) -> list[str]:
 def encode_pair(tokenizer: Tokenizer, a: str, b: str | None = None) -> tuple[list[int], list[int]]:
     """BERT's form of a text: [CLS] A [SEP], or [CLS] A [SEP] B [SEP]; without B where it is None.
 
-    The special tokens are `tokenizer.cls_id` and `tokenizer.sep_id`; `tokenizer.encode(text)` gives a list of ids, to
-    which whatever the text holds is text: nobody can write a [SEP] into a sentence. Each sentence is encoded with a
-    space before it, as most words are in running text; so the first word of a document has the same token as that
-    word anywhere else.
+    Whatever a sentence holds is text: nobody can write a [SEP] into it. Each is encoded with a space before it, as most
+    words are in running text, so that its first word has the same token as that word anywhere else.
 
     Returns:
         The ids, and the token types, one for each: 0 up to the first [SEP], that one included, 1 after it.

@@ -24,16 +24,14 @@ def translation_batch(sources: Ids, targets: Ids, config: Seq2SeqConfig) -> Batc
     Args:
         sources: token ids of each source, without special tokens.
         targets: token ids of each target, without special tokens.
-        config: the model's; it has start, end and padding tokens (start_id, end_id, pad_id) and the most positions.
+        config: the model's.
 
     Returns:
         "source" and "source_mask" (B, S); "ids", "attention_mask" and "labels" (B, T+1), a target from start to end
-        token, as `pad_right(rows, pad_id)` makes ids and mask of rows. The labels are the ids themselves, IGNORE at the
-        padding; the loss shifts them.
+        token. The labels are the ids themselves, IGNORE at the padding; the loss shifts them.
 
     Raises:
-        UserError: no pair, not in pairs, an empty source, or one that is too long for the model; `check_pairs`, called
-            with the same three, raises it.
+        UserError: no pair, not in pairs, an empty source, or one that is too long for the model.
     """
     check_pairs(sources, targets, config)
     source, source_mask = pad_right(sources, config.pad_id)  # (B, S)

@@ -1,0 +1,71 @@
+"""The key/value cache: what one attention layer has computed so far, kept for the next token."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from minitransformer.errors import UserError
+
+
+class KVCache:
+    """The keys and values that one attention layer has computed so far, its prefix in front.
+
+    Generation asks for one token at a time. The keys and values of earlier tokens never change, so the cache keeps
+    them, and a step computes one column instead of all.
+
+    Args:
+        capacity: the most columns of text that it will have to hold; the columns of a prefix come on top.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.length = 0  # columns filled so far, P + S
+        self.n_prefix = 0  # P
+        self.k: Tensor | None = None  # (B, H, P + capacity, D)
+        self.v: Tensor | None = None
+
+    def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Store new columns (B, H, T, D); return all so far, (B, H, P + S, D) each.
+
+        The first call makes room in `k` and `v` for n_prefix + capacity columns.
+
+        Raises:
+            UserError: more columns than that; the cache is then as it was.
+        """
+        B, H, T, D = k.shape
+        start, end, most = self.length, self.length + T, self.n_prefix + self.capacity
+        if end > most:
+            raise UserError(
+                f"The cache holds {most} columns, and this call would fill {end}: "
+                "make it with a larger capacity, or generate fewer tokens."
+            )
+        if self.k is None or self.v is None:
+            self.k = k.new_empty(B, H, most, D)
+            self.v = v.new_empty(B, H, most, D)
+        self.length = end
+        self.k.narrow(2, start, T).copy_(k)
+        self.v.narrow(2, start, T).copy_(v)
+        return self.columns()
+
+    def columns(self) -> tuple[Tensor, Tensor]:
+        """All columns so far, (B, H, P + S, D) each.
+
+        Raises:
+            UserError: nothing was stored yet.
+        """
+        if self.k is None or self.v is None:
+            raise UserError("This cache is empty: call the model with it once before its columns are read.")
+        return self.k.narrow(2, 0, self.length), self.v.narrow(2, 0, self.length)
+
+    def select(self, rows: Tensor) -> None:
+        """Keep these rows of the batch, in this order (a beam search drops and doubles its hypotheses)."""
+        if self.k is None or self.v is None:
+            return
+        if len(rows) != len(self.k):
+            self.k, self.v = self.k[rows], self.v[rows]
+            return
+        # Most rows stay where they are, and most columns are still empty: to copy all took longer than the model did.
+        moved = (rows != torch.arange(len(rows), device=rows.device)).nonzero()[:, 0]
+        for part in self.columns():
+            part[moved] = part[rows[moved]]
