@@ -737,7 +737,7 @@ assert QUICK or (
 #
 # To try next:
 #
-# - Train on masked words with `share=0.4` in `SentencePairs`. Does the validation loss (at 0.15) fall sooner?
+# - Train on masked words with `fraction=0.4` in `SentencePairs`. Does the validation loss (at 0.15) fall sooner?
 # - Make strangers of neighbours in the wrong order. Can the model learn that at all in this time?
 # - Ask for the [MASK]s alone (label IGNORE where the id is not [MASK]). How much probability does each model then give to a
 #   word in plain sight? And if every chosen token becomes [MASK]?

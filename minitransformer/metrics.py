@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from minitransformer.checks import check_settings, integer, real
 from minitransformer.errors import UserError
 from minitransformer.models.bigram import perplexity as perplexity  # exp(mean loss): it stands beside cross-entropy
 
@@ -22,7 +23,7 @@ from minitransformer.models.bigram import perplexity as perplexity  # exp(mean l
 
 
 def accuracy(predictions: Sequence[Hashable], truths: Sequence[Hashable]) -> float:
-    """The share of predictions that are right, 0 … 1.
+    """The fraction of predictions that are right, 0 … 1.
 
     Raises:
         UserError: nothing to measure, or not in pairs.
@@ -31,15 +32,14 @@ def accuracy(predictions: Sequence[Hashable], truths: Sequence[Hashable]) -> flo
     return sum(p == t for p, t in zip(predictions, truths, strict=True)) / len(truths)
 
 
-def standard_error(share: float, n: int) -> float:
-    """How far a share of n tries strays from the true one, √(p (1 - p) / n): two of it are a 95 % interval, about.
+def standard_error(fraction: float, n: int) -> float:
+    """How far a fraction of n tries is from the true one: √(p (1 - p) / n); two of it are a 95 % interval, about.
 
     Raises:
-        UserError: a share outside 0 … 1, or no try.
+        UserError: a fraction outside 0 … 1, or no try.
     """
-    if not 0 <= share <= 1 or n < 1:
-        raise UserError(f"share = {share} of n = {n}: a share is 0 to 1, of at least one try.")
-    return (share * (1 - share) / n) ** 0.5
+    check_settings({"fraction": fraction, "n": n}, {"fraction": real(least=0, most=1), "n": integer(1)})
+    return (fraction * (1 - fraction) / n) ** 0.5
 
 
 def confusion_matrix(
@@ -165,7 +165,7 @@ def distinct_n(texts: Sequence[Sequence[Hashable]], n: int) -> float:
 
 
 def slot_accuracy(texts: Sequence[str], values: Sequence[Sequence[str]]) -> tuple[float, float]:
-    """How much of its table each text says, 0 … 1: the share of values that are in it, and of texts that have all.
+    """How much of its table each text says, 0 … 1: the fraction of values that are in it, and of texts that have all.
 
     A value counts where it stands as whole words or numbers: "9 coins" is not in "19 coins". It does not matter how it
     is said, so that a text which copies the table has every value: this measure needs another one beside it.

@@ -124,10 +124,10 @@ def keys_and_values(attention: nn.Module, x: Tensor) -> Prefix:
 
 
 def record_drops(monkeypatch, run: object, *modules: object) -> list[tuple[float, bool]]:
-    """What `run()` asks `drop` for in these modules, (share, training) of each call; nothing is dropped."""
+    """What `run()` asks `drop` for in these modules, (p, training) of each call; nothing is dropped."""
     seen = []
     for module in modules:
-        monkeypatch.setattr(module, "drop", lambda x, share, training: seen.append((share, training)) or x)
+        monkeypatch.setattr(module, "drop", lambda x, p, training: seen.append((p, training)) or x)
     run()
     return seen
 

@@ -115,7 +115,7 @@ def sentence_pairs(phase: Phase, tokenizer: Tokenizer, model: nn.Module) -> tupl
 
     make = partial(SentencePairs, tokenizer=tokenizer, n_positions=model.config.n_positions)
     valid = make(passages("valid", 800), batch_size=20, seed=1)
-    trained = make(passages("train", (phase.steps + 1) * rows), batch_size=rows, share=MASKED)
+    trained = make(passages("train", (phase.steps + 1) * rows), batch_size=rows, fraction=MASKED)
     return trained, [valid(i) for i in range(40)]
 
 

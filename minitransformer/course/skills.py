@@ -103,7 +103,7 @@ def seq2seq_skills(model: Seq2Seq, tokenizer: Tokenizer, n: int = 200) -> dict[s
         for start in range(0, len(texts), 50):
             rows = [tokenizer.encode(text) for text in texts[start : start + 50]]
             if holes:
-                rows = [infill(row, tokenizer.mask_id, generator, share=0.15) for row in rows]
+                rows = [infill(row, tokenizer.mask_id, generator, fraction=0.15) for row in rows]
             source, source_mask = pad_right(rows, model.config.pad_id)  # (B, S)
             new += generate(
                 model,

@@ -84,8 +84,10 @@ def test_special_tokens_and_padding_are_never_chosen():
 def test_all_of_the_words_can_be_chosen():
     ids = random_ids(3, 12)
     ids[:, 0] = CLS
-    labels = masked(ids, share=1.0)[1]
-    assert torch.equal(labels, ids.masked_fill(ids == CLS, IGNORE)), "share = 1 asks for every word, and for no [CLS]"
+    labels = masked(ids, fraction=1.0)[1]
+    assert torch.equal(labels, ids.masked_fill(ids == CLS, IGNORE)), (
+        "fraction = 1 asks for every word, and for no [CLS]"
+    )
 
 
 def test_masking_works_where_the_ids_are():
@@ -224,8 +226,8 @@ def with_label(row, column, value):
         (lambda: cross_entropy_sum(torch.zeros(3, 2), torch.tensor([0, 1, 2])), "Label 2 in row 2"),
         (lambda: cross_entropy_sum(torch.zeros(3, 2), torch.tensor([0, -1, 1])), "Label -1 in row 1"),
         (lambda: cross_entropy_sum(torch.zeros(3, 2), torch.tensor([0, 1])), "one label for each row"),
-        (lambda: masked(random_ids(1, 3), share=0.0), "share = 0.0"),
-        (lambda: masked(random_ids(1, 3), share=1.01), "share = 1.01"),
+        (lambda: masked(random_ids(1, 3), fraction=0.0), "fraction = 0.0"),
+        (lambda: masked(random_ids(1, 3), fraction=1.01), "fraction = 1.01"),
         (lambda: mask_tokens(random_ids(1, 3), 0, range(V), V), "All 40 ids are special"),
         (lambda: Classifier(tiny_bert(), 1), "n_classes = 1"),
     ],

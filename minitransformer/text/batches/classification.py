@@ -128,10 +128,10 @@ class MaskedTexts(Texts):
     Args:
         rows: as in `Texts`, like batch_size, n_positions and seed.
         tokenizer: whose [MASK] and special tokens they are.
-        share: of the words to be guessed.
+        fraction: of the words to be guessed.
 
     Raises:
-        UserError: as `Texts`, or a share outside 0 … 1.
+        UserError: as `Texts`, or a fraction outside 0 … 1.
     """
 
     def __init__(
@@ -140,11 +140,11 @@ class MaskedTexts(Texts):
         tokenizer: Tokenizer,
         batch_size: int,
         n_positions: int,
-        share: float = 0.15,
+        fraction: float = 0.15,
         seed: int = 0,
     ) -> None:
         super().__init__(rows, batch_size, tokenizer.pad_id, n_positions, seed)
-        self.tokenizer, self.share = tokenizer, share
+        self.tokenizer, self.fraction = tokenizer, fraction
 
     def __call__(self, i: int) -> Batch:
         """Batch number i: "ids" with words hidden, "attention_mask" and "labels" (B, T)."""
@@ -157,7 +157,7 @@ class MaskedTexts(Texts):
             tokenizer.special_ids.values(),
             tokenizer.n_vocab,
             batch["attention_mask"],
-            self.share,
+            self.fraction,
             generator,
         )
         return batch | {"ids": ids, "labels": labels}

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import torch
 
-from minitransformer.errors import UserError
+from minitransformer.checks import check_settings, real
 from minitransformer.models.seq2seq import Seq2SeqConfig
 from minitransformer.text.batches import Batch
 from minitransformer.text.batches.translation import Ids, TranslationBatches, translation_batch
 
 
 def infill(
-    ids: Sequence[int], mask_id: int, generator: torch.Generator, share: float = 0.3, mean_span: float = 3.0
+    ids: Sequence[int], mask_id: int, generator: torch.Generator, fraction: float = 0.3, mean_span: float = 3.0
 ) -> list[int]:
     """Replace runs of tokens by one [MASK] each: the model has to find out how many are missing (text infilling).
 
@@ -21,18 +21,18 @@ def infill(
         ids: the tokens of a text.
         mask_id: the id of [MASK].
         generator: of the runs' places and lengths.
-        share: of the tokens to take away, about.
+        fraction: of the tokens to take away, about.
         mean_span: the mean length of a run, from a Poisson distribution; a run of 0 only puts a [MASK] in.
 
     Returns:
         The text with holes, at least one token long.
 
     Raises:
-        UserError: a share outside 0 … 1, or a mean length that is not above 0.
+        UserError: a fraction outside 0 … 1, or a mean length that is not above 0.
     """
-    if not 0 <= share <= 1 or not mean_span > 0:
-        raise UserError(f"share = {share}, mean_span = {mean_span}: a share of 0 to 1, and a length above 0.")
-    left = round(share * len(ids))  # tokens that may still be taken away
+    settings = {"fraction": fraction, "mean_span": mean_span}
+    check_settings(settings, {"fraction": real(least=0, most=1), "mean_span": real(above=0)})
+    left = round(fraction * len(ids))  # tokens that may still be taken away
     spans: dict[int, int] = {}  # where each run starts → its length
     taken = [False] * len(ids)
     for _ in range(2 * len(ids)):  # runs that would overlap are drawn again, but not for ever

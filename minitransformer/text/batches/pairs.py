@@ -53,7 +53,7 @@ class SentencePairs:
         n_positions: the model's; a longer pair is refused, never cut.
         span: the most sentences of A, and of B.
         seed: of everything random.
-        share: of the words, to be guessed.
+        fraction: of the words, to be guessed.
 
     Raises:
         UserError: fewer than two documents with a pair, fewer pairs than a batch, a pair that is too long.
@@ -67,11 +67,11 @@ class SentencePairs:
         n_positions: int,
         span: int = 1,
         seed: int = 0,
-        share: float = 0.15,
+        fraction: float = 0.15,
     ) -> None:
         if batch_size < 1 or span < 1:
             raise UserError(f"batch_size = {batch_size}, span = {span}: both have to be at least 1.")
-        self.tokenizer, self.batch_size, self.seed, self.share = tokenizer, batch_size, seed, share
+        self.tokenizer, self.batch_size, self.seed, self.fraction = tokenizer, batch_size, seed, fraction
         self.pairs: list[tuple[str, str]] = []  # A and the B that follows it
         self.document: list[int] = []  # the number of each pair's document
         self._ids: list[tuple[list[int], list[int]]] = []
@@ -129,7 +129,7 @@ class SentencePairs:
             tokenizer.special_ids.values(),
             tokenizer.n_vocab,
             attention_mask,
-            self.share,
+            self.fraction,
             self._generator(i, 1),
         )
         next_label = torch.tensor([NEIGHBOURS if a == b else STRANGERS for a, b in drawn])  # (B)

@@ -112,7 +112,7 @@ def test_encoding_frames_the_text():
 def test_masked_texts_hide_words_and_remember_them():
     tokenizer = default_tokenizer()
     rows = encode_for_bert([f"The ending of film {k} is dull, and the music is loud." for k in range(20)], tokenizer)
-    texts = MaskedTexts(rows, tokenizer, batch_size=20, n_positions=64, share=0.4)
+    texts = MaskedTexts(rows, tokenizer, batch_size=20, n_positions=64, fraction=0.4)
     plain, first, again, second = texts.batch(texts.drawn(0)), texts(0), texts(0), texts(1)
     assert torch.equal(first["ids"], again["ids"]), "batch 0 was masked in another way when it was asked for again"
     chosen = first["labels"] != IGNORE

@@ -39,10 +39,10 @@ def test_the_share_is_about_what_was_asked():
 
 
 def test_a_share_of_nothing_and_of_all():
-    assert infill([4, 5, 6], MASK, generator(), share=0.0) == [4, 5, 6]
-    assert infill([4], MASK, generator(), share=1.0, mean_span=50.0) == [MASK], "a source must not become empty"
-    with pytest.raises(UserError, match="share = 1.5"):
-        infill([4], MASK, generator(), share=1.5)
+    assert infill([4, 5, 6], MASK, generator(), fraction=0.0) == [4, 5, 6]
+    assert infill([4], MASK, generator(), fraction=1.0, mean_span=50.0) == [MASK], "a source must not become empty"
+    with pytest.raises(UserError, match="fraction = 1.5"):
+        infill([4], MASK, generator(), fraction=1.5)
 
 
 def test_texts_get_holes_and_pairs_stay():
