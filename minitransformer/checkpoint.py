@@ -1,16 +1,20 @@
 """Tensors on disk: safetensors files, written aside and renamed, refused in a sentence where they do not fit.
 
-A safetensors file holds tensors and a little text, never code: loading one runs nothing.
+A safetensors file holds tensors and a little text, never code: loading one runs nothing. The same content gives the same
+bytes.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
+import struct
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -19,6 +23,7 @@ from minitransformer.errors import UserError
 from minitransformer.files import write_aside
 
 FORMAT = "minitransformer"
+Model = TypeVar("Model", bound=nn.Module)
 
 
 def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], about: Mapping[str, object]) -> None:
@@ -27,24 +32,43 @@ def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], about: Mapping
     Raises:
         UserError: no room on the disk, or no permission to write.
     """
-    metadata = {"format": FORMAT, "about": json.dumps(about)}
-    write_aside(path, save({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, metadata))
+    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    shared: dict[int, str] = {}
+    for name, tensor in whole.items():  # safetensors refuses two names for one memory
+        if tensor.numel() and shared.setdefault(tensor.data_ptr(), name) != name:
+            whole[name] = tensor.clone()
+    write_aside(path, _in_order(save(whole, {"format": FORMAT, "about": json.dumps(about)})))
+
+
+def _in_order(data: bytes) -> bytes:
+    """The same file with the names of its metadata in one order; safetensors writes them in a random one."""
+    (length,) = struct.unpack("<Q", data[:8])
+    header = json.loads(data[8 : 8 + length])
+    metadata = header.pop("__metadata__")
+    header = {"__metadata__": dict(sorted(metadata.items())), **header}
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text + data[8 + length :]
 
 
 def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors of any safetensors file, by name, and its metadata.
 
     Raises:
-        UserError: no such file, a truncated or damaged one.
+        UserError: no such file, one that cannot be read, a truncated or damaged one.
     """
     path = Path(path)
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: name the file in it.")
     if not path.is_file():
         raise UserError(f"There is no checkpoint {path}.")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except (SafetensorError, OSError) as error:
+    except PermissionError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except (SafetensorError, OSError, ValueError) as error:
         raise UserError(
             f"{path} is not a whole safetensors file ({error}). Was the download or the copy cut short? "
             "Delete it, and make or fetch it again."
@@ -52,11 +76,12 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str
     return tensors, metadata
 
 
-def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict]:
+def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """What `save_tensors` saved: the tensors by name, and `about`.
 
     Raises:
-        UserError: no such file, a truncated or damaged one, or one that another program wrote.
+        UserError: no such file, a truncated or damaged one, one that another program wrote, or a tensor with a nan or
+            an infinity in it.
     """
     tensors, metadata = read_safetensors(path)
     if metadata.get("format") != FORMAT:
@@ -64,23 +89,62 @@ def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict]:
             f"{path} holds tensors, but this program did not write it. "
             "State dicts of the transformers library go through minitransformer.published."
         )
-    return tensors, json.loads(metadata["about"])
+    try:
+        about = json.loads(metadata["about"])
+    except (KeyError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} is damaged: it does not say what it holds. Make or fetch it again.") from error
+    if not isinstance(about, dict):
+        raise UserError(f"{path} is damaged: what it says about itself is a {type(about).__name__}, not an object.")
+    check_finite(tensors, str(path))
+    return tensors, about
+
+
+def check_finite(tensors: Mapping[str, Tensor], source: str) -> None:
+    """Refuse tensors that hold a nan or an infinity.
+
+    Raises:
+        UserError: naming the first such tensor.
+    """
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            n = int((~tensor.isfinite()).sum())
+            raise UserError(
+                f"{source}: {name!r} has {n} values that are nan or infinite. The file was changed, or training failed "
+                "before it was written. Make or fetch it again."
+            )
+
+
+def fingerprint(tensors: Mapping[str, Tensor]) -> str:
+    """A short name for exactly these tensors: SHA-256 over names, shapes, dtypes and every value."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def save_model(path: str | Path, model: nn.Module, about: Mapping[str, object] | None = None) -> None:
-    """Save a model's weights with its architecture and sizes, so that `load_model` can build it again.
+    """Save a model's weights with its architecture, sizes and dtype, so that `load_model` can build it again.
 
     Raises:
-        UserError: as `save_tensors`; a tuning method is on the model, with numbers that are no part of it.
+        UserError: as `save_tensors`; a model without a config; weights that are nan or infinite; a tuning method that
+            is on the model, with parameters that are no part of it.
     """
+    model = getattr(model, "_orig_mod", model)  # what torch.compile wrapped
+    config = getattr(model, "config", None)
+    if not dataclasses.is_dataclass(config) or isinstance(config, type):
+        raise UserError(
+            f"A {type(model).__name__} has no config to build it from again. Save the model that it stands on, or its "
+            "tensors, with save_tensors(path, model.state_dict(), about)."
+        )
     if names := [type(method).__name__ for method in getattr(model, "tuning", ()) if method.state_dict()]:
         raise UserError(
             f"A {', '.join(names)} is on this {type(model).__name__}, and what it learned is no part of the model: "
             "detach() it first. Its own save() keeps what it learned."
         )
-    config: Any = model.config
-    about = {"model": type(model).__name__, "config": dataclasses.asdict(config), **(about or {})}
-    save_tensors(path, model.state_dict(), about)
+    state = {name.replace("_orig_mod.", ""): tensor for name, tensor in model.state_dict().items()}
+    check_finite(state, f"This {type(model).__name__}")
+    save_tensors(path, state, {"model": type(model).__name__, "config": dataclasses.asdict(config), **(about or {})})
 
 
 def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
@@ -93,6 +157,8 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -
     for name in wanted:
         if name not in tensors:
             raise UserError(f"{source} has no tensor {name!r}, which {type(model).__name__} needs.")
+        if tensors[name].is_floating_point() != wanted[name].is_floating_point():
+            raise UserError(f"{source}: {name!r} is {tensors[name].dtype}; the model's is {wanted[name].dtype}.")
         if tensors[name].shape != wanted[name].shape:
             raise UserError(
                 f"{source}: {name!r} has the shape {tuple(tensors[name].shape)}; the model's has "
@@ -101,18 +167,44 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -
     for name in tensors:
         if name not in wanted:
             raise UserError(f"{source} has a tensor {name!r} that {type(model).__name__} does not know.")
-    model.load_state_dict(tensors)
+    model.load_state_dict(dict(tensors))
 
 
-def load_model(path: str | Path, model_class: type[nn.Module], config_class: type) -> nn.Module:
-    """Build the model that `save_model` saved.
+def load_model(path: str | Path, model_class: type[Model], config_class: type) -> Model:
+    """Build the model that `save_model` saved, of the dtype that it was saved in.
 
     Raises:
-        UserError: as `load_tensors`; a checkpoint of another architecture, or with other tensors than it needs.
+        UserError: as `load_tensors`; a checkpoint of another architecture, with a setting that this version does not
+            know or without one that it needs, or with other tensors than it needs.
     """
     tensors, about = load_tensors(path)
     if about.get("model") != model_class.__name__:
         raise UserError(f"{path} holds a {about.get('model', 'state of training')}, not a {model_class.__name__}.")
-    model = model_class(config_class(**about["config"]))
+    model = model_class(read_config(config_class, about.get("config"), str(path)))
+    for name, part in (*model.named_parameters(), *model.named_buffers()):
+        if name in tensors and part.is_floating_point() and tensors[name].is_floating_point():
+            part.data = part.data.to(tensors[name].dtype)
     load_weights(model, tensors, str(path))
     return model.eval()
+
+
+def read_config(config_class: type, settings: object, source: str) -> Any:
+    """A config from what a file says; fields that the file does not have get their defaults.
+
+    Raises:
+        UserError: naming the file and the setting that is not known, is missing or cannot be.
+    """
+    if not isinstance(settings, dict):
+        raise UserError(f"{source} is damaged: it has no config of a {config_class.__name__.removesuffix('Config')}.")
+    known = {field.name for field in dataclasses.fields(config_class)}
+    if unknown := sorted(set(settings) - known):
+        raise UserError(
+            f"{source} has the setting {unknown[0]!r}, which {config_class.__name__} does not know: a newer version of "
+            "this program wrote it, or the file was changed."
+        )
+    try:
+        return config_class(**settings)
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from error
+    except TypeError as error:
+        raise UserError(f"{source} lacks settings of a {config_class.__name__}: {error}.") from error

@@ -165,5 +165,5 @@ def test_standard_error_is_how_far_shares_stray():
     shares = [sum(draw() < 0.3 for _ in range(50)) / 50 for _ in range(4000)]
     assert abs(standard_error(0.3, 50) - statistics.pstdev(shares)) < 0.003
     for share, n in ((1.2, 5), (0.5, 0)):
-        with pytest.raises(UserError, match="a share is 0 to 1, of at least one try"):
+        with pytest.raises(UserError, match="(fraction = 1.2|n = 0): it has to be"):
             standard_error(share, n)

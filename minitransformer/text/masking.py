@@ -45,13 +45,18 @@ def mask_tokens(
         UserError: a fraction outside 0 … 1, ids outside the vocabulary, or a vocabulary of special tokens alone.
     """
     check_settings({"fraction": fraction, "vocab_size": vocab_size}, {"fraction": FRACTION, "vocab_size": integer(1)})
-    for name, some in (("mask_id", [mask_id]), ("special_ids", special_ids), ("ids", ids.flatten().tolist())):
-        if wrong := [i for i in some if not 0 <= i < vocab_size]:
+    for name, some in (
+        ("mask_id", torch.tensor([mask_id])),
+        ("special_ids", torch.tensor([*special_ids])),
+        ("ids", ids),
+    ):
+        if some.numel() and not some.is_meta and not 0 <= int(some.min()) <= int(some.max()) < vocab_size:
             raise UserError(
-                f"{name} has {wrong[0]}: with vocab_size = {vocab_size}, ids run from 0 to {vocab_size - 1}."
+                f"{name} run from {int(some.min())} to {int(some.max())}: with vocab_size = {vocab_size}, ids are 0 to "
+                f"{vocab_size - 1}."
             )
     special = torch.zeros(vocab_size, dtype=torch.bool)
-    special[list(special_ids)] = True
+    special[[*special_ids]] = True
     words = (~special).nonzero()[:, 0]  # (number of ordinary ids)
     if not len(words):
         raise UserError(f"All {vocab_size} ids are special: there is no word to guess.")

@@ -10,19 +10,38 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from minitransformer.checkpoint import load_tensors, save_tensors
+from minitransformer.checks import check_settings, integer, pair, real
 from minitransformer.errors import UserError
+from minitransformer.files import check_writable
+from minitransformer.models.layers import in_eval_mode
 from minitransformer.text.batches import IGNORE, Batch
 from minitransformer.training.losses import Loss, language_model_loss
 from minitransformer.training.muon import Muon, muon_groups
+from minitransformer.training.state import check_same, describe, read_state, restore_state, save_state
+
+ALLOWED = {
+    "steps": integer(1),
+    "lr": real(above=0),
+    "warmup": integer(0),
+    "final_lr": real(least=0, most=1),
+    "betas": pair(real(least=0, below=1)),
+    "weight_decay": real(least=0),
+    "clip": real(least=0),
+    "accumulate": integer(1),
+    "eval_every": integer(0),
+    "patience": integer(0),
+    "checkpoint_every": integer(0),
+    "matrix_lr": real(least=0),
+}
 
 
 @dataclass(frozen=True)
@@ -44,13 +63,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Refuse settings that cannot mean anything."""
-        for name, least in (("steps", 1), ("accumulate", 1), ("warmup", 0), ("eval_every", 0), ("patience", 0)):
-            if getattr(self, name) < least:
-                raise UserError(f"{name} = {getattr(self, name)}: it has to be at least {least}.")
-        if not 0 < self.lr < math.inf:
-            raise UserError(f"lr = {self.lr}: the learning rate has to be a positive number.")
-        if not 0 <= self.matrix_lr < math.inf:
-            raise UserError(f"matrix_lr = {self.matrix_lr}: Muon's learning rate is a positive number, or 0 for AdamW.")
+        check_settings(asdict(self), ALLOWED)
 
 
 @dataclass
@@ -110,15 +123,11 @@ def evaluate(model: nn.Module, batches: Sequence[Batch], loss: Loss = language_m
     Raises:
         UserError: no batch, or no label in any of them.
     """
-    was_training = model.training
-    model.eval()
-    try:
-        total, count = 0.0, 0
+    total, count = 0.0, 0
+    with in_eval_mode(model):
         for batch in batches:
             batch_loss, n = loss(model, batch)
             total, count = total + batch_loss.item(), count + n
-    finally:
-        model.train(was_training)
     if count == 0:
         raise UserError("There is nothing to evaluate: the split is empty, or none of its tokens has a label.")
     return total / count
@@ -126,7 +135,7 @@ def evaluate(model: nn.Module, batches: Sequence[Batch], loss: Loss = language_m
 
 def train(
     model: nn.Module,
-    batches: Callable[[int], Batch],
+    batches: Callable[[int], Batch] | None,
     config: TrainConfig,
     *,
     valid: Sequence[Batch] | None = None,
@@ -137,9 +146,13 @@ def train(
 ) -> Log:
     """Train the parameters that require a gradient.
 
+    Gradients from before are dropped at the start, and none is left at the end.
+
     Args:
-        model: trained in place; left in eval mode. With `valid`, it ends with the weights that validated best.
-        batches: batch number i = 0, 1, 2, … of the run; the same i must give the same batch.
+        model: trained in place; left in eval mode, whatever ends the run. With `valid`, it ends with the weights that
+            validated best.
+        batches: batch number i = 0, 1, 2, … of the run; the same i must give the same batch. None where a checkpoint
+            of the whole run is only to be read.
         config: how.
         valid: batches that are never trained on; None does without evaluation.
         loss: (model, batch) → summed loss and count.
@@ -151,13 +164,19 @@ def train(
         The log of the whole run, the part before a resume included.
 
     Raises:
-        UserError: nothing to train, a batch without labels, a loss that is nan or infinite (the model and the
-            checkpoint then hold the last good weights), or a checkpoint of another run.
+        UserError: before the first step, what is no model, no data or no place for a checkpoint, nothing to train, a
+            checkpoint of another run. Later, a batch without labels, and a loss, gradient or weight that is nan or
+            infinite; the message says which weights the model then has.
     """
+    _check_arguments(model, batches, config)
+    valid = None if valid is None else list(valid)
+    if valid is not None and not valid:
+        raise UserError("valid is empty: there is nothing to evaluate. Give batches, or None to train without.")
     run = _Run(model, config, checkpoint)
-    run.resume()
+    run.resume(batches, valid, loss)
     pause = 0.1 if sys.stderr.isatty() else 10.0  # a log file gets a line now and then, not one a step
     bar = tqdm(total=config.steps, initial=run.step, disable=not progress, unit="step", ncols=88, mininterval=pause)
+    model.zero_grad(set_to_none=True)
     model.train()
     try:
         while run.step < config.steps and not run.log.stopped_early:
@@ -182,9 +201,24 @@ def train(
                 run.save()
     finally:
         bar.close()
+        model.zero_grad(set_to_none=True)
+        model.eval()
     run.restore_best()
-    model.eval()
     return run.log
+
+
+def _check_arguments(model: object, batches: object, config: object) -> None:
+    if not isinstance(model, nn.Module):
+        raise UserError(f"train() needs a model first; this is a {type(model).__name__}.")
+    if type(model).forward is nn.Module.forward:
+        raise UserError(f"A {type(model).__name__} cannot be called: train the model that it belongs to.")
+    if batches is not None and not callable(batches):
+        raise UserError(
+            f"batches is called with the number of each batch, 0, 1, 2, …; this is a {type(batches).__name__}. Of a list "
+            "that is `lambda i: batches[i % len(batches)]`."
+        )
+    if not isinstance(config, TrainConfig):
+        raise UserError(f"config says how to train, TrainConfig(steps=…); this is a {type(config).__name__}.")
 
 
 def accumulate_gradients(
@@ -228,23 +262,26 @@ def _update(run: _Run, batches: Callable[[int], Batch], loss: Loss) -> dict[str,
     Raises:
         UserError: no label in the whole step; a loss or a gradient that is not finite.
     """
-    config = run.config
+    config, lr = run.config, learning_rate(run.step, run.config)
     total, count = accumulate_gradients(run.model, batches, loss, run.step, config.accumulate)
     tuned = [p for p in run.tuned.values() if p.grad is not None]
     grad_norm = torch.nn.utils.clip_grad_norm_(tuned, config.clip or math.inf).item()
     if not (math.isfinite(total) and math.isfinite(grad_norm)):
-        run.optimizer.zero_grad(set_to_none=True)
-        kept = f" {run.checkpoint} holds the last checkpoint." if run.checkpoint and run.checkpoint.is_file() else ""
         raise UserError(
             f"The loss became {total / count} (gradient norm {grad_norm}) at step {run.step + 1}. Training stopped "
-            f"before that update, so the model keeps its last finite weights.{kept} The usual cause is a learning "
-            f"rate that is too high: it was {learning_rate(run.step, config):.1e}."
+            f"before that update, so the model keeps its last finite weights.{run.kept()} The usual cause is a learning "
+            f"rate that is too high: it was {lr:.1e}."
         )
-    lr = learning_rate(run.step, config)
     for group in run.optimizer.param_groups:
         group["lr"] = lr * config.matrix_lr / config.lr if group.get("muon") else lr
     run.optimizer.step()
     run.optimizer.zero_grad(set_to_none=True)
+    largest = torch._foreach_norm([p for p in tuned if p.numel()], math.inf)  # nan where one of them is
+    if not bool(torch.stack([x.float().cpu() for x in largest]).isfinite().all()):
+        raise UserError(
+            f"The update of step {run.step + 1} made weights that are not finite, and the model has them now: load it, "
+            f"or make it, again.{run.kept()} The usual cause is a learning rate that is too high: it was {lr:.1e}."
+        )
     run.step += 1
     return {"step": run.step, "loss": total / count, "lr": lr, "grad_norm": grad_norm, "tokens": count}
 
@@ -255,14 +292,26 @@ class _Run:
     def __init__(self, model: nn.Module, config: TrainConfig, checkpoint: str | Path | None) -> None:
         self.model, self.config = model, config
         self.checkpoint = Path(checkpoint) if checkpoint else None
+        if self.checkpoint:
+            check_writable(self.checkpoint)
         self.optimizer = make_optimizer(model, config)
         self.tuned = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self.about: dict[str, Any] = {}  # whose state it is
         self.best: dict[str, Tensor] = {}
         self.step = 0
         self.log = Log()
 
     def validated(self, value: float) -> None:
-        """Note the validation loss at this step; keep the weights if it is the best; stop when patience is spent."""
+        """Note the validation loss at this step; keep the weights if it is the best; stop when patience is spent.
+
+        Raises:
+            UserError: a loss that is nan or infinite.
+        """
+        if not math.isfinite(value):
+            raise UserError(
+                f"The validation loss is {value} at step {self.step}, although the training loss was finite.{self.kept()}"
+                " Does a validation batch differ from those of training, or is the learning rate too high?"
+            )
         best_before = min((row["loss"] for row in self.log.valid), default=math.inf)
         self.log.valid.append({"step": self.step, "loss": value})
         if value < best_before:
@@ -277,47 +326,41 @@ class _Run:
         for name, tensor in self.best.items():
             self.tuned[name].copy_(tensor)
 
+    def kept(self) -> str:
+        """A sentence for a message, on what is left of the run."""
+        return f" {self.checkpoint} holds the last checkpoint." if self.checkpoint and self.checkpoint.is_file() else ""
+
     def save(self) -> None:
         """Write the whole state aside, then rename it into place."""
-        if self.checkpoint is None:
-            return
-        names = {id(p): name for name, p in self.tuned.items()}
-        tensors = {f"weight/{name}": p for name, p in self.tuned.items()}
-        tensors |= {f"best/{name}": tensor for name, tensor in self.best.items()}
-        for p, state in self.optimizer.state.items():
-            tensors |= {f"{key}/{names[id(p)]}": value for key, value in state.items()}
-        tensors["random"] = torch.get_rng_state()
-        about = {"training": asdict(self.config), "step": self.step, "log": asdict(self.log)}
-        save_tensors(self.checkpoint, tensors, about)
+        if self.checkpoint is not None:
+            about = {**self.about, "step": self.step, "log": asdict(self.log)}
+            save_state(self.checkpoint, self.tuned, self.optimizer, self.best, about)
 
-    @torch.no_grad()
-    def resume(self) -> None:
-        """Go on from the checkpoint, if there is one."""
-        if self.checkpoint is None or not self.checkpoint.is_file():
-            return
-        tensors, about = load_tensors(self.checkpoint)
-        parts: dict[str, dict[str, Tensor]] = {}
-        for key, tensor in tensors.items():
-            part, _, name = key.partition("/")
-            parts.setdefault(part, {})[name] = tensor
-        shapes = {name: p.shape for name, p in self.tuned.items()}
-        if "training" not in about or {n: t.shape for n, t in parts["weight"].items()} != shapes:
+    def resume(self, batches: Callable[[int], Batch] | None, valid: Sequence[Batch] | None, loss: Loss) -> None:
+        """Note whose run it is, and go on from the checkpoint, if there is one.
+
+        Raises:
+            UserError: a checkpoint of another run; no batches although there is something to train.
+        """
+        if self.checkpoint is not None:
+            n_batch = self.config.steps * self.config.accumulate
+            self.about = describe(self.model, self.config, loss, batches, n_batch, valid)
+            if self.checkpoint.is_file():
+                parts, found = read_state(self.checkpoint)
+                check_same(self.checkpoint, found, self.about)
+                self.step, self.log = _progress(self.checkpoint, found)
+                self.best = restore_state(self.checkpoint, parts, self.tuned, self.optimizer)
+        if batches is None and self.step < self.config.steps and not self.log.stopped_early:
             raise UserError(
-                f"{self.checkpoint} belongs to another run: other parameters were trained in it. Move it away."
+                f"There are no batches (None), and {self.config.steps - self.step} steps are to be trained."
             )
-        expected = asdict(self.config) | {"betas": list(self.config.betas)}
-        changed = [key for key, value in expected.items() if about["training"].get(key) != value]
-        if changed:
-            raise UserError(
-                f"{self.checkpoint} was made with other settings ({', '.join(changed)}); resuming would give neither "
-                "run. Use the same settings, or move the file away to start anew."
-            )
-        for name, p in self.tuned.items():
-            p.copy_(parts["weight"][name])
-            keys = [key for key in parts if key not in ("weight", "best", "random") and name in parts[key]]
-            if keys:
-                state = {key: parts[key][name] for key in keys}  # AdamW counts its steps on the CPU
-                self.optimizer.state[p] = {key: t if key == "step" else t.to(p.device) for key, t in state.items()}
-        self.best = parts.get("best", {})
-        torch.set_rng_state(parts["random"][""])
-        self.step, self.log = about["step"], Log(**about["log"])
+
+
+def _progress(path: Path, found: Mapping[str, Any]) -> tuple[int, Log]:
+    try:
+        step, log = found["step"], Log(**found["log"])
+        if isinstance(step, int) and 0 <= step == len(log.train):
+            return step, log
+    except (KeyError, TypeError):
+        pass
+    raise UserError(f"{path} is damaged: what it says about its progress makes no sense. Delete it, and train anew.")

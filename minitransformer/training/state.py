@@ -157,7 +157,9 @@ def restore_state(
                 raise UserError(f"{path} is damaged: it has no fitting {part}/{name}. Delete it, and train anew.")
     for name, p in tuned.items():
         p.copy_(parts["weight"][name])
-        state = {key: parts[key][name] for key in parts if key not in ("weight", "best", "random") and name in parts[key]}
+        state = {
+            key: parts[key][name] for key in parts if key not in ("weight", "best", "random") and name in parts[key]
+        }
         if state:  # AdamW counts its steps on the CPU
             optimizer.state[p] = {key: t if key == "step" else t.to(p.device) for key, t in state.items()}
     _set_random_states(parts.get("random", {}))

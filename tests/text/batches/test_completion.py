@@ -104,7 +104,7 @@ def test_the_longest_that_fits_is_taken():
         ([], [], 1, "0 prompts and 0 targets: they have to come in pairs"),
         ([[4]], [], 1, "1 prompts and 0 targets"),
         ([[4], []], [[5], [5]], 1, "Prompt 1 is empty: give it at least one token"),
-        ([[4]], [[5]], 0, "batch_size = 0: a batch has at least one row"),
+        ([[4]], [[5]], 0, "batch_size = 0: it has to be a whole number of at least 1"),
         ([[4], [4] * 10], [[5], [5] * 15], 1, r"Example 1 needs 25 positions \(10 .* 15 .*\); there are 24. Shorten"),
     ],
 )
@@ -192,7 +192,8 @@ def test_batches_cut_where_they_may():
 
 
 @pytest.mark.parametrize(
-    ("prompt", "n", "says"), [([4], 1, "n_positions = 1: a prompt and a target need"), ([], 9, "Prompt 0 is empty")]
+    ("prompt", "n", "says"),
+    [([4], 1, "n_positions = 1: it has to be a whole number of at least 2"), ([], 9, "Prompt 0 is empty")],
 )
 def test_what_cannot_fit_is_refused(prompt, n, says):
     with pytest.raises(UserError, match=says):
