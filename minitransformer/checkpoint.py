@@ -1,7 +1,7 @@
 """Tensors on disk: safetensors files, written aside and renamed, refused in a sentence where they do not fit.
 
-A safetensors file holds tensors and a little text, never code: loading one runs nothing. The same content gives the same
-bytes.
+A safetensors file holds tensors and a little text, never code, so that loading one runs nothing. The same content gives
+the same bytes.
 """
 
 from __future__ import annotations

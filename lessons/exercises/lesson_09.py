@@ -57,7 +57,7 @@ asked = Exercise(
     "asked has the label IGNORE, every other one its own token (the loss itself compares it with the scores one place earlier). Give "
     "both as a batch, ids and labels.",
     given=(
-        "check_pairs(prompts, targets): refuses what no batch can be made of.",
+        "check_pairs(xs, ys): refuses what no batch can be made of.",
         "pad_right(rows, end_id): the ids of rows of different lengths, and a boolean tensor of the same shape, True at what is real.",
         "IGNORE: the label where nothing is asked.",
     ),

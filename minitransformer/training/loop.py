@@ -214,8 +214,8 @@ def _check_arguments(model: object, batches: object, config: object) -> None:
         raise UserError(f"A {type(model).__name__} cannot be called: train the model that it belongs to.")
     if batches is not None and not callable(batches):
         raise UserError(
-            f"batches is called with the number of each batch, 0, 1, 2, …; this is a {type(batches).__name__}. Of a list "
-            "that is `lambda i: batches[i % len(batches)]`."
+            f"batches is called with the number of each batch, 0, 1, 2, …; this is a {type(batches).__name__}. Of a "
+            "list that is `lambda i: batches[i % len(batches)]`."
         )
     if not isinstance(config, TrainConfig):
         raise UserError(f"config says how to train, TrainConfig(steps=…); this is a {type(config).__name__}.")
@@ -269,8 +269,8 @@ def _update(run: _Run, batches: Callable[[int], Batch], loss: Loss) -> dict[str,
     if not (math.isfinite(total) and math.isfinite(grad_norm)):
         raise UserError(
             f"The loss became {total / count} (gradient norm {grad_norm}) at step {run.step + 1}. Training stopped "
-            f"before that update, so the model keeps its last finite weights.{run.kept()} The usual cause is a learning "
-            f"rate that is too high: it was {lr:.1e}."
+            f"before that update, so the model keeps its last finite weights.{run.kept()} The usual cause is a "
+            f"learning rate that is too high: it was {lr:.1e}."
         )
     for group in run.optimizer.param_groups:
         group["lr"] = lr * config.matrix_lr / config.lr if group.get("muon") else lr
@@ -309,8 +309,8 @@ class _Run:
         """
         if not math.isfinite(value):
             raise UserError(
-                f"The validation loss is {value} at step {self.step}, although the training loss was finite.{self.kept()}"
-                " Does a validation batch differ from those of training, or is the learning rate too high?"
+                f"The validation loss is {value} at step {self.step}, although the training loss was finite."
+                f"{self.kept()} Is a validation batch unlike those of training, or the learning rate too high?"
             )
         best_before = min((row["loss"] for row in self.log.valid), default=math.inf)
         self.log.valid.append({"step": self.step, "loss": value})

@@ -21,7 +21,7 @@ from minitransformer.errors import UserError
 from minitransformer.text.batches import Batch
 
 WHOSE = {  # what a state names → what has to be the same, for the message
-    "model": "model, frozen weights or method",
+    "base": "model, frozen weights or method",
     "loss": "loss",
     "batches": "training batches",
     "valid": "validation batches",
@@ -59,7 +59,7 @@ def describe(
     ]
     sizes = getattr(model, "config", None) or getattr(getattr(model, "base", None), "config", None)
     about = {
-        "model": {
+        "base": {
             "class": type(model).__name__,
             "sizes": dataclasses.asdict(sizes) if dataclasses.is_dataclass(sizes) else None,
             "tuned": {name: list(p.shape) for name, p in named if p.requires_grad},
@@ -87,7 +87,7 @@ def check_same(path: Path, found: Mapping[str, Any], expected: Mapping[str, Any]
     """
     if "training" not in found or not isinstance(found["training"], dict):
         raise UserError(f"{path} belongs to another run: it is no state of training. Move it away.")
-    if not isinstance(found.get("model"), dict) or found["model"].get("tuned") != expected["model"]["tuned"]:
+    if not isinstance(found.get("base"), dict) or found["base"].get("tuned") != expected["base"]["tuned"]:
         raise UserError(f"{path} belongs to another run: other parameters were trained in it. Move it away.")
     settings = {name: found["training"].get(name, value) for name, value in expected["training"].items()}
     changed = [name for name, value in expected["training"].items() if settings[name] != value]

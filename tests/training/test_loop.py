@@ -1,5 +1,6 @@
 """The training loop: exact gradients, exact resume, early stopping, and stops that lose nothing."""
 
+import dataclasses
 import math
 import re
 
@@ -9,12 +10,13 @@ import torch.nn.functional as F
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from minitransformer.checkpoint import load_model, save_model
+from minitransformer.checkpoint import load_model, load_tensors, save_model, save_tensors
 from minitransformer.errors import UserError
 from minitransformer.models.gpt import GPT, GPTConfig
 from minitransformer.text.batches import IGNORE
 from minitransformer.training.loop import TrainConfig, evaluate, learning_rate, make_optimizer, train
 from minitransformer.training.losses import language_model_loss
+from minitransformer.tuning import PrefixTuning
 
 CONFIG = GPTConfig(vocab_size=12, n_positions=16, n_layer=2, n_head=2, d_model=8, d_ff=16, dropout=0.1)
 
@@ -192,12 +194,14 @@ def test_a_finished_run_is_not_run_again(tmp_path):
     model = fresh()
     train(model, batches, config, checkpoint=tmp_path / "a", progress=False)
 
-    def never(i):
-        raise AssertionError("a finished run asked for a batch")
-
-    again = GPT(CONFIG)
-    train(again, never, config, checkpoint=tmp_path / "a", progress=False)
-    assert same_bits(weights(model), weights(again))
+    asked = []
+    for source in (lambda i: asked.append(i) or batches(i), None):
+        again = GPT(CONFIG)
+        train(again, source, config, checkpoint=tmp_path / "a", progress=False)
+        assert same_bits(weights(model), weights(again))
+    assert asked == [0, 1], "of a finished run only the first batches are looked at, to see whether they are its own"
+    with pytest.raises(UserError, match="There are no batches .None., and 3 steps are to be trained"):
+        train(GPT(CONFIG), None, config, checkpoint=tmp_path / "b", progress=False)
 
 
 @pytest.mark.parametrize(
@@ -257,10 +261,194 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(tmp_path, bad):
     assert not re.search(r"tmp", " ".join(p.name for p in tmp_path.iterdir()))
 
 
-@pytest.mark.parametrize("setting", [{"steps": 0}, {"lr": 0.0}, {"lr": math.nan}, {"accumulate": 0}, {"patience": -1}])
-def test_settings_without_meaning(setting):
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(TrainConfig)])
+@pytest.mark.parametrize("value", [-1, -0.5, math.nan, math.inf, "1", None, True, [1.0], 1j])
+def test_settings_without_meaning(name, value):
+    """Every field, those that are added later too."""
+    with pytest.raises(UserError, match=f"{name} = .* it has to be "):
+        TrainConfig(**{"steps": 1, name: value})
+
+
+@pytest.mark.parametrize(
+    "setting", [{"steps": 2.5}, {"steps": 0}, {"lr": 0.0}, {"accumulate": 0}, {"final_lr": 1.5}, {"betas": (0.9, 1.0)}]
+)
+def test_more_settings_without_meaning(setting):
     with pytest.raises(UserError, match=next(iter(setting))):
         TrainConfig(**{"steps": 1, **setting})
+
+
+# ------------------------------------------------------------ starts clean, ends clean
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_gradients_from_before_do_not_count(frozen):
+    """Neither in the first update nor, of weights that were frozen since, in the clipping."""
+    norms = []
+    for looked in (False, True):
+        model = fresh(GPTConfig(**{**CONFIG.__dict__, "dropout": 0.0}))
+        if looked:
+            language_model_loss(model, batches(7))[0].backward()
+        if frozen:
+            model.requires_grad_(False)
+            model.norm.requires_grad_(True)
+        norms.append(train(model, batches, TrainConfig(steps=1), progress=False).train[0]["grad_norm"])
+        assert all(p.grad is None for p in model.parameters()), "and none is left at the end"
+    assert norms[0] == norms[1]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError, UserError])
+def test_whatever_ends_a_run_leaves_the_model_in_eval_mode(error):
+    model = fresh()
+
+    def stop(i):
+        if i:
+            raise error
+        return batches(i)
+
+    with pytest.raises(error):
+        train(model, stop, TrainConfig(steps=5), progress=False)
+    assert not any(module.training for module in model.modules())
+    assert all(p.grad is None for p in model.parameters())
+
+
+@pytest.mark.parametrize("name", ["valid", "checkpoint", "in a file", "batches", "config", "model", "method"])
+def test_what_cannot_work_is_refused_before_the_first_step(tmp_path, name):
+    (tmp_path / "file").write_bytes(b"")
+    changes = {
+        "valid": ({"valid": []}, "valid is empty"),
+        "checkpoint": ({"checkpoint": tmp_path}, "is a folder: give the name of a file in it"),
+        "in a file": ({"checkpoint": tmp_path / "file" / "x"}, "file is a file and no folder"),
+        "batches": ({"batches": [batches(0)]}, "batches is called with the number of each batch"),
+        "config": ({"config": {"steps": 3}}, "config says how to train"),
+        "model": ({"model": "gpt"}, "train.. needs a model first; this is a str"),
+        "method": ({"model": nn.ModuleList([fresh()])}, "A ModuleList cannot be called"),
+    }
+    asked = []
+    arguments = {"model": fresh(), "batches": lambda i: asked.append(i) or batches(i), "config": TrainConfig(steps=3)}
+    change, sentence = changes[name]
+    with pytest.raises(UserError, match=sentence):
+        train(**{**arguments, **change}, progress=False)
+    assert not asked
+
+
+def test_validation_batches_that_can_be_read_once_are_read_each_time():
+    log = train(fresh(), batches, TrainConfig(steps=4, eval_every=2), valid=iter(VALID), progress=False)
+    assert len(log.valid) == 2
+
+
+def half_of_a_run(path, loss=language_model_loss, source=batches, valid=VALID, model=None, config=None):
+    """Stopped after two of four steps."""
+
+    def interrupted(i):
+        if i == 2:
+            raise KeyboardInterrupt
+        return source(i)
+
+    config = config or TrainConfig(steps=4, checkpoint_every=1)
+    with pytest.raises(KeyboardInterrupt):
+        train(model or fresh(), interrupted, config, loss=loss, valid=valid, checkpoint=path, progress=False)
+
+
+def other_base(model):
+    model.requires_grad_(False)
+    with torch.no_grad():
+        model.token_embedding.weight[3, 3] += 1
+    model.norm.requires_grad_(True)
+    return model
+
+
+@pytest.mark.parametrize("what", ["batches", "validation", "loss", "frozen weights", "dropout", "heads"])
+def test_a_state_of_other_data_or_another_base_is_refused(tmp_path, what):
+    bare = fresh().requires_grad_(False)
+    bare.norm.requires_grad_(True)
+    half_of_a_run(tmp_path / "a", model=bare)
+    again = {"model": fresh().requires_grad_(False), "batches": batches, "valid": VALID, "loss": language_model_loss}
+    again["model"].norm.requires_grad_(True)
+    says = "frozen weights"
+    if what == "batches":
+        again["batches"], says = lambda i: batches(i + 1), "training batches"
+    elif what == "validation":
+        again["valid"], says = VALID[1:], "validation batches"
+    elif what == "loss":
+        again["loss"], says = lambda model, batch: language_model_loss(model, batch), "loss"
+    elif what == "frozen weights":
+        again["model"] = other_base(fresh())
+    else:
+        change = {"dropout": 0.2} if what == "dropout" else {"n_head": 1}
+        again["model"] = fresh(GPTConfig(**{**CONFIG.__dict__, **change})).requires_grad_(False)
+        again["model"].norm.requires_grad_(True)
+    config = TrainConfig(steps=4, checkpoint_every=1)
+    with pytest.raises(UserError, match=f"was made with other.*{says}.*resuming would give neither run"):
+        train(config=config, checkpoint=tmp_path / "a", progress=False, **again)
+
+
+def test_a_finished_prefix_is_not_taken_for_another_tasks(tmp_path):
+    """Of the same shapes and settings, on the same base: only the batches tell."""
+    config = TrainConfig(steps=2)
+    for source, sentence in ((batches, None), (lambda i: batches(i + 100), "other training batches")):
+        base = fresh()
+        PrefixTuning(3).attach(base)
+        if sentence is None:
+            train(base, source, config, checkpoint=tmp_path / "a", progress=False)
+        else:
+            with pytest.raises(UserError, match=sentence):
+                train(base, source, config, checkpoint=tmp_path / "a", progress=False)
+
+
+def test_another_method_of_the_same_shapes_is_refused(tmp_path):
+    for init in ("random", [3, 4, 5]):
+        base = fresh()
+        PrefixTuning(3, init=init).attach(base)
+        config = TrainConfig(steps=2)
+        if init == "random":
+            train(base, batches, config, checkpoint=tmp_path / "a", progress=False)
+        else:
+            with pytest.raises(UserError, match="other model, frozen weights or method"):
+                train(base, batches, config, checkpoint=tmp_path / "a", progress=False)
+
+
+@pytest.mark.parametrize("damage", ["step", "log", "no weight", "shape", "text"])
+def test_a_damaged_state_is_refused_in_a_sentence(tmp_path, damage):
+    config = TrainConfig(steps=4, checkpoint_every=1)
+    half_of_a_run(tmp_path / "a")
+    tensors, about = load_tensors(tmp_path / "a")
+    if damage == "step":
+        about["step"] = 99
+    elif damage == "log":
+        about["log"] = {"nonsense": 1}
+    elif damage == "no weight":
+        del tensors["weight/norm.bias"]
+    elif damage == "shape":
+        tensors["weight/norm.bias"] = torch.zeros(3)
+    else:
+        about["training"] = "four steps"
+    save_tensors(tmp_path / "a", tensors, about)
+    model = fresh()
+    with pytest.raises(UserError, match="is damaged|belongs to another run"):
+        train(model, batches, config, valid=VALID, checkpoint=tmp_path / "a", progress=False)
+
+
+def test_weights_that_are_not_finite_are_not_called_finite(tmp_path):
+    """A rate so high that the first update overflows."""
+    with pytest.raises(UserError, match="made weights that are not finite, and the model has them now: load it"):
+        train(fresh(), batches, TrainConfig(steps=1, lr=1e38), checkpoint=tmp_path / "a", progress=False)
+    assert not (tmp_path / "a").exists(), "what is not finite is not saved"
+
+
+def test_a_validation_loss_that_is_nan_ends_the_run():
+    def loss(model, batch):
+        total, count = language_model_loss(model, batch)
+        return total * (1.0 if model.training else math.nan), count
+
+    with pytest.raises(UserError, match="The validation loss is nan at step 2"):
+        train(fresh(), batches, TrainConfig(steps=2), valid=VALID, loss=loss, progress=False)
+
+
+def test_parts_stay_in_their_own_mode_over_an_evaluation():
+    model = fresh().train()
+    model.blocks[0].eval()
+    evaluate(model, VALID)
+    assert model.training and not model.blocks[0].training and model.blocks[1].training
 
 
 def test_evaluation_does_not_drop_out_and_restores_the_mode():
