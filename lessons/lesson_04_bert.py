@@ -475,7 +475,7 @@ table(
             sizes.n_layer,
             sum(p.numel() for p in models["both"].parameters()),
             steps,
-            pairs.share,
+            pairs.fraction,
         ),
         (
             "the course's",

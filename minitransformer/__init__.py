@@ -1,6 +1,6 @@
 """Transformers and parameter-efficient tuning, small enough to read.
 
-Read the library in this order; a module imports only what stands above it, and errors, files and checkpoint:
+Read the library in this order; a module imports only what stands above it, and the last line:
 
     models/       attention, then the layers around it, then gpt, bert, seq2seq (BART); bigram and classifier
     text/         tokenizer, corpora on disk, masking, batches
@@ -9,7 +9,7 @@ Read the library in this order; a module imports only what stands above it, and 
     tuning/       method (how any of them goes onto a frozen base), then one file for each method
     metrics       accuracy and F1; BLEU, chrF and ROUGE by the libraries that everyone uses
     published     GPT-2, BERT and BART as they are published, in our models
-    checkpoint, files, errors
+    checkpoint, files, checks, errors
 
 Begin with models/attention.py: a prefix meets attention in `Attention.forward`, and tuning/prefix.py says where the
 prefix comes from. `minitransformer.course` is the machine around the lessons; the library imports nothing of it.

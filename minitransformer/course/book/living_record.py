@@ -28,8 +28,9 @@ from minitransformer.course.tasks import prompt_ids, task_ids
 from minitransformer.files import write_aside
 from minitransformer.generation.sampling import generate
 from minitransformer.models import attention
-from minitransformer.models.attention import Prefix, watch_attention
+from minitransformer.models.attention import Prefix
 from minitransformer.models.gpt import GPT
+from minitransformer.models.watch import watch_attention
 from minitransformer.text.batches.completion import Completions, completion_batch
 from minitransformer.text.tokenizer import Tokenizer, bpe_encode
 from minitransformer.training.loop import TrainConfig, train

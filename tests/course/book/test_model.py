@@ -12,7 +12,7 @@ from minitransformer.course.bases import load_base, prefix_path
 from minitransformer.course.book import export
 from minitransformer.course.data import default_tokenizer
 from minitransformer.generation.sampling import apply_temperature, generate, keep_top_k, keep_top_p
-from minitransformer.models.attention import watch_attention
+from minitransformer.models.watch import watch_attention
 from minitransformer.text.batches.completion import completion_batch
 from minitransformer.training.losses import language_model_loss
 from minitransformer.tuning.prefix import PrefixTuning, activations, to_flat, to_prefixes
