@@ -21,7 +21,7 @@ from minitransformer.course.output.events import Event, Figure, Say, Sink, Sourc
 
 # ---------------------------------------------------------------- text
 
-ANSI = {"bold": "1", "dim": "2", "cyan": "36", "green": "32"}
+ANSI = {"bold": "1", "dim": "2", "italic": "3", "cyan": "36", "green": "32"}
 WIDE = "\u2e80-\u303e\u3041-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe4f\uff00-\uff60"
 OPENING = "（《〈「『【〔“‘"
 CLOSING = "，。、；：！？）》〉」』】〕”’…,.;:!?)\\]"
@@ -74,10 +74,13 @@ def _words(text: str) -> list[list[str]]:
 
 
 def _decorated(line: str) -> str:
-    """On a terminal, `code` in colour and **bold** in bold."""
+    """On a terminal, `code` in colour, **bold** in bold and *italics* in italics."""
     line = re.sub(r"`[^`]+`", lambda match: styled(match[0], "cyan"), line)
     # As in Markdown, ** at a word's wrong end is none: f(**a, **b) stays as it is.
-    return re.sub(r"(?<!\w)\*\*(?!\s)([^*]+)(?<![\s(,])\*\*", lambda match: styled(match[1], "bold"), line)
+    line = re.sub(r"(?<!\w)\*\*(?!\s)([^*]+)(?<![\s(,])\*\*", lambda match: styled(match[1], "bold"), line)
+    return re.sub(
+        r"(?<![\w*])\*(?![\s*])([^*]+)(?<![\s(,*])\*(?![\w*])", lambda match: styled(match[1], "italic"), line
+    )
 
 
 def say(text: str) -> None:

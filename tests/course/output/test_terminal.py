@@ -72,6 +72,16 @@ def test_colours_only_on_a_terminal_without_no_color(monkeypatch):
     assert terminal.styled("x", "bold") == "x"
 
 
+def test_emphasis_is_style_on_a_terminal_and_nothing_elsewhere(monkeypatch, capsys):
+    line = "One *word* and **two words**, but 2 * 3 * 4, f(*a, **b) and a*b*c stay."
+    terminal.say(line)
+    assert capsys.readouterr().out.strip() == "One word and two words, but 2 * 3 * 4, f(*a, **b) and a*b*c stay."
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    terminal.say(line)
+    assert "\033[3mword\033[0m and \033[1mtwo words\033[0m, but 2 * 3 * 4" in sys.stdout.getvalue()
+
+
 def test_table_aligns_chinese():
     text = laid_out([["前缀 prefix", 1.5, 1000], ["x", None, 2]], ["name", "loss", "n"], [None, ".2f", ","])
     lines = text.split("\n")
