@@ -114,7 +114,7 @@ EXERCISES = {
 }
 EXTRAS = {
     "book-test": ("book", "browser"),
-    "parity": ("parity",),
+    "parity": ("parity", "mutants"),
     "bench": ("parity",),
     "mutants": ("mutants",),
     "lint": ("dev",),

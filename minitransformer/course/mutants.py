@@ -6,13 +6,13 @@ test is missing, or the change makes no difference, which `tests/mutants/survivo
 
 What is mutated, and by which tests it is hunted, stands in `pyproject.toml` under `[tool.mutmut]`. The work lies in
 `build/mutants/`: a stopped run goes on where it was, a changed function is tried again with all its mutants, a changed
-test with all that survived. Without that folder everything is tried.
+test with all that survived. Without that folder everything is tried. In that folder, mutmut's own commands work too,
+such as `mutmut show NAME` and `mutmut browse`.
 """
 
 from __future__ import annotations
 
 import ast
-import difflib
 import hashlib
 import json
 import os
@@ -20,8 +20,10 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from minitransformer.course.bootstrap import ROOT, requirements
 from minitransformer.errors import UserError
@@ -30,11 +32,9 @@ from minitransformer.files import write_aside
 WORK = ROOT / "build" / "mutants"
 REPORT = ROOT / "tests" / "mutants" / "README.md"
 WHY = REPORT.with_name("survivors.json")
-WANTED = 0.9  # the share of mutants to be killed
-
-# How pytest ended, as mutmut keeps it: stopped after too long; a test failed, pytest itself broke, a crash (two codes).
-ENDLESS = {-24, 24, 36, 152}
-KILLED = {1, 3, -11, -9} | ENDLESS
+WANTED = 0.9  # the fraction of mutants to be killed
+KILLED = {"killed", "timeout", "segfault"}  # what mutmut calls it if a test fails, does not end, or crashes
+UNTRIED = "not checked"
 
 
 def main(arguments: list[str]) -> int:
@@ -52,16 +52,13 @@ def main(arguments: list[str]) -> int:
     if os.name == "nt":
         raise UserError("mutmut forks, which Windows cannot: run this in WSL, the Windows Subsystem for Linux.")
     prepare()
-    # Not `-m mutmut`, which would load its module twice.
-    command = [sys.executable, "-c", "from mutmut.__main__ import cli; cli()", "run", *arguments]
-    settings = {"OMP_NUM_THREADS": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # each fork starts pytest: be quick
-    code = subprocess.call(command, cwd=WORK, env={**os.environ, **settings})
-    if code:
-        raise UserError(f"mutmut ended with exit code {code}; its message stands above.")
+    hunt(arguments)
     mutants = list(results())
     why = json.loads(WHY.read_text(encoding="utf-8"))
-    write_aside(REPORT, report(mutants, why).encode())
-    return judge(mutants, why)
+    whole = all(mutant.status != UNTRIED for mutant in mutants)
+    path = REPORT if whole else WORK / "README.md"  # a part of the mutants is no report of the project
+    write_aside(path, report(mutants, why).encode())
+    return judge(mutants, why, path)
 
 
 # ---------------------------------------------------------------- the copy
@@ -69,21 +66,22 @@ def main(arguments: list[str]) -> int:
 
 def prepare() -> None:
     """Bring the copy in `build/mutants/` up to date; what has not changed keeps its date, by which mutmut goes."""
-    package = WORK / "minitransformer"
     sources = {path.relative_to(ROOT): path for path in (ROOT / "minitransformer").rglob("*.py")}
     for relative, path in sources.items():
         source = undecorated(path.read_text(encoding="utf-8"))
         copy = WORK / relative
         if not copy.exists() or copy.read_text(encoding="utf-8") != source:
             write_aside(copy, source.encode())
-    for copy in package.rglob("*.py"):
+    for copy in (WORK / "minitransformer").rglob("*.py"):
         if copy.relative_to(WORK) not in sources:
             copy.unlink()
+            for left in (WORK / "mutants").glob(f"{copy.relative_to(WORK).as_posix()}*"):
+                left.unlink()
     shutil.copy(ROOT / "pyproject.toml", WORK)
     for folder in ("tests", "data"):
         if not (WORK / folder).is_symlink():
             (WORK / folder).symlink_to(ROOT / folder)
-    tests = hashlib.sha256(b"".join(path.read_bytes() for path in sorted((ROOT / "tests").glob("*.py")))).hexdigest()
+    tests = hashlib.sha256(b"".join(path.read_bytes() for path in sorted((ROOT / "tests").rglob("*.py")))).hexdigest()
     seen = WORK / "tests.sha256"
     if seen.exists() and seen.read_text() != tests:
         forget_survivors()
@@ -115,12 +113,28 @@ def undecorated(source: str) -> str:
 
 def forget_survivors() -> None:
     """Have all tried again that are not killed, and look anew which test reaches what."""
+    from mutmut.stats import status_by_exit_code
+
     (WORK / "mutants" / "mutmut-stats.json").unlink(missing_ok=True)
     for path in (WORK / "mutants").rglob("*.meta"):
         meta = json.loads(path.read_text(encoding="utf-8"))
         codes = meta["exit_code_by_key"]
-        meta["exit_code_by_key"] = {name: code if code in KILLED else None for name, code in codes.items()}
-        write_aside(path, json.dumps(meta).encode())
+        kept = {name: code if status_by_exit_code[code] in KILLED else None for name, code in codes.items()}
+        write_aside(path, json.dumps({**meta, "exit_code_by_key": kept}).encode())
+
+
+def hunt(arguments: Sequence[str]) -> None:
+    """Run `mutmut run` on the copy.
+
+    Raises:
+        UserError: it failed; its message stands above.
+    """
+    # Not `-m mutmut`, which would load its module twice.
+    command = [sys.executable, "-c", "from mutmut.__main__ import cli; cli()", "run", *arguments]
+    settings = {"OMP_NUM_THREADS": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # each fork starts pytest: be quick
+    code = subprocess.call(command, cwd=WORK, env={**os.environ, **settings})
+    if code:
+        raise UserError(f"mutmut ended with exit code {code}; its message stands above.")
 
 
 # ---------------------------------------------------------------- what came of it
@@ -132,67 +146,52 @@ class Mutant:
 
     module: str  # "tuning/lora.py"
     function: str  # "tuning.lora.LoRA.build"
-    minus: tuple[str, ...]  # the lines that are changed, without their indentation
-    plus: tuple[str, ...]
-    number: int  # 2 if the function has the same line twice, and this is the second
-    code: int | None  # see KILLED; None if it has not been tried
+    status: str  # as mutmut calls it
+    diff: tuple[str, ...] = ()  # of a survivor: the lines that are changed, "- …", and what stands there instead, "+ …"
+    number: int = 1  # 2 if the function can be changed so in two places, and this is the second
 
     @property
-    def killed(self) -> bool:
-        """Whether a test noticed it."""
-        return self.code in KILLED
+    def survived(self) -> bool:
+        """Whether it was tried and no test noticed it."""
+        return self.status not in KILLED | {UNTRIED}
 
     @property
     def change(self) -> str:
         """How `survivors.json` names it, within its function: without comments, which may change."""
-        minus, plus = (" ".join(line.partition("  # ")[0] for line in part) for part in (self.minus, self.plus))
+        minus, plus = (
+            " ".join(line[2:].partition("  # ")[0] for line in self.diff if line[0] == sign) for sign in "-+"
+        )
         return f"{minus} → {plus}" + (f" [{self.number}]" if self.number > 1 else "")
 
 
 def results() -> Iterator[Mutant]:
-    """What mutmut has written in the copy: of each module the mutants, and the exit code of each."""
-    for path in sorted((WORK / "mutants" / "minitransformer").rglob("*.meta")):
-        module = path.with_suffix("")
-        name = module.relative_to(WORK / "mutants" / "minitransformer").as_posix()
-        lines = module.read_text(encoding="utf-8").splitlines()
-        spans = json.loads(module.with_name(module.name + ".spans").read_text(encoding="utf-8"))["spans"]
-        for mutant, code in json.loads(path.read_text(encoding="utf-8"))["exit_code_by_key"].items():
-            mutant = mutant.rpartition(".")[2]
-            mangled = mutant.rpartition("__mutmut_")[0]
-            before, after = (
-                [line.strip() for line in lines[spans[key][0] - 1 : spans[key][1]]]
-                for key in (f"{mangled}__mutmut_orig", mutant)
-            )
-            function = mangled.removeprefix("x_").removeprefix("xǁ").replace("ǁ", ".")
-            yield Mutant(
-                name, f"{name.removesuffix('.py').replace('/', '.')}.{function}", *difference(before, after), code
-            )
+    """What mutmut has found, module by module; the lines that changed for the survivors alone."""
+    from mutmut.stats import status_by_exit_code
+    from mutmut.utils.format_utils import mangled_name_from_mutant_name as function_of
+    from mutmut.utils.format_utils import orig_function_and_class_names_from_key
+
+    os.chdir(WORK)  # mutmut finds its files from there
+    for path in sorted(Path("mutants", "minitransformer").rglob("*.meta")):
+        module = path.relative_to("mutants").with_suffix("")
+        within = module.relative_to("minitransformer").as_posix()
+        codes = json.loads(path.read_text(encoding="utf-8"))["exit_code_by_key"]
+        found = {name: status_by_exit_code[code] for name, code in codes.items()}
+        shown = {function_of(name) for name, status in found.items() if status not in KILLED | {UNTRIED}}
+        seen: Counter[tuple] = Counter()  # equal changes of one function are told apart by their order
+        for name, status in found.items():
+            function, owner = orig_function_and_class_names_from_key(name)
+            place = ".".join([*Path(within).with_suffix("").parts, *([owner] if owner else []), function])
+            diff = changed_lines(name, module) if function_of(name) in shown else ()
+            seen[place, diff] += 1
+            yield Mutant(within, place, status, diff, seen[place, diff])
 
 
-def difference(before: list[str], after: list[str]) -> tuple[tuple[str, ...], tuple[str, ...], int]:
-    """The lines that a mutant has changed, those that stand there instead, and how often the first came before, + 1.
+def changed_lines(name: str, module: Path) -> tuple[str, ...]:
+    """The lines that a mutant takes out and puts in, each without its indentation and behind its sign."""
+    from mutmut.mutation.diff_apply import get_diff_for_mutant
 
-    The head of a function, whose name mutmut changes, counts only from its parameters on.
-    """
-    before, after = (
-        [text.partition("(")[2] if i == head_line(function) else text for i, text in enumerate(function)]
-        for function in (before, after)
-    )
-    blocks = [
-        block
-        for block in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes()
-        if block[0] != "equal"
-    ]
-    _, first, _, first_after, _ = blocks[0]
-    _, _, last, _, last_after = blocks[-1]
-    minus, plus = before[first:last], after[first_after:last_after]
-    number = 1 + before[:first].count(minus[0]) if minus else 1
-    return tuple(minus), tuple(plus), number
-
-
-def head_line(function: list[str]) -> int:
-    """Where `def` stands, below comments and empty lines."""
-    return next(i for i, line in enumerate(function) if line.startswith("def "))
+    lines = get_diff_for_mutant(name, path=module).splitlines()[2:]  # behind the names of the files
+    return tuple(f"{line[0]} {line[1:].strip()}" for line in lines if line[:1] in ("-", "+"))
 
 
 def explanation(mutant: Mutant, why: dict[str, dict[str, str]]) -> str | None:
@@ -213,14 +212,13 @@ def report(mutants: list[Mutant], why: dict[str, dict[str, str]]) -> str:
         lines.append(score_line(f"`{module}`", [mutant for mutant in mutants if mutant.module == module]))
     lines += [score_line("**all**", mutants), "", "## Survivors"]
     for module in modules:
-        survivors = [m for m in mutants if m.module == module and m.code is not None and not m.killed]
+        survivors = [mutant for mutant in mutants if mutant.module == module and mutant.survived]
         if survivors:
             lines += ["", f"### {module}"]
         for mutant in survivors:
             function = mutant.function.removeprefix(module.removesuffix(".py").replace("/", ".") + ".")
-            text = [*(f"- {line}" for line in mutant.minus), *(f"+ {line}" for line in mutant.plus)]
             lines += ["", f"`{function}`: {explanation(mutant, why) or '**not explained yet**'}", "", "```diff"]
-            lines += [*text, "```"]
+            lines += [*mutant.diff, "```"]
     return "\n".join(lines) + "\n"
 
 
@@ -241,30 +239,31 @@ functions. A condition in front of an error is mutated as any other.
 
 
 def score_line(name: str, mutants: list[Mutant]) -> str:
-    """A row of the table; the score is the share of those that have been tried."""
-    tried = [mutant for mutant in mutants if mutant.code is not None]
-    killed = sum(mutant.killed for mutant in tried)
-    endless = sum(mutant.code in ENDLESS for mutant in tried)
+    """A row of the table; the score is the fraction of those that have been tried."""
+    tried = [mutant for mutant in mutants if mutant.status != UNTRIED]
+    survived = sum(mutant.survived for mutant in tried)
+    endless = sum(mutant.status == "timeout" for mutant in tried)
+    killed = len(tried) - survived
     score = f"{killed / len(tried):.1%}" if tried else "–"
     left = f" ({len(mutants) - len(tried):,} not tried)" if len(tried) < len(mutants) else ""
-    return f"| {name} | {len(mutants):,}{left} | {killed:,} | {endless} | {len(tried) - killed} | {score} |"
+    return f"| {name} | {len(mutants):,}{left} | {killed:,} | {endless} | {survived} | {score} |"
 
 
-def judge(mutants: list[Mutant], why: dict[str, dict[str, str]]) -> int:
-    """Say how it went; gives the exit code."""
-    tried = [mutant for mutant in mutants if mutant.code is not None]
-    killed = sum(mutant.killed for mutant in tried)
-    survivors = [mutant for mutant in tried if not mutant.killed]
+def judge(mutants: list[Mutant], why: dict[str, dict[str, str]], path: Path = REPORT) -> int:
+    """Say how it went, and where the report is; gives the exit code."""
+    tried = [mutant for mutant in mutants if mutant.status != UNTRIED]
+    survivors = [mutant for mutant in tried if mutant.survived]
+    killed = len(tried) - len(survivors)
     unexplained = sum(explanation(mutant, why) is None for mutant in survivors)
     print(
         f"{killed:,} of {len(tried):,} mutants killed ({killed / max(len(tried), 1):.1%}), {unexplained} of "
-        f"{len(survivors)} survivors not explained; {REPORT.relative_to(ROOT)} has them all."
+        f"{len(survivors)} survivors not explained; {path.relative_to(ROOT)} has them all."
     )
     if len(tried) < len(mutants):
         print(f"{len(mutants) - len(tried):,} have not been tried; run it again.")
     known = {(mutant.function, mutant.change) for mutant in survivors}
-    for function, changes in why.items():
-        for change in changes:
+    for function in sorted(why.keys() - {mutant.function for mutant in mutants if mutant.status == UNTRIED}):
+        for change in why[function]:
             if (function, change) not in known:
                 print(f"{WHY.name} explains what is no survivor: {function}: {change}")
     return int(killed < WANTED * len(tried) or unexplained > 0 or len(tried) < len(mutants))

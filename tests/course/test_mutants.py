@@ -1,14 +1,15 @@
 """What `make mutants` makes of the code before mutmut sees it, and of what mutmut leaves behind."""
 
 import json
-import re
+from dataclasses import replace
 from pathlib import Path
+from textwrap import dedent
 from types import SimpleNamespace
 
 import pytest
 
 from minitransformer.course import mutants
-from minitransformer.course.mutants import Mutant, difference, judge, report, results, undecorated
+from minitransformer.course.mutants import Mutant, judge, report, results, undecorated
 from minitransformer.errors import UserError
 from tests.conftest import ROOT
 from tests.mutants import hunt
@@ -67,71 +68,114 @@ def test_the_copy_of_the_package_has_no_decorated_function_and_still_compiles():
         assert ".setter\n" not in source, f"{path}: f = f.setter(f) is not what @f.setter does"
 
 
-def test_a_difference_is_the_changed_lines_and_which_of_equal_ones():
-    before = ["def x_f__mutmut_orig(a, b=1):", "x = a", "y = (", "a + b", ")", "x = a", "return x"]
-    second = ["def x_f__mutmut_2(a, b=1):", *before[1:5], "x = None", "return x"]
-    assert difference(before, second) == (("x = a",), ("x = None",), 2)
-    default = ["def x_f__mutmut_1(a, b=2):", *before[1:]]
-    assert difference(before, default) == (("a, b=1):",), ("a, b=2):",), 1)
-    gone = ["def x_f__mutmut_3(a, b=1):", "x = a", "y = (", ")", "x = a", "return x"]
-    assert difference(before, gone) == (("a + b",), (), 1)
+KEPT = Mutant("tuning/lora.py", "tuning.lora.LoRA.add", "survived", ("- return a + b  # x", "+ return b + a  # x"))
+DEAD, UNTRIED = (Mutant("tuning/lora.py", "tuning.lora.LoRA.add", status) for status in ("killed", "not checked"))
+WHY = {"tuning.lora.LoRA.add": {"return a + b → return b + a": "A sum has no order."}}
 
 
-@pytest.fixture
-def work(tmp_path, monkeypatch):
-    """A folder as mutmut leaves it, of a module with a function and its three mutants."""
-    monkeypatch.setattr(mutants, "WORK", tmp_path)
-    module = tmp_path / "mutants" / "minitransformer" / "tuning" / "lora.py"
-    module.parent.mkdir(parents=True)
-    versions = {"_orig": "a + b", "_1": "a - b", "_2": "b + a", "_3": "a * b"}
-    lines, spans = [], {}
-    for version, value in versions.items():
-        name = f"xǁLoRAǁadd__mutmut{version}"
-        spans[name] = [len(lines) + 1, len(lines) + 3]
-        lines += [f"    def {name}(self, a, b):", f"        return {value}  # x", ""]
-    module.write_text("\n".join(lines), encoding="utf-8")
-    module.with_name("lora.py.spans").write_text(json.dumps({"version": 1, "spans": spans}), encoding="utf-8")
-    codes = {f"minitransformer.tuning.lora.xǁLoRAǁadd__mutmut_{i}": code for i, code in ((1, 1), (2, 0), (3, None))}
-    meta = {"exit_code_by_key": codes, "durations_by_key": {}}
-    module.with_name("lora.py.meta").write_text(json.dumps(meta), encoding="utf-8")
-    return module
+def test_a_change_is_named_without_comments_and_which_of_equal_ones():
+    assert KEPT.change == "return a + b → return b + a"
+    assert replace(KEPT, number=2).change == "return a + b → return b + a [2]"
+    assert replace(KEPT, diff=("- a", "- b", "+ c")).change == "a b → c"
+    assert KEPT.survived and not DEAD.survived and not UNTRIED.survived
 
 
-def test_results_are_read_as_mutmut_writes_them(work):
-    killed, survivor, untried = results()
-    expected = Mutant("tuning/lora.py", "tuning.lora.LoRA.add", ("return a + b  # x",), ("return a - b  # x",), 1, 1)
-    assert killed == expected and killed.killed
-    assert survivor.change == "return a + b → return b + a" and not survivor.killed
-    assert untried.code is None and not untried.killed
-
-
-def test_a_changed_test_has_the_survivors_tried_again_and_no_other(work):
-    mutants.forget_survivors()
-    assert [mutant.code for mutant in results()] == [1, None, None]
-
-
-def test_the_report_explains_each_survivor_or_says_that_it_does_not(work, capsys):
-    found = [mutant for mutant in results() if mutant.code is not None]
-    unexplained = report(found, {})
+def test_the_report_explains_each_survivor_or_says_that_it_does_not(capsys):
+    unexplained = report([DEAD, KEPT], {})
     assert "| `tuning/lora.py` | 2 | 1 | 0 | 1 | 50.0% |" in unexplained
     assert "`LoRA.add`: **not explained yet**\n\n```diff\n- return a + b  # x\n+ return b + a  # x\n```" in unexplained
-    why = {"tuning.lora.LoRA.add": {"return a + b → return b + a": "A sum has no order."}}
-    assert "`LoRA.add`: A sum has no order.\n" in report(found, why)
-    assert "(1 not tried)" in report(list(results()), why)
-    assert judge(found[:1], {}) == 0 and judge(found, why) == 1, "one of two killed is not enough"
-    assert judge([*found[:1] * 20, found[1]], {}) == 1, "a survivor is not explained"
-    assert judge([*found[:1] * 20, found[1]], why) == 0
-    judge(found[:1], why)
+    assert "`LoRA.add`: A sum has no order.\n" in report([DEAD, KEPT], WHY)
+    assert "(1 not tried)" in report([DEAD, KEPT, UNTRIED], WHY)
+    assert judge([DEAD], {}) == 0 and judge([DEAD, KEPT], WHY) == 1, "one of two killed is not enough"
+    assert judge([*[DEAD] * 20, KEPT], {}) == 1, "a survivor is not explained"
+    assert judge([*[DEAD] * 20, KEPT], WHY) == 0
+    assert judge([*[DEAD] * 20, UNTRIED], {}) == 1, "one has not been tried"
+    capsys.readouterr()
+    judge([UNTRIED], WHY)
+    assert "no survivor" not in capsys.readouterr().out, "nobody knows yet"
+    judge([DEAD], WHY)
     assert "explains what is no survivor: tuning.lora.LoRA.add" in capsys.readouterr().out
+
+
+TOY = {
+    "pyproject.toml": """
+        [tool.mutmut]
+        source_paths = ["minitransformer/"]
+        pytest_add_cli_args_test_selection = ["tests"]
+        process_isolation = "forkserver"
+        use_git_change_detection = false
+        """,
+    "minitransformer/__init__.py": "",
+    "minitransformer/toys/__init__.py": "",
+    "minitransformer/toys/sums.py": """
+        import functools
+
+
+        class Sum:
+            @functools.cache
+            def total(self, a, b):
+                c = a + b  # twice
+                return c
+
+
+        def lonely(a):
+            return a + 1
+        """,
+    "tests/__init__.py": "",
+    "tests/test_sums.py": """
+        from minitransformer.toys.sums import Sum
+
+
+        def test_total():
+            assert Sum().total(2, 0) == 2
+        """,
+    "data/x": "",
+}
+
+
+@pytest.mark.parity
+def test_a_hunt_begins_anew_and_goes_on(tmp_path, monkeypatch):
+    """With mutmut itself, on a toy: what it writes is read, and after a changed test the survivors are tried again."""
+    pytest.importorskip("mutmut")
+    for name, text in TOY.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(dedent(text), encoding="utf-8")
+    monkeypatch.setattr(mutants, "ROOT", tmp_path)
+    monkeypatch.setattr(mutants, "WORK", tmp_path / "build" / "mutants")
+    monkeypatch.chdir(tmp_path)
+
+    def tried() -> tuple[dict[str, str], int]:
+        """The survivors, and how many are killed."""
+        mutants.prepare()
+        mutants.hunt(["--max-children", "1"])
+        found = list(results())
+        kept = {f"{one.function} {one.change}": one.status for one in found if one.survived}
+        return kept, len(found) - len(kept)
+
+    assert tried() == (
+        {
+            "toys.sums.Sum.total c = a + b → c = a - b": "survived",  # a decorated function is mutated, too
+            "toys.sums.lonely return a + 1 → return a - 1": "no tests",
+            "toys.sums.lonely return a + 1 → return a + 2": "no tests",
+        },
+        1,
+    )
+    test = tmp_path / "tests" / "test_sums.py"
+    text = test.read_text().replace("(2, 0) == 2", "(2, 1) == lonely(2)").replace("Sum\n", "Sum, lonely\n", 1)
+    test.write_text(text)
+    assert tried() == ({}, 4), "the survivors have not been tried again"
 
 
 def test_the_explanations_are_of_functions_that_exist():
     why = json.loads(mutants.WHY.read_text(encoding="utf-8"))
     for function, changes in why.items():
         assert changes and all(text.endswith(".") for text in changes.values()), f"{function}: explain in a sentence"
-        name = function.rpartition(".")[2]
-        sources = [path.read_text(encoding="utf-8") for path in (ROOT / "minitransformer").rglob("*.py")]
-        assert any(f"def {name}(" in source for source in sources), f"survivors.json explains {function}: there is none"
+        parts = function.split(".")
+        path = next(
+            filter(Path.is_file, (ROOT.joinpath("minitransformer", *parts[:n]).with_suffix(".py") for n in (1, 2)))
+        )
+        defined = f"def {parts[-1]}(" in path.read_text(encoding="utf-8")
+        assert defined, f"survivors.json explains {function}: there is none"
 
 
 def test_windows_is_told(monkeypatch):
@@ -140,13 +184,20 @@ def test_windows_is_told(monkeypatch):
         mutants.main([])
 
 
+def items_in(**files: str) -> list[SimpleNamespace]:
+    return [SimpleNamespace(nodeid=f"tests/{file}::{name}") for name, file in files.items()]
+
+
+def names_of(items: list[SimpleNamespace]) -> list[str]:
+    return [item.nodeid.rpartition("::")[2] for item in items]
+
+
 def test_the_order_of_the_hunt(monkeypatch):
-    times = {"gpt": 0.1, "slow": 9.0, "later": 9.5, "lora": 5.0}
-    monkeypatch.setattr(hunt, "seconds", times)
+    items = items_in(gpt="models/test_gpt.py", slow="test_x.py", later="test_x.py", lora="tuning/test_lora.py")
+    monkeypatch.setattr(hunt, "seconds", dict(zip([item.nodeid for item in items], [0.1, 9.0, 9.5, 5.0], strict=True)))
     monkeypatch.setenv("MUTANT_UNDER_TEST", "minitransformer.tuning.lora.xǁLoRAǁbuild__mutmut_1")
-    items = [SimpleNamespace(nodeid=name, path=Path(f"tests/test_tuning_{name}.py")) for name in times]
     hunt.pytest_collection_modifyitems(None, items)
-    chosen = [item.nodeid for item in items]
+    chosen = names_of(items)
     assert chosen == ["lora", "gpt", "slow"], f"{chosen}: all of its own, then {hunt.SECONDS} s of the quick"
 
 
@@ -154,30 +205,35 @@ def test_the_order_of_the_hunt(monkeypatch):
 def test_where_no_mutant_is_hunted_all_tests_run(monkeypatch, asked):
     monkeypatch.setattr(hunt.gc, "freeze", lambda: None)  # the other tests of this process would keep their garbage
     monkeypatch.setenv("MUTANT_UNDER_TEST", asked)  # what mutmut sets it to before it hunts
-    items = [SimpleNamespace(nodeid=name, path=Path(f"tests/test_{name}.py")) for name in ("gpt", "bert")]
+    items = items_in(gpt="models/test_gpt.py", bert="models/test_bert.py")
     hunt.pytest_collection_modifyitems(None, items)
-    assert [item.nodeid for item in items] == ["gpt", "bert"]
+    assert names_of(items) == ["gpt", "bert"]
 
 
-def test_the_hunt_of_a_module_without_a_file_of_its_own_begins_with_its_folders(monkeypatch):
-    monkeypatch.setattr(hunt, "seconds", {"a": 8.0, "b": 0.1, "c": 9.0})
-    monkeypatch.setenv("MUTANT_UNDER_TEST", "minitransformer.tuning.method.x_load__mutmut_1")
-    files = {"a": "test_tuning.py", "b": "test_tuning_lora.py", "c": "test_tuning.py"}
-    items = [SimpleNamespace(nodeid=name, path=Path("tests", file)) for name, file in files.items()]
+def test_the_hunt_of_a_module_without_tests_of_its_own_begins_with_its_folders(monkeypatch):
+    items = items_in(a="tuning/test_method.py", b="models/test_full.py", c="tuning/test_lora.py")
+    monkeypatch.setattr(hunt, "seconds", dict(zip([item.nodeid for item in items], [8.0, 0.1, 9.0], strict=True)))
+    monkeypatch.setenv("MUTANT_UNDER_TEST", "minitransformer.tuning.full.x_load__mutmut_1")
     hunt.pytest_collection_modifyitems(None, items)
-    assert [item.nodeid for item in items] == ["a", "c", "b"], (
-        "tests/tuning/test_method.py is where method.py is tested"
-    )
+    assert names_of(items) == ["a", "c", "b"], "tests/tuning/ is where full.py is tested"
 
 
 def test_the_hunt_refuses_names_that_pytest_would_not_find_again():
-    odd = SimpleNamespace(nodeid="tests/models/test_gpt.py::test_x[a\\u2013b]", path=Path("tests/models/test_gpt.py"))
+    odd = SimpleNamespace(nodeid="tests/models/test_gpt.py::test_x[a\\u2013b]")
     with pytest.raises(pytest.UsageError, match=r"name in ASCII: tests/models/test_gpt.py::test_x"):
         hunt.pytest_collection_modifyitems(None, [odd])
 
 
 def test_whatever_hunts_has_a_name_that_pytest_finds_again(request):
-    hunting = set(re.findall(r'"(tests/test_\w+\.py)",', (ROOT / "pyproject.toml").read_text(encoding="utf-8")))
-    assert "tests/models/test_gpt.py" in hunting
-    odd = hunt.unfindable([item for item in request.session.items if item.location[0] in hunting])
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    selection = text.partition("pytest_add_cli_args_test_selection = [")[2].partition("]")[0]
+    hunting = [line.strip().strip('",') for line in selection.strip().splitlines()]
+    assert "tests/models" in hunting and all((ROOT / name).exists() for name in hunting)
+    odd = hunt.unfindable([item for item in request.session.items if item.nodeid.startswith(tuple(hunting))])
     assert not odd, f"make mutants would refuse this: give its parameters a name in ASCII. {odd[0]}"
+
+
+def test_all_that_is_mutated_exists():
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    for pattern in text.partition("only_mutate = [")[2].partition("]")[0].strip().splitlines():
+        assert list(ROOT.glob(pattern.strip().strip('",'))), f"pyproject.toml: {pattern} names no file"

@@ -34,11 +34,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not module:
         gc.freeze()  # or each fork would go through all that PyTorch has loaded, to find nothing to collect
         return
-    *_, folder, file = module.split(".")
-    own = f"_{file}.py"  # of minitransformer.tuning.lora, tests/tuning/test_lora.py
-    if not any(item.path.name.endswith(own) for item in items):
-        own = f"_{folder}.py"  # of minitransformer.tuning.method, tests/tuning/test_method.py
-    cost = [(not item.path.name.endswith(own), seconds.get(item.nodeid, 0.0)) for item in items]
+    *folders, file = module.split(".")[1:]
+    folder = "/".join(["tests", *folders])
+    own = f"{folder}/test_{file}.py"  # of minitransformer.tuning.lora, tests/tuning/test_lora.py
+    if folders and not any(item.nodeid.startswith(own) for item in items):
+        own = f"{folder}/"  # of a module without tests of its own, those of its folder
+    cost = [(not item.nodeid.startswith(own), seconds.get(item.nodeid, 0.0)) for item in items]
     total, chosen = 0.0, []
     for (foreign, time), item in sorted(zip(cost, items, strict=True), key=lambda pair: pair[0]):
         total += time * foreign
