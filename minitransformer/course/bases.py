@@ -5,6 +5,7 @@ The prefixes that were tuned on the GPT, one for each task, stand in data/tuned/
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from torch import nn
@@ -65,6 +66,14 @@ def load_prefix(task: str, base: nn.Module, folder: Path = TUNED) -> PrefixTunin
         raise UserError(f"The prefix {path} is missing. It belongs to the course; {again}")
     made_for = load_tensors(path)[1].get("fingerprint")
     if made_for not in (None, fingerprint(base)):
+        all_made_for = [fingerprint_in(other) for other in folder.glob(prefix_path("*", folder).name)]
+        if len(all_made_for) > 1 and set(all_made_for) == {made_for}:  # then it is not this prefix that was changed
+            raise UserError(
+                f"Not one of the {len(all_made_for)} prefixes in {folder} was tuned on this GPT (fingerprint "
+                f"{fingerprint(base)}), and all of them on one and the same ({made_for}). So the base was changed, or "
+                "made anew without them. Take base and prefixes from the same version of the course, or: "
+                f"{again.replace('it again', 'them again')}"
+            )
         raise UserError(
             f"The prefix {path} was tuned on another GPT (fingerprint {made_for}) than this one ({fingerprint(base)}). "
             f"One of the two is older than the other. Take both from the same version of the course, or: {again}"
@@ -74,6 +83,13 @@ def load_prefix(task: str, base: nn.Module, folder: Path = TUNED) -> PrefixTunin
     if not isinstance(method, PrefixTuning):
         raise UserError(f"{path} holds a {type(method).__name__}; a PrefixTuning is needed here.")
     return method
+
+
+def fingerprint_in(path: Path) -> str | None:
+    """The fingerprint of the base that a tuned part was made for; None if the file cannot be read."""
+    with suppress(UserError):
+        return load_tensors(path)[1].get("fingerprint")
+    return None
 
 
 def _path(kind: str) -> Path:

@@ -8,17 +8,21 @@ Nothing is put onto the base: a prefix is handed to it with each call, so that t
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from minitransformer.course.bases import TUNED, load_base, load_prefix
 from minitransformer.course.data import default_tokenizer
 from minitransformer.course.output.terminal import say
 from minitransformer.course.tasks import TASKS, find_task, prompt_ids, task_rows
 from minitransformer.course.tinyworld import linearise, parse_table
+from minitransformer.course.words import broken_words
 from minitransformer.errors import UserError
+from minitransformer.generation.beam import beam_search
 from minitransformer.generation.sampling import generate
 from minitransformer.models.gpt import GPT
 from minitransformer.text.tokenizer import Tokenizer
@@ -36,11 +40,19 @@ WRITTEN: dict[str, tuple[str, tuple[str, ...], str]] = {
     "news_summary": ("a report", ("article",), "its news in one sentence"),
     "sport_summary": ("a report of a match or a race", ("article",), "its outcome in one sentence"),
     "qa": (f"a passage, {BETWEEN}, and a question about it", ("passage", "question"), "the answer"),
-    "styles": ("a plain sentence about who did what", ("plain",), "the same in another style"),
+    "styles": ("a plain sentence about who did what", ("plain",), "the same in this style"),
 }
-HELP = "/task NAME puts another prefix before the base, /plain none. /tasks lists them, /help says more, /quit ends."
+NAME = "Mini"
+HELP = "/task NAME puts another prefix before the base, /plain none. /tasks lists them, /who and /help say more, /quit ends."
+MEANT = {  # what people write to a program without having read its help, and what they mean by it
+    **dict.fromkeys(("quit", "exit"), "/quit"),
+    **dict.fromkeys(("help", "h", "?"), "/help"),
+    **dict.fromkeys(("who are you", "what are you", "what is your name", "what can you do"), "/who"),
+}
 MOST = 120  # tokens of an answer
 LEAST = 30  # that have to be left for one
+TRIES = 4  # other answers, where the likeliest one has words that are none
+NO_ANSWER = f"({NAME} finds no words for that: it lies outside of the tiny world. /help shows lines to try.)"
 
 
 class Conversation:
@@ -83,7 +95,7 @@ class Conversation:
         Raises:
             UserError: a line that is not what the task needs, or that leaves no room for an answer.
         """
-        asked = find_task(self.task).asked(self._row(line.strip()))
+        asked = find_task(self.task).asked(self._row(cleaned(line)))
         prompt = prompt_ids(asked, self.tokenizer)
         inputs = {} if self.plain else for_each_row([self.prefixes[self.task]])
         n_prefix = 0 if self.plain else self.prefixes[self.task].length
@@ -93,12 +105,39 @@ class Conversation:
                 f"That is too long: {len(prompt)} tokens, where {len(prompt) + room - LEAST} have room beside the "
                 f"prefix's {n_prefix} and an answer's {LEAST}. Say it in fewer words."
             )
-        most = min(room, MOST)
+        for new in self._tries(prompt, min(room, MOST), inputs):
+            text = self.tokenizer.decode(new).strip()
+            if len(new) == min(room, MOST):  # it was cut, perhaps in the middle of a word
+                text = f"{text.rpartition(' ')[0] or text} …"
+            # A model at a high temperature says any byte, those that move a terminal's cursor too.
+            text = "".join(char if char.isprintable() or char == "\n" else "\ufffd" for char in text)
+            if text and not broken_words(text, asked):
+                return text
+        return NO_ANSWER
+
+    def _tries(self, prompt: list[int], most: int, inputs: Mapping[str, Any]) -> Iterator[list[int]]:
+        """Answers as token ids, the first one first; the others are made only if they are asked for."""
         stop = self.tokenizer.eot_id
-        new = generate(self.base, [prompt], most, temperature=self.temperature, stop_id=stop, **inputs)[0]
-        text = self.tokenizer.decode(new).strip() + (" …" if len(new) == most else "")
-        # A model at a high temperature says any byte, those that move a terminal's cursor too.
-        return "".join(char if char.isprintable() or char == "\n" else "\ufffd" for char in text)
+        for _ in range(1 + TRIES if self.temperature else 1):
+            yield generate(self.base, [prompt], most, temperature=self.temperature, stop_id=stop, **inputs)[0]
+        if not self.temperature:
+            for other in beam_search(self.base, [prompt], most, n_beam=TRIES, stop_id=stop, **inputs)[0]:
+                yield other.tokens
+
+    def introduction(self) -> str:
+        """Who speaks, what it knows and what it can do."""
+        n = sum(p.numel() for p in self.base.parameters())
+        return (
+            f"I am {NAME}, a GPT of {n:,} parameters. They are frozen, and the same for everything that I do; what I "
+            "do is decided by a prefix of a few vectors before me. I know the tiny world alone: people, towns, cafes, "
+            "films, pets, matches and weather that exist nowhere. Ask me about other things, and I have no sensible "
+            "answer. Each line stands for itself: I remember none.\n\nI can do this:\n\n" + self.tasks()
+        )
+
+    def tasks(self) -> str:
+        """A line for each task: its name, what it needs and what it gives."""
+        parts = ((name, *WRITTEN[task.folder]) for name, task in TASKS.items())
+        return "\n".join(f"- {name}: from {what}, {back}" for name, what, _, back in parts)
 
     def about(self) -> str:
         """What to write now, what comes back, and three lines of the test split to try."""
@@ -131,7 +170,9 @@ class Conversation:
             self.plain = True
             return self.about()
         if name == "/tasks":
-            return "\n".join(f"- {name}: from {WRITTEN[task.folder][0]}" for name, task in TASKS.items())
+            return self.tasks()
+        if name == "/who":
+            return self.introduction()
         if name == "/help":
             return f"{HELP}\n\n{self.about()}"
         raise UserError(f"There is no command {name}. {HELP}")
@@ -146,6 +187,16 @@ class Conversation:
         if folder == "table_to_text":
             parts = [linearise(parse_table(line))]
         return {**dict.fromkeys(fields, ""), **dict(zip(fields, parts, strict=False))}
+
+
+def cleaned(line: str) -> str:
+    """A line without what cannot be seen: control characters become spaces."""
+    return "".join(" " if unicodedata.category(char) in ("Cc", "Zl", "Zp") else char for char in line).strip()
+
+
+def meant(line: str) -> str:
+    """The command that a line stands for, or the line itself."""
+    return MEANT.get(line.lower().replace("what's", "what is").rstrip(" ?!.") or line, line)
 
 
 def lines(conversation: Conversation) -> Iterator[str]:
@@ -177,17 +228,11 @@ def main(task: str = "dialogue", temperature: float = 0.0) -> int:
     at_terminal, refused = sys.stdin.isatty(), False
     tell = say if at_terminal else partial(print, file=sys.stderr)
     if at_terminal:
-        n = sum(p.numel() for p in conversation.base.parameters())
-        say(
-            f"A GPT of {n:,} numbers, frozen, and a prefix before it. It has read of the tiny world alone: of people, "
-            "towns, cafes, films, pets, matches and weather that exist nowhere. To what lies outside of it there will "
-            "be an answer too, but no sense in it. Every line stands for itself; it remembers none.\n\n"
-            f"{conversation.about()}\n{HELP}\n"
-        )
+        say(f"{conversation.introduction()}\n\n{conversation.about()}\n{HELP}\n")
     else:
         sys.stdin.reconfigure(errors="surrogateescape")  # bytes that are no text are refused line by line
     for line in lines(conversation) if at_terminal else sys.stdin:
-        line = line.strip()
+        line = meant(cleaned(line))
         if line == "/quit":
             break
         try:
