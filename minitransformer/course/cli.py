@@ -202,7 +202,10 @@ def dispatch(arguments: argparse.Namespace, rest: "list[str]") -> int:
 
 
 def main() -> int:
-    """Run the command line; a mistake of the user's or a full disk ends in a sentence, not a traceback."""
+    """Run the command line; what the user or the system got wrong ends in a sentence, not a traceback."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed by whoever started us; files that are opened would take its place
+            setattr(sys, name, open(os.devnull, mode))
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a terminal that lacks a character shows "?" for it
             stream.reconfigure(line_buffering=True, errors="replace")
@@ -223,11 +226,31 @@ def main() -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        sentence = refused(error)
+        if sentence is None:
             raise
-        where = f" ({error.filename})" if error.filename else ""
-        print(f"The disk is full{where}. Make room and run the command again.", file=sys.stderr)
+        print(sentence, file=sys.stderr)
         return 1
+
+
+def refused(error: OSError) -> "str | None":
+    """What the system refused, as a sentence; None where that is no matter of the user's files and disk."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = f" ({error.filename})" if error.filename else ""
+        return f"The disk is full{where}. Make room and run the command again."
+    if not isinstance(error.filename, (str, os.PathLike)):
+        return None
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return f"{error.filename} cannot be read or written: you lack the permission. Allow it, or copy the course."
+    if error.errno == errno.EROFS:
+        return f"{error.filename} cannot be written: the disk is read-only. Copy the course to a disk that is not."
+    if error.errno == errno.EISDIR:
+        return f"{error.filename} is a folder, and a file belongs there. Move the folder away."
+    if error.errno in (errno.ENOTDIR, errno.EEXIST):
+        return f"{error.filename} needs a folder where a file stands. Move the file away."
+    if error.errno == errno.ENOENT:
+        return f"There is no {error.filename}. If it belongs to the course, fetch the course's files again."
+    return f"{error.filename} cannot be used: {error.strerror}."
 
 
 if __name__ == "__main__":

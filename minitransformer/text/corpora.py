@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +41,26 @@ def read_documents(path: str | Path) -> list[str]:
     return documents
 
 
-def read_jsonl(path: str | Path, fields: Sequence[str] = ()) -> list[dict]:
-    """The examples of a .jsonl file, one JSON object a line.
+# What a field of an example may be asked to hold, and what that is called.
+KINDS = {
+    **{str: "a text", float: "a number", int: "a whole number", bool: "true or false"},
+    **{dict: "an object, {…}", list: "a list, […]"},
+}
+
+
+def read_jsonl(path: str | Path, fields: Sequence[str] | Mapping[str, type] = ()) -> list[dict[str, Any]]:
+    """The examples of a JSON Lines file: one JSON object a line.
+
+    Args:
+        path: the file.
+        fields: what each object has to have: the names of its texts, or each field's name with its kind (see `KINDS`;
+            a whole number is a number, too).
 
     Raises:
-        UserError: no such file, an empty one, or (with the line number) a line that is no object or lacks a field.
+        UserError: no such file, an empty one, or (with the line number) a line that is no object, lacks a field, or
+            holds something of another kind in it.
     """
+    kinds = fields if isinstance(fields, Mapping) else dict.fromkeys(fields, str)
     path = Path(path)
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -60,15 +74,30 @@ def read_jsonl(path: str | Path, fields: Sequence[str] = ()) -> list[dict]:
             row = json.loads(line)
         except json.JSONDecodeError as error:
             raise UserError(f"{path}, line {number}, column {error.colno}: this is not JSON ({error.msg}).") from error
+        except (ValueError, RecursionError) as error:  # a number of too many digits, brackets within brackets
+            raise UserError(f"{path}, line {number}: this JSON cannot be read ({error}).") from error
         if not isinstance(row, dict):
             raise UserError(f"{path}, line {number}: an example is a JSON object, {{…}}; this is {type(row).__name__}.")
-        for name in fields:
+        for name, kind in kinds.items():
             if name not in row:
                 raise UserError(f"{path}, line {number}: the example has no field {name!r}; it has {sorted(row)}.")
+            if not is_a(row[name], kind):
+                found = json.dumps(row[name], ensure_ascii=False)
+                raise UserError(
+                    f"{path}, line {number}: {name!r} has to be {KINDS[kind]}; it is "
+                    f"{found if len(found) <= 40 else found[:40] + ' …'}."
+                )
         rows.append(row)
     if not rows:
         raise UserError(f"{path} holds no example.")
     return rows
+
+
+def is_a(value: object, kind: type) -> bool:
+    """Whether what JSON gave is of a kind; in JSON 1 is a number as 1.0 is, and true is none."""
+    if kind is float:
+        kind = (int, float)
+    return isinstance(value, kind) and not (isinstance(value, bool) and kind is not bool)
 
 
 def token_stream(documents: Sequence[str], tokenizer: Tokenizer) -> torch.Tensor:

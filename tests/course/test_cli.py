@@ -129,6 +129,12 @@ def test_a_reader_that_leaves(copy):
     "error, code, says",
     [
         (OSError(errno.ENOSPC, "No space left on device", "figures/a.png"), 1, "The disk is full (figures/a.png)."),
+        (PermissionError(errno.EACCES, "Permission denied", "a"), 1, "a cannot be read or written: you lack"),
+        (OSError(errno.EROFS, "Read-only file system", "a"), 1, "a cannot be written: the disk is read-only."),
+        (IsADirectoryError(errno.EISDIR, "Is a directory", "a"), 1, "a is a folder, and a file belongs there."),
+        (NotADirectoryError(errno.ENOTDIR, "Not a directory", "a"), 1, "a needs a folder where a file stands."),
+        (FileNotFoundError(errno.ENOENT, "No such file", "a"), 1, "There is no a. If it belongs to the course"),
+        (OSError(errno.EIO, "Input/output error", "a"), 1, "a cannot be used: Input/output error."),
         (UserError("A sentence."), 1, "A sentence."),
         (KeyboardInterrupt(), 130, "Stopped."),
         (KeyboardInterrupt("Stopped before the end."), 130, "Stopped before the end."),
@@ -154,6 +160,15 @@ def test_other_errors_are_not_hidden(monkeypatch):
         cli.main()
 
 
+@pytest.mark.skipif(os.name == "nt", reason="closes POSIX file descriptors")
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams(closed):
+    command = f"exec {sys.executable} -m minitransformer lessons {closed}"
+    result = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0 and "Traceback" not in result.stderr
+    assert ("attention" in result.stdout.lower()) == (" >&-" not in f" {closed}")
+
+
 def test_test_hands_its_arguments_to_pytest(monkeypatch):
     calls = []
     monkeypatch.setattr(bootstrap, "ensure", lambda extras=(): calls.append(extras))
@@ -164,7 +179,7 @@ def test_test_hands_its_arguments_to_pytest(monkeypatch):
     calls.clear()
     monkeypatch.setattr(sys, "argv", ["minitransformer", "parity"])
     cli.main()
-    assert calls == [("parity",), ["pytest", "-m", "parity or slow"]]
+    assert calls == [("parity", "mutants"), ["pytest", "-m", "parity or slow"]]
 
 
 def test_lint_checks_style_format_and_types(monkeypatch):

@@ -116,8 +116,8 @@ def test_an_unknown_split():
         ('{"passage": "It rains.", "question": "Does it?"}', "line 3: the example has no field 'answer'"),
         ('{"passage": "It rains.", "quest', "line 3, column 26: this is not JSON"),
         ('["It rains."]', "line 3: an example is a JSON object"),
-        ('{"passage": "", "question": "", "answer": null}', "example 3: 'answer' has to be a text; it is None"),
-        ('{"passage": "", "question": 7, "answer": "yes"}', "example 3: 'question' has to be a text; it is 7"),
+        ('{"passage": "", "question": "", "answer": null}', "line 3: 'answer' has to be a text; it is null"),
+        ('{"passage": "", "question": 7, "answer": "yes"}', "line 3: 'question' has to be a text; it is 7"),
     ],
 )
 def test_a_damaged_file(line, says, tmp_path, monkeypatch):

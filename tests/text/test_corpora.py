@@ -1,5 +1,8 @@
 """From files to batches: every token predicted once an epoch, batch i a function of i, bad files named by line."""
 
+import json
+import re
+
 import pytest
 import torch
 
@@ -34,9 +37,12 @@ def test_bad_text(tmp_path, data, sentence):
 @pytest.mark.parametrize(
     ("data", "sentence"),
     [
-        ('{"a": 1}\n{"a": \n', "line 2, column .*: this is not JSON"),
-        ('{"a": 1}\n\n[1]\n', "line 3: an example is a JSON object"),
-        ('{"a": 1}\n{"b": 1}\n', r"line 2: the example has no field 'a'; it has \['b'\]"),
+        ('{"a": "x"}\n{"a": \n', "line 2, column .*: this is not JSON"),
+        ('{"a": "x"}\n\n[1]\n', "line 3: an example is a JSON object"),
+        ('{"a": "x"}\n{"b": 1}\n', r"line 2: the example has no field 'a'; it has \['b'\]"),
+        ('{"a": "x"}\n{"a": 1}\n', "line 2: 'a' has to be a text; it is 1"),
+        ('{"a": null}\n', "line 1: 'a' has to be a text; it is null"),
+        ('{"a": ["%s"]}\n' % ("x" * 90), r"line 1: 'a' has to be a text; it is \[\"x{38} …"),
         ("\n", "holds no example"),
     ],
 )
@@ -44,6 +50,26 @@ def test_bad_jsonl(tmp_path, data, sentence):
     (tmp_path / "d.jsonl").write_text(data)
     with pytest.raises(UserError, match=sentence):
         read_jsonl(tmp_path / "d.jsonl", fields=["a"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "right", "wrong"),
+    [
+        (str, ["", "1"], [1, None, ["a"]]),
+        (float, [1, 1.5, -2e9], ["1", True, None, {}]),
+        (int, [0, -7], [1.0, True, "1"]),
+        (dict, [{}, {"b": 1}], [[], "{}", None]),
+        (list, [[], [1]], [{}, "a"]),
+    ],
+)
+def test_the_kinds_of_fields(tmp_path, kind, right, wrong):
+    path = tmp_path / "d.jsonl"
+    path.write_text("".join(json.dumps({"a": value}) + "\n" for value in right))
+    assert [row["a"] for row in read_jsonl(path, {"a": kind})] == right
+    for value in wrong:
+        path.write_text(json.dumps({"a": value}))
+        with pytest.raises(UserError, match=f"'a' has to be (a|an) .*; it is {re.escape(json.dumps(value))}"):
+            read_jsonl(path, {"a": kind})
 
 
 def test_an_epoch_predicts_every_token_of_its_windows_once():

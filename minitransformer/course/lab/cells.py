@@ -11,10 +11,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from minitransformer.errors import UserError
+from minitransformer.text.corpora import KINDS, is_a
+
 Row = dict[str, Any]
 
 NO_METHOD = "none"  # of a classifier, the head alone is trained
 ABILITIES = "abilities"  # of the base, in the place of a split
+
+
+CELL = {  # the kind of each field but `also`
+    **dict.fromkeys(("task", "method", "split"), str),
+    **dict.fromkeys(("steps", "seed", "batch", "n_train", "n_scored"), int),
+    **{"settings": dict, "lr": float, "write": bool},
+}
+MAY_BE_NONE = ("n_train", "n_scored")
 
 
 @dataclass(frozen=True)
@@ -33,6 +44,21 @@ class Cell:
     n_scored: int | None = None  # the first so many examples of it; None for all
     also: Sequence[str] = ()  # what is scored besides: "test_unseen", another task's "sport_summary/test", or ABILITIES
     write: bool = True  # whether texts are written and judged; without, only the loss is measured
+
+    def __post_init__(self) -> None:
+        """Refuse what is no cell.
+
+        Raises:
+            UserError: a field of another kind than it should be; the sentence names it.
+        """
+        for name, kind in CELL.items():
+            value = getattr(self, name)
+            if value is None and name in MAY_BE_NONE:
+                continue
+            if not is_a(value, kind):
+                raise UserError(f"A cell's {name!r} has to be {KINDS[kind]}; it is {value!r}.")
+        if isinstance(self.also, str) or not all(isinstance(split, str) for split in self.also):
+            raise UserError(f"A cell's 'also' has to be a list of texts; it is {self.also!r}.")
 
     @property
     def key(self) -> str:

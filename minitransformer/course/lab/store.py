@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
-from minitransformer.course.lab.cells import Cell, Row
+from minitransformer.course.lab.cells import ABILITIES, Cell, Row
 from minitransformer.course.lab.provenance import provenance
+from minitransformer.course.lab.tasks import score_names
 from minitransformer.errors import UserError
 from minitransformer.files import locked, write_aside
-from minitransformer.text.corpora import read_jsonl
+from minitransformer.text.corpora import KINDS, is_a, read_jsonl
 
 
 class Store:
@@ -38,17 +40,17 @@ class Store:
             return {}
         advice = "Delete that line, and its cell runs again."
         try:
-            rows = read_jsonl(self.path, ("cell", "made_from", "scores", "loss", "stored"))
+            rows = read_jsonl(self.path, ROW)
         except UserError as error:
             raise UserError(f"{error} {advice}") from error
         found: dict[str, Row] = {}
         for number, row in enumerate(rows, 1):
             try:
-                key = Cell(**row["cell"]).key
-            except TypeError as error:
-                raise UserError(f"{self.path}, row {number}: this is no cell ({error}). {advice}") from error
-            if key in found:
-                raise UserError(f"{self.path}, row {number}: a row before it is of the same cell. {advice}")
+                key = checked(row).key
+                if key in found:
+                    raise UserError("a row before it is of the same cell.")
+            except UserError as error:
+                raise UserError(f"{self.path}, row {number}: {error} {advice}") from error
             found[key] = row
         return found
 
@@ -79,3 +81,49 @@ class Store:
         with locked(self.path):
             self._rows = {**self._read(), Cell(**row["cell"]).key: row}  # another program may have added some
             write_aside(self.path, "".join(json.dumps(row) + "\n" for row in self.rows).encode())
+
+
+ROW = {  # what every row has, and of which kind; `also` and `train_loss` may be missing
+    **dict.fromkeys(("cell", "made_from", "scores", "versions"), dict),
+    **dict.fromkeys(("loss", "share", "seconds"), float),
+    **dict.fromkeys(("trained", "stored", "head", "base"), int),
+}
+
+
+def checked(row: Row) -> Cell:
+    """The cell of a row that has all that is read of it.
+
+    Raises:
+        UserError: what is wrong with the row.
+    """
+    try:
+        cell = Cell(**row["cell"])
+    except TypeError as error:
+        raise UserError(f"this is no cell ({error}).") from error
+    for name in ("code", "data", "base"):
+        if not isinstance(row["made_from"].get(name), str):
+            raise UserError(f"'made_from' has no text {name!r}; it is {row['made_from']}.")
+    for name, version in row["versions"].items():
+        if not isinstance(version, str):
+            raise UserError(f"the version of {name} has to be a text; it is {version!r}.")
+    also = row.get("also") or {}
+    if not isinstance(also, dict):
+        raise UserError(f"'also' has to be {KINDS[dict]}; it is {also!r}.")
+    scores = [("'scores'", row["scores"], score_names(cell))]
+    for split in cell.also:
+        names = ["prose", "skills"] if split == ABILITIES else ["loss", *score_names(cell)]
+        scores.append((f"score of {split}", also.get(split), names))
+    measured = [("loss", row["loss"]), ("share", row["share"]), ("seconds", row["seconds"])]
+    if cell.steps or row.get("train_loss") is not None:
+        measured.append(("train_loss", row.get("train_loss")))
+    for where, found, names in scores:
+        if not isinstance(found, dict):
+            raise UserError(f"it has no {where}.")
+        for name in names:
+            if name not in found:
+                raise UserError(f"its {where} has no {name!r}; there is {', '.join(found) or 'nothing'}.")
+        measured += found.items()
+    for name, value in measured:
+        if not is_a(value, float) or not math.isfinite(value):
+            raise UserError(f"{name!r} has to be a finite number; it is {value!r}.")
+    return cell

@@ -212,3 +212,8 @@ LAB_TASKS = {
         {f"{name} {quantity}": f"{name}: {text}" for name in METHODS for quantity, text in QUANTITIES.items()},
     ),
 }
+
+
+def score_names(cell: Cell) -> list[str]:
+    """The scores that a row of this cell has; none where nothing is written, or there is no such task."""
+    return list(LAB_TASKS[cell.task].scores) if cell.write and cell.task in LAB_TASKS else []
