@@ -43,7 +43,10 @@ WRITTEN: dict[str, tuple[str, tuple[str, ...], str]] = {
     "styles": ("a plain sentence about who did what", ("plain",), "the same in this style"),
 }
 NAME = "Mini"
-HELP = "/task NAME puts another prefix before the base, /plain none. /tasks lists them, /who and /help say more, /quit ends."
+HELP = (
+    "/task NAME puts another prefix before the base, /plain none. /tasks lists them, /who and /help say more, /quit "
+    "ends."
+)
 MEANT = {  # what people write to a program without having read its help, and what they mean by it
     **dict.fromkeys(("quit", "exit"), "/quit"),
     **dict.fromkeys(("help", "h", "?"), "/help"),

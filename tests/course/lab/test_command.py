@@ -55,7 +55,8 @@ def test_without_a_name_claims_are_measured_and_everything_is_drawn(folder, draw
 def test_a_trial_leaves_the_rows_alone(folder, monkeypatch, capsys):
     monkeypatch.setattr(lab, "QUICK", True)
     lab.main()
-    assert [path.relative_to(folder).as_posix() for path in folder.rglob("*.*")] == ["trial/rows.jsonl"]
+    written = [path.relative_to(folder).as_posix() for path in folder.rglob("[!.]*.*")]
+    assert written == ["trial/rows.jsonl"]
     assert lab.README.read_text(encoding="utf-8") == README
     rows = Store(folder / "trial" / "rows.jsonl").rows
     claim = lab.EXPERIMENTS[lab.ON_TRIAL]
