@@ -208,7 +208,8 @@ def test_a_switch_that_fails_leaves_the_old_prefix(base, folder, tmp_path):
 
 def test_a_prefix_of_another_base_is_refused(folder):
     other = tiny_gpt(seed=1, config=CONFIG)
-    with pytest.raises(UserError, match=f"Not one of the {len(tasks.TASKS)} prefixes .* the base was changed.* prefixes` makes them again"):
+    says = f"Not one of the {len(tasks.TASKS)} prefixes .* the base was changed.* prefixes` makes them again"
+    with pytest.raises(UserError, match=says):
         Conversation("formal", base=other, folder=folder)
 
 
