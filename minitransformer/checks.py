@@ -45,7 +45,7 @@ class Rule:
         if isinstance(value, bool | str | bytes | complex):
             return False
         try:
-            x = operator.index(value) if self.is_whole else float(value)  # type: ignore[arg-type, call-overload]
+            x = operator.index(value) if self.is_whole else float(value)  # type: ignore[arg-type]
         except (TypeError, ValueError, OverflowError, RuntimeError):
             return False
         return self.least <= x <= self.most and x not in self.open_at  # nan compares with nothing

@@ -13,7 +13,7 @@ decided as the transformers library decides it (early_stopping=False), so that b
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -132,7 +132,7 @@ def beam_search(
     ids, attention_mask = ids.to(device), None if attention_mask is None else attention_mask.to(device)
     B, k = len(prompts), n_beam
     wide = {name: _repeat(value, B, k) for name, value in inputs.items()}  # for B·k rows, k of each prompt
-    cache = model.new_cache() if use_cache else None
+    cache = cast(Any, model).new_cache() if use_cache else None
     searches = [_Search(k, length_penalty) for _ in prompts]
     sums = torch.full((B, k), NEVER, device=device)  # Σ log p of what runs
     sums[:, 0] = 0.0  # all k begin alike: at first only one of them may go on
@@ -155,13 +155,13 @@ def beam_search(
             log_probs = logits.float().log_softmax(dim=-1).view(B, k, V)
             sums, best = (sums[:, :, None] + log_probs).flatten(1).topk(2 * k)  # (B, 2k)
             beams, tokens = best // V, best % V  # (B, 2k)
-            going = [
-                search.step(*candidates, stop_id, at_end)
-                for search, *candidates in zip(searches, sums.cpu(), beams.tolist(), tokens.tolist(), strict=True)
+            candidates = zip(sums.cpu(), beams.tolist(), tokens.tolist(), strict=True)
+            chosen = [
+                search.step(*likeliest, stop_id, at_end) for search, likeliest in zip(searches, candidates, strict=True)
             ]
             if at_end or all(search.done for search in searches):
                 break
-            going = torch.tensor(going, device=device)  # (B, k)
+            going = torch.tensor(chosen, device=device)  # (B, k)
             sums = sums.gather(1, going)  # (B, k)
             parents = (first_row + beams.gather(1, going)).flatten()  # (B·k)
             new = tokens.gather(1, going).view(B * k, 1)  # (B·k, 1)
@@ -189,7 +189,7 @@ def _last(ids: Tensor) -> Tensor:
     return at
 
 
-def _repeat(value: object, n_row: int, times: int) -> object:
+def _repeat(value: Any, n_row: int, times: int) -> Any:
     """Every row `times` times in a row, a a b b, in a tensor with a row for each prompt or in what holds such tensors.
 
     A tensor with another number of rows than n_row stays as it is, for it serves all prompts. A named tuple, such as a

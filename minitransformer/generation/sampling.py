@@ -7,7 +7,7 @@ A language model gives a distribution over the next token; to write is to choose
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -131,7 +131,7 @@ def generate(
     ids, attention_mask = left_pad(prompts)
     ids, attention_mask = ids.to(device), None if attention_mask is None else attention_mask.to(device)
     generator = None if seed is None else torch.Generator(device).manual_seed(seed)
-    cache = model.new_cache() if use_cache else None
+    cache = cast(Any, model).new_cache() if use_cache else None
     last = torch.zeros_like(ids, dtype=torch.bool)  # (B, T)
     last[:, -1] = True
 
@@ -151,7 +151,7 @@ def generate(
             else:
                 logits = model(new, attention_mask=attention_mask, cache=cache, at=last, **inputs)  # (B, V)
                 if attention_mask is None and hasattr(model, "decode_step"):
-                    decode_step = model.decode_step(cache)
+                    decode_step = cast(Any, model).decode_step(cache)
             new = choose(logits, temperature, top_k, top_p, generator)  # (B, 1)
             for row, token in enumerate(new[:, 0].tolist()):
                 if row in running:

@@ -60,7 +60,7 @@ def _is_as_written(module: nn.Module) -> bool:
         and not (module._forward_hooks or module._forward_pre_hooks)
         and not (module._backward_hooks or module._backward_pre_hooks)
         and not getattr(module, "watchers", None)
-        and not (module.training and getattr(module, "dropout", 0.0))
+        and not (module.training and getattr(module, "dropout", False))
         and all(p is None or type(p) is nn.Parameter for p in module._parameters.values())
     )
 

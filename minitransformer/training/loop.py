@@ -180,6 +180,7 @@ def train(
     model.train()
     try:
         while run.step < config.steps and not run.log.stopped_early:
+            assert batches is not None  # or `resume` has refused
             started = time.perf_counter()
             row = _update(run, batches, loss)
             run.log.train.append(row)

@@ -20,7 +20,7 @@ from minitransformer.text.batches import IGNORE, Batch
 Loss = Callable[[nn.Module, Batch], tuple[Tensor, int]]
 
 
-def language_model_loss(model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
+def language_model_loss(model: Callable[..., Tensor], batch: Batch) -> tuple[Tensor, int]:
     """Next-token cross-entropy, summed over the positions that have a label (004 §4.2; 000 §4.1 in logarithms).
 
     Args:

@@ -55,14 +55,14 @@ class Muon(torch.optim.Optimizer):
             self._adamw.state = self.state
 
     @torch.no_grad()
-    def step(self) -> None:
+    def step(self) -> None:  # type: ignore[override]  # the training loop has no closure
         """One update of every parameter that has a gradient."""
         if self._adamw is not None:
             self._adamw.step()
         for group in self.param_groups:
             if not group["muon"]:
                 continue
-            by_shape: dict[torch.Size, list[nn.Parameter]] = {}
+            by_shape: dict[torch.Size, list[Tensor]] = {}
             for p in group["params"]:
                 if p.grad is not None:
                     by_shape.setdefault(p.shape, []).append(p)
@@ -71,7 +71,7 @@ class Muon(torch.optim.Optimizer):
                     if "momentum" not in self.state[p]:
                         self.state[p]["momentum"] = torch.zeros_like(p)
                 momenta = [self.state[p]["momentum"] for p in matrices]
-                grads = [p.grad for p in matrices]
+                grads = [p.grad for p in matrices if p.grad is not None]
                 torch._foreach_lerp_(momenta, grads, 1 - MOMENTUM)
                 ahead = torch._foreach_lerp(grads, momenta, MOMENTUM)  # Nesterov: one step further along the momentum
                 moves = orthogonalise(torch.stack(ahead))

@@ -61,7 +61,9 @@ def describe(
     about = {
         "base": {
             "class": type(model).__name__,
-            "sizes": dataclasses.asdict(sizes) if dataclasses.is_dataclass(sizes) else None,
+            "sizes": dataclasses.asdict(sizes)
+            if dataclasses.is_dataclass(sizes) and not isinstance(sizes, type)
+            else None,
             "tuned": {name: list(p.shape) for name, p in named if p.requires_grad},
             "frozen": fingerprint(frozen),
             "methods": methods,

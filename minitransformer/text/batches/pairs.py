@@ -92,8 +92,9 @@ class SentencePairs:
             raise UserError(
                 f"The documents hold {len(self.pairs)} pairs of neighbouring sentences; one batch needs {batch_size}."
             )
-        longest = [max(range(len(self.pairs)), key=lambda j, side=side: len(self._ids[j][side])) for side in (0, 1)]
-        needed = sum(len(self._ids[j][side]) for side, j in enumerate(longest)) + 3
+        lengths = [[len(ids[side]) for ids in self._ids] for side in (0, 1)]
+        longest = [one.index(max(one)) for one in lengths]
+        needed = sum(map(max, lengths)) + 3
         if needed > n_positions:
             raise UserError(
                 f"A pair may need {needed} positions; the model has n_positions = {n_positions}. The longest passages "
