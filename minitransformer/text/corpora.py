@@ -42,9 +42,13 @@ def read_documents(path: str | Path) -> list[str]:
 
 
 # What a field of an example may be asked to hold, and what that is called.
-KINDS = {
-    **{str: "a text", float: "a number", int: "a whole number", bool: "true or false"},
-    **{dict: "an object, {…}", list: "a list, […]"},
+KINDS: dict[type, str] = {
+    str: "a text",
+    float: "a number",
+    int: "a whole number",
+    bool: "true or false",
+    dict: "an object, {…}",
+    list: "a list, […]",
 }
 
 
@@ -95,9 +99,8 @@ def read_jsonl(path: str | Path, fields: Sequence[str] | Mapping[str, type] = ()
 
 def is_a(value: object, kind: type) -> bool:
     """Whether what JSON gave is of a kind; in JSON 1 is a number as 1.0 is, and true is none."""
-    if kind is float:
-        kind = (int, float)
-    return isinstance(value, kind) and not (isinstance(value, bool) and kind is not bool)
+    kinds = (int, float) if kind is float else (kind,)
+    return isinstance(value, kinds) and not (isinstance(value, bool) and kind is not bool)
 
 
 def token_stream(documents: Sequence[str], tokenizer: Tokenizer) -> torch.Tensor:
