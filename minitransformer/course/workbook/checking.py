@@ -38,10 +38,19 @@ def ready_sandbox(lesson: int) -> Sandbox:
     Raises:
         UserError: there is no workbook to check, or there are no exercises.
     """
+    refuse_without_workbook(lesson)
+    return Sandbox()
+
+
+def refuse_without_workbook(lesson: int) -> None:
+    """Say so where there is nothing to check.
+
+    Raises:
+        UserError: there is no workbook, or there are no exercises.
+    """
     if lesson in files() and not book.workbook_path(lesson).exists():
         raise book.missing_workbook(lesson)
     exercises(lesson)
-    return Sandbox()
 
 
 def check_with(sandbox: Sandbox, lesson: int, only: str | None = None, **limits: Any) -> bool:

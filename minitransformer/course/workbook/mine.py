@@ -30,9 +30,9 @@ from minitransformer.course.output.terminal import say, table
 from minitransformer.course.workbook import book, catalogue, exceptions, loading
 from minitransformer.course.workbook.exercise import Exercise
 from minitransformer.course.workbook.observe import seeded
-from minitransformer.course.workbook.sandbox import PACKAGE, Sandbox
+from minitransformer.course.workbook.sandbox import Sandbox
 from minitransformer.course.workbook.shortcuts import plain_paths
-from minitransformer.course.workbook.source import place
+from minitransformer.course.workbook.source import PACKAGE, place
 from minitransformer.course.workbook.switch import switched
 from minitransformer.errors import UserError
 from minitransformer.training import loop as training

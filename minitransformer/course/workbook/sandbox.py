@@ -12,7 +12,6 @@ import queue
 import re
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Collection
@@ -23,6 +22,7 @@ from typing import Any
 
 from minitransformer.course import show
 from minitransformer.course.output.terminal import text_width
+from minitransformer.course.workbook.server import CAN_FORK, Server, ServerEnded, command, environment
 from minitransformer.course.workbook.source import place
 from minitransformer.errors import UserError
 
@@ -32,7 +32,6 @@ SHOWN = 2_000
 """Characters of what the code prints that are shown."""
 STORM = 1_000_000
 """Characters after which it is stopped."""
-PACKAGE = Path(__file__).resolve().parent.parent.parent.parent
 
 
 @dataclass
@@ -61,19 +60,22 @@ class Answer:
 
 
 class Sandbox:
-    """A child process that is ready for one check. Starting it early hides the seconds that PyTorch takes to load."""
+    """A child process that is ready for one check. Starting it early hides the seconds that PyTorch takes to load.
 
-    def __init__(self) -> None:
-        environment = {
-            **os.environ,
-            "OMP_NUM_THREADS": "1",
-            "PYTHONIOENCODING": "utf-8",
-            "PYTHONPATH": os.pathsep.join(filter(None, [str(PACKAGE), os.environ.get("PYTHONPATH")])),
-        }
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "minitransformer.course.workbook.child"],
+    Args:
+        lesson: whose exercises the child prepares before it is asked; None: it loads PyTorch alone.
+        server: forks the child; None: it is started from nothing.
+    """
+
+    def __init__(self, lesson: int | None = None, server: Server | None = None) -> None:
+        self.process: Any = None
+        if server is not None:
+            with suppress(ServerEnded):
+                self.process = server.fork()
+        self.process = self.process or subprocess.Popen(
+            command(lesson),
             cwd=show.ROOT,
-            env=environment,
+            env=environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -239,6 +241,40 @@ class Sandbox:
             return f"The system stopped the code, as it does when memory runs out. {kept}"
         tail = f"\n\n{self.printed[-1500:].strip()}" if "Traceback" in self.printed else ""
         return f"The code ended the program (os._exit or the like, code {code}) before the check was done. {kept}{tail}"
+
+
+class Supply:
+    """Gives a child for each of many checks of a lesson, and keeps what makes the next one quick.
+
+    Args:
+        lesson: its number.
+    """
+
+    def __init__(self, lesson: int) -> None:
+        self.lesson = lesson
+        self.server = Server(lesson) if CAN_FORK else None
+        self.spare = None if CAN_FORK else Sandbox(lesson)
+
+    def sandbox(self) -> Sandbox:
+        """The next child."""
+        if self.server is not None:
+            if not self.server.is_current():
+                self.server.close()
+                self.server = Server(self.lesson)
+            return Sandbox(server=self.server)
+        ready, self.spare = self.spare, None
+        return ready or Sandbox(self.lesson)
+
+    def prepare(self) -> None:
+        """Make ready for the next check, once one has ended."""
+        if self.server is None:
+            self.spare = self.spare or Sandbox(self.lesson)
+
+    def close(self) -> None:
+        """End what waits."""
+        for one in (self.server, self.spare):
+            if one is not None:
+                one.close()
 
 
 def _on_which_input(answer: Answer) -> str:

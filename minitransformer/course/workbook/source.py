@@ -17,6 +17,9 @@ from typing import Any
 from minitransformer.course import show
 from minitransformer.errors import UserError
 
+PACKAGE = Path(__file__).resolve().parents[3]
+"""The course's own folder, in which the package lies."""
+
 MARKER = re.compile(r"#\s*⟨(/?)answer⟩\s*")
 
 Definition = ast.FunctionDef | ast.ClassDef
@@ -53,7 +56,7 @@ def split_target(target: str, who: str) -> tuple[str, str]:
 
 def place(path: Path, line: int | None = None) -> str:
     """`minitransformer/models/attention.py:46`, short where the file is in the course's folder."""
-    root = show.ROOT if show.ROOT in path.parents else Path(__file__).resolve().parents[3]
+    root = show.ROOT if show.ROOT in path.parents else PACKAGE
     name = path.relative_to(root).as_posix() if root in path.parents else str(path)
     return name if line is None else f"{name}:{line}"
 

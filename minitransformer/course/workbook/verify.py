@@ -30,7 +30,7 @@ from minitransformer.course.workbook.examine import Examination
 from minitransformer.course.workbook.exercise import Exercise
 from minitransformer.course.workbook.observe import seeded
 from minitransformer.course.workbook.page import laid_out
-from minitransformer.course.workbook.sandbox import PACKAGE
+from minitransformer.course.workbook.source import PACKAGE
 from minitransformer.errors import UserError
 
 TRAINS = 3
@@ -110,7 +110,7 @@ def verify_lesson(lesson: int) -> list[str]:
 
 def _checked(workbook: loading.Workbook, exercise: Exercise) -> tuple[str, str]:
     texts: list[str] = []
-    state = check_one(workbook, exercise, 88, lambda **event: texts.append(event["text"]))
+    state = check_one(workbook, Examination(exercise), 88, lambda **event: texts.append(event["text"]))
     return state, texts[-1]
 
 

@@ -12,9 +12,9 @@ from typing import Any
 from minitransformer.course.output.terminal import styled
 from minitransformer.course.workbook import book
 from minitransformer.course.workbook.catalogue import exercises
-from minitransformer.course.workbook.checking import check_with, ready_sandbox
+from minitransformer.course.workbook.checking import check_with, refuse_without_workbook
 from minitransformer.course.workbook.hints import give_hint
-from minitransformer.course.workbook.sandbox import Sandbox
+from minitransformer.course.workbook.sandbox import Supply
 from minitransformer.course.workbook.standing import SOLVED, how_each_stands
 
 PAUSE = 0.4
@@ -30,7 +30,8 @@ def watch(lesson: int, key: Callable[[], str | None] | None = None) -> int:
         lesson: its number.
         key: gives the key that was pressed since it was last asked, or None; the terminal's by default.
     """
-    spare, path = ready_sandbox(lesson), book.workbook_path(lesson)
+    refuse_without_workbook(lesson)
+    supply, path = Supply(lesson), book.workbook_path(lesson)
     seen: bytes | None = None
     with nullcontext(key) if key else keys() as pressed:
         try:
@@ -40,8 +41,8 @@ def watch(lesson: int, key: Callable[[], str | None] | None = None) -> int:
                     first, seen = seen is None, now
                     if not first:
                         _clear()
-                    check_with(spare, lesson)
-                    spare = Sandbox()  # ready before the next save
+                    check_with(supply.sandbox(), lesson)
+                    supply.prepare()
                     print(
                         styled("\nWatching. Save the workbook to check it again; h: hint, q: quit.", "dim"), flush=True
                     )
@@ -55,7 +56,7 @@ def watch(lesson: int, key: Callable[[], str | None] | None = None) -> int:
                 if char is None:
                     time.sleep(PAUSE)
         finally:
-            spare.close()
+            supply.close()
 
 
 def _content(path: Any) -> bytes | None:

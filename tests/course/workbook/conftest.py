@@ -7,9 +7,9 @@ import pytest
 
 from minitransformer.course import lessons as course
 from minitransformer.course import show
-from minitransformer.course.workbook import book, catalogue, checking, mine, sandbox
+from minitransformer.course.workbook import book, catalogue, checking, mine, sandbox, watching
 from tests.conftest import ROOT
-from tests.course.workbook.helpers import EXERCISES, LESSON, TOYS, SandboxHere
+from tests.course.workbook.helpers import EXERCISES, LESSON, TOYS, SandboxHere, SupplyHere
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +37,7 @@ def toys(tmp_path, monkeypatch):
 @pytest.fixture
 def here(monkeypatch):
     monkeypatch.setattr(checking, "Sandbox", SandboxHere)
+    monkeypatch.setattr(watching, "Supply", lambda lesson: SupplyHere())
     monkeypatch.setattr(mine, "Sandbox", SandboxHere)
 
 

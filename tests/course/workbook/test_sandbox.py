@@ -51,7 +51,7 @@ def test_abuse_ends_in_a_message_and_loses_nothing(tmp_path):
         assert says in " ".join(said.split()), f"{name}: {said}\n{answer}"
         assert answer.results["1.1"]["state"] == "passed", f"{name}: what came before is not lost"
         assert path.read_bytes() == before[name]
-        assert "minitransformer/workbook" not in answer.problem + answer.printed, f"{name}: {answer}"
+        assert "minitransformer/course/workbook" not in answer.problem + answer.printed, f"{name}: {answer}"
     loop, storm, memory = (answers[name][0] for name in ("loop", "storm", "memory"))
     assert loop.at == "1.2" and "It was on input 1, the smallest: Three numbers." in loop.problem
     assert re.search(r"running\s+line \d+, in mean: +(while True:|pass)", loop.problem), loop.problem
