@@ -14,6 +14,7 @@ from minitransformer.course.workbook.compare import Outcome, compare, difference
 from minitransformer.course.workbook.examine import Examination, Verdict
 from minitransformer.course.workbook.exercise import Mistake
 from minitransformer.course.workbook.observe import arguments, observe, quiet
+from minitransformer.course.workbook.state import restored
 from minitransformer.errors import UserError
 
 
@@ -91,7 +92,7 @@ def is_left_empty(examination: Examination, verdict: Verdict) -> bool:
     before = torch.get_deterministic_debug_mode()
     torch.set_deterministic_debug_mode("warn")  # it fills what torch.empty gives with nan, or with a large number
     try:
-        with quiet():
+        with quiet(), restored():
             again = observe(examination.exercise, examination.exercise.cases[verdict.case], verdict.candidate)
     finally:
         torch.set_deterministic_debug_mode(before)

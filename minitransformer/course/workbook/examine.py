@@ -13,6 +13,7 @@ from typing import Any
 from minitransformer.course.workbook.compare import Difference, Outcome, difference_of
 from minitransformer.course.workbook.exercise import Exercise, Mistake
 from minitransformer.course.workbook.observe import observe, quiet
+from minitransformer.course.workbook.state import restored
 from minitransformer.errors import UserError
 
 
@@ -87,7 +88,8 @@ class Examination:
         for number, case in enumerate(self.exercise.cases):
             expected = self.expected(number)
             begins(number)
-            actual = observe(self.exercise, case, candidate)
+            with restored():
+                actual = observe(self.exercise, case, candidate)
             verdict.actual.append(actual)
             difference = difference_of(expected, actual, case.tolerance)
             if difference is not None:
@@ -98,5 +100,5 @@ class Examination:
     def go_on(self, verdict: Verdict) -> None:
         """Run the cases that a failed examination left out, to tell its possible mistakes apart."""
         for case in self.exercise.cases[len(verdict.actual) :]:
-            with quiet():  # what is printed belongs to the case that is shown
+            with quiet(), restored():  # what is printed belongs to the case that is shown
                 verdict.actual.append(observe(self.exercise, case, verdict.candidate))

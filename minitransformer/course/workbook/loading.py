@@ -14,6 +14,7 @@ from minitransformer.course.workbook.exceptions import in_plain_words, lost_impo
 from minitransformer.course.workbook.exercise import Exercise
 from minitransformer.course.workbook.reading import WorkbookError, digest, locate, parse, read
 from minitransformer.course.workbook.source import place, resolve
+from minitransformer.course.workbook.state import restored
 
 
 @dataclass
@@ -60,7 +61,8 @@ def load(path: Path, some: list[Exercise]) -> Workbook:
     module.__file__ = str(path)
     sys.modules[module.__name__] = module
     try:
-        exec(compile(text, str(path), "exec", dont_inherit=True), module.__dict__)
+        with restored():
+            exec(compile(text, str(path), "exec", dont_inherit=True), module.__dict__)
     except KeyboardInterrupt:
         raise
     except BaseException as error:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from minitransformer.course.workbook.compare import Outcome, compare, tensors
 from minitransformer.course.workbook.exercise import Call, Case, Exercise, bare
 from minitransformer.course.workbook.source import resolve
+from minitransformer.course.workbook.state import settings_kept
 from minitransformer.course.workbook.switch import switched
 from minitransformer.errors import UserError
 
@@ -67,17 +68,6 @@ def quiet() -> Iterator[None]:
             yield
 
 
-@contextmanager
-def as_it_was() -> Iterator[None]:
-    """Undo what code may have set in PyTorch for all that comes after it."""
-    dtype = torch.get_default_dtype()
-    try:
-        with torch.set_grad_enabled(torch.is_grad_enabled()):
-            yield
-    finally:
-        torch.set_default_dtype(dtype)
-
-
 def _memory(tensor: Tensor) -> int:
     """Where a tensor's numbers lie; 0 where that cannot be said."""
     return tensor.untyped_storage().data_ptr() if tensor.layout == torch.strided else 0
@@ -86,7 +76,7 @@ def _memory(tensor: Tensor) -> int:
 def _play(case: Case, subject: Any) -> Outcome:
     seeded()
     try:
-        with as_it_was():
+        with settings_kept():
             return Outcome(case.make(subject))
     except KeyboardInterrupt:
         raise
@@ -123,7 +113,7 @@ def _call(exercise: Exercise, case: Case, function: Any) -> Outcome:
                 tensor.requires_grad_()
     seeded()
     try:
-        with as_it_was():
+        with settings_kept():
             value = function(*values[:by_place], **dict(list(given.items())[by_place:]))
     except KeyboardInterrupt:
         raise
