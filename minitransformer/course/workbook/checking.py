@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import re
 import textwrap
 from collections import Counter
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from minitransformer.course.workbook.progress import Progress
 from minitransformer.course.workbook.sandbox import Answer, Sandbox
 from minitransformer.course.workbook.source import place
 from minitransformer.course.workbook.standing import CHANGED_SINCE, MISSING, OPEN, SOLVED, how_each_stands
+from minitransformer.course.workbook.words import printable
 
 FEW = 8
 """Lines of code that are shown without being asked for."""
@@ -99,10 +99,10 @@ def check_with(sandbox: Sandbox, lesson: int, only: str | None = None, **limits:
         where = f" · {place(path, line)}" if line else ""
         mark = MARKS.get(result.get("state"), "✗")
         print(f"\n{styled(f'{mark} {shown.id} {shown.name}', 'bold')} · {shown.title}{where}\n")
-        print("\n".join(_wrapped(answer.problem)) if shown is stopped else result["text"], end="\n\n")
+        print(printable("\n".join(_wrapped(answer.problem)) if shown is stopped else result["text"]), end="\n\n")
         progress.set(shown.id, told=progress[shown.id].told or shown is not stopped)
     elif answer.problem:
-        print("\n" + "\n".join(_wrapped(answer.problem)) + "\n")
+        print(printable("\n" + "\n".join(_wrapped(answer.problem)) + "\n"))
     elif answer.printed.strip():
         print()
     _printed(answer)
@@ -130,7 +130,7 @@ def _printed(answer: Answer) -> None:
     if not answer.printed.strip():
         return
     # Escape sequences would clear the screen, or write over the report.
-    text = re.sub(r"[\0-\x08\x0b-\x1f\x7f]", "·", answer.printed.rstrip("\n")).expandtabs(4)
+    text = printable(answer.printed.rstrip("\n")).expandtabs(4)
     width = text_width() - 4
     lines = [part for line in text.split("\n") for part in _folded(line, width)]
     print(styled("Your code printed:", "bold"))

@@ -17,6 +17,8 @@ from minitransformer.course.workbook.exercise import Exercise, bare
 from minitransformer.course.workbook.imports import header
 from minitransformer.course.workbook.reading import binds
 from minitransformer.course.workbook.source import resolve
+from minitransformer.course.workbook.switch import TRAMPOLINES
+from minitransformer.course.workbook.words import printable
 from minitransformer.errors import UserError
 
 
@@ -73,14 +75,16 @@ def own_lines(error: BaseException, path: Path) -> str:
         lines = [*lines[:3], f"    … {len(lines) - 5} more …", *lines[-2:]]
     if isinstance(error, SystemExit):
         return "\n".join([*lines, "    It called exit, which ends a program; a function ends with return."])
-    said = message_of(error)
+    said = printable(message_of(error))
     said = said if len(said) < 800 else said[:800] + " …"
     kind = type(error).__name__
-    return "\n".join([*lines, textwrap.indent(f"{kind}: {said}" if said else kind, "    ")])
+    return "\n".join([*lines, textwrap.indent(f"{printable(kind)}: {said}" if said else printable(kind), "    ")])
 
 
 def explained(verdict: Verdict, error: BaseException, path: Path) -> str:
     """Plain words for exceptions that beginners meet."""
+    if isinstance(error, RecursionError) and (said := _calls_the_package(verdict, error)):
+        return said
     if said := in_plain_words(error):
         return said
     text = message_of(error)
@@ -97,6 +101,22 @@ def explained(verdict: Verdict, error: BaseException, path: Path) -> str:
         or ("shapes cannot be multiplied" in text)
     ):
         return "Two shapes do not fit. Write the shape of each tensor beside its line; the input's stand above."
+    return ""
+
+
+def _calls_the_package(verdict: Verdict, error: RecursionError) -> str:
+    """What to say where code calls what it stands in for; nothing where it calls itself by its own name."""
+    cut = verdict.exercise.cut
+    if any(frame.f_code in TRAMPOLINES for frame, _ in traceback.walk_tb(error.__traceback__)):
+        return (
+            f"Your {cut.name} calls the package's {cut.name}. During a check, and in a lesson on your code, yours "
+            "stands in its place, and so it calls itself without end. Write out what it has to do."
+        )
+    if cut.method is not None:
+        return (
+            f"Your {cut.method} calls itself without end. During a check it stands in the package's class "
+            f"{cut.name}, and so {cut.name}.{cut.method} is yours. Write out what it has to do."
+        )
     return ""
 
 

@@ -62,7 +62,7 @@ def load(path: Path, some: list[Exercise]) -> Workbook:
     sys.modules[module.__name__] = module
     try:
         with restored():
-            exec(compile(text, str(path), "exec", dont_inherit=True), module.__dict__)
+            exec(compile(text, str(path), "exec", dont_inherit=True, optimize=0), module.__dict__)
     except KeyboardInterrupt:
         raise
     except BaseException as error:

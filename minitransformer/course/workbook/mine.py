@@ -14,7 +14,8 @@ import io
 import json
 import os
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -26,7 +27,7 @@ from torch import nn
 
 from minitransformer.course import lessons as course
 from minitransformer.course import output, runner, show
-from minitransformer.course.output.terminal import say, table
+from minitransformer.course.output.terminal import Terminal, say, table
 from minitransformer.course.workbook import book, catalogue, exceptions, loading
 from minitransformer.course.workbook.exercise import Exercise
 from minitransformer.course.workbook.observe import seeded
@@ -95,13 +96,19 @@ def add(mine: Mine, passing: list[Exercise], some: list[Exercise], path: Path) -
 
 
 @contextmanager
-def in_use(replacements: dict[str, Any], like: dict[str, Any] | None = None, trial: int = 0) -> Iterator[list[Loss]]:
+def in_use(
+    replacements: dict[str, Any],
+    like: dict[str, Any] | None = None,
+    trial: int = 0,
+    called: Callable[[str], None] | None = None,
+) -> Iterator[list[Loss]]:
     """Put code into the package and record what `train` comes to meanwhile.
 
     Args:
         replacements: target → code; may be empty, for a reference run.
         like: take the plain paths that these replacements would take; the same by default.
         trial: cut the first training to so many steps, without validation, and end the block after it; 0: do not.
+        called: told the target whenever one of these replacements is called.
 
     Yields:
         The losses, one for each call of `train`, in order.
@@ -112,6 +119,8 @@ def in_use(replacements: dict[str, Any], like: dict[str, Any] | None = None, tri
     def recording_train(model: nn.Module, batches: Any, config: training.TrainConfig, **kwargs: Any) -> training.Log:
         if trial:
             config, kwargs = replace(config, steps=trial, eval_every=0), {**kwargs, "valid": None}
+        if called is not None and TRAIN in replacements:
+            called(TRAIN)
         log = inner(model, batches, config, **kwargs)
         last = [row["loss"] for row in log.train[-10:]]
         best = min((row["loss"] for row in log.valid), default=None)
@@ -121,7 +130,8 @@ def in_use(replacements: dict[str, Any], like: dict[str, Any] | None = None, tri
         return log
 
     paths = plain_paths(list(replacements if like is None else like))
-    with contextlib.suppress(_Enough), switched({**paths, **replacements, TRAIN: recording_train}):
+    own = {target: code for target, code in replacements.items() if target != TRAIN}
+    with contextlib.suppress(_Enough), switched({**paths, TRAIN: recording_train}), switched(own, called):
         yield losses
 
 
@@ -155,25 +165,57 @@ def run(number: int, quick: bool = False, step: bool = False, text: str | None =
     if trains(lesson.path.read_text(encoding="utf-8")):
         reference = reference_losses(number, mine.replacements, quick, text)
     seeded(accelerators=True)
+    steps = Steps(step and sys.stdin.isatty())
     try:
-        with in_use(mine.replacements) as losses:
-            runner.run(number, quick=quick, step=step, text=text)
-    except UserError:
+        with in_use(mine.replacements, called=steps.called.add) as losses:
+            runner.run(number, quick=quick, step=step, text=text, sink=steps)
+    except KeyboardInterrupt:
         raise
-    except Exception as error:
-        lines = _lines_in_workbooks(error)
-        if not lines:
+    except BaseException as error:  # also sys.exit, which would end the lesson without a word
+        names = [one.name for one in mine.used if one.target in steps.called]
+        if not names or not steps.title:
             raise
-        raise UserError(
-            f"Your code passes its checks but fails inside the lesson:\n\n{lines}\n\n"
-            "The lesson calls it in a way that the checks do not try; print the shapes that come in."
-        ) from error
+        raise UserError(_stopped(error, steps.title, names, number)) from error
     print()
     say(f"This ran on {len(mine.used)} of your functions: {', '.join(one.name for one in mine.used)}.")
     if losses or reference:
         compare(losses, reference or [])
     else:
         say("This lesson trains nothing with the training loop, so there is no loss to compare.")
+
+
+class Steps(Terminal):
+    """The terminal, which knows in addition which of the learner's code was called in the step that runs."""
+
+    def __init__(self, step: bool) -> None:
+        super().__init__(step)
+        self.title = ""
+        self.called: set[str] = set()
+        """Targets."""
+
+    def cell(self, cell: course.Cell) -> None:
+        """As the terminal's; a title begins a step."""
+        if cell.title:
+            self.title = f"{cell.number} · {cell.title}"
+            self.called.clear()
+        super().cell(cell)
+
+
+def _stopped(error: BaseException, step: str, names: list[str], number: int) -> str:
+    """What to say where a lesson on the learner's code ended before its end."""
+    of_yours = f"In this step the lesson ran on {len(names)} of your functions: {', '.join(names)}."
+    lines = _lines_in_workbooks(error)
+    if lines:
+        return (
+            f"Your code passes its checks but fails inside the lesson, in step {step}:\n\n{lines}\n\n{of_yours} The "
+            "lesson calls them in a way that the checks do not try. Print the shapes that come in."
+        )
+    said = exceptions.message_of(error)
+    kind = "" if isinstance(error, UserError) else type(error).__name__ + ": " * bool(said)
+    return (
+        f"The lesson stopped in step {step}:\n\n    {kind}{said}\n\n{of_yours} What one of them gave is probably not "
+        f"what the lesson expects, though it passes its checks. make lesson-{number} without MINE=1 shows what is right."
+    )
 
 
 def trains(source: str) -> bool:

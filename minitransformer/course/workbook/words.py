@@ -18,6 +18,11 @@ def ended(text: str) -> str:
     return text if re.search(r"""[.!?:…]$|(?<!\.)[.!?][])}"'”’]+$""", text) else text + "."
 
 
+def printable(text: str) -> str:
+    """Text without what would move the cursor, clear the screen or colour what follows; line ends and tabs stay."""
+    return re.sub(r"[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", "·", text)
+
+
 def wrapped(text: str, width: int, rest: str = "") -> str:
     """A paragraph in lines of at most `width` columns; all but the first begin with `rest`."""
     return "\n".join(wrap(text, width, "", rest))

@@ -86,3 +86,39 @@ def test_an_import_that_was_taken_out_is_said():
         assert "A new workbook imports it in its first lines; this one does not." in " ".join(text.split())
     write_workbook(edits=[(SUM, "    return sumz")])
     assert "A new workbook" not in check_here("1.1")["1.1"]["text"]
+
+
+@pytest.mark.parametrize(
+    ("identity", "edits", "says"),
+    [
+        (
+            "1.1",
+            [
+                (
+                    "    total, sums = torch.zeros(()), []",
+                    "    from toys import running_sum as theirs\n    return theirs(x)",
+                )
+            ],
+            "Your running_sum calls the package's running_sum. During a check, and in a lesson on your code,",
+        ),
+        (
+            "1.1",
+            [("    total, sums = torch.zeros(()), []", "    return running_sum(x)")],
+            "A function called itself without end.",
+        ),
+        (
+            "1.3",
+            [("        self.n += self.step", "        return Counter.add(self, x)\n        self.n += self.step")],
+            "During a check it stands in the package's class Counter, and so Counter.add is yours.",
+        ),
+    ],
+)
+def test_code_that_calls_what_it_stands_in_for_is_told_so(identity, edits, says):
+    write_workbook(edits=edits)
+    assert says in " ".join(check_here(identity)[identity]["text"].split())
+
+
+def test_an_exceptions_message_moves_no_cursor():
+    message = r"a\x1b[2Jb\x9b31mc\u202ed\re"
+    write_workbook(edits=[("    total, sums = torch.zeros(()), []", f"    raise ValueError('{message}')")])
+    assert "ValueError: a·[2Jb·31mc·d·e" in check_here("1.1")["1.1"]["text"]

@@ -47,6 +47,19 @@ def test_code_that_fails_inside_a_lesson_is_shown(heads_of_ones_own, capsys):
     assert not attention.merge_heads.__kwdefaults__
 
 
+@pytest.mark.parametrize(
+    ("instead", "says"),
+    [
+        ("raise SystemExit", r"inside the lesson, in step 1 · .*in merge_heads: .*It called exit"),
+        ("return x.transpose(1, 2).reshape(B, T, H * D)[:, :0]", r"The lesson stopped in step 1 · "),
+    ],
+)
+def test_whatever_ends_a_lesson_names_the_learners_functions_of_that_step(heads_of_ones_own, instead, says):
+    heads_of_ones_own({"2.1", "2.2"}, ("return x.transpose(1, 2).reshape(B, T, H * D)", instead))
+    with pytest.raises(UserError, match=f"(?s){says}.*ran on 2 of your functions: split_heads, merge_heads"):
+        mine.run(2)
+
+
 def test_nothing_of_ones_own_to_run(heads_of_ones_own):
     heads_of_ones_own(set())
     with pytest.raises(UserError, match="(?s)None of your exercises passes yet.*make start-2 begins"):

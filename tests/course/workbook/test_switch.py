@@ -1,6 +1,8 @@
 """The one switch reaches every name, and comes off."""
 
 import functools
+import inspect
+import warnings
 
 import pytest
 import torch
@@ -99,3 +101,52 @@ def test_the_switch_on_decorated_functions(toys):
         assert got == "a!"
     with toys.opened("a") as got:
         assert got == "A"
+
+
+def test_a_generator_keeps_a_generators_code(toys):
+    """Later Pythons refuse to give it another kind of code; what runs is the replacement, a step at a time."""
+
+    def halved(name):
+        received = yield name[: len(name) // 2]
+        yield f"got {received}"
+        return "end"
+
+    function = inspect.unwrap(toys.opened)
+    steps = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with switched({"toys:opened": halved}):
+            assert inspect.isgeneratorfunction(function)
+            made = function("abcd")
+            steps += [next(made), made.send(7)]
+            with pytest.raises(StopIteration) as end:
+                next(made)
+    assert steps == ["ab", "got 7"] and end.value.value == "end"
+    with toys.opened("abcd") as name:
+        assert name == "ABCD"
+
+
+def test_what_is_called_is_noted(toys):
+    """Functions, methods, properties and whole classes; they do what they do otherwise."""
+
+    class Other(toys.Base):
+        def __init__(self, step=1):
+            self.step, self.n = step, super().start()
+
+        def add(self, x):
+            self.n += 1
+            return self.n
+
+    called = []
+    with switched({"toys:running_sum": lambda x: -x, "toys:rest": lambda x: x}, called.append):
+        assert toys.TABLE["sum"](torch.ones(1)) == -1
+    assert called == ["toys:running_sum"]
+    with switched(
+        {"toys:Counter.steps": property(lambda self: 5), "toys:Counter.twice": staticmethod(abs)}, called.append
+    ):
+        counter = toys.Counter()
+        assert (counter.steps, called.pop()) == (5, "toys:Counter.steps")
+    with switched({"toys:Counter": Other}, called.append):
+        assert toys.Counter().add(None) == 11
+    assert set(called) == {"toys:running_sum", "toys:Counter"}
+    assert toys.TABLE["sum"](torch.ones(1)) == 1 and len(called) == 3
