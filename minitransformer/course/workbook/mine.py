@@ -214,7 +214,7 @@ def _stopped(error: BaseException, step: str, names: list[str], number: int) -> 
     kind = "" if isinstance(error, UserError) else type(error).__name__ + ": " * bool(said)
     return (
         f"The lesson stopped in step {step}:\n\n    {kind}{said}\n\n{of_yours} What one of them gave is probably not "
-        f"what the lesson expects, though it passes its checks. make lesson-{number} without MINE=1 shows what is right."
+        f"what the lesson expects, though it passes its checks. make lesson-{number} shows what is right."
     )
 
 
