@@ -50,6 +50,8 @@ def check(
     except KeyboardInterrupt as error:  # no key comes here from a keyboard: the code raised it
         emit(event="problem", text=exceptions.stopped(error, path))
         return
+    if workbook.note:
+        emit(event="note", text=workbook.note)
     has_failed = False
     for exercise in some:
         if request.get("only") not in (None, exercise.id):

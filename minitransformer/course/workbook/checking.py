@@ -106,6 +106,8 @@ def check_with(sandbox: Sandbox, lesson: int, only: str | None = None, **limits:
     elif answer.printed.strip():
         print()
     _printed(answer)
+    if answer.note:
+        print("\n".join(_wrapped(answer.note)) + "\n")
     wanted = [only] if only else [one.id for one in some]
     failing = next((identity for identity in wanted if identity not in answer.passed()), None)
     _what_next(lesson, some, shown.id if shown is not None else failing, answer, only)

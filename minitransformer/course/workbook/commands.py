@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from typing import Any
 
 from minitransformer.course import lessons as course
@@ -38,6 +39,8 @@ def run(command: str, number: Any = None, yes: bool = False) -> int:
 def start(lesson: int) -> int:
     """Write the workbook of a lesson, or add what it lacks."""
     some = exercises(lesson)
+    before = book.workbook_path(lesson)
+    tree_before = reading.parse(before, reading.read(before)) if before.exists() else ast.Module([], [])
     path, added, is_new = book.start(lesson)
     text = reading.read(path)
     tree = reading.parse(path, text)
@@ -47,6 +50,13 @@ def start(lesson: int) -> int:
         say(f"{place(path)} was there already; what it lacked is added at its end, the rest is untouched.")
     elif all(reading.is_there(tree, one) for one in some):
         say(f"{place(path)} is there already and lacks nothing; it is untouched.")
+    for one in some:
+        if one in added and (before := reading.outdated(tree_before, one)):
+            name, line = before
+            say(
+                f"{one.id}: {name} is {one.name} now, and takes other parameters. Your {name} stays where it is (line "
+                f"{line}); the new stub stands in line {reading.locate(tree, one)[0].lineno}. Carry over what you need."
+            )
     for one in some:
         renamed = None if reading.is_there(tree, one) else reading.under_its_heading(text, tree, some, one)
         if renamed is not None:

@@ -15,6 +15,7 @@ from typing import Any
 from minitransformer.course.workbook.examine import Verdict
 from minitransformer.course.workbook.exercise import Exercise, bare
 from minitransformer.course.workbook.imports import header
+from minitransformer.course.workbook.moved import PARAMETERS, RENAMED, said_of
 from minitransformer.course.workbook.reading import binds
 from minitransformer.course.workbook.source import resolve
 from minitransformer.course.workbook.switch import TRAMPOLINES
@@ -31,6 +32,15 @@ def in_plain_words(error: BaseException) -> str:
         return "It asked for more memory than a check may use. Which of its tensors or lists grows?"
     if isinstance(error, EOFError) and "EOF when reading a line" in text:
         return "It waits for somebody to type something (input); nobody is there in a check."
+    if before := re.search(r"unexpected keyword argument '(\w+)'", text):
+        if isinstance(error, TypeError) and (now := PARAMETERS.get(before[1])):
+            return f"What was called {before[1]} in an earlier course is called {now} now."
+    name = error.name if isinstance(error, AttributeError) else None
+    if name in RENAMED:
+        return f"What was called {name} in an earlier course is called {RENAMED[name]} now."
+    lost = error.name if isinstance(error, ModuleNotFoundError) else None
+    if lost and (said := said_of(lost)):
+        return said
     found = re.match(r"cannot import name '(\w+)' from '(minitransformer[\w.]*)'", text)
     if isinstance(error, ImportError) and found:
         near = difflib.get_close_matches(found[1], vars(sys.modules[found[2]]), 1)

@@ -26,6 +26,7 @@ from types import ModuleType
 from typing import Any
 
 from minitransformer.course.workbook.cut import Cut, cut
+from minitransformer.course.workbook.moved import FORMER
 from minitransformer.course.workbook.source import place, resolve
 from minitransformer.errors import UserError
 
@@ -197,6 +198,12 @@ class Exercise:
         return list(inspect.signature(bare(resolve(self.target, self.who)[0])).parameters)
 
     @property
+    def former(self) -> str | None:
+        """What it was called in an earlier course, if that was something else."""
+        before = FORMER.get(self.id)
+        return None if before == self.name else before
+
+    @property
     def stars(self) -> str:
         """The difficulty, drawn."""
         return "●" * self.difficulty + "○" * (3 - self.difficulty)
@@ -216,17 +223,23 @@ class Exercise:
         resolve(self.target, self.who)
         return sys.modules[self.cut.module]
 
-    def taken_from(self, names: dict[str, Any]) -> Any:
-        """What a namespace has for this exercise: the function, the class, or the method out of it; None if nothing."""
-        found = names.get(self.cut.name)
-        if self.cut.method is None:
+    def taken_from(self, names: dict[str, Any], called: str = "") -> Any:
+        """What a namespace has for this exercise: the function, the class, or the method out of it; None if nothing.
+
+        Args:
+            names: the namespace.
+            called: by which name to look; the exercise's own by default.
+        """
+        name, _, method = (called or self.name).partition(".")
+        found = names.get(name)
+        if not method:
             return found
         owner = resolve(self.target, self.who)[1]
         for cls in found.__mro__ if inspect.isclass(found) else ():
             if cls is owner:
                 break
-            if self.cut.method in vars(cls):
-                return vars(cls)[self.cut.method]
+            if method in vars(cls):
+                return vars(cls)[method]
         return None
 
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from minitransformer.course.workbook.exceptions import in_plain_words, lost_import, own_lines
 from minitransformer.course.workbook.exercise import Exercise
-from minitransformer.course.workbook.reading import WorkbookError, digest, locate, parse, read
+from minitransformer.course.workbook.moved import followed
+from minitransformer.course.workbook.reading import WorkbookError, called, digest, locate, parse, read
 from minitransformer.course.workbook.source import place, resolve
 from minitransformer.course.workbook.state import restored
 
@@ -29,6 +30,8 @@ class Workbook:
     exercises: list[Exercise]
     candidates: dict[str, Any]
     """What it has for each exercise, by id; None where it has nothing."""
+    note: str = ""
+    """What to say of imports that were followed to where their names are now."""
 
     def line(self, exercise: Exercise) -> int | None:
         """Where it defines an exercise."""
@@ -44,9 +47,11 @@ class Workbook:
         for exercise in self.exercises:
             reference, owner = resolve(exercise.target, exercise.who)
             if owner is not None or isinstance(reference, type):
-                self.names[exercise.cut.name] = owner or reference  # the switch works on the class itself
+                meant = owner or reference  # the switch works on the class itself
             else:
-                self.names[exercise.cut.name] = self.candidates[exercise.id] if exercise.id in mine else reference
+                meant = self.candidates[exercise.id] if exercise.id in mine else reference
+            for name in {exercise.name, called(self.tree, exercise)}:
+                self.names[name.partition(".")[0]] = meant
 
 
 def load(path: Path, some: list[Exercise]) -> Workbook:
@@ -57,12 +62,13 @@ def load(path: Path, some: list[Exercise]) -> Workbook:
     """
     text = read(path)
     tree = parse(path, text)
+    code, note = followed(tree)
     module = ModuleType(f"workbook_{path.stem}")
     module.__file__ = str(path)
     sys.modules[module.__name__] = module
     try:
         with restored():
-            exec(compile(text, str(path), "exec", dont_inherit=True, optimize=0), module.__dict__)
+            exec(compile(code, str(path), "exec", dont_inherit=True, optimize=0), module.__dict__)
     except KeyboardInterrupt:
         raise
     except BaseException as error:
@@ -71,5 +77,5 @@ def load(path: Path, some: list[Exercise]) -> Workbook:
             f"{place(path)} cannot be run, before any exercise is tried:\n\n{own_lines(error, path)}"
             + (f"\n\n{more}" if more else "")
         ) from error
-    candidates = {one.id: one.taken_from(module.__dict__) for one in some}
-    return Workbook(path, text, tree, module.__dict__, some, candidates)
+    candidates = {one.id: one.taken_from(module.__dict__, called(tree, one)) for one in some}
+    return Workbook(path, text, tree, module.__dict__, some, candidates, note)

@@ -15,6 +15,7 @@ from typing import Any
 from minitransformer.course.output.terminal import display_width
 from minitransformer.course.workbook.cut import COMMENT
 from minitransformer.course.workbook.exercise import Exercise
+from minitransformer.course.workbook.moved import same_parameters
 from minitransformer.course.workbook.source import place
 from minitransformer.course.workbook.words import ended
 from minitransformer.errors import UserError
@@ -98,17 +99,44 @@ def parse(path: Path, text: str) -> ast.Module:
 
 
 def locate(tree: ast.Module, exercise: Exercise) -> tuple[Any, ast.ClassDef | None]:
-    """Where a workbook defines an exercise: the node of the function or class, and the class that holds a method."""
-    cut = exercise.cut
+    """Where a workbook defines an exercise: the node of the function or class, and the class that holds a method.
+
+    What stands there by the name of an earlier course counts as well, if it takes the same parameters.
+    """
+    found = _named(tree, exercise.name)
+    if found[0] is None and exercise.former:
+        before, now = _named(tree, exercise.former), _named(ast.parse(exercise.cut.stub), exercise.name)[0]
+        if isinstance(before[0], ast.FunctionDef) and isinstance(now, ast.FunctionDef):
+            return before if same_parameters(before[0], now) else found
+    return found
+
+
+def outdated(tree: ast.Module, exercise: Exercise) -> tuple[str, int] | None:
+    """What a workbook has for an exercise as it was in an earlier course, with other parameters: name and line."""
+    if exercise.former is None or locate(tree, exercise)[0] is not None:
+        return None
+    before = _named(tree, exercise.former)[0]
+    return None if before is None else (exercise.former, before.lineno)
+
+
+def _named(tree: ast.Module, qualname: str) -> tuple[Any, ast.ClassDef | None]:
+    """The node of this name, and the class that holds a method."""
+    name, _, method = qualname.partition(".")
     for node in reversed(tree.body):
-        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) or node.name != cut.name:
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) or node.name != name:
             continue
-        if cut.method is None:
+        if not method:
             return node, None
         for one in getattr(node, "body", []):
-            if isinstance(one, ast.FunctionDef) and one.name == cut.method:
+            if isinstance(one, ast.FunctionDef) and one.name == method:
                 return one, node
     return None, None
+
+
+def called(tree: ast.Module, exercise: Exercise) -> str:
+    """By which name a workbook has an exercise: its own, or that of an earlier course."""
+    node, owner = locate(tree, exercise)
+    return exercise.name if node is None else f"{owner.name}.{node.name}" if owner else node.name
 
 
 def is_there(tree: ast.Module, exercise: Exercise) -> bool:
@@ -176,7 +204,11 @@ def digest(tree: ast.Module, exercise: Exercise, some: list[Exercise]) -> str:
     others = {node for one in some if one is not exercise for node in locate(tree, one) if node is not None}
     found = set(locate(tree, exercise)) - {None}
     belongs: list[ast.stmt] = []
-    wanted = [node for node in binding.get(exercise.cut.name, []) if node in found or node not in others]
+    wanted = [
+        node
+        for node in binding.get(called(tree, exercise).partition(".")[0], [])
+        if node in found or node not in others
+    ]
     while wanted:
         node = wanted.pop()
         if node in belongs:
@@ -206,6 +238,8 @@ def under_its_heading(text: str, tree: ast.Module, some: list[Exercise], exercis
         (n for n in range(at + 1, len(lines) + 1) if re.match(r"# ─+ \d+\.\d+ · ", lines[n - 1])), len(lines) + 1
     )
     others = {node for one in some for node in locate(tree, one)}
+    if exercise.former:
+        others |= set(_named(tree, exercise.former))  # that is done with, and known by its name
     for node in tree.body:
         if not (at < node.lineno < end and hasattr(node, "name")) or node in others:
             continue

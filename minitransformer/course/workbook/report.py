@@ -20,7 +20,15 @@ from minitransformer.course.workbook.exceptions import explained, lost_import, o
 from minitransformer.course.workbook.exercise import Exercise
 from minitransformer.course.workbook.inputs import input_blocks
 from minitransformer.course.workbook.loading import Workbook
-from minitransformer.course.workbook.reading import parse, read, signature, swallowed, under_its_heading, wants_its_name
+from minitransformer.course.workbook.reading import (
+    outdated,
+    parse,
+    read,
+    signature,
+    swallowed,
+    under_its_heading,
+    wants_its_name,
+)
 from minitransformer.course.workbook.source import place, resolve
 from minitransformer.course.workbook.words import describe, dtype_name, ended, lies_on, shown, wrapped
 
@@ -212,6 +220,13 @@ def absent(workbook: Workbook, exercise: Exercise, width: int) -> str:
             f"its def is gone. Write it above line {line}:"
         )
         return f"{wrapped(said, width)}\n\n{textwrap.indent(signature(exercise), '    ')}"
+    if before := outdated(workbook.tree, exercise):
+        name, line = before
+        said = (
+            f"{place(path, line)}: {name} is {exercise.name} now, and takes other parameters. make "
+            f"start-{exercise.lesson} adds the stub, and leaves your {name} as it is."
+        )
+        return wrapped(said, width)
     text = (
         f"{place(path)} is empty: make start-{exercise.lesson} writes the stubs into it."
         if not workbook.tree.body

@@ -49,6 +49,8 @@ class Answer:
     line: int | None = None
     source: str = ""
     """The digest of that exercise's code."""
+    note: str = ""
+    """What is to be said of the workbook beside all results."""
     printed: str = ""
     """The beginning of what the code printed."""
     cut: bool = False
@@ -209,6 +211,8 @@ class Sandbox:
                 answer.case = event["number"], event["label"]
             elif event["event"] == "result":
                 answer.results[event["id"]] = pending = event
+            elif event["event"] == "note":
+                answer.note = event["text"]
             elif event["event"] == "problem":
                 answer.problem = event["text"]
             elif event["event"] == "end":
