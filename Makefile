@@ -11,11 +11,15 @@ help:  ## print this list
 	@sed -n 's/^\([a-z-]*\):  ## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do \
 		printf 'make %-12s%s\n' "$$name" "$$text"; done
 	@echo "The exercises of lesson 3: start-3, check-3, watch-3, hint-3, solution-3, reset-3; check-3.2 is exercise 3.2 alone."
+	@echo "make notebook-3  write lesson 3 as a Jupyter notebook, notebooks/lesson_03.ipynb"
 	@echo "With a lesson: MINE=1 your own code in it, QUICK=1 a smoke run, STEP=1 wait before each step, TEXT=file your own text."
 	@echo "PYTHON=python3.12 names another Python; ARGS='-k attention' goes to pytest."
 
 lesson-%:
 	@$(RUN) lesson $*
+
+notebook-%:
+	@$(RUN) notebook $*
 
 lessons:  ## list the lessons
 	@$(RUN) lessons

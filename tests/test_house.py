@@ -40,6 +40,8 @@ COURSE = [
     "course.output",
     "course.show",
     "course.runner",
+    "course.notebook",
+    "course.record",
     "course.tinyworld",
     "course.timing",
     "course.workers",

@@ -52,6 +52,8 @@ def parser() -> argparse.ArgumentParser:
         default=os.environ.get("TEXT") or None,
         help="train on a text of your own, in the lessons that train a GPT (also TEXT=FILE)",
     )
+    notebook = add("notebook", "write a lesson as a Jupyter notebook, notebooks/lesson_NN.ipynb")
+    notebook.add_argument("number", type=lesson_number, metavar="N", help="the lesson's number")
     add("lessons", "list the lessons")
     chat = add("chat", "talk with the GPT and its prefixes in the terminal")
     chat.add_argument(
@@ -114,7 +116,8 @@ EXERCISES = {
 }
 EXTRAS = {
     "book-test": ("book", "browser"),
-    "parity": ("parity", "mutants"),
+    "parity": ("parity", "mutants", "notebook"),
+    "notebook": ("notebook",),
     "bench": ("parity",),
     "mutants": ("mutants",),
     "lint": ("dev",),
@@ -148,6 +151,10 @@ def dispatch(arguments: argparse.Namespace, rest: "list[str]") -> int:
             mine.run(arguments.number, quick=quick, step=step, text=arguments.text)
         else:
             runner.run(arguments.number, quick=quick, step=step, text=arguments.text)
+    elif arguments.command == "notebook":
+        from minitransformer.course import notebook
+
+        notebook.main(arguments.number)
     elif arguments.command == "lessons":
         from minitransformer.course import runner
 

@@ -11,8 +11,14 @@ from pathlib import Path
 
 def fingerprint(path: Path) -> str:
     """Of a module, what Python runs of it (see `bare`); of another file, every byte."""
-    data = bare(path.read_text(encoding="utf-8")).encode() if path.suffix == ".py" else path.read_bytes()
-    return hashlib.sha256(data).hexdigest()[:16]
+    if path.suffix == ".py":
+        return of_text(bare(path.read_text(encoding="utf-8")))
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def of_text(text: str) -> str:
+    """A short name for a text."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def bare(source: str) -> str:

@@ -52,6 +52,8 @@ class Cell:
     """The code as written."""
     shown: str = ""
     """The code without what only presents: see `visible`."""
+    ending: str = ""
+    """The part of the code, at its end, that only presents."""
     hidden: bool = False
     """Whether the code runs without being printed (the tag hide-input)."""
     statements: list[ast.stmt] = field(default_factory=list, repr=False)
@@ -279,4 +281,5 @@ def _add_statements(cells: list[Cell], tree: ast.Module, path: Path, markers: li
         if cell.is_code:
             first_line = 1 + (tree.body[0].end_lineno if cell.line == 1 else cell.line)
             cell.shown = visible.code(cell.source, first_line, cell.statements)
+            cell.ending = visible.ending(cell.source, first_line, cell.statements).rstrip()
             cell.source = cell.source.strip("\n").rstrip()

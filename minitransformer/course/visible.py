@@ -85,6 +85,16 @@ class Visible:
                 text.append(line)
         return "\n".join(text).strip("\n")
 
+    def ending(self, source: str, first_line: int, statements: Sequence[ast.stmt]) -> str:
+        """The presentation at the end of a cell, from its first comment on; "" if the cell ends with something else."""
+        lines: list[str | None] = list(source.split("\n"))
+        for statement in reversed(statements):
+            if not self.presents(statement) or not _stands_alone(statement, lines, first_line):
+                break
+            _take_out(statement, lines, first_line)
+        kept = next((n for n in range(len(lines), 0, -1) if (lines[n - 1] or "").strip()), 0)
+        return "\n".join(source.split("\n")[kept:]).strip("\n")
+
     # ---------------------------------------------------------------- the statements
 
     def _kept(self, statements: Sequence[ast.stmt]) -> Iterator[ast.AST]:

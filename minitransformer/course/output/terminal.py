@@ -25,7 +25,7 @@ ANSI = {"bold": "1", "dim": "2", "italic": "3", "cyan": "36", "green": "32"}
 WIDE = "\u2e80-\u303e\u3041-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe4f\uff00-\uff60"
 OPENING = "（《〈「『【〔“‘"
 CLOSING = "，。、；：！？）》〉」』】〕”’…,.;:!?)\\]"
-PIECES = re.compile(rf"[{OPENING}]*[{WIDE}][{CLOSING}]*|[^{WIDE}{OPENING}]+|[{OPENING}]+")
+PIECES = re.compile(rf"[{OPENING}]*(?![{OPENING}])[{WIDE}][{CLOSING}]*|[{OPENING}]*[^{WIDE}{OPENING}]+|[{OPENING}]+")
 ITEM = re.compile(r"\s*(?:[-*•]|\d+[.)])\s+(?=\S)")
 
 

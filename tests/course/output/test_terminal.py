@@ -39,6 +39,19 @@ def test_wrap_keeps_every_word_and_the_width(width):
     assert not any(line[-1] in "“（" for line in lines), "a line ends with an opening bracket"
 
 
+@pytest.mark.parametrize(
+    "text, lines",
+    [
+        ("five and “␣made” it", ["five and", "“␣made” it"]),
+        ("five and （x） it", ["five and", "（x） it"]),
+        ("一二三四五“（六）”七", ["一二三四五", "“（六）”七"]),
+        ("一二三四五六。", ["一二三四五", "六。"]),
+    ],
+)
+def test_wrap_around_punctuation(text, lines):
+    assert terminal.wrap(text, 11) == lines
+
+
 def test_wrap_never_hangs_on_a_word_longer_than_the_line():
     assert terminal.wrap("short " + "x" * 50 + " end", 20) == ["short", "x" * 50, "end"]
 
