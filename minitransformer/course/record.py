@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -33,7 +34,16 @@ FORMAT = 1
 """Raised when older records can no longer be read."""
 LARGEST_SVG = 200_000
 """Bytes; a drawing of many points becomes pixels instead."""
-MACHINERY = ("output/terminal.py", "output/notebook.py", "lessons.py", "visible.py", "runner.py", "record.py")
+MACHINERY = (
+    "bootstrap.py",
+    "fingerprints.py",
+    "lessons.py",
+    "output/notebook.py",
+    "output/terminal.py",
+    "record.py",
+    "runner.py",
+    "visible.py",
+)
 """Modules of the course that are loaded with every lesson and decide nothing of what is recorded."""
 PACKAGES = ("torch", "numpy", "matplotlib", "tiktoken", "regex", "safetensors")
 
@@ -63,8 +73,8 @@ class Record:
     machine: dict[str, Any]
     """Its system, processor, cores, and the threads that PyTorch took."""
     rests_on: dict[str, str]
-    """Path from the course's folder → fingerprint: the lesson's code, modules of the package that it imports, data that it
-    reads. Comments, docstrings and prose do not count."""
+    """Path from the course's folder → fingerprint: the lesson's code, modules of the package that it imports, data that
+    it reads. Comments, docstrings and prose do not count."""
     folder: Path = field(default=Path(), repr=False, compare=False)
     """Where record.json and the figures are."""
     format: int = FORMAT
@@ -100,14 +110,21 @@ def record_lesson(number: int, quick: bool = False, folder: Path | None = None) 
     """
     load(number)
     folder = folder or folder_of(number)
-    command = [sys.executable, "-m", "minitransformer.course.record", str(number), str(folder), "quick" if quick else ""]
+    command = [
+        sys.executable,
+        "-m",
+        "minitransformer.course.record",
+        str(number),
+        str(folder),
+        "quick" if quick else "",
+    ]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", errors="replace")
     if ran.returncode:
         raise UserError(f"Lesson {number} was not recorded, for it failed:\n\n{ran.stderr.strip()[-2000:]}")
     if ran.stdout:
         raise UserError(
-            f"Lesson {number} was not recorded: it prints what goes through no event of course/show.py, which a reader of "
-            f"the record would miss:\n\n{ran.stdout[:500]}"
+            f"Lesson {number} was not recorded. It prints what follows, which goes through no event of course/show.py; "
+            f"the record would lack it:\n\n{ran.stdout[:500]}"
         )
     return read(number, folder)
 
@@ -278,13 +295,11 @@ def machine() -> dict[str, Any]:
     """On what a lesson was measured; nothing in it names the machine itself."""
     import torch
 
-    cpu = Path("/proc/cpuinfo")
-    models = [line.partition(": ")[2] for line in cpu.read_text().splitlines() if line.startswith("model name")] if (
-        cpu.exists()
-    ) else []
+    cpu = Path("/proc/cpuinfo")  # on Linux, where platform.processor() knows nothing
+    named = re.search(r"^model name\s*: (.*)", cpu.read_text(), re.M) if cpu.exists() else None
     return {
         "system": f"{platform.system()} {platform.machine()}",
-        "processor": models[0] if models else platform.processor(),
+        "processor": named[1] if named else platform.processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
     }

@@ -179,7 +179,7 @@ def test_test_hands_its_arguments_to_pytest(monkeypatch):
     calls.clear()
     monkeypatch.setattr(sys, "argv", ["minitransformer", "parity"])
     cli.main()
-    assert calls == [("parity", "mutants"), ["pytest", "-m", "parity or slow"]]
+    assert calls == [("parity", "mutants", "notebook"), ["pytest", "-m", "parity or slow"]]
 
 
 def test_lint_checks_style_format_and_types(monkeypatch):
