@@ -21,8 +21,8 @@ lesson-%:
 notebook-%:
 	@$(RUN) notebook $*
 
-lessons:  ## list the lessons
-	@$(RUN) lessons
+lessons:  ## list the lessons; ARGS="003 §4.2" lists the steps that treat a section of a document
+	@$(RUN) lessons $(ARGS)
 
 chat:  ## talk with the tuned GPT; TASK=dialogue names the task
 	@$(RUN) chat $(if $(TASK),--task $(TASK)) $(ARGS)

@@ -2,7 +2,7 @@
 
 question: A model reads words only as vectors. Why, then, should the words of a prompt be words?
 minutes: 1.3
-documents: 001 §3.1.4 P-Tuning; 000 §1.3 前缀微调：一种高效的微调方法, §2.1 前缀微调的原理, §4.1 语言模型; 002 Transformer 学习之路 - Prefix-Tuning 实战
+documents: 001 §3.1.4 P-Tuning; 000 §1.3 前缀微调：一种高效的微调方法, §2.1 前缀微调的原理, §4.1 语言模型; 002 §工作流程
 needs: 3, 4, 7
 """
 
@@ -97,7 +97,7 @@ assert torch.allclose(cut, as_vectors[:, len(words) :], atol=1e-4) and cut.size(
 # %% [markdown]
 # ## Initialise, concatenate, freeze, train
 #
-# 002's workflow (工作流程) has four steps. Initialise (初始化): the p_i begin as something, here as random numbers of the size
+# The workflow in 002 §工作流程 has four steps. Initialise (初始化): the p_i begin as something, here as random numbers of the size
 # that embeddings have, or as the rows of words drawn from the vocabulary. Concatenate (拼接): the formula above. Freeze
 # (冻结): no number of the model may change. Train: lesson 3's loop, with the loss over the description alone,
 #

@@ -2,7 +2,7 @@
 
 question: Can ten virtual tokens make a frozen GPT turn tables into sentences as well as a copy that was trained as a whole?
 minutes: 1.4
-documents: 003 (all of it); 000 §2.1 前缀微调的原理, §3.1 前缀设计, §4.2 前缀微调; 002 Prefix-Tuning 实战
+documents: 003 (all of it); 000 §2.1 前缀微调的原理, §3.1 前缀设计, §4.2 前缀微调; 002 §工作流程
 needs: 3, 7, 8
 """
 

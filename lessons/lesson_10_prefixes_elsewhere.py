@@ -2,7 +2,7 @@
 
 question: Where does a prefix go in a model that only reads, and in one that reads one text and writes another; and what is it worth there?
 minutes: 1.3
-documents: 000 §2.1 前缀微调的原理, §2.3 前缀微调的应用场景, §4.3 举例说明, §5 项目实践 (all of the code); 002 应用场景; 003 §3.3, §4.1
+documents: 000 §2.1 前缀微调的原理, §2.3 前缀微调的应用场景, §4.3 举例说明, §5 项目实践 (all of the code); 002 §应用场景; 003 §3.3, §4.1
 needs: 4, 5, 6, 8, 9
 """
 

@@ -2,7 +2,7 @@
 
 question: One person asks questions, another has tables to be told, a third wants everything said by a pirate: how many models does that take?
 minutes: 1.3
-documents: 002 Prefix-Tuning 实战 (all of it); 000 §2.3 前缀微调的应用场景; 003 §1 Abstract, §2 Introduction
+documents: 002 (all of it); 000 §2.3 前缀微调的应用场景; 003 §1 Abstract, §2 Introduction
 needs: 8, 9, 10, 11, 12
 """
 
@@ -13,7 +13,7 @@ needs: 8, 9, 10, 11, 12
 # each task something small beside it (§2). Lessons 8 to 12 built the small things. This lesson is about the many tasks, and about what
 # has to be right so that the base in the middle stays one.
 #
-# 002 begins with a dialogue (对话生成), and so do we. The tiny world has requests of fourteen kinds: what is the opposite of hot, sort
+# 002 §应用场景 begins with a dialogue (对话生成), and so do we. The tiny world has requests of fourteen kinds: what is the opposite of hot, sort
 # these names, write a note to thank Selin. Ten kinds have one right answer, and we count how many are answered with exactly that (*exact*).
 # Stories, notes, greetings and lists have many; of those we ask that the names of the request come back (*names*).
 #
@@ -96,7 +96,7 @@ say(
 # %% [markdown]
 # ## Human, Assistant, the end
 #
-# 002 Step 3 writes an exchange as one text and asks for the answer only:
+# 002 §Step3 writes an exchange as one text and asks for the answer only:
 #
 #     z = [x; y; end],   x = "Human: " instruction "\n" input "\n\nAssistant:",   labels = [−100, …, −100; y; end]
 #
@@ -324,7 +324,7 @@ assert [n for _, n, _ in dead.values()] == [0, 2 * base.config.n_layer * base.co
 # %% [markdown]
 # ## Eight times one, once eight
 #
-# 002 Step 5 has batches of one example, and sums the gradients of eight of them before a step (gradient accumulation, 梯度累积). The
+# 002 §Step5 has batches of one example, and sums the gradients of eight of them before a step (gradient accumulation, 梯度累积). The
 # purpose is memory: only one example's activations are held at a time. It should be the same step as with a batch of eight.
 #
 # Is it? The mean over eight examples' means is not the mean over all their labels, when one answer has four labels and another fifty.
@@ -377,7 +377,7 @@ assert moved["8 × 1"] < 0.05 * moved["8 × 1, means averaged"]
 # %% [markdown]
 # ## Training the dialogue
 #
-# Now 002's program in earnest: P virtual tokens made by an MLP (Step "PEFT", `prefix_projection=True`), the base frozen. We take P = 20;
+# Now 002's program in earnest: P virtual tokens made by an MLP (002 §PEFT Step1, `prefix_projection=True`), the base frozen. We take P = 20;
 # the prefixes that the course keeps have that length too. Beside it stand prompt tuning (lesson 8) of the same length and full
 # fine-tuning (lesson 5), each with a learning rate found on validation, on the same batches.
 #
@@ -433,7 +433,7 @@ table(
     [None, ",", ",", ".3f", ".0%", ".0%", ".0f"],
 )
 say(
-    f"002's `print_trainable_parameters` is `report()` here. {reports['prefix']} That is {reports['full fine-tuning'].stored // reports['prefix'].stored} times fewer to keep than with full fine-tuning, and a step takes "
+    f"`print_trainable_parameters` in 002 §PEFT Step2 is `report()` here. {reports['prefix']} That is {reports['full fine-tuning'].stored // reports['prefix'].stored} times fewer to keep than with full fine-tuning, and a step takes "
     f"{per_step['prefix'] / per_step['full fine-tuning']:.2f} of the time."
 )
 assert fingerprint(base) == before and (
@@ -487,7 +487,7 @@ say(
 )
 
 # %% [markdown]
-# 002 Step 8 draws its answers (`do_sample=True`), up to `max_length=128`, which counts the request too. For a story one wants a draw: each time
+# 002 §Step8 draws its answers (`do_sample=True`), up to `max_length=128`, which counts the request too. For a story one wants a draw: each time
 # another. For the opposite of hot one does not.
 #
 # **Predict before you run:** what does drawing (temperature 1) cost in *exact*?
@@ -783,7 +783,7 @@ say(
 # %% [markdown]
 # ## What the base can still do
 #
-# 002's last claim: prefix tuning keeps the model's abilities (保留模型原始能力), fine-tuning does not, because it changes all parameters. The first half can be
+# The last claim in 002 §优势: prefix tuning keeps the model's abilities (保留模型原始能力), fine-tuning does not, because it changes all parameters. The first half can be
 # had exactly. All prefixes are off: are the scores that the base gave at the beginning still these, bit for bit?
 #
 # The second half has to be measured. So we ask for what the base could do before (`skills.py`): copy words, read a table, say it in other words, go on in a style; and
@@ -844,7 +844,7 @@ assert fingerprint(base) == before
 # %% [markdown]
 # ## The table, measured
 #
-# 002 compares in a table: parameters (参数量), where it fits (适用场景), what it costs to compute (计算开销), whether the model's abilities are kept
+# 002 §对比 compares in a table: parameters (参数量), where it fits (适用场景), what it costs to compute (计算开销), whether the model's abilities are kept
 # (保留模型能力). Here it stands again, with what this lesson measured in the place of words.
 #
 # **Predict before you run:** which of 002's twelve entries would you write differently by now?

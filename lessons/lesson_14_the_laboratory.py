@@ -2,7 +2,7 @@
 
 question: Of what the documents claim about tuning, what is true at this scale, and how would you know?
 minutes: 0.2
-documents: 000 §1.3, §2.2 前缀微调, §3.1 前缀设计; 001 §3.1, §3.2.3; 002 Prefix-Tuning 实战; 003 §1 to §4
+documents: 000 §1.3, §2.2 前缀微调与传统微调的比较, §3.1 前缀设计; 001 §3.1, §3.2.3; 002 §工作流程; 003 §1 to §4
 needs: 7, 8, 9, 11, 12, 13
 """
 
@@ -877,7 +877,7 @@ if waiting:
 # %% [markdown]
 # ## Price: what the base could do
 #
-# 002: prefix tuning keeps the model's abilities (保留模型原始能力). Off, it does, bit for bit (lesson 13). The claim that can be wrong is the other one: that with the prefix *on* the
+# 002 §优势: prefix tuning keeps the model's abilities (保留模型原始能力). Off, it does, bit for bit (lesson 13). The claim that can be wrong is the other one: that with the prefix *on* the
 # model can still do more of what it could than a fine-tuned one. Skills and prose are lesson 13's, the task is telling tables.
 #
 # **Predict before you run:** with a prefix for tables on, does the base copy words worse?

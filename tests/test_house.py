@@ -49,6 +49,7 @@ COURSE = [
     "course.bases",
     "course.tasks",
     "course.skills",
+    "course.index",
     "course.workbook",
     "course.lab",
     "course.pretrain",

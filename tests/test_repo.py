@@ -105,7 +105,7 @@ def test_shapes_use_the_letter_key(path):
 
 @pytest.mark.parametrize("path", CODE, ids=lambda path: path.stem)
 def test_every_import_is_a_declared_requirement(path):
-    extras = ("parity", "mutants", "notebook", "book", "browser")
+    extras = ("parity", "published", "mutants", "notebook", "book", "browser")
     pinned = {pin.lower().replace("-", "_") for pin, _ in bootstrap.requirements(extras)}
     for line, target in imported(path):
         top = target.split(".")[0]

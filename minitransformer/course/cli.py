@@ -54,7 +54,9 @@ def parser() -> argparse.ArgumentParser:
     )
     notebook = add("notebook", "write a lesson as a Jupyter notebook, notebooks/lesson_NN.ipynb")
     notebook.add_argument("number", type=lesson_number, metavar="N", help="the lesson's number")
-    add("lessons", "list the lessons")
+    lessons = add("lessons", "list the lessons, or the steps that treat a section of a document")
+    lessons.add_argument("section", nargs="*", metavar="SECTION", help='a section of a document, such as "003 §4.2"')
+    lessons.add_argument("--index", action="store_true", help="write lessons/INDEX.md again")
     chat = add("chat", "talk with the GPT and its prefixes in the terminal")
     chat.add_argument(
         "--task",
@@ -156,9 +158,14 @@ def dispatch(arguments: argparse.Namespace, rest: "list[str]") -> int:
 
         notebook.main(arguments.number)
     elif arguments.command == "lessons":
-        from minitransformer.course import runner
+        from minitransformer.course import index, runner
 
-        runner.print_list()
+        if arguments.index:
+            index.write_page()
+        elif arguments.section:
+            index.print_steps(" ".join(arguments.section))
+        else:
+            runner.print_list()
     elif arguments.command == "chat":
         from minitransformer.course import chat
 

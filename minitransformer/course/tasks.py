@@ -35,7 +35,7 @@ class TextTask:
 
 
 def as_human(instruction: str, more: str = "") -> str:
-    """What a person says, up to where the assistant answers: `Human: …`, an empty line, `Assistant:` (002, Step 3).
+    """What a person says, up to where the assistant answers: `Human: …`, an empty line, `Assistant:` (002 §Step3).
 
     Args:
         instruction: what is asked.

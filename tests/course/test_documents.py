@@ -2,7 +2,9 @@
 
 import pytest
 
+from minitransformer.course import index
 from minitransformer.course.documents import CONTENTS, Reference, between, find, references, wrong
+from minitransformer.course.index import Step, treating
 from minitransformer.errors import UserError
 from tests.conftest import ROOT
 
@@ -37,6 +39,8 @@ def test_references(text, expected):
 def test_a_title_of_another_section_is_refused():
     (one,) = references("000 §2.2 前缀微调的原理")
     assert wrong(one) == "000 §2.2 has the title '前缀微调与传统微调的比较', not '前缀微调的原理'."
+    (one,) = references("000 §2.2 前缀微调; and so on")
+    assert wrong(one).endswith("not '前缀微调'."), "that is a part of its title, but the title of §4.2"
     (one,) = references("000 §2.1 前缀微调的原理, and so on")
     assert wrong(one) is None
 
@@ -70,3 +74,38 @@ def test_every_section_has_a_parent():
         for section in sections:
             if "." in section:
                 assert section.rpartition(".")[0] in sections, f"{document} §{section}"
+
+
+# ---------------------------------------------------------------- the index
+
+
+def step_of(*cites):
+    return Step(1, 1, "A step", "lessons/lesson_01_x.py", tuple(Reference(*one, "") for one in cites))
+
+
+def test_a_section_is_treated_where_it_or_one_below_it_is_cited():
+    one, two, three = step_of(("001", "3.1.2")), step_of(("001", "3.2")), step_of(("003", "3.1"))
+    every = [one, two, three]
+    assert treating("001", "3.1", every) == [one]
+    assert treating("001", "3", every) == [one, two]
+    assert treating("001", None, every) == [one, two]
+    assert treating("003", "3", every) == [three]
+    assert treating("001", "3.1.1", every) == []
+
+
+def test_the_committed_index_is_what_the_lessons_say():
+    assert (ROOT / index.PAGE).read_text(encoding="utf-8") == index.page(), (
+        f"{index.PAGE} is not what the lessons' references give: run `python -m minitransformer lessons --index`"
+    )
+
+
+def test_the_steps_of_a_section_are_printed(capsys):
+    index.print_steps("003 §4.2")
+    told = capsys.readouterr().out
+    assert told.startswith("003 §4.2  Intrinsic Evaluation(重要发现)\n  lesson 9, step ")
+    assert "make lesson-9 runs the first of them" in told
+
+
+def test_a_section_without_steps_says_so(capsys):
+    index.print_steps("000 §7")
+    assert "No step of a lesson treats it." in capsys.readouterr().out

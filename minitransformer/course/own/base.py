@@ -58,8 +58,8 @@ class FolderTokenizer:
             from tokenizers import Tokenizer as Published
         except ImportError:
             raise UserError(
-                "A published model is read with the tokenizers library, which is not installed here: "
-                "pip install 'minitransformer[published]' (in the course: .venv/bin/pip install tokenizers)."
+                "The tokenizer of a published model is read with the tokenizers library, which is not installed here: "
+                "run the command as python -m minitransformer …, which installs it, or pip install tokenizers."
             ) from None
         if not path.is_file():
             raise UserError(f"{folder} has no tokenizer.json: save the model's tokenizer into the same folder.")

@@ -1,10 +1,12 @@
 """The commands `tune`, `generate`, `predict` and `evaluate`. What they need of PyTorch is imported when one runs."""
 
 import argparse
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from minitransformer.course import bootstrap
 from minitransformer.errors import UserError
 
 NAMES = ("tune", "generate", "predict", "evaluate")
@@ -58,6 +60,14 @@ def describe(add: "Callable[[str, str], argparse.ArgumentParser]") -> None:
     evaluate.add_argument("--data", metavar="FILE", help="another file with the same columns")
 
 
+def _base_of(folder: str) -> "str | None":
+    """The base that a job was tuned on, as far as its folder says."""
+    try:
+        return json.loads((Path(folder) / "job.json").read_text(encoding="utf-8"))["job"]["base"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return None  # what is wrong is said where the job is read
+
+
 BASES = {"completion": "gpt", "classification": "bert", "translation": "seq2seq"}
 
 
@@ -67,6 +77,9 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         UserError: as the functions of `job` and `use`.
     """
+    base = arguments.base if arguments.command == "tune" else _base_of(arguments.folder)
+    if base not in (None, *BASES.values()):
+        bootstrap.ensure(("published",))
     if arguments.command == "tune":
         from minitransformer.course.own.job import Job
         from minitransformer.course.own.job import run as run_job

@@ -45,7 +45,7 @@ def fit(prompt: Sequence[int], target: Sequence[int], n_positions: int) -> Fitte
 def shorten(prompt: Sequence[int], target: Sequence[int], n_positions: int) -> Fitted:
     """`fit`, for what it does not refuse: the rule of what is cut.
 
-    To cut [x; y] at its end (002, Step3) takes y first, and all of y where x is long. Here x gives way first, down to
+    To cut [x; y] at its end (002 §Step3) takes y first, and all of y where x is long. Here x gives way first, down to
     half of the positions, the larger half of an odd number. It loses its middle, because its beginning says what is
     asked and y begins after its end; of an odd number of tokens the beginning keeps the larger half. Then y loses its
     end.
