@@ -17,7 +17,7 @@ def test_a_lesson_on_ones_own_code_comes_to_the_references_loss(heads_of_ones_ow
     mine.run(2)
     out = capsys.readouterr().out
     assert re.search(r"2\.1 +split_heads +yours", out) and re.search(r"2\.2 +merge_heads .*\(not written\)", out)
-    assert "This ran on 3 of your functions: split_heads, attend_by_formula, Attention.forward." in out
+    assert "This ran on 3 of your functions: split_heads, attend_by_formula, prepend." in out
     assert out.count("trained 12") == 1, "the reference runs unseen"
     assert "Equal to the last bit" in out
     row = next(line for line in out.splitlines() if line.strip().startswith("1  ")).split()
