@@ -53,6 +53,7 @@ COURSE = [
     "course.workbook",
     "course.lab",
     "course.pretrain",
+    "course.words",
     "course.chat",
     "course.bench",
     "course.mutants",
