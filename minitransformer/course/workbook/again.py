@@ -42,14 +42,14 @@ def again(identity: str, number: int) -> Any:
 
 def _outcome(identity: str, number: int) -> Outcome:
     exercise = find(identity)
-    if not 1 <= number <= len(exercise.cases):
-        raise UserError(f"Exercise {identity} has the cases 1 to {len(exercise.cases)}, not {number}.")
+    if not 1 <= number <= len(exercise.every_case):
+        raise UserError(f"Exercise {identity} has the cases 1 to {len(exercise.every_case)}, not {number}.")
     workbook = load(workbook_path(exercise.lesson), exercises(exercise.lesson))
     candidate = workbook.candidates[identity]
     if candidate is None:
         raise UserError(f"The workbook has no {exercise.name}: make start-{exercise.lesson} adds its stub.")
     workbook.link({identity})
-    return observe(exercise, exercise.cases[number - 1], candidate)
+    return observe(exercise, exercise.every_case[number - 1], candidate)
 
 
 def command(identity: str, number: int) -> str:

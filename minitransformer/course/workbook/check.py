@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from minitransformer.course.workbook import exceptions, report
+from minitransformer.course.workbook.compare import Outcome, difference_of
 from minitransformer.course.workbook.diagnose import Diagnosis, diagnose, is_left_empty, narrowed
-from minitransformer.course.workbook.examine import Examination
+from minitransformer.course.workbook.examine import Examination, Verdict
 from minitransformer.course.workbook.exercise import Case, Exercise
+from minitransformer.course.workbook.general import KEPT, asked_again, signature_complaint
 from minitransformer.course.workbook.loading import Workbook, load
+from minitransformer.course.workbook.observe import observe, quiet
 from minitransformer.course.workbook.reading import WorkbookError
 from minitransformer.course.workbook.source import resolve
+from minitransformer.course.workbook.state import restored
 from minitransformer.errors import UserError
 
 
@@ -62,7 +67,7 @@ def check(
         try:
             told = exercise.id in request.get("told", ())
 
-            def begins(number: int, cases: list[Case] = exercise.cases) -> None:
+            def begins(number: int, cases: list[Case] = exercise.every_case) -> None:
                 emit(event="case", number=number, label=cases[number].label)
 
             examination = prepared.get(exercise.id) or Examination(exercise)
@@ -108,10 +113,18 @@ def check_one(
         return result("absent", report.absent(workbook, exercise, width))
     workbook.link({exercise.id})
     verdict = examination.examine(candidate, begins)
-    if verdict.passed:
-        return result("passed")
-    if report.is_unwritten(verdict):
+    if not verdict.passed and report.is_unwritten(verdict):
         return result("unwritten", report.unwritten(exercise, workbook.path, workbook.line(exercise), width, told))
+    if complaint := signature_complaint(exercise, candidate):
+        return result("failed", report.other_parameters(exercise, complaint, width, told))
+    if verdict.passed:
+        expected = examination.expected(0)
+        again = asked_again(exercise, candidate, expected)
+        if again is None:
+            return result("passed")
+        verdict = Verdict(exercise, candidate, again, 0, expected, [Outcome()])
+        kept = Diagnosis(alike=[f"Every input was right before, this one as well. {KEPT}"])
+        return result("failed", report.failure(verdict, kept, workbook.path, width, told))
     diagnosis = diagnose(examination, verdict) if diagnosed else Diagnosis()
     state = result("failed", report.failure(verdict, diagnosis, workbook.path, width, told))
     if not diagnosed:
@@ -121,9 +134,25 @@ def check_one(
         better = Diagnosis(alike=[EMPTY])
     elif diagnosis.mistakes and not diagnosis.sure:
         better = narrowed(examination, verdict, diagnosis)
+    elif not diagnosis.mistakes and _is_right_alone(workbook, examination, verdict):
+        better = Diagnosis(alike=[f"By itself, this input comes out right. {KEPT}"])
     else:
         return state
     return result("failed", report.failure(verdict, better, workbook.path, width, told))
+
+
+def _is_right_alone(workbook: Workbook, examination: Examination, verdict: Verdict) -> bool:
+    """Whether the case that failed comes out right in a workbook that was loaded anew, and ran no other."""
+    exercise = examination.exercise
+    if not verdict.case or exercise.every_case[verdict.case].is_scene and verdict.difference.kind == "error":
+        return False
+    with quiet(), suppress(UserError):
+        fresh = load(workbook.path, workbook.exercises)
+        fresh.link({exercise.id})
+        with restored():
+            outcome = observe(exercise, exercise.every_case[verdict.case], fresh.candidates[exercise.id])
+        return difference_of(verdict.expected, outcome, exercise.every_case[verdict.case].tolerance) is None
+    return False
 
 
 EMPTY = (

@@ -61,12 +61,12 @@ def preparing(lesson: int, prepared: Examinations, thoroughly: bool = False) -> 
             prepared[one.id] = Examination(one)
             yield
         for one in prepared.values():
-            for number in range(len(one.exercise.cases)):
+            for number in range(len(one.exercise.every_case)):
                 one.expected(number)
                 yield
         for one in prepared.values() if thoroughly else ():
             for mistake in one.exercise.mistakes:
-                for number in range(len(one.exercise.cases)):
+                for number in range(len(one.exercise.every_case)):
                     one.mistaken(mistake, number)
                     yield
 

@@ -36,7 +36,7 @@ def matching(examination: Examination, verdict: Verdict) -> list[Mistake]:
     def matches(mistake: Mistake) -> bool:
         # The failing case first: it tells most mistakes apart at once.
         order = [verdict.case, *(n for n in range(len(verdict.actual)) if n != verdict.case)]
-        tolerance = [case.tolerance for case in examination.exercise.cases]
+        tolerance = [case.tolerance for case in examination.exercise.every_case]
         for n in order:
             mistaken, actual, expected = examination.mistaken(mistake, n), verdict.actual[n], examination.expected(n)
             # What is to be refused, and is, each refuses in words of its own.
@@ -57,7 +57,7 @@ def diagnose(examination: Examination, verdict: Verdict) -> Diagnosis:
     """
     mistakes = matching(examination, verdict)
     if mistakes:
-        return Diagnosis(mistakes, sure=len(verdict.actual) == len(verdict.exercise.cases))
+        return Diagnosis(mistakes, sure=len(verdict.actual) >= len(verdict.exercise.cases))
     return Diagnosis(alike=_alike(examination, verdict))
 
 
@@ -71,7 +71,7 @@ def narrowed(examination: Examination, verdict: Verdict, diagnosis: Diagnosis) -
     left = matching(examination, verdict)
     if left:
         return Diagnosis(left, sure=True)
-    tolerance = [case.tolerance for case in examination.exercise.cases]
+    tolerance = [case.tolerance for case in examination.exercise.every_case]
 
     def is_right(n: int, outcome: Outcome) -> bool:
         return difference_of(examination.expected(n), outcome, tolerance[n]) is None
@@ -93,7 +93,7 @@ def is_left_empty(examination: Examination, verdict: Verdict) -> bool:
     torch.set_deterministic_debug_mode("warn")  # it fills what torch.empty gives with nan, or with a large number
     try:
         with quiet(), restored():
-            again = observe(examination.exercise, examination.exercise.cases[verdict.case], verdict.candidate)
+            again = observe(examination.exercise, examination.exercise.every_case[verdict.case], verdict.candidate)
     finally:
         torch.set_deterministic_debug_mode(before)
     difference = compare(verdict.actual[verdict.case].value, again.value, "", 0.0)
@@ -119,14 +119,14 @@ def look_alikes(examination: Examination, verdict: Verdict) -> Iterator[str]:
             )
         return
     expected, actual = difference.expected, difference.actual
-    if not (isinstance(expected, Tensor) and isinstance(actual, Tensor)):
+    if not (isinstance(expected, Tensor) and isinstance(actual, Tensor)) or expected.is_meta or actual.is_meta:
         return
     if difference.kind == "dtype":
         yield f"The type of the numbers is {_dtype(actual)} where {_dtype(expected)} is wanted."
         return
     if difference.kind not in ("value", "shape"):
         return
-    case = exercise.cases[verdict.case]
+    case = exercise.every_case[verdict.case]
     if not case.is_scene:
         given = arguments(exercise, case)
         for name, tensor in tensors(list(given.values()), list(given)):

@@ -42,6 +42,8 @@ def aligned(cells: Sequence[Sequence[str]], width: int) -> list[str]:
 
 def matrix(tensor: Tensor, index: tuple[int, ...] = (), width: int = 76) -> list[str]:
     """One matrix as lines: numbers, cut where there are too many in a row; shaded blocks where there are many rows."""
+    if tensor.is_meta:
+        return ["(no numbers)"]
     rows = table_of(tensor, index).tolist()
     if not rows or not rows[0]:
         return ["(empty)"]

@@ -14,6 +14,7 @@ from typing import Any
 
 from minitransformer.course.workbook.examine import Verdict
 from minitransformer.course.workbook.exercise import Exercise, bare
+from minitransformer.course.workbook.general import is_of_devices
 from minitransformer.course.workbook.imports import header
 from minitransformer.course.workbook.moved import PARAMETERS, RENAMED, said_of
 from minitransformer.course.workbook.reading import binds
@@ -103,6 +104,8 @@ def explained(verdict: Verdict, error: BaseException, path: Path) -> str:
     called = re.match(r"([\w.<>]+)\(\) (?:got|missing|takes) .*(?:argument|parameter)", text)
     if isinstance(error, TypeError) and called:
         return _called_wrongly(verdict, error, path, called[1])
+    if is_of_devices(error):
+        return MADE_ELSEWHERE
     if (
         "inconsistent tensor size" in text
         or "size mismatch" in text
@@ -112,6 +115,9 @@ def explained(verdict: Verdict, error: BaseException, path: Path) -> str:
     ):
         return "Two shapes do not fit. Write the shape of each tensor beside its line; the input's stand above."
     return ""
+
+
+MADE_ELSEWHERE = "A tensor that your code makes has to lie where its input lies: device=x.device, or x.new_zeros(…)."
 
 
 def _calls_the_package(verdict: Verdict, error: RecursionError) -> str:

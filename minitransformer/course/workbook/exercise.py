@@ -19,6 +19,7 @@ import inspect
 import linecache
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -45,6 +46,10 @@ class Case:
     oracle: Callable[..., Any] | None = None
     """What to compare with, if not the package's own code."""
     tolerance: float = 1e-5
+    within: Callable[[], AbstractContextManager[Any]] | None = None
+    """What a call runs inside of."""
+    excuses: Callable[[BaseException], bool] | None = None
+    """Of which exceptions of what is tried nothing follows."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,7 @@ class Exercise:
         hints: three; the last is nearly the answer.
         given: what the learner may use beside the lesson's own tools, a line for each helper: its call, then what it
             does in a sentence, "split_heads(x, n_head): (B, T, C) → (B, H, T, D)".
+        unasked: which of the questions to every exercise (general.py) do not apply to this one.
         oracle: a function with the target's signature to compare with (a torch built-in, a plain loop); the package's
             own code if None.
         tolerance: how far numbers may be off, absolutely.
@@ -97,12 +103,14 @@ class Exercise:
     purpose: str
     hints: tuple[str, str, str]
     given: tuple[str, ...] = field(default=(), kw_only=True)
+    unasked: tuple[str, ...] = field(default=(), kw_only=True)
     oracle: Callable[..., Any] | None = None
     tolerance: float = 1e-5
     cases: list[Case] = field(default_factory=list, repr=False)
     mistakes: list[Mistake] = field(default_factory=list, repr=False)
     path: Path | None = field(default=None, repr=False)
     """The file that defines it."""
+    _general: tuple[list[int], list[Case]] | None = field(default=None, init=False, repr=False)
 
     # -------------------------------------------------------- for authors
 
@@ -191,6 +199,16 @@ class Exercise:
     def cut(self) -> Cut:
         """Stub and solution."""
         return cut(self.target, self.who, self.given)
+
+    @property
+    def every_case(self) -> list[Case]:
+        """Its cases, and after them those that every exercise has."""
+        from minitransformer.course.workbook.general import general_cases  # which runs the cases
+
+        own = [id(case) for case in self.cases]
+        if self._general is None or self._general[0] != own:
+            self._general = own, general_cases(self)
+        return [*self.cases, *self._general[1]]
 
     @cached_property
     def parameters(self) -> list[str]:

@@ -39,10 +39,16 @@ def seeded(accelerators: bool = False) -> None:
 
 def observe(exercise: Exercise, case: Case, candidate: Any, instead: Any = None) -> Outcome:
     """Run one case on a candidate, on the package's own code (None), or on something else that is called alike."""
+    outcome = _observed(exercise, case, candidate, instead)
+    if outcome.error is not None and case.excuses is not None and case.excuses(outcome.error):
+        return Outcome(excused=True)
+    return outcome
+
+
+def _observed(exercise: Exercise, case: Case, candidate: Any, instead: Any) -> Outcome:
     original, owner = resolve(exercise.target, exercise.who)
     exercise.parameters  # noqa: B018  read before the switch is on
-    switch = nullcontext() if candidate is None else switched({exercise.target: candidate})
-    with switch:
+    with nullcontext() if candidate is None else switched({exercise.target: candidate}):
         if case.is_scene:
             if owner is not None:
                 subject = owner
@@ -113,7 +119,7 @@ def _call(exercise: Exercise, case: Case, function: Any) -> Outcome:
                 tensor.requires_grad_()
     seeded()
     try:
-        with settings_kept():
+        with settings_kept(), nullcontext() if case.within is None else case.within():
             value = function(*values[:by_place], **dict(list(given.items())[by_place:]))
     except KeyboardInterrupt:
         raise

@@ -16,7 +16,7 @@ from minitransformer.course.workbook.catalogue import exercises
 from minitransformer.course.workbook.compare import Difference
 from minitransformer.course.workbook.diagnose import Diagnosis, by_a_factor
 from minitransformer.course.workbook.examine import Verdict
-from minitransformer.course.workbook.exceptions import explained, lost_import, own_lines
+from minitransformer.course.workbook.exceptions import MADE_ELSEWHERE, explained, lost_import, own_lines
 from minitransformer.course.workbook.exercise import Exercise
 from minitransformer.course.workbook.inputs import input_blocks
 from minitransformer.course.workbook.loading import Workbook
@@ -50,7 +50,7 @@ def failure(verdict: Verdict, diagnosis: Diagnosis, path: Path, width: int, told
         told: whether it was said before what the exercise is for.
     """
     exercise, difference = verdict.exercise, verdict.difference
-    case = exercise.cases[verdict.case]
+    case = exercise.every_case[verdict.case]
     blocks = [] if told else [wrapped(f"What it is for: {exercise.purpose}", width)]
     blocks += input_blocks(exercise, case, verdict.case, width)
     blocks.append(_difference(verdict, difference, path, width))
@@ -115,7 +115,8 @@ def _difference(verdict: Verdict, difference: Difference, path: Path, width: int
             text += "\n\n" + "\n".join("    " + line for line in draw.beside(panels, width - 4))
         return text
     if kind == "device":
-        return f"{what} lies on {lies_on(actual)}; it should lie on {lies_on(expected)}."
+        text = f"{what} lies on {lies_on(actual)}; it should lie on {lies_on(expected)}."
+        return wrapped(f"{text} {MADE_ELSEWHERE}" if expected.is_meta else text, width)
     if kind == "dtype":
         return f"{what} is made of {dtype_name(actual)}; it should be made of {dtype_name(expected)}."
     if isinstance(expected, Tensor):
@@ -142,7 +143,7 @@ def _of_no_value(actual: Any) -> str:
 
 def _named(where: str, verdict: Verdict) -> str:
     """Which part of the output, in words: what a scene calls it, or its place."""
-    if verdict.exercise.cases[verdict.case].is_scene:
+    if verdict.exercise.every_case[verdict.case].is_scene:
         found = re.match(r"""output\[(?:'(.*?)'|"(.*?)")\](.*)""", where)
         if found:
             where = f'"{found[1] or found[2]}"' + (f", at {found[3]}," if found[3] else "")
@@ -187,6 +188,12 @@ def _raised(verdict: Verdict, error: BaseException, expected: Any, path: Path, w
         more = lost_import(error, parse(path, read(path)), exercises(verdict.exercise.lesson))
     folded = "\n".join(line if line.startswith("    ") else wrapped(line, width) for line in more.split("\n"))
     return f"{head}\n\n{lines}" + (f"\n\n{folded}" if more else "")
+
+
+def other_parameters(exercise: Exercise, complaint: str, width: int, told: bool = False) -> str:
+    """What to say where the parameters are not the stub's."""
+    text = wrapped(complaint, width)
+    return text if told else f"{wrapped(f'What it is for: {exercise.purpose}', width)}\n\n{text}"
 
 
 def unwritten(exercise: Exercise, path: Path, line: int | None, width: int, told: bool = False) -> str:

@@ -18,7 +18,7 @@ def test_a_case_can_be_run_in_a_shell(capfd):
     assert run_again(["1.1", "1"]) == 1
     err = capfd.readouterr().err
     assert "return x.nothing" in err and "AttributeError" in err and "examine.py" not in err
-    assert run_again(["1.1", "9"]) == 1 and "has the cases 1 to 2, not 9" in capfd.readouterr().err
+    assert run_again(["1.1", "9"]) == 1 and "has the cases 1 to 4, not 9" in capfd.readouterr().err
     assert run_again(["one"]) == run_again(["1.1", "x"]) == 2
     assert again_command("1.1", 2).split()[1:] == ["-m", "minitransformer.course.workbook.again", "1.1", "2"]
     written = write_workbook(edits=[(ADD, "        self.n += None")]) and check_here("1.3")["1.3"]["text"]

@@ -26,7 +26,7 @@ from tests.course.workbook.helpers import ADD, SUM, check_here, the, write_workb
         ("1.1", SUM, "    return running_sum(x)", "called itself without end"),
         ("1.1", SUM, "    return torch.stack(sumz)", "name 'sumz' is not defined"),
         ("1.1", SUM, "    return torch.stack(sums) @ torch.ones(3)", "Two shapes do not fit"),
-        ("1.1", "def running_sum(x: Tensor)", "def running_sum(x: Tensor, y)", "called as running_sum(x: Tensor)"),
+        ("1.1", "def running_sum(x: Tensor)", "def running_sum(x: Tensor, y)", "y is one too many"),
         ("1.1", SUM, "    raise MemoryError", "more memory than a check may use"),
         ("1.1", SUM, "    raise KeyboardInterrupt", "Your code stopped the check itself: line"),
         ("1.1", SUM, "    return sums.append(sums) or sums", "does something contain itself?"),
