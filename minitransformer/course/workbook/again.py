@@ -15,6 +15,7 @@ from minitransformer.course import show
 from minitransformer.course.workbook.book import workbook_path
 from minitransformer.course.workbook.catalogue import exercises, find
 from minitransformer.course.workbook.compare import Outcome
+from minitransformer.course.workbook.general import every_case
 from minitransformer.course.workbook.loading import load
 from minitransformer.course.workbook.observe import observe
 from minitransformer.errors import UserError
@@ -42,14 +43,14 @@ def again(identity: str, number: int) -> Any:
 
 def _outcome(identity: str, number: int) -> Outcome:
     exercise = find(identity)
-    if not 1 <= number <= len(exercise.every_case):
-        raise UserError(f"Exercise {identity} has the cases 1 to {len(exercise.every_case)}, not {number}.")
+    if not 1 <= number <= len(every_case(exercise)):
+        raise UserError(f"Exercise {identity} has the cases 1 to {len(every_case(exercise))}, not {number}.")
     workbook = load(workbook_path(exercise.lesson), exercises(exercise.lesson))
     candidate = workbook.candidates[identity]
     if candidate is None:
         raise UserError(f"The workbook has no {exercise.name}: make start-{exercise.lesson} adds its stub.")
     workbook.link({identity})
-    return observe(exercise, exercise.every_case[number - 1], candidate)
+    return observe(exercise, every_case(exercise)[number - 1], candidate)
 
 
 def command(identity: str, number: int) -> str:

@@ -15,7 +15,7 @@ from minitransformer.course.workbook.compare import Outcome, difference_of
 from minitransformer.course.workbook.diagnose import Diagnosis, diagnose, is_left_empty, narrowed
 from minitransformer.course.workbook.examine import Examination, Verdict
 from minitransformer.course.workbook.exercise import Case, Exercise
-from minitransformer.course.workbook.general import KEPT, asked_again, signature_complaint
+from minitransformer.course.workbook.general import KEPT, asked_again, every_case, signature_complaint
 from minitransformer.course.workbook.loading import Workbook, load
 from minitransformer.course.workbook.observe import observe, quiet
 from minitransformer.course.workbook.reading import WorkbookError
@@ -67,7 +67,9 @@ def check(
         try:
             told = exercise.id in request.get("told", ())
 
-            def begins(number: int, cases: list[Case] = exercise.every_case) -> None:
+            cases = every_case(exercise)
+
+            def begins(number: int, cases: list[Case] = cases) -> None:
                 emit(event="case", number=number, label=cases[number].label)
 
             examination = prepared.get(exercise.id) or Examination(exercise)
@@ -144,14 +146,14 @@ def check_one(
 def _is_right_alone(workbook: Workbook, examination: Examination, verdict: Verdict) -> bool:
     """Whether the case that failed comes out right in a workbook that was loaded anew, and ran no other."""
     exercise = examination.exercise
-    if not verdict.case or exercise.every_case[verdict.case].is_scene and verdict.difference.kind == "error":
+    if not verdict.case or every_case(exercise)[verdict.case].is_scene and verdict.difference.kind == "error":
         return False
     with quiet(), suppress(UserError):
         fresh = load(workbook.path, workbook.exercises)
         fresh.link({exercise.id})
         with restored():
-            outcome = observe(exercise, exercise.every_case[verdict.case], fresh.candidates[exercise.id])
-        return difference_of(verdict.expected, outcome, exercise.every_case[verdict.case].tolerance) is None
+            outcome = observe(exercise, every_case(exercise)[verdict.case], fresh.candidates[exercise.id])
+        return difference_of(verdict.expected, outcome, every_case(exercise)[verdict.case].tolerance) is None
     return False
 
 

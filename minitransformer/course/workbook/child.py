@@ -54,6 +54,7 @@ def preparing(lesson: int, prepared: Examinations, thoroughly: bool = False) -> 
     """
     from minitransformer.course.workbook.catalogue import exercises
     from minitransformer.course.workbook.examine import Examination
+    from minitransformer.course.workbook.general import every_case
     from minitransformer.errors import UserError
 
     with suppress(UserError):  # a check says it
@@ -61,12 +62,12 @@ def preparing(lesson: int, prepared: Examinations, thoroughly: bool = False) -> 
             prepared[one.id] = Examination(one)
             yield
         for one in prepared.values():
-            for number in range(len(one.exercise.every_case)):
+            for number in range(len(every_case(one.exercise))):
                 one.expected(number)
                 yield
         for one in prepared.values() if thoroughly else ():
             for mistake in one.exercise.mistakes:
-                for number in range(len(one.exercise.every_case)):
+                for number in range(len(every_case(one.exercise))):
                     one.mistaken(mistake, number)
                     yield
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from minitransformer.course.workbook.compare import Outcome, compare, difference_of, parts, same, tensors
 from minitransformer.course.workbook.examine import Examination, Verdict
 from minitransformer.course.workbook.exercise import Mistake
+from minitransformer.course.workbook.general import every_case
 from minitransformer.course.workbook.observe import arguments, observe, quiet
 from minitransformer.course.workbook.state import restored
 from minitransformer.errors import UserError
@@ -36,7 +37,7 @@ def matching(examination: Examination, verdict: Verdict) -> list[Mistake]:
     def matches(mistake: Mistake) -> bool:
         # The failing case first: it tells most mistakes apart at once.
         order = [verdict.case, *(n for n in range(len(verdict.actual)) if n != verdict.case)]
-        tolerance = [case.tolerance for case in examination.exercise.every_case]
+        tolerance = [case.tolerance for case in every_case(examination.exercise)]
         for n in order:
             mistaken, actual, expected = examination.mistaken(mistake, n), verdict.actual[n], examination.expected(n)
             # What is to be refused, and is, each refuses in words of its own.
@@ -71,7 +72,7 @@ def narrowed(examination: Examination, verdict: Verdict, diagnosis: Diagnosis) -
     left = matching(examination, verdict)
     if left:
         return Diagnosis(left, sure=True)
-    tolerance = [case.tolerance for case in examination.exercise.every_case]
+    tolerance = [case.tolerance for case in every_case(examination.exercise)]
 
     def is_right(n: int, outcome: Outcome) -> bool:
         return difference_of(examination.expected(n), outcome, tolerance[n]) is None
@@ -93,7 +94,7 @@ def is_left_empty(examination: Examination, verdict: Verdict) -> bool:
     torch.set_deterministic_debug_mode("warn")  # it fills what torch.empty gives with nan, or with a large number
     try:
         with quiet(), restored():
-            again = observe(examination.exercise, examination.exercise.every_case[verdict.case], verdict.candidate)
+            again = observe(examination.exercise, every_case(examination.exercise)[verdict.case], verdict.candidate)
     finally:
         torch.set_deterministic_debug_mode(before)
     difference = compare(verdict.actual[verdict.case].value, again.value, "", 0.0)
@@ -126,7 +127,7 @@ def look_alikes(examination: Examination, verdict: Verdict) -> Iterator[str]:
         return
     if difference.kind not in ("value", "shape"):
         return
-    case = exercise.every_case[verdict.case]
+    case = every_case(exercise)[verdict.case]
     if not case.is_scene:
         given = arguments(exercise, case)
         for name, tensor in tensors(list(given.values()), list(given)):

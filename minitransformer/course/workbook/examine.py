@@ -12,6 +12,7 @@ from typing import Any
 
 from minitransformer.course.workbook.compare import Difference, Outcome, difference_of
 from minitransformer.course.workbook.exercise import Exercise, Mistake
+from minitransformer.course.workbook.general import every_case
 from minitransformer.course.workbook.observe import observe, quiet
 from minitransformer.course.workbook.state import restored
 from minitransformer.errors import UserError
@@ -51,7 +52,7 @@ class Examination:
     def expected(self, number: int) -> Outcome:
         """What case `number` gives on the package's code, or by its oracle."""
         if number not in self._expected:
-            case = self.exercise.every_case[number]
+            case = every_case(self.exercise)[number]
             with quiet():
                 outcome = observe(self.exercise, case, None)
             refused = isinstance(outcome.error, UserError)
@@ -74,7 +75,7 @@ class Examination:
         key = self.exercise.mistakes.index(mistake), number
         if key not in self._mistaken:
             with quiet():
-                self._mistaken[key] = observe(self.exercise, self.exercise.every_case[number], mistake.code)
+                self._mistaken[key] = observe(self.exercise, every_case(self.exercise)[number], mistake.code)
         return self._mistaken[key]
 
     def examine(self, candidate: Any, begins: Callable[[int], None] = lambda number: None) -> Verdict:
@@ -85,7 +86,7 @@ class Examination:
             begins: called with the number of each case before the candidate runs on it.
         """
         verdict = Verdict(self.exercise, candidate)
-        for number, case in enumerate(self.exercise.every_case):
+        for number, case in enumerate(every_case(self.exercise)):
             expected = self.expected(number)
             begins(number)
             with restored():
@@ -99,6 +100,6 @@ class Examination:
 
     def go_on(self, verdict: Verdict) -> None:
         """Run the cases that a failed examination left out, to tell its possible mistakes apart."""
-        for case in self.exercise.every_case[len(verdict.actual) :]:
+        for case in every_case(self.exercise)[len(verdict.actual) :]:
             with quiet(), restored():  # what is printed belongs to the case that is shown
                 verdict.actual.append(observe(self.exercise, case, verdict.candidate))

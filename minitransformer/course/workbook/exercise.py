@@ -110,7 +110,8 @@ class Exercise:
     mistakes: list[Mistake] = field(default_factory=list, repr=False)
     path: Path | None = field(default=None, repr=False)
     """The file that defines it."""
-    _general: tuple[list[int], list[Case]] | None = field(default=None, init=False, repr=False)
+    general: tuple[list[Case], list[Case]] | None = field(default=None, init=False, repr=False)
+    """What general.py has made of its cases: of which, and what."""
 
     # -------------------------------------------------------- for authors
 
@@ -199,16 +200,6 @@ class Exercise:
     def cut(self) -> Cut:
         """Stub and solution."""
         return cut(self.target, self.who, self.given)
-
-    @property
-    def every_case(self) -> list[Case]:
-        """Its cases, and after them those that every exercise has."""
-        from minitransformer.course.workbook.general import general_cases  # which runs the cases
-
-        own = [id(case) for case in self.cases]
-        if self._general is None or self._general[0] != own:
-            self._general = own, general_cases(self)
-        return [*self.cases, *self._general[1]]
 
     @cached_property
     def parameters(self) -> list[str]:

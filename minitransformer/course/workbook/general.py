@@ -37,6 +37,13 @@ TRIED = 3
 # ---------------------------------------------------------------- cases made from an author's
 
 
+def every_case(exercise: Exercise) -> list[Case]:
+    """An exercise's cases, and after them those that every exercise has."""
+    if exercise.general is None or exercise.general[0] != exercise.cases:
+        exercise.general = list(exercise.cases), general_cases(exercise)
+    return [*exercise.cases, *exercise.general[1]]
+
+
 def general_cases(exercise: Exercise) -> list[Case]:
     """An exercise's first case in double precision, and on another device, where the package answers that."""
     found = []

@@ -18,6 +18,7 @@ from minitransformer.course.workbook.diagnose import Diagnosis, by_a_factor
 from minitransformer.course.workbook.examine import Verdict
 from minitransformer.course.workbook.exceptions import MADE_ELSEWHERE, explained, lost_import, own_lines
 from minitransformer.course.workbook.exercise import Exercise
+from minitransformer.course.workbook.general import every_case
 from minitransformer.course.workbook.inputs import input_blocks
 from minitransformer.course.workbook.loading import Workbook
 from minitransformer.course.workbook.reading import (
@@ -50,7 +51,7 @@ def failure(verdict: Verdict, diagnosis: Diagnosis, path: Path, width: int, told
         told: whether it was said before what the exercise is for.
     """
     exercise, difference = verdict.exercise, verdict.difference
-    case = exercise.every_case[verdict.case]
+    case = every_case(exercise)[verdict.case]
     blocks = [] if told else [wrapped(f"What it is for: {exercise.purpose}", width)]
     blocks += input_blocks(exercise, case, verdict.case, width)
     blocks.append(_difference(verdict, difference, path, width))
@@ -143,7 +144,7 @@ def _of_no_value(actual: Any) -> str:
 
 def _named(where: str, verdict: Verdict) -> str:
     """Which part of the output, in words: what a scene calls it, or its place."""
-    if verdict.exercise.every_case[verdict.case].is_scene:
+    if every_case(verdict.exercise)[verdict.case].is_scene:
         found = re.match(r"""output\[(?:'(.*?)'|"(.*?)")\](.*)""", where)
         if found:
             where = f'"{found[1] or found[2]}"' + (f", at {found[3]}," if found[3] else "")

@@ -10,7 +10,7 @@ from torch import nn
 
 from minitransformer.course.workbook import call, exercise
 from minitransformer.course.workbook.examine import Examination
-from minitransformer.course.workbook.general import general_cases, signature_complaint
+from minitransformer.course.workbook.general import every_case, general_cases, signature_complaint
 from tests.course.workbook.helpers import check_here, the, write_workbook
 
 LOOP = "    total, sums = torch.zeros(()), []"
@@ -80,7 +80,7 @@ def test_a_device_that_is_a_parameter_is_asked_for(toys):
     one = exercise.Exercise("1.9", "toys:made", "Ones", 1, 1, "It makes ones.", ("a", "b", "c"))
     one.case(lambda: 3)
     one.case(lambda: call(2, device="cpu"))
-    assert len(one.every_case) == 3
+    assert len(every_case(one)) == 3
     assert Examination(one).examine(lambda n, device=None: torch.ones(n, device=device)).passed
     assert Examination(one).examine(lambda n, device=None: torch.ones(n)).difference.kind == "device"
 
@@ -97,7 +97,7 @@ def test_a_module_that_cases_share_is_not_changed(toys):
     one = exercise.Exercise("1.9", "toys:rest", "Apply", 1, 1, "It applies.", ("a", "b", "c"))
     one.__dict__["parameters"] = ["layer", "x"]
     one.case(lambda: (shared, torch.ones(1, 2)))
-    assert len(one.every_case) == 3
+    assert len(every_case(one)) == 3
     assert shared.weight.dtype == torch.float32 and shared.weight.device.type == "cpu"
 
 
