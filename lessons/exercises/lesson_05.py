@@ -871,7 +871,9 @@ f1 = Exercise(
     difficulty=2,
     purpose="Accuracy looks good for whoever says the frequent class every time. F1 asks of one class two things at once: are those that were "
     "called positive so (precision), and were those that are positive found (recall)?",
-    given=('_check_pairs(predictions, truths, "truths"): refuses what is empty or not in pairs.',),
+    given=(
+        '_check_pairs(xs, ys, name): refuses what is empty or not in pairs; name is what the second are called, "truths".',
+    ),
     hints=(
         "Three counts are enough: TP (called positive and so), FP (called positive and not so), FN (so, but not called positive). Those that "
         "neither are nor were called positive do not count at all.",

@@ -12,14 +12,20 @@ decided as the transformers library decides it (early_stopping=False), so that b
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple, cast
+from collections.abc import Collection
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+import torch.nn.functional as F
+from torch import Tensor
 
+from minitransformer.checks import boolean, check_settings, integer, real
 from minitransformer.errors import UserError
+from minitransformer.generation.inputs import Prompts, Stop, check_writes, checked_prompts, checked_stops, last_column
 from minitransformer.generation.sampling import left_pad
+from minitransformer.models.layers import in_eval_mode
+
+ALLOWED = {"n_beam": integer(1), "max_new_tokens": integer(1), "length_penalty": real(), "use_cache": boolean()}
 
 NEVER = -1e9  # the log-probability of what cannot be
 
@@ -40,21 +46,23 @@ class _Search:
         self.finished: list[Hypothesis] = []  # best first
         self.done = False  # nothing that still runs is going to be better
 
-    def step(self, sums: Tensor, beams: list[int], tokens: list[int], stop_id: int | None, at_end: bool) -> list[int]:
+    def step(
+        self, sums: Tensor, beams: list[int], tokens: list[int], stop_ids: Collection[int], at_end: bool
+    ) -> list[int]:
         """Take the candidates of one step, likeliest first, and decide which end, which go on and which go.
 
         Args:
-            sums: log-probabilities (2k,) of the candidates.
+            sums: log-probabilities (2k or more,) of the candidates.
             beams: which running hypothesis each continues.
             tokens: with what.
-            stop_id: the token that ends a text.
+            stop_ids: the tokens that end a text.
             at_end: whether no token may follow.
 
         Returns:
             The indices of the k candidates that go on: the likeliest of those that do not end.
         """
         texts = [self.running[beam] + [token] for beam, token in zip(beams, tokens, strict=True)]
-        scores, going = self.select(texts, sums, stop_id, at_end)
+        scores, going = self.select(texts, sums, stop_ids, at_end)
         if going:
             self.running = [texts[i] for i in going]
             # How good the likeliest would be if it ended here, which for α > 0 is a guess at what it will be.
@@ -63,32 +71,32 @@ class _Search:
         return going
 
     def select(
-        self, texts: list[list[int]], sums: Tensor, stop_id: int | None, at_end: bool
+        self, texts: list[list[int]], sums: Tensor, stop_ids: Collection[int], at_end: bool
     ) -> tuple[Tensor, list[int]]:
         """Put the candidates that end among the finished, and name those that go on.
 
-        A text ends with `stop_id`, or where no token may follow. Its score is its sum divided by |y|^α, the end token
-        counted. Of the likeliest k candidates those that end are finished, and of all that are, the best k stay. Once
-        the search is done, nothing more is finished.
+        A text ends with one of `stop_ids`, or where no token may follow. Its score is its sum divided by |y|^α, the end
+        token counted. Of the likeliest k candidates those that end are finished, and of all that are, the best k stay.
+        Once the search is done, nothing more is finished.
 
         Args:
             texts: the new tokens of each candidate, all of one length, likeliest first.
-            sums: their log-probabilities (2k,).
-            stop_id: the token that ends a text.
+            sums: their log-probabilities, a tensor with one for each.
+            stop_ids: the tokens that end a text.
             at_end: whether no token may follow.
 
         Returns:
-            The scores of all candidates (2k,), and the indices of the first k that do not end.
+            The scores of all candidates, a tensor, and the indices of the first k that do not end.
 
-        Source: Wu et al., Google's Neural Machine Translation System, 2016, Eq. 14, with |y|^α for its length penalty.
+        Source: Wu et al., Google's Neural Machine Translation System, 2016, Eq. 14, with |y|^α as length penalty.
         """
-        scores = sums / len(texts[0]) ** self.length_penalty  # (2k,)
-        ends = [at_end or text[-1] == stop_id for text in texts]
+        scores = sums / len(texts[0]) ** self.length_penalty  # one for each text
+        ends = [at_end or text[-1] in stop_ids for text in texts]
         if not self.done:
             # Only one of the likeliest k may finish; the others are here so that k can go on if all of those end.
             for i, score in enumerate(scores[: self.n_beam].tolist()):
                 if ends[i]:
-                    tokens = texts[i][:-1] if texts[i][-1] == stop_id else texts[i]
+                    tokens = texts[i][:-1] if texts[i][-1] in stop_ids else texts[i]
                     self.finished.append(Hypothesis(tokens, score))
             self.finished.sort(key=lambda hypothesis: -hypothesis.score)
             del self.finished[self.n_beam :]
@@ -97,25 +105,25 @@ class _Search:
 
 @torch.inference_mode()
 def beam_search(
-    model: nn.Module,
-    prompts: Sequence[Sequence[int]],
+    model: Any,
+    prompts: Prompts,
     max_new_tokens: int,
     *,
     n_beam: int = 4,
     length_penalty: float = 1.0,
-    stop_id: int | None = None,
+    stop_id: Stop = None,
     use_cache: bool = True,
-    **inputs: object,
+    **inputs: Any,
 ) -> list[list[Hypothesis]]:
     """Continue each prompt by the likeliest texts that a beam search finds.
 
     Args:
-        model: called as model(ids, attention_mask=…, cache=…, at=…, **inputs), as in `sampling.generate`.
+        model: as in `sampling.generate`.
         prompts: token ids; they may differ in length. For an encoder–decoder each is [start_id].
         max_new_tokens: the most tokens to add to each.
         n_beam: k, the hypotheses that run side by side; 1 is greedy decoding.
         length_penalty: α.
-        stop_id: the token that ends a text.
+        stop_id: the token, or the tokens, that end a text.
         use_cache: False computes every step from the beginning, to the same result.
         inputs: whatever else the model takes, one row for each prompt or one for all, such as `prefix`, `source`.
 
@@ -123,70 +131,60 @@ def beam_search(
         For each prompt its `n_beam` best hypotheses, best first.
 
     Raises:
-        UserError: an empty prompt, a setting without meaning, or more positions than the model has.
+        UserError: as `sampling.generate`.
     """
-    if n_beam < 1 or max_new_tokens < 1:
-        raise UserError(f"n_beam = {n_beam} and max_new_tokens = {max_new_tokens}: both have to be at least 1.")
+    settings = {"n_beam": n_beam, "max_new_tokens": max_new_tokens, "length_penalty": length_penalty}
+    check_settings({**settings, "use_cache": use_cache}, ALLOWED)
+    check_writes(model, use_cache)
+    stops, prompts = checked_stops(stop_id, model), checked_prompts(prompts)
     device = next(model.parameters()).device
     ids, attention_mask = left_pad(prompts)
     ids, attention_mask = ids.to(device), None if attention_mask is None else attention_mask.to(device)
     B, k = len(prompts), n_beam
+    n_candidates = max(2, 1 + len(stops)) * k  # so that k can go on, even if every running text meets every end
     wide = {name: _repeat(value, B, k) for name, value in inputs.items()}  # for B·k rows, k of each prompt
-    cache = cast(Any, model).new_cache() if use_cache else None
+    cache = model.new_cache() if use_cache else None
     searches = [_Search(k, length_penalty) for _ in prompts]
     sums = torch.full((B, k), NEVER, device=device)  # Σ log p of what runs
     sums[:, 0] = 0.0  # all k begin alike: at first only one of them may go on
 
-    was_training = model.training
-    model.eval()
-    try:
+    with in_eval_mode(model):
         # Everyone reads the prompt once; then every row becomes k.
-        logits = model(ids, attention_mask=attention_mask, cache=cache, at=_last(ids), **inputs).repeat_interleave(
-            k, dim=0
-        )  # (B·k, V)
+        logits = model(ids, attention_mask=attention_mask, cache=cache, at=last_column(ids), **inputs)  # (B, V)
+        logits = logits.repeat_interleave(k, dim=0)  # (B·k, V)
         V = logits.size(-1)
-        if 2 * k > V:
-            raise UserError(f"n_beam = {k}: a vocabulary of {V} has fewer than 2 · {k} ways to begin.")
-        ids, attention_mask = _repeat(ids, B, k), _repeat(attention_mask, B, k)
+        if n_candidates > V:
+            raise UserError(f"n_beam = {k}: a vocabulary of {V} has fewer than {n_candidates} ways to begin.")
+        ids = ids.repeat_interleave(k, dim=0)  # (B·k, T)
+        if attention_mask is not None:
+            attention_mask = attention_mask.repeat_interleave(k, dim=0)  # (B·k, S)
         rows = torch.arange(B, device=device).repeat_interleave(k)  # (B·k)
         first_row = torch.arange(0, B * k, k, device=device)[:, None]  # (B, 1)
         for step in range(max_new_tokens):
             at_end = step == max_new_tokens - 1
             log_probs = logits.float().log_softmax(dim=-1).view(B, k, V)
-            sums, best = (sums[:, :, None] + log_probs).flatten(1).topk(2 * k)  # (B, 2k)
-            beams, tokens = best // V, best % V  # (B, 2k)
-            candidates = zip(sums.cpu(), beams.tolist(), tokens.tolist(), strict=True)
-            chosen = [
-                search.step(*likeliest, stop_id, at_end) for search, likeliest in zip(searches, candidates, strict=True)
-            ]
+            if not bool(log_probs.amax(dim=-1).isfinite().all()):
+                raise UserError("The model's logits are nan or infinite: its weights are damaged, or overflow.")
+            sums, best = (sums[:, :, None] + log_probs).flatten(1).topk(n_candidates)
+            beams, tokens = best // V, best % V
+            each = zip(searches, sums.cpu(), beams.tolist(), tokens.tolist(), strict=True)
+            indices = [search.step(some, into, by, stops, at_end) for search, some, into, by in each]
             if at_end or all(search.done for search in searches):
                 break
-            going = torch.tensor(chosen, device=device)  # (B, k)
+            going = torch.tensor(indices, device=device)  # (B, k)
             sums = sums.gather(1, going)  # (B, k)
             parents = (first_row + beams.gather(1, going)).flatten()  # (B·k)
             new = tokens.gather(1, going).view(B * k, 1)  # (B·k, 1)
             ids = torch.cat([ids[parents], new], dim=1)  # (B·k, T+1)
-            attention_mask = (
-                None
-                if attention_mask is None
-                else torch.cat([attention_mask, attention_mask.new_ones(B * k, 1)], dim=1)
-            )  # (B·k, S+1)
+            if attention_mask is not None:
+                attention_mask = F.pad(attention_mask, (0, 1), value=True)  # (B·k, S+1)
             if cache is None:
-                logits = model(ids, attention_mask=attention_mask, at=_last(ids), **wide)  # (B·k, V)
+                logits = model(ids, attention_mask=attention_mask, at=last_column(ids), **wide)  # (B·k, V)
             else:
                 for layer in cache:
                     layer.select(rows[parents] if step == 0 else parents)  # B rows become B·k, then change places
                 logits = model(new, attention_mask=attention_mask, cache=cache, **wide)[:, -1]  # (B·k, V)
-    finally:
-        model.train(was_training)
     return [search.finished for search in searches]
-
-
-def _last(ids: Tensor) -> Tensor:
-    """Where logits are wanted: at the last token of each row, boolean (B, T)."""
-    at = torch.zeros_like(ids, dtype=torch.bool)
-    at[:, -1] = True
-    return at
 
 
 def _repeat(value: Any, n_row: int, times: int) -> Any:

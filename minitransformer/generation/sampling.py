@@ -7,18 +7,34 @@ A language model gives a distribution over the next token; to write is to choose
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+import torch.nn.functional as F
+from torch import Tensor
 
+from minitransformer.checks import boolean, check_settings, integer, real
 from minitransformer.errors import UserError
+from minitransformer.generation.inputs import Prompts, Stop, check_writes, checked_prompts, checked_stops, last_column
+from minitransformer.models.layers import in_eval_mode
 from minitransformer.text.tokenizer import Tokenizer
+
+CHOICE = {
+    "temperature": real(least=0),
+    "top_k": integer(1, optional=True),
+    "top_p": real(above=0, most=1, optional=True),
+    "max_new_tokens": integer(0),
+    "seed": integer(-(2**63), 2**64 - 1, optional=True),
+    "use_cache": boolean(),
+}
 
 
 def apply_temperature(logits: Tensor, temperature: float) -> Tensor:
-    """Divide logits (B, V) by the temperature: below 1 the likely gets likelier, above 1 less so."""
-    return logits / temperature
+    """Divide logits (B, V) by the temperature: below 1 the likely gets likelier, above 1 less so.
+
+    Source: Ackley, Hinton & Sejnowski, A Learning Algorithm for Boltzmann Machines, 1985, Eq. 5.
+    """
+    return (logits.double() / temperature).to(logits.dtype)  # in float32 a temperature of 1e-39 would be 0
 
 
 def keep_top_k(logits: Tensor, k: int) -> Tensor:
@@ -30,11 +46,15 @@ def keep_top_k(logits: Tensor, k: int) -> Tensor:
 def keep_top_p(logits: Tensor, p: float) -> Tensor:
     """Rule out (-inf) all but the fewest tokens of each row of logits (B, V) whose probabilities sum to p or more.
 
-    The fewest are the likeliest: in each row, they stay until those before them hold p. Gives new logits (B, V), in the
-    order of the old ones; those that stay are as they were.
+    The fewest are the likeliest: in each row, they stay until those before them hold p. With p = 1 all stay.
+
+    Source: Holtzman et al., The Curious Case of Neural Text Degeneration, 2020, Eq. 2 and 3.
     """
+    if p >= 1:
+        return logits.clone()
     sorted_logits, order = logits.sort(dim=-1, descending=True)
-    probs = sorted_logits.softmax(dim=-1)  # (B, V)
+    # In float32, the sum of 50,000 probabilities is wrong by more than the last thousands of them.
+    probs = sorted_logits.double().softmax(dim=-1)  # (B, V)
     before = probs.cumsum(dim=-1) - probs  # what likelier tokens hold already; 0 for the first, which stays
     rule_out = (before >= p).scatter(-1, order, before >= p)
     return logits.masked_fill(rule_out, float("-inf"))
@@ -47,10 +67,21 @@ def choose(
     top_p: float | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """One token for each row of logits (B, V) → ids (B, 1); temperature 0 takes the likeliest."""
+    """One token for each row of logits (B, V) → ids (B, 1); temperature 0 takes the likeliest.
+
+    Probabilities are computed in float32, whatever the logits are.
+
+    Raises:
+        UserError: a setting without meaning; logits that are nan or +inf, or -inf alone.
+    """
+    settings = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+    check_settings(settings, CHOICE)
+    largest = logits.amax(dim=-1, keepdim=True)  # (B, 1)
+    if not bool(largest.isfinite().all()):
+        raise UserError("The model's logits are nan or infinite: its weights are damaged, or overflow in this dtype.")
     if temperature == 0:
         return logits.argmax(dim=-1, keepdim=True)  # (B, 1)
-    logits = apply_temperature(logits, temperature)
+    logits = apply_temperature((logits - largest).float(), temperature)
     if top_k is not None:
         logits = keep_top_k(logits, top_k)
     if top_p is not None:
@@ -81,42 +112,31 @@ def left_pad(prompts: Sequence[Sequence[int]], pad_id: int = 0) -> tuple[Tensor,
     return ids, None if attention_mask.all() else attention_mask
 
 
-def _check_choice(temperature: float, top_k: int | None, top_p: float | None, max_new_tokens: int) -> None:
-    if not temperature >= 0 or temperature == float("inf"):
-        raise UserError(f"temperature = {temperature}: it has to be 0 (greedy) or a positive number.")
-    if top_k is not None and top_k < 1:
-        raise UserError(f"top_k = {top_k}: at least one token has to stay; None turns it off.")
-    if top_p is not None and not 0 < top_p <= 1:
-        raise UserError(f"top_p = {top_p}: it is a share of the probability, above 0 and at most 1.")
-    if max_new_tokens < 0:
-        raise UserError(f"max_new_tokens = {max_new_tokens}: it cannot be negative.")
-
-
 @torch.inference_mode()
 def generate(
-    model: nn.Module,
-    prompts: Sequence[Sequence[int]],
+    model: Any,
+    prompts: Prompts,
     max_new_tokens: int,
     *,
     temperature: float = 0.0,
     top_k: int | None = None,
     top_p: float | None = None,
     seed: int | None = None,
-    stop_id: int | None = None,
+    stop_id: Stop = None,
     use_cache: bool = True,
-    **inputs: object,
+    **inputs: Any,
 ) -> list[list[int]]:
     """Continue each prompt, token by token.
 
     Args:
-        model: called as model(ids, attention_mask=…, cache=…, at=…, **inputs); has `new_cache(capacity)`.
+        model: a GPT or an encoder–decoder, called as model(ids, attention_mask=…, cache=…, at=…, **inputs).
         prompts: token ids; they may differ in length.
         max_new_tokens: the most tokens to add to each.
         temperature: 0 takes the likeliest token (greedy), 1 samples from the model's own distribution.
         top_k: sample among the k likeliest only.
         top_p: sample among the likeliest that together hold this much probability (nucleus sampling).
         seed: makes the draws repeatable; None draws anew each time.
-        stop_id: a row ends where this token comes; the token itself is not returned.
+        stop_id: a row ends where this token, or one of these tokens, comes; the token itself is not returned.
         use_cache: False computes every step from the beginning, to the same result: the measure of the cache.
         inputs: whatever else the model takes on every call, such as `prefix`.
 
@@ -124,23 +144,23 @@ def generate(
         The new tokens of each row, without the prompt.
 
     Raises:
-        UserError: an empty prompt, a setting without meaning, or more positions than the model has.
+        UserError: an empty prompt or one that is no list of ids, a setting without meaning, a model that does not
+            write, or more positions than the model has.
     """
-    _check_choice(temperature, top_k, top_p, max_new_tokens)
+    settings = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "max_new_tokens": max_new_tokens}
+    check_settings({**settings, "seed": seed, "use_cache": use_cache}, CHOICE)
+    check_writes(model, use_cache)
+    stops, prompts = checked_stops(stop_id, model), checked_prompts(prompts)
     device = next(model.parameters()).device
     ids, attention_mask = left_pad(prompts)
     ids, attention_mask = ids.to(device), None if attention_mask is None else attention_mask.to(device)
     generator = None if seed is None else torch.Generator(device).manual_seed(seed)
-    cache = cast(Any, model).new_cache() if use_cache else None
-    last = torch.zeros_like(ids, dtype=torch.bool)  # (B, T)
-    last[:, -1] = True
-
-    was_training = model.training
-    model.eval()  # dropout has no place in generation
-    try:
-        rows: list[list[int]] = [[] for _ in prompts]
-        running = set(range(len(prompts)))
-        new, decode_step = ids, None  # what the model has not seen yet; a shortcut for one token, if it has one
+    cache = model.new_cache() if use_cache else None
+    last = last_column(ids)  # (B, T)
+    rows: list[list[int]] = [[] for _ in prompts]
+    running = set(range(len(prompts)))
+    new, decode_step = ids, None  # what the model has not seen yet; a shortcut for one token, if it has one
+    with in_eval_mode(model):  # dropout has no place in generation
         for i in range(max_new_tokens):
             if cache is None:
                 logits = model(ids, attention_mask=attention_mask, at=last, **inputs)  # (B, V)
@@ -151,30 +171,26 @@ def generate(
             else:
                 logits = model(new, attention_mask=attention_mask, cache=cache, at=last, **inputs)  # (B, V)
                 if attention_mask is None and hasattr(model, "decode_step"):
-                    decode_step = cast(Any, model).decode_step(cache)
+                    decode_step = model.decode_step(cache)
             new = choose(logits, temperature, top_k, top_p, generator)  # (B, 1)
             for row, token in enumerate(new[:, 0].tolist()):
                 if row in running:
-                    if token == stop_id:
+                    if token in stops:
                         running.discard(row)
                     else:
                         rows[row].append(token)
             if not running:
                 break
             if attention_mask is not None:
-                attention_mask = torch.cat(
-                    [attention_mask, attention_mask.new_ones(len(prompts), 1)], dim=1
-                )  # (B, S+1)
+                attention_mask = F.pad(attention_mask, (0, 1), value=True)  # (B, S+1)
             if cache is None:
                 ids = torch.cat([ids, new], dim=1)  # (B, T+1)
-                last = torch.cat([last.new_zeros(len(prompts), 1), last], dim=1)  # (B, T+1)
-    finally:
-        model.train(was_training)
+                last = F.pad(last, (1, 0))  # (B, T+1)
     return rows
 
 
 def generate_texts(
-    model: nn.Module, tokenizer: Tokenizer, prompts: Sequence[Sequence[int]], max_new_tokens: int, **settings: Any
+    model: Any, tokenizer: Tokenizer, prompts: Prompts, max_new_tokens: int, **settings: Any
 ) -> list[str]:
     """What a GPT goes on with after each prompt, as text, up to where it ends the text.
 

@@ -257,13 +257,14 @@ def accumulate_gradients(
     return total, count
 
 
-def _update(run: _Run, batches: Callable[[int], Batch], loss: Loss) -> dict[str, float]:
+def _update(run: _Run, batches: Callable[[int], Batch] | None, loss: Loss) -> dict[str, float]:
     """One step: gradients of `accumulate` batches, then one update; gives the row of the log.
 
     Raises:
         UserError: no label in the whole step; a loss or a gradient that is not finite.
     """
     config, lr = run.config, learning_rate(run.step, run.config)
+    assert batches is not None  # `_Run.resume` has seen to that
     total, count = accumulate_gradients(run.model, batches, loss, run.step, config.accumulate)
     tuned = [p for p in run.tuned.values() if p.grad is not None]
     grad_norm = torch.nn.utils.clip_grad_norm_(tuned, config.clip or math.inf).item()

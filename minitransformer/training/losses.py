@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from minitransformer.checks import as_mask
 from minitransformer.errors import UserError
 from minitransformer.models.bert import Bert
 from minitransformer.text.batches import IGNORE, Batch
 
-Loss = Callable[[nn.Module, Batch], tuple[Tensor, int]]
+Loss = Callable[[Any, Batch], tuple[Tensor, int]]
 
 
 def language_model_loss(model: Callable[..., Tensor], batch: Batch) -> tuple[Tensor, int]:
@@ -26,21 +28,31 @@ def language_model_loss(model: Callable[..., Tensor], batch: Batch) -> tuple[Ten
     Args:
         model: gives logits over the next token.
         batch: "ids" (B, T+1); optionally "labels" (B, T+1), IGNORE where no loss is asked, standing at the
-            token that is to be predicted, as the ids do; optionally "attention_mask" (B, T+1), False at padding.
+            token that is to be predicted, as the ids do; without them every real token is asked. Optionally
+            "attention_mask" (B, T+1), False at padding.
 
     Returns:
         The sum of the losses, in nats, and how many there are. A sum, not a mean: means of batches with
         different numbers of labels cannot be averaged without changing what each token weighs.
+
+    Raises:
+        UserError: labels of another shape, or outside the vocabulary.
     """
-    ids, attention_mask = batch["ids"], batch.get("attention_mask")
-    targets = batch.get("labels", ids)[:, 1:]  # (B, T)  position t predicts token t + 1
+    ids, labels, attention_mask = batch["ids"], batch.get("labels"), batch.get("attention_mask")
+    if labels is None:
+        labels = ids if attention_mask is None else ids.masked_fill(~as_mask(attention_mask), IGNORE)
+    if labels.shape != ids.shape:
+        raise UserError(
+            f"labels stand at the token that is to be predicted, as the ids do, {tuple(ids.shape)}; these are "
+            f"{tuple(labels.shape)}. The loss shifts them itself."
+        )
+    targets = labels[:, 1:]  # (B, T)  position t predicts token t + 1
     at = targets != IGNORE  # (B, T)
     whole = bool(at.all())
     logits = model(
         ids[:, :-1], attention_mask=None if attention_mask is None else attention_mask[:, :-1], at=None if whole else at
     )
-    loss = F.cross_entropy(logits.flatten(0, -2), targets.flatten() if whole else targets[at], reduction="sum")
-    return loss, at.numel() if whole else int(at.sum())
+    return cross_entropy_sum(logits.flatten(0, -2), targets.flatten() if whole else targets[at])
 
 
 def mlm_loss(model: Bert, batch: Batch) -> tuple[Tensor, int]:
@@ -138,16 +150,24 @@ def seq2seq_loss(model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
 def cross_entropy_sum(logits: Tensor, labels: Tensor) -> tuple[Tensor, int]:
     """-Σ log softmax(logits)[label] and the number of labels: (N, classes) and (N) → a number in nats, N.
 
+    The sum is made in float32 at least, whatever the logits are: in bfloat16 it would be right to 0.03 nats a token.
+
     Raises:
-        UserError: a label outside the classes; it names the first.
+        UserError: labels that are no whole numbers, or outside the classes; it names the first.
     """
     if labels.shape != logits.shape[:1]:
         raise UserError(f"There is one label for each row: {logits.size(0)} rows, labels {tuple(labels.shape)}.")
+    if labels.is_floating_point() or labels.dtype == torch.bool:
+        raise UserError(f"Labels are whole numbers; these are {labels.dtype}.")
     wrong = (labels < 0) | (labels >= logits.size(1))
     if wrong.any():
         row = int(wrong.int().argmax())
-        raise UserError(f"Label {labels[row].item()} in row {row}: the classes run from 0 to {logits.size(1) - 1}.")
-    return F.cross_entropy(logits, labels, reduction="sum"), labels.numel()
+        raise UserError(
+            f"Label {labels[row].item()} in row {row}: the classes run from 0 to {logits.size(1) - 1}, and {IGNORE} "
+            "stands where a text asks for nothing."
+        )
+    precise = logits if logits.dtype == torch.float64 else logits.float()
+    return F.cross_entropy(precise, labels.long(), reduction="sum"), labels.numel()
 
 
 def _read(model: nn.Module, batch: Batch) -> Tensor:
@@ -168,7 +188,7 @@ def _masked_words(model: Bert, hidden: Tensor, batch: Batch) -> tuple[Tensor, in
     """
     labels, attention_mask = batch["labels"], batch.get("attention_mask")
     at = labels != IGNORE  # (B, T)
-    if attention_mask is not None and (outside := at & ~attention_mask).any():
+    if attention_mask is not None and (outside := at & ~as_mask(attention_mask)).any():
         row, column = outside.nonzero()[0].tolist()
         raise UserError(f"Row {row} asks for the word at position {column}, which is padding: there is none.")
     return cross_entropy_sum(model.mlm_logits(hidden, at), labels[at])

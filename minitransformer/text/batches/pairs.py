@@ -101,11 +101,11 @@ class SentencePairs:
                 f"are {self.pairs[longest[0]][0]!r} and {self.pairs[longest[1]][1]!r}."
             )
         self.batches_per_epoch = len(self.pairs) // batch_size
-        self._order = Epochs(
-            self.batches_per_epoch,
-            seed,
-            lambda generator: torch.randperm(len(self.pairs), generator=generator).split(batch_size),
-        )
+        self._order = Epochs(self.batches_per_epoch, seed, self._draw)
+
+    def _draw(self, generator: torch.Generator) -> Sequence[torch.Tensor]:
+        """Which pairs give A in each batch of an epoch."""
+        return torch.randperm(len(self.pairs), generator=generator).split(self.batch_size)
 
     def drawn(self, i: int) -> list[tuple[int, int]]:
         """The rows of batch number i: which pair gives A, and which gives B."""
