@@ -141,17 +141,17 @@ def test_one_new_token_and_the_smallest_vocabulary_are_enough():
 
 def test_once_done_a_search_stays_done():
     search = _Search(1, length_penalty=1.0)
-    search.step(torch.tensor([-1.0, -3.0]), [0, 0], [END, 5], END, at_end=False)
+    search.step(torch.tensor([-1.0, -3.0]), [0, 0], [END, 5], [END], at_end=False)
     for _ in range(4):  # sure of every further token, a text of this sum scores better the longer it becomes
         assert search.done, "what runs was given up; a long text may not bring the search to life again"
-        search.step(torch.tensor([-3.0, -9.0]), [0, 0], [5, 6], END, at_end=False)
+        search.step(torch.tensor([-3.0, -9.0]), [0, 0], [5, 6], [END], at_end=False)
     assert search.done and [hypothesis.tokens for hypothesis in search.finished] == [[]]
 
 
 def test_a_search_is_done_when_nothing_that_runs_is_better():
     for runs, done in ((-1.5, True), (-1.0, True), (-0.5, False)):  # and has ended: -1.0
         search = _Search(1, length_penalty=0.0)
-        going = search.step(torch.tensor([-1.0, runs]), [0, 0], [END, 5], END, at_end=False)
+        going = search.step(torch.tensor([-1.0, runs]), [0, 0], [END, 5], [END], at_end=False)
         assert going == [1] and [h.score for h in search.finished] == [-1.0]
         assert search.done == done, f"finished with -1.0, and {runs} is what still runs: an equal one is no better"
 
@@ -208,3 +208,29 @@ def test_training_mode_is_left_as_it_was(length_penalty):
 def test_bad_input_says_why(settings, says):
     with pytest.raises(UserError, match=says):
         beam_search(lively(), **{"prompts": PROMPTS, "max_new_tokens": 3, **settings})
+
+
+def test_several_stop_tokens_end_texts_as_in_transformers(monkeypatch):
+    """With two ends, 3k candidates are looked at: all of the likeliest 2k may end, and k still have to go on."""
+    model = lively()
+    ends = sorted({row[0] for row in generate(model, PROMPTS, 1)} | {generate(model, PROMPTS[:1], 4)[0][-1]})
+    found = beam_search(model, PROMPTS, 8, n_beam=3, stop_id=ends)
+    for row in found:
+        assert len(row) == 3 and all(not set(ends) & set(hypothesis.tokens) for hypothesis in row)
+    alone = [beam_search(model, [prompt], 8, n_beam=3, stop_id=tuple(ends))[0] for prompt in PROMPTS]
+    assert [[h.tokens for h in row] for row in alone] == [[h.tokens for h in row] for row in found]
+
+
+def test_every_likely_text_may_end_at_once():
+    """k beams with two ends each: 2k candidates end together."""
+
+    class Ending(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(1))
+
+        def forward(self, ids, attention_mask=None, at=None, cache=None):
+            return torch.tensor([5.0, 5.0, 1.0, 0.9, 0.8, 0.7, 0.0, 0.0]).expand(int(at.sum()), 8)
+
+    (found,) = beam_search(Ending(), [[7]], 3, n_beam=2, stop_id=[0, 1], use_cache=False)
+    assert [h.tokens for h in found] == [[], []], "both ends come first, and both are the likeliest texts"

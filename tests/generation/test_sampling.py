@@ -1,7 +1,9 @@
 """The sampler: what each strategy may choose, cached ≡ uncached, batches ≡ rows alone, stopping."""
 
 from dataclasses import replace
+from functools import partial
 
+import numpy as np
 import pytest
 import torch
 
@@ -10,8 +12,13 @@ from minitransformer.course.data import default_tokenizer
 from minitransformer.course.tasks import prompt_ids
 from minitransformer.errors import UserError
 from minitransformer.generation import sampling
+from minitransformer.generation.beam import beam_search
 from minitransformer.generation.sampling import choose, generate, generate_texts, keep_top_k, keep_top_p, left_pad
-from tests.helpers import assert_it_writes_where_the_model_is, devices_of_the_first_call
+from minitransformer.models.bert import Bert
+from minitransformer.models.bigram import BigramTable
+from minitransformer.models.classifier import Classifier
+from minitransformer.tuning import LoRA
+from tests.helpers import BERT_CONFIG, assert_it_writes_where_the_model_is, devices_of_the_first_call
 from tests.models.test_gpt import CONFIG, random_prefix, tiny
 
 PROMPTS = [[3, 1, 4, 1, 5], [9], [2, 6, 5]]
@@ -211,3 +218,118 @@ def test_left_pad():
 def test_bad_input(prompts, settings, sentence):
     with pytest.raises(UserError, match=sentence):
         generate(tiny(), prompts, settings.pop("max_new_tokens", 3), **settings)
+
+
+# ------------------------------------------------------------------ what is taken as meant
+
+
+@pytest.mark.parametrize("kind", [list, tuple, set, torch.tensor])
+def test_each_of_several_stop_tokens_ends_a_text(kind):
+    model = tiny()
+    free = generate(model, PROMPTS, 12)
+    stops = [free[0][4], free[1][2]]
+    expected = [row[: next((i for i, token in enumerate(row) if token in stops), None)] for row in free]
+    assert generate(model, PROMPTS, 12, stop_id=kind(stops)) == expected != free
+
+
+@pytest.mark.parametrize(
+    "prompts",
+    [
+        torch.tensor([[3, 1, 4], [2, 6, 5]]),
+        torch.tensor([[3, 1, 4], [2, 6, 5]], dtype=torch.int16),
+        [torch.tensor([3, 1, 4]), torch.tensor([2, 6, 5])],
+        np.array([[3, 1, 4], [2, 6, 5]], dtype=np.uint8),
+        [np.array([3, 1, 4]), (2, 6, 5)],
+        [[np.int64(3), 1, 4], [2, torch.tensor(6), 5]],
+    ],
+    ids=["tensor", "int16", "tensors", "array", "mixed", "numbers"],
+)
+def test_prompts_of_every_kind(prompts):
+    assert generate(tiny(), prompts, 4) == generate(tiny(), [[3, 1, 4], [2, 6, 5]], 4)
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16, torch.float64])
+def test_a_model_of_any_precision_writes(kind):
+    model = tiny().to(kind)
+    for strategy in STRATEGIES.values():
+        assert [len(row) for row in generate(model, PROMPTS, 8, **strategy)] == [8, 8, 8]
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float32])
+def test_top_p_of_1_rules_nothing_out_of_a_large_vocabulary(kind):
+    """In float32, thousands of the 50,257 least likely tokens were lost to rounding; in float16, half of all."""
+    torch.manual_seed(0)
+    logits = (2 * torch.randn(2, 50257)).to(kind)
+    assert keep_top_p(logits, 1.0).isfinite().all()
+
+
+def test_top_p_is_exact_in_a_large_vocabulary():
+    logits = torch.zeros(1, 50000)  # all alike, so that p of the probability is p of the tokens
+    for p in (0.5, 0.9, 0.999):
+        kept = int(keep_top_p(logits, p).isfinite().sum())
+        assert abs(kept - round(50000 * p)) <= 1, f"p = {p} keeps {kept} of 50,000"
+
+
+@pytest.mark.parametrize("temperature", [1e-3, 1e-39, 1e-300, 5e-324])
+def test_as_the_temperature_falls_sampling_becomes_greedy(temperature):
+    model = tiny()
+    assert generate(model, PROMPTS, 6, temperature=temperature, seed=0) == generate(model, PROMPTS, 6)
+
+
+def test_sampling_follows_the_probabilities():
+    logits = torch.tensor([[0.0, 1.0, 2.0, -1.0]]).expand(40_000, 4)
+    drawn = choose(logits, 1.5, generator=torch.Generator().manual_seed(0))[:, 0]
+    found = drawn.bincount(minlength=4) / len(drawn)
+    expected = (logits[0] / 1.5).softmax(-1)
+    assert (found - expected).abs().max() < 4 * (0.25 / len(drawn)) ** 0.5
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"prompts": [5, 6]}, r"each of them a list of token ids, such as \[\[5, 6\]\]; prompt 0 is the number 5"),
+        ({"prompts": torch.tensor([5, 6])}, "prompt 0 is the number 5"),
+        ({"prompts": "hello"}, "Prompts are token ids and not texts"),
+        ({"prompts": ["hello"]}, "Prompts are token ids and not texts"),
+        ({"prompts": [[1.5]]}, "Prompt 0 has 1.5, which is no token id"),
+        ({"prompts": [[True]]}, "Prompt 0 has True"),
+        ({"prompts": [[None]]}, "Prompt 0 has None"),
+        ({"prompts": torch.ones(1, 2)}, "Prompt 0 has 1.0"),
+        ({"stop_id": "."}, "stop_id has '.', which is no token id"),
+        ({"stop_id": [1, 99]}, "the model cannot give 99"),
+        ({"stop_id": -1}, "the model cannot give -1"),
+        ({"max_new_tokens": 2.5}, "max_new_tokens = 2.5"),
+        ({"top_k": 1.5}, "top_k = 1.5"),
+        ({"top_p": float("nan")}, "top_p = nan"),
+        ({"seed": 1.5}, "seed = 1.5"),
+        ({"use_cache": "no"}, "use_cache = 'no'"),
+        ({"model": Bert(BERT_CONFIG)}, "A Bert reads and does not write"),
+        ({"model": Classifier(tiny(), 2)}, "A Classifier reads and does not write"),
+        ({"model": LoRA()}, "A LoRA is no model that writes"),
+        ({"model": BigramTable(9)}, "A BigramTable has no cache to write with"),
+    ],
+)
+def test_what_no_text_can_be_made_of(change, sentence):
+    arguments = {"model": tiny(), "prompts": PROMPTS, "max_new_tokens": 3, **change}
+    for write in (generate, beam_search):
+        if write is beam_search and not {"top_k", "top_p", "seed"}.isdisjoint(change):
+            continue
+        with pytest.raises(UserError, match=sentence):
+            write(**arguments)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_logits_that_are_not_finite_are_refused(bad):
+    model = tiny()
+    with torch.no_grad():
+        model.norm.bias[0] = bad
+    for write in (generate, partial(generate, temperature=1.0), beam_search):
+        with pytest.raises(UserError, match="The model's logits are nan or infinite"):
+            write(model, PROMPTS, 3)
+
+
+def test_parts_keep_their_own_mode():
+    model = tiny().train()
+    model.blocks[0].eval()
+    generate(model, PROMPTS, 2)
+    assert model.training and not model.blocks[0].training

@@ -14,6 +14,7 @@ from minitransformer.training.losses import (
     bert_loss,
     classification_loss,
     cross_entropy_sum,
+    language_model_loss,
     mlm_loss,
     nsp_loss,
     seq2seq_loss,
@@ -251,3 +252,62 @@ def test_counted_classification_is_the_loss_and_the_accuracy_of_each_evaluation(
         counted.on_eval(1, 0.0)
     right = [(model(batch["ids"])[row].argmax() == batch["label"][row]).item() for batch in batches for row in range(3)]
     assert counted.accuracies == pytest.approx([sum(right[:6]) / 6, sum(right[6:]) / 6])
+
+
+# ------------------------------------------------------------------- types
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+def test_losses_are_summed_in_float32(kind):
+    """In the model's own precision the sum is on a grid of 0.03 nats a token, or infinite."""
+    model = tiny_gpt().to(kind)
+    batch = {"ids": random_ids(200, 20)}
+    with torch.no_grad():
+        total, count = language_model_loss(model, batch)
+        logits = model(batch["ids"][:, :-1]).double().flatten(0, 1)
+    exact = F.cross_entropy(logits, batch["ids"][:, 1:].flatten(), reduction="sum")
+    assert total.dtype == torch.float32 and abs(total.item() - exact.item()) / count < 1e-6
+
+
+@pytest.mark.parametrize("kind", [torch.int8, torch.int16, torch.int32, torch.uint8])
+def test_ids_and_labels_of_any_whole_kind(kind):
+    model, batch = tiny_gpt(), {"ids": random_ids(3, 6)}
+    expected = language_model_loss(model, batch)[0]
+    assert torch.equal(language_model_loss(model, {"ids": batch["ids"].to(kind)})[0], expected)
+    labelled = {"ids": random_ids(2, 5), "label": torch.tensor([0, 1])}
+    head = Classifier(model, 2).eval()
+    found = classification_loss(head, {**labelled, "label": labelled["label"].to(kind)})[0]
+    assert torch.equal(found, classification_loss(head, labelled)[0])
+
+
+@pytest.mark.parametrize("kind", [torch.bool, torch.long, torch.float])
+def test_padding_is_not_asked_for_where_there_are_no_labels(kind):
+    model, ids, attention_mask = tiny_gpt(), random_ids(3, 6), mask_of([6, 2, 4], 6)
+    labels = ids.masked_fill(~attention_mask, IGNORE)
+    expected = language_model_loss(model, {"ids": ids, "attention_mask": attention_mask, "labels": labels})
+    found = language_model_loss(model, {"ids": ids, "attention_mask": attention_mask.to(kind)})
+    assert torch.equal(found[0], expected[0]) and found[1] == expected[1] == 5 + 1 + 3
+
+
+@pytest.mark.parametrize("kind", [torch.long, torch.float])
+def test_a_berts_mask_may_be_of_numbers(kind):
+    batch = bert_batch()
+    numbers = {**batch, "attention_mask": batch["attention_mask"].to(kind)}
+    assert torch.equal(mlm_loss(tiny_bert(), numbers)[0], mlm_loss(tiny_bert(), batch)[0])
+    with pytest.raises(UserError, match="which is padding"):
+        mlm_loss(tiny_bert(), {**with_label(1, 6, 5), "attention_mask": numbers["attention_mask"]})
+
+
+@pytest.mark.parametrize(
+    ("labels", "sentence"),
+    [
+        (torch.full((2, 5), -1), "Label -1 in row 0: the classes run from 0 to 39, and -100 stands where"),
+        (torch.full((2, 5), V), "Label 40 in row 0"),
+        (torch.ones(2, 4, dtype=torch.long), r"labels stand at the token .* these are \(2, 4\)\. The loss shifts them"),
+        (torch.ones(2, 5), "Labels are whole numbers; these are torch.float32"),
+    ],
+    ids=["minus one", "too large", "shifted", "floats"],
+)
+def test_labels_that_no_loss_can_be_made_of(labels, sentence):
+    with pytest.raises(UserError, match=sentence):
+        language_model_loss(tiny_gpt(), {"ids": random_ids(2, 5), "labels": labels})
