@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,8 +19,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from minitransformer.checkpoint import read_safetensors
+from minitransformer.checkpoint import check_finite, read_safetensors
 from minitransformer.errors import UserError
+from minitransformer.files import read_utf8
 from minitransformer.models.bert import Bert, BertConfig
 from minitransformer.models.gpt import GPT, GPTConfig
 from minitransformer.models.seq2seq import Seq2Seq, Seq2SeqConfig
@@ -134,6 +136,24 @@ BART_SUPPORTED = [
 ]
 
 
+# What a config may ask of generation that `generate` and `beam_search` do not do, and what asks for nothing.
+GENERATION: dict[str, tuple[object, ...]] = {
+    **dict.fromkeys(("min_length", "min_new_tokens", "no_repeat_ngram_size"), (0, None)),
+    **dict.fromkeys(("encoder_no_repeat_ngram_size", "diversity_penalty"), (0, None)),
+    **dict.fromkeys(("repetition_penalty", "num_beam_groups", "typical_p"), (1, None)),
+    **dict.fromkeys(("forced_bos_token_id", "forced_eos_token_id", "bad_words_ids"), (None, [])),
+    **dict.fromkeys(("suppress_tokens", "begin_suppress_tokens"), (None, [])),
+}
+
+# Buffers of older versions that hold no weights: the causal mask, 0, 1, 2, …, and fairseq's version.
+BUFFERS = re.compile(r"(^|\.)(attn\.(masked_)?bias|position_ids|token_type_ids|(en|de)coder\.version|_float_tensor)$")
+WRAPPERS = ("module.", "_orig_mod.")  # what DistributedDataParallel and torch.compile put in front
+CONVERT = (
+    "python -c \"import torch, safetensors.torch as s; w = torch.load('pytorch_model.bin', weights_only=True); "
+    "s.save_file({k: v.clone().contiguous() for k, v in w.items()}, 'model.safetensors')\""
+)
+
+
 def from_transformers(state_dict: Mapping[str, Tensor], config: Any, dropout: float = 0.0) -> GPT | Bert | Seq2Seq:
     """Our model with the weights of a GPT-2, a BERT or a BART of the transformers library.
 
@@ -152,44 +172,87 @@ def from_transformers(state_dict: Mapping[str, Tensor], config: Any, dropout: fl
         UserError: another architecture, a config that ours does not cover, a tensor that is missing, left over or
             of another shape.
     """
+    if not isinstance(config, Mapping) and not hasattr(config, "to_dict"):
+        raise UserError(
+            f"The config is that of the transformers library, or a dictionary; not a {type(config).__name__}."
+        )
     about = dict(config) if isinstance(config, Mapping) else config.to_dict()
-    converters: dict[str, Callable[..., GPT | Bert | Seq2Seq]] = {"gpt2": _gpt2, "bert": _bert, "bart": _bart}
-    kind = about.get("model_type")
+    converters: dict[object, Callable[..., GPT | Bert | Seq2Seq]] = {"gpt2": _gpt2, "bert": _bert, "bart": _bart}
+    kind = str(about.get("model_type"))
     if kind not in converters:
-        raise UserError(f"The config is that of a {kind!r} model; known are {', '.join(converters)}.")
+        raise UserError(f"The config is that of a {kind!r} model; known are {', '.join(map(str, converters))}.")
+    theirs = {}
+    for name, tensor in state_dict.items():
+        if not isinstance(tensor, Tensor):
+            raise UserError(f"The weights hold {name!r}, which is a {type(tensor).__name__} and no tensor.")
+        for wrapper in WRAPPERS:
+            name = name.replace(wrapper, "") if name.startswith(wrapper) or f".{wrapper}" in name else name
+        if not BUFFERS.search(name):  # LayerNorm's weight and bias were called gamma and beta
+            theirs[re.sub(r"\.gamma$", ".weight", re.sub(r"\.beta$", ".bias", name))] = tensor
     try:
-        return converters[kind](dict(state_dict), about, dropout).eval()
+        model = converters[kind](theirs, about, dropout).eval()
     except KeyError as error:
         raise UserError(f"The {kind} config has no {error}, without which the model's size is unknown.") from error
+    except TypeError as error:
+        raise UserError(f"The {kind} config makes no sense: {error}.") from error
+    asked = {name: about[name] for name, nothing in GENERATION.items() if name in about and about[name] not in nothing}
+    if asked and not isinstance(model, Bert):
+        said = ", ".join(f"{name} = {value!r}" for name, value in asked.items())
+        warnings.warn(
+            f"The config asks generation for {said}. generate() and beam_search() do not do that, so that their texts "
+            "differ from those of the transformers library.",
+            stacklevel=2,
+        )
+    return model
 
 
 def load_pretrained(folder: str | Path, dropout: float = 0.0) -> GPT | Bert | Seq2Seq:
-    """The model in a folder that the transformers library saved: config.json and model.safetensors.
+    """The model in a folder that the transformers library saved: config.json and model.safetensors, whole or in parts.
 
     Raises:
-        UserError: one of the two files is missing or damaged, or as `from_transformers`.
+        UserError: one of the files is missing or damaged, or as `from_transformers`.
     """
     folder = Path(folder)
-    path = folder / "config.json"
+    config = _read_json(folder / "config.json")
+    generation = folder / "generation_config.json"
+    if generation.is_file():
+        config = {**{name: value for name, value in _read_json(generation).items() if name in GENERATION}, **config}
+    weights, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if weights.is_file():
+        return from_transformers(read_safetensors(weights)[0], config, dropout)
+    if index.is_file():
+        return from_transformers(_read_parts(index), config, dropout)
+    if (folder / "pytorch_model.bin").is_file():
+        raise UserError(
+            f"{folder} holds pytorch_model.bin, a pickle, and loading one can run any code. Save the model again as "
+            f"model.safetensors. In that folder, this does it without running any: {CONVERT.strip()}"
+        )
+    raise UserError(f"There is no model.safetensors in {folder}.")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}): name the folder of a saved model.") from error
-    except ValueError as error:
+        held = json.loads(read_utf8(path, "config"))
+    except UserError as error:
+        raise UserError(f"{error} Name the folder of a saved model.") from error
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not JSON: {error}. Was the download cut short?") from error
-    if not isinstance(config, dict):
-        raise UserError(f"{path} is not a config: it holds a {type(config).__name__}, not an object {{…}}.")
-    weights = folder / "model.safetensors"
-    if not weights.is_file():
-        if (folder / "model.safetensors.index.json").is_file():
-            raise UserError(f"The weights in {folder} are cut into several files; save them again as one.")
-        if (folder / "pytorch_model.bin").is_file():
-            raise UserError(
-                f"{folder} holds pytorch_model.bin, a pickle, and loading one can run any code. "
-                "Save the model again as model.safetensors."
-            )
-        raise UserError(f"There is no model.safetensors in {folder}.")
-    return from_transformers(read_safetensors(weights)[0], config, dropout)
+    if not isinstance(held, dict):
+        raise UserError(f"{path} is not a config: it holds a {type(held).__name__}, not an object {{…}}.")
+    return held
+
+
+def _read_parts(index: Path) -> dict[str, Tensor]:
+    """The weights that stand in several files, of which an index says where each is."""
+    places = _read_json(index).get("weight_map")
+    if not isinstance(places, dict) or not all(isinstance(x, str) and Path(x).name == x for x in places.values()):
+        raise UserError(f"{index} does not say which file holds which tensor (weight_map).")
+    tensors: dict[str, Tensor] = {}
+    for name in sorted(set(places.values())):
+        tensors |= read_safetensors(index.parent / name)[0]
+    if missing := sorted(set(places) - set(tensors)):
+        raise UserError(f"{index} promises a tensor {missing[0]!r}, which {places[missing[0]]} does not have.")
+    return tensors
 
 
 def _gpt2(theirs: dict[str, Tensor], about: dict, dropout: float) -> GPT:
@@ -204,9 +267,6 @@ def _gpt2(theirs: dict[str, Tensor], about: dict, dropout: float) -> GPT:
         dropout=dropout,
     )
     theirs = {name.removeprefix("transformer."): tensor for name, tensor in theirs.items()}
-    for i in range(config.n_layer):  # older files hold the causal mask, which is no weight
-        theirs.pop(f"h.{i}.attn.bias", None)
-        theirs.pop(f"h.{i}.attn.masked_bias", None)
 
     def transpose(name: str, tensor: Tensor) -> Tensor:
         return tensor.T if ".c_" in name and tensor.dim() == 2 else tensor
@@ -217,7 +277,6 @@ def _gpt2(theirs: dict[str, Tensor], about: dict, dropout: float) -> GPT:
 def _bert(theirs: dict[str, Tensor], about: dict, dropout: float) -> Bert:
     _check_config(about, BERT_SUPPORTED)
     theirs = {name.removeprefix("bert."): tensor for name, tensor in theirs.items()}
-    theirs.pop("embeddings.position_ids", None)  # older files hold 0, 1, 2, …, which is no weight
     config = BertConfig(
         vocab_size=about["vocab_size"],
         n_positions=about["max_position_embeddings"],
@@ -251,20 +310,36 @@ def _bart(theirs: dict[str, Tensor], about: dict, dropout: float) -> Seq2Seq:
         d_model=about["d_model"],
         d_ff=about["encoder_ffn_dim"],
         dropout=dropout,
-        pad_id=about["pad_token_id"],
-        start_id=about["decoder_start_token_id"],
-        end_id=about["eos_token_id"],
+        pad_id=_one_id(about, "pad_token_id", "eos_token_id"),  # what fills up is never read
+        start_id=_one_id(about, "decoder_start_token_id", "bos_token_id"),
+        end_id=_one_id(about, "eos_token_id"),
     )
     theirs = {name.removeprefix("model."): tensor for name, tensor in theirs.items()}
     # A BartModel has none: it is 0 until weights with another come along.
     bias = theirs.pop("final_logits_bias", torch.zeros(1, config.vocab_size))
+    if bias.shape not in ((1, config.vocab_size), (config.vocab_size,)):
+        raise UserError(f"'final_logits_bias' has the shape {tuple(bias.shape)}; needed is (1, {config.vocab_size}).")
 
     def drop_offset(name: str, tensor: Tensor) -> Tensor:
         return tensor[2:] if name.endswith("embed_positions.weight") else tensor
 
     model = _fill(Seq2Seq(config), theirs, BART_NAMES, BART_TIED, drop_offset)
-    model.final_logits_bias.copy_(bias[0])
+    check_finite({"final_logits_bias": bias}, "The weights")
+    model.final_logits_bias.copy_(bias.view(-1))
     return model
+
+
+def _one_id(about: dict[str, Any], *names: str) -> Any:
+    """The first of these ids that the config has; a list of one stands for that one."""
+    for name in names:
+        value = about[name] if name == names[-1] else about.get(name)
+        if isinstance(value, list):
+            if len(value) != 1:
+                raise UserError(f"The bart config says {name} = {value}; here it is one id.")
+            value = value[0]
+        if value is not None:
+            return value
+    raise UserError(f"The bart config says {names[0]} = null; it has to be a token id.")
 
 
 def _check_config(about: dict, supported: list[tuple[str, tuple, object]]) -> None:
@@ -296,12 +371,17 @@ def _fill(
         for name in wanted:
             if name not in theirs:
                 raise UserError(f"The weights have no tensor {name!r}, which {ours!r} is made from.")
-        tensor = torch.cat([adapt(name, theirs.pop(name)) for name in wanted])
+        parts = [adapt(name, theirs.pop(name)) for name in wanted]
+        if not all(part.dim() == parameter.dim() and part.shape[1:] == parameter.shape[1:] for part in parts):
+            tensor = parts[0]  # which has another shape
+        else:
+            tensor = torch.cat(parts)
         if tensor.shape != parameter.shape:
             raise UserError(
                 f"{' + '.join(wanted)} gives the shape {tuple(tensor.shape)}; with these sizes {ours!r} has "
                 f"{tuple(parameter.shape)}. Do the config and the weights belong together?"
             )
+        check_finite({" + ".join(wanted): tensor}, "The weights")
         parameter.copy_(tensor)
     if theirs:
         raise UserError(f"The weights have a tensor {next(iter(theirs))!r} that {type(model).__name__} does not know.")

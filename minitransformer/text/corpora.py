@@ -10,32 +10,30 @@ from typing import Any
 import numpy as np
 import torch
 
+from minitransformer.checks import check_settings, integer
 from minitransformer.errors import UserError
+from minitransformer.files import read_utf8
 from minitransformer.text.tokenizer import Tokenizer
 
 END_OF_TEXT = "<|endoftext|>"
+SIZES = {"length": integer(1), "batch_size": integer(1), "most": integer(1, optional=True)}
 
 
 def read_documents(path: str | Path) -> list[str]:
     """The documents of a text file, separated by lines that hold only <|endoftext|>.
 
+    A sentence that mentions <|endoftext|> is text like any other.
+
     Raises:
-        UserError: no such file, one that is not UTF-8 text (with the line), or an empty one.
+        UserError: no such file, one that is not UTF-8 text (with the line), or one without text.
     """
-    path = Path(path)
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"The text {path} cannot be read: {error.strerror}.") from error
-    try:
-        text = raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        raise UserError(
-            f"{path}, line {line}: this is not UTF-8 text (byte {raw[error.start]:#04x}). Save it as UTF-8."
-        ) from error
-    documents = [part.strip() for part in text.replace("\r\n", "\n").split(END_OF_TEXT)]
-    documents = [part for part in documents if part]
+    parts: list[list[str]] = [[]]
+    for line in read_utf8(path).split("\n"):
+        if line.strip() == END_OF_TEXT:
+            parts.append([])
+        else:
+            parts[-1].append(line)
+    documents = [text for part in parts if (text := "\n".join(part).strip())]
     if not documents:
         raise UserError(f"{path} holds no text.")
     return documents
@@ -55,42 +53,38 @@ KINDS: dict[type, str] = {
 def read_jsonl(path: str | Path, fields: Sequence[str] | Mapping[str, type] = ()) -> list[dict[str, Any]]:
     """The examples of a JSON Lines file: one JSON object a line.
 
+    Lines end at newlines alone: other signs that end a line to Unicode, such as U+2028, may stand inside a string.
+
     Args:
         path: the file.
         fields: what each object has to have: the names of its texts, or each field's name with its kind (see `KINDS`;
             a whole number is a number, too).
 
     Raises:
-        UserError: no such file, an empty one, or (with the line number) a line that is no object, lacks a field, or
-            holds something of another kind in it.
+        UserError: no such file, an empty one, or (with the line number) a line that is no object, lacks a field, holds
+            something of another kind in it, names one twice or holds NaN or Infinity, which JSON has not.
     """
     kinds = fields if isinstance(fields, Mapping) else dict.fromkeys(fields, str)
-    path = Path(path)
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"The data {path} cannot be read: {error}.") from error
     rows = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(read_utf8(path, "data").split("\n"), 1):
         if not line.strip():
             continue
+        where = f"{path}, line {number}"
         try:
-            row = json.loads(line)
+            row = json.loads(line, object_pairs_hook=_unique, parse_constant=_no_constant)
         except json.JSONDecodeError as error:
-            raise UserError(f"{path}, line {number}, column {error.colno}: this is not JSON ({error.msg}).") from error
+            raise UserError(f"{where}, column {error.colno}: this is not JSON ({error.msg}).") from error
         except (ValueError, RecursionError) as error:  # a number of too many digits, brackets within brackets
-            raise UserError(f"{path}, line {number}: this JSON cannot be read ({error}).") from error
+            raise UserError(f"{where}: this JSON cannot be read ({error}).") from error
         if not isinstance(row, dict):
-            raise UserError(f"{path}, line {number}: an example is a JSON object, {{…}}; this is {type(row).__name__}.")
+            raise UserError(f"{where}: an example is a JSON object, {{…}}; this is {type(row).__name__}.")
         for name, kind in kinds.items():
             if name not in row:
-                raise UserError(f"{path}, line {number}: the example has no field {name!r}; it has {sorted(row)}.")
+                raise UserError(f"{where}: the example has no field {name!r}; it has {sorted(row)}.")
             if not is_a(row[name], kind):
                 found = json.dumps(row[name], ensure_ascii=False)
-                raise UserError(
-                    f"{path}, line {number}: {name!r} has to be {KINDS[kind]}; it is "
-                    f"{found if len(found) <= 40 else found[:40] + ' …'}."
-                )
+                found = found if len(found) <= 40 else found[:40] + " …"
+                raise UserError(f"{where}: {name!r} has to be {KINDS[kind]}; it is {found}.")
         rows.append(row)
     if not rows:
         raise UserError(f"{path} holds no example.")
@@ -101,6 +95,18 @@ def is_a(value: object, kind: type) -> bool:
     """Whether what JSON gave is of a kind; in JSON 1 is a number as 1.0 is, and true is none."""
     kinds = (int, float) if kind is float else (kind,)
     return isinstance(value, kinds) and not (isinstance(value, bool) and kind is not bool)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the field {next(name for name in names if names.count(name) > 1)!r} stands there twice")
+    return found
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number in JSON")
 
 
 def token_stream(documents: Sequence[str], tokenizer: Tokenizer) -> torch.Tensor:
@@ -129,6 +135,8 @@ class Epochs:
 
     def __call__(self, i: int) -> Any:
         """One of the things that `draw` gave, for batch number i of the run."""
+        if i < 0:
+            raise UserError(f"There is no batch number {i}: batches are counted from 0.")
         epoch, within = divmod(i, self.batches_per_epoch)
         if self._in_use is None or self._in_use[0] != epoch:
             self._in_use = epoch, self.draw(torch.Generator().manual_seed(self.seed * 1_000_003 + epoch))
@@ -152,6 +160,7 @@ class Windows:
     """
 
     def __init__(self, stream: torch.Tensor, length: int, batch_size: int, seed: int = 0) -> None:
+        check_settings({"length": length, "batch_size": batch_size}, SIZES)
         self.stream, self.length, self.batch_size = stream, length, batch_size
         self.per_epoch = (len(stream) - 1) // length - 1  # windows; one less, so that the offset has room
         if self.per_epoch < batch_size:
@@ -179,8 +188,9 @@ def eval_windows(stream: torch.Tensor, length: int, batch_size: int, most: int |
     Raises:
         UserError: a text shorter than one window.
     """
+    check_settings({"length": length, "batch_size": batch_size, "most": most}, SIZES)
     count = (len(stream) - 1) // length
-    if count == 0:
+    if count <= 0:
         raise UserError(f"The text has {len(stream)} tokens, fewer than one window of {length} and one more.")
     starts = torch.arange(min(count, most or count))[:, None] * length
     ids = stream[starts + torch.arange(length + 1)]  # every window a row of T + 1

@@ -14,17 +14,21 @@ from __future__ import annotations
 import base64
 import binascii
 import heapq
+import json
 import operator
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import regex
 import tiktoken
 
+from minitransformer.checks import check_settings, integer
 from minitransformer.errors import UserError
-from minitransformer.files import write_aside
+from minitransformer.files import read_bytes, write_aside
 
 # GPT-2's cut into pieces, as tiktoken writes it: contractions, letters, digits, other signs, white space.
 GPT2_PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"""
@@ -49,13 +53,11 @@ def train_bpe(text: str, vocab_size: int, pattern: str = GPT2_PATTERN) -> dict[b
     Returns `ranks`, token → rank; the rank is both the token's id and its place in the order of merges.
     Raises `UserError` if `vocab_size` is below 256, or if the text is too small to offer that many merges.
     """
-    if vocab_size < 256:
-        raise UserError(f"vocab_size is {vocab_size}; the 256 single bytes are always in: ask for 256 or more.")
-    _check_text(text)
+    check_settings({"vocab_size": vocab_size}, {"vocab_size": integer(256)})  # the single bytes are always in
     tokens = [bytes([byte]) for byte in range(256)]
 
     # A piece that occurs a thousand times is merged once and counted a thousand times.
-    piece_counts = Counter(regex.findall(pattern, text))
+    piece_counts = Counter(cut(text, pattern))
     pieces = [list(piece.encode("utf-8")) for piece in piece_counts]
     counts = list(piece_counts.values())
 
@@ -135,8 +137,36 @@ def encode_piece(piece: bytes, ranks: dict[bytes, int]) -> list[int]:
 
 def bpe_encode(text: str, ranks: dict[bytes, int], pattern: str = GPT2_PATTERN) -> list[int]:
     """Return the ids of `text`: cut it into pieces, then `encode_piece` each (`Tokenizer.encode`, slowly)."""
+    return [i for piece in _cut_whole(text, pattern) for i in encode_piece(piece.encode("utf-8"), ranks)]
+
+
+def _cut_whole(text: str, pattern: str) -> list[str]:
+    pieces = cut(text, pattern)
+    if sum(map(len, pieces)) != len(text):
+        raise UserError(f"The pattern {pattern!r} leaves text out: what it does not match would be lost.")
+    return pieces
+
+
+def cut(text: str, pattern: str = GPT2_PATTERN) -> list[str]:
+    """Cut a text into the pieces that no merge crosses; what the pattern does not match is in none.
+
+    Raises:
+        UserError: what is no Unicode text, or a pattern that is no regular expression.
+    """
     _check_text(text)
-    return [i for piece in regex.findall(pattern, text) for i in encode_piece(piece.encode("utf-8"), ranks)]
+    try:
+        pieces = [match[0] for match in regex.finditer(pattern, text)]
+    except regex.error as error:
+        raise UserError(f"The pattern {pattern!r} is no regular expression: {error}.") from error
+    return [piece for piece in pieces if piece]
+
+
+def _are_cut_alike(text: str) -> bool:
+    """Whether `regex` and tiktoken cut a text alike. They may know different versions of Unicode.
+
+    They agree on every character that Python itself knows; on others one may see a letter where the other does not.
+    """
+    return text.isascii() or not any(unicodedata.category(c) == "Cn" for c in set(text))
 
 
 class Tokenizer:
@@ -158,15 +188,28 @@ class Tokenizer:
         special_tokens: dict[str, str] = SPECIAL_TOKENS,
         pattern: str = GPT2_PATTERN,
     ) -> None:
-        """Take `ranks` (token → id, as `train_bpe` gives them) and the special tokens, name → text."""
-        self.ranks = ranks
-        self.special_ids = {text: len(ranks) + i for i, text in enumerate(special_tokens.values())}
+        """Take `ranks` (token → id, as `train_bpe` gives them) and the special tokens, name → text.
+
+        Raises:
+            UserError: ids that do not count up from 0, special tokens that are alike or empty, a bad pattern.
+        """
+        if sorted(ranks.values()) != list(range(len(ranks))):
+            raise UserError("The ids of a vocabulary count up from 0, each of them once; these do not.")
+        texts = list(special_tokens.values())
+        if len(set(texts)) < len(texts) or not all(texts):
+            raise UserError(f"Special tokens are texts that differ; these are {texts}.")
+        cut("", pattern)
+        self.ranks, self.special_tokens, self.pattern = ranks, dict(special_tokens), pattern
+        self.special_ids = {text: len(ranks) + i for i, text in enumerate(texts)}
         for name, text in special_tokens.items():
             setattr(self, f"{name}_id", self.special_ids[text])
         self.n_vocab = len(ranks) + len(special_tokens)
-        self._encoding = tiktoken.Encoding(
-            "minitransformer", pat_str=pattern, mergeable_ranks=ranks, special_tokens=self.special_ids
-        )
+        try:
+            self._encoding = tiktoken.Encoding(
+                "minitransformer", pat_str=pattern, mergeable_ranks=ranks, special_tokens=self.special_ids
+            )
+        except ValueError as error:
+            raise UserError(f"tiktoken cannot cut by the pattern {pattern!r}: {error}.") from error
 
     def encode(self, text: str, allow_special: bool = False) -> list[int]:
         """Return the ids of `text`.
@@ -174,17 +217,40 @@ class Tokenizer:
         Special tokens that are spelled out in the text are ordinary characters, unless `allow_special`: text
         from outside should not be able to end a document. Raises `UserError` for what is not Unicode text.
         """
-        _check_text(text)
-        return self._encoding.encode(text, allowed_special="all" if allow_special else set(), disallowed_special=())
+        return self.encode_batch([text], allow_special)[0]
 
     def encode_batch(self, texts: Iterable[str], allow_special: bool = False) -> list[list[int]]:
         """Return `encode(text)` for each text, on several threads."""
+        if isinstance(texts, str):
+            raise UserError("encode_batch takes a list of texts; of one text, encode(text) gives the ids.")
         texts = list(texts)
         for index, text in enumerate(texts):
-            _check_text(text, f" (text {index} of the batch)")
-        return self._encoding.encode_batch(
-            texts, allowed_special="all" if allow_special else set(), disallowed_special=()
-        )
+            _check_text(text, f" (text {index} of the batch)" if len(texts) > 1 else "")
+        alike = list(map(_are_cut_alike, texts))
+        fast = [text for text, is_fast in zip(texts, alike, strict=True) if is_fast]
+        allowed: Any = "all" if allow_special else set()
+        if len(fast) > 1:
+            encoded = self._encoding.encode_batch(fast, allowed_special=allowed, disallowed_special=())
+        else:
+            encoded = [self._encoding.encode(text, allowed_special=allowed, disallowed_special=()) for text in fast]
+        if self.pattern != GPT2_PATTERN:
+            for text in fast:
+                _cut_whole(text, self.pattern)  # refuses a pattern that leaves text out
+        left = iter(encoded)
+        return [
+            next(left) if is_fast else self._encode_slowly(text, allow_special)
+            for text, is_fast in zip(texts, alike, strict=True)
+        ]
+
+    def _encode_slowly(self, text: str, allow_special: bool) -> list[int]:
+        """`encode` for a text with characters that tiktoken may not know: cut as `train_bpe` cuts."""
+        if not allow_special:
+            return bpe_encode(text, self.ranks, self.pattern)
+        ids: list[int] = []
+        for part in regex.split("(" + "|".join(map(regex.escape, self.special_ids)) + ")", text):
+            special = self.special_ids.get(part)
+            ids += bpe_encode(part, self.ranks, self.pattern) if special is None else [special]
+        return ids
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of `ids` (a list, or a tensor or array of one dimension).
@@ -215,29 +281,46 @@ class Tokenizer:
     def save(self, path: str | Path) -> None:
         """Write the vocabulary in tiktoken's text format, a line "base64-of-token rank" for each token.
 
-        The special tokens are not in the file: they are the class's. The file is written aside and renamed.
-        Raises `UserError` if it cannot be.
+        Where pattern or special tokens are not the class's, a first line "# {…}" holds them. The file is written aside
+        and renamed. Raises `UserError` if it cannot be.
         """
         ranks = sorted(self.ranks.items(), key=lambda item: item[1])
-        write_aside(path, b"".join(b"%b %d\n" % (base64.b64encode(token), rank) for token, rank in ranks))
+        lines = [b"%b %d\n" % (base64.b64encode(token), rank) for token, rank in ranks]
+        own = {"pattern": self.pattern, "special_tokens": self.special_tokens}
+        if own != {"pattern": GPT2_PATTERN, "special_tokens": SPECIAL_TOKENS}:
+            lines.insert(0, b"# " + json.dumps(own).encode() + b"\n")
+        write_aside(path, b"".join(lines))
 
     @classmethod
     def load(cls, path: str | Path) -> Tokenizer:
         """Read what `save` wrote. Raises `UserError` with the line number if the file is not a vocabulary."""
-        return cls(_read_ranks(Path(path)))
+        path = Path(path)
+        if not path.exists():
+            raise UserError(
+                f"There is no vocabulary at {path}: `python -m minitransformer tokenizer` trains the default one."
+            )
+        lines = read_bytes(path, "vocabulary").splitlines()
+        own: dict[str, Any] = {}
+        if lines and lines[0].startswith(b"# "):
+            try:
+                own = json.loads(lines[0][2:])
+                pattern, special = own["pattern"], own["special_tokens"]
+                right = isinstance(pattern, str) and all(isinstance(x, str) for x in [*special, *special.values()])
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+                right = False
+            if not right:
+                raise UserError(f"{path}, line 1: {_shown(lines[0])} does not say a pattern and special tokens.")
+            lines[0] = b""
+        return cls(_read_ranks(path, lines), **own)
 
 
-def _read_ranks(path: Path) -> dict[bytes, int]:
+def _read_ranks(path: Path, lines: list[bytes]) -> dict[bytes, int]:
     """Read a vocabulary in tiktoken's text format, and check that it is one."""
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise UserError(
-            f"There is no vocabulary at {path}: `python -m minitransformer tokenizer` trains the default one."
-        ) from None
     ranks: dict[bytes, int] = {}
-    for number, line in enumerate(content.splitlines(), start=1):
+    for number, line in enumerate(lines, start=1):
         where = f"{path}, line {number}"
+        if number == 1 and not line:
+            continue  # it held pattern and special tokens
         fields = line.split()
         if len(fields) != 2:
             raise UserError(f"{where}: {_shown(line)} is not a token in base64, a space and its rank.")
@@ -250,9 +333,13 @@ def _read_ranks(path: Path) -> dict[bytes, int]:
         if rank != len(ranks):
             raise UserError(f"{where}: the rank is {rank} and should be {len(ranks)}; ranks count up from 0.")
         if token in ranks:
-            raise UserError(f"{where}: token {token!r} is already in line {ranks[token] + 1}.")
+            raise UserError(f"{where}: token {token!r} is there already, with rank {ranks[token]}.")
         if not token:
             raise UserError(f"{where}: the token is empty.")
+        if len(token) > 1 and not any(token[:i] in ranks and token[i:] in ranks for i in range(1, len(token))):
+            raise UserError(
+                f"{where}: token {token!r} joins no two tokens of earlier lines: lines were changed or lost."
+            )
         ranks[token] = rank
     missing = [byte for byte in range(256) if bytes([byte]) not in ranks]
     if missing:

@@ -1,12 +1,14 @@
 """From files to batches: every token predicted once an epoch, batch i a function of i, bad files named by line."""
 
 import json
+import pickle
 import re
 
 import pytest
 import torch
 
 from minitransformer.errors import UserError
+from minitransformer.text.batches.completion import Completions
 from minitransformer.text.corpora import Windows, eval_windows, read_documents, read_jsonl
 
 
@@ -106,3 +108,80 @@ def test_a_text_that_is_too_short():
     Windows(torch.arange(36), 7, 4)
     with pytest.raises(UserError, match="fewer than one window of 30"):
         eval_windows(torch.arange(30), 30, 4)
+
+
+# ------------------------------------------------------------------- what valid files may hold
+
+
+def test_a_document_may_speak_of_the_separator(tmp_path):
+    path = tmp_path / "d.txt"
+    path.write_text(
+        "\ufeffA text ends with <|endoftext|> here.\r\n <|endoftext|>\t\r\n\nTwo.\n", encoding="utf-8", newline=""
+    )
+    assert read_documents(path) == ["A text ends with <|endoftext|> here.", "Two."]
+    path.write_text("<|endoftext|>\n\n<|endoftext|>", encoding="utf-8")
+    with pytest.raises(UserError, match="holds no text"):
+        read_documents(path)
+
+
+@pytest.mark.parametrize("sign", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\ufeff", "文"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_jsonl_is_cut_at_newlines_alone(tmp_path, sign, mark, end):
+    path = tmp_path / "d.jsonl"
+    row = {"text": f"a{sign}b"}
+    line = json.dumps(row, ensure_ascii=sign < " ")
+    path.write_text(mark + line + end + line + end + end, encoding="utf-8", newline="")
+    assert read_jsonl(path, ["text"]) == [row, row]
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        (b'{"a": NaN}', "line 2: this JSON cannot be read .NaN is no number in JSON"),
+        (b'{"a": -Infinity}', "-Infinity is no number in JSON"),
+        (b'{"a": 1, "a": 2}', "the field 'a' stands there twice"),
+        (b"[" * 100_000, "line 2"),
+        (b"\xff", "line 2: this is not UTF-8 text"),
+        (b"3", "this is int"),
+        (b'{"b": 1}', "has no field 'a'; it has .'b'."),
+    ],
+)
+def test_a_line_that_is_no_example_is_named(tmp_path, line, sentence):
+    path = tmp_path / "d.jsonl"
+    path.write_bytes(b'{"a": 1}\n' + line + b"\n")
+    with pytest.raises(UserError, match=sentence):
+        read_jsonl(path, {"a": int})
+
+
+@pytest.mark.parametrize("read", [read_documents, read_jsonl])
+def test_a_folder_is_no_file(tmp_path, read):
+    with pytest.raises(UserError, match="cannot be read: Is a directory"):
+        read(tmp_path)
+
+
+def test_sources_of_batches_can_be_sent_to_another_process():
+    """As a DataLoader with workers, or a pool, does."""
+    windows = Windows(torch.arange(400), 8, 4, seed=1)
+    completions = Completions([[5], [6], [7]], [[6], [7], [8]], 2, 2, 8)
+    windows(3)  # an epoch is in use
+    for source in (windows, completions):
+        again = pickle.loads(pickle.dumps(source))
+        for i in (0, 1, 60):
+            assert all(torch.equal(a, b) for a, b in zip(source(i).values(), again(i).values(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda: Windows(torch.arange(400), 0, 4), "length = 0"),
+        (lambda: Windows(torch.arange(400), 8, 2.5), "batch_size = 2.5"),
+        (lambda: eval_windows(torch.arange(400), 8, 0), "batch_size = 0"),
+        (lambda: eval_windows(torch.arange(400), 8, 4, most=0), "most = 0"),
+        (lambda: eval_windows(torch.arange(0), 8, 4), "fewer than one window"),
+        (lambda: Windows(torch.arange(400), 8, 4)(-1), "There is no batch number -1"),
+    ],
+)
+def test_sizes_that_make_no_batch(make, sentence):
+    with pytest.raises(UserError, match=sentence):
+        make()

@@ -130,7 +130,7 @@ def test_no_merge_crosses_a_cut(ranks: dict[bytes, int]) -> None:
 @pytest.mark.parametrize(
     ("text", "vocab_size", "says"),
     [
-        ("hello", 255, "256 or more"),
+        ("hello", 255, "vocab_size = 255: it has to be a whole number of at least 256"),
         ("hello", 1000, "offers only 260 tokens"),
         ("", 257, "offers only 256 tokens"),
     ],
@@ -302,7 +302,7 @@ def lines(first: int = 0, last: int = 256) -> list[str]:
         ([*lines(), "dG!hl 256"], "line 257: 'dG!hl' is not base64"),  # without the "!" it would be
         ([*lines(), "dGh 256"], "line 257: 'dGh' is not base64"),
         ([*lines(), "dGhl 300"], "line 257: the rank is 300 and should be 256"),
-        ([*lines(), "AA== 256"], r"line 257: token b'\\x00' is already in line 1"),
+        ([*lines(), "AA== 256"], r"line 257: token b'\\x00' is there already, with rank 0"),
         ([*lines(), "风筝 256"], "line 257: '风筝' is not base64"),
         ([*lines(), "Straße 256".encode("latin-1")], r"line 257: 'Stra\\\\xdfe' is not base64"),
         ([*lines(), "x" * 50], "line 257: 'x{40}' is not a token"),
@@ -382,3 +382,97 @@ def test_gpt2_ids(gpt2: tuple[dict[bytes, int], str]) -> None:
         expected = oracle.encode(text)
         assert bpe_encode(text, ranks) == expected, f"{text!r}: tiktoken gives {expected}"
         assert tokenizer.encode(text) == expected
+
+
+# ------------------------------------------------------------------- patterns, special tokens, Unicode versions
+
+BYTES = {bytes([i]): i for i in range(256)}
+FLY = r"[\s\S]+?(?=\.|$)|\."  # whole sentences: other pieces than GPT-2's
+
+
+@pytest.mark.parametrize(
+    "own",
+    [{"pattern": FLY}, {"special_tokens": {"eot": "[END]", "half": "½"}}, {"pattern": FLY, "special_tokens": {}}],
+    ids=["pattern", "special tokens", "both"],
+)
+def test_a_tokenizer_comes_back_with_its_pattern_and_special_tokens(tmp_path, own):
+    text = "the cat sat on the mat. " * 20
+    tokenizer = Tokenizer(train_bpe(text, 268, own.get("pattern", GPT2_PATTERN)), **own)
+    tokenizer.save(tmp_path / "t")
+    again = Tokenizer.load(tmp_path / "t")
+    assert again.encode("the cat sat") == tokenizer.encode("the cat sat")
+    assert (again.n_vocab, again.special_ids) == (tokenizer.n_vocab, tokenizer.special_ids)
+    for name in own.get("special_tokens", {}):
+        assert getattr(again, f"{name}_id") == getattr(tokenizer, f"{name}_id")
+
+
+def test_a_tokenizer_of_the_usual_kind_is_saved_as_tiktokens_own_format(tmp_path):
+    Tokenizer(train_bpe("aaab", 258)).save(tmp_path / "t")
+    assert all(len(line.split()) == 2 for line in (tmp_path / "t").read_bytes().splitlines())
+
+
+@pytest.mark.parametrize("first", [b"# {", b"# []", b'# {"pattern": 3, "special_tokens": {}}', b'# {"pattern": "a"}'])
+def test_a_first_line_that_says_nothing_is_refused(tmp_path, first):
+    Tokenizer(train_bpe("aaab", 258)).save(tmp_path / "t")
+    (tmp_path / "t").write_bytes(first + b"\n" + (tmp_path / "t").read_bytes())
+    with pytest.raises(UserError, match="line 1: .* does not say a pattern and special tokens"):
+        Tokenizer.load(tmp_path / "t")
+
+
+def test_exchanged_tokens_are_noticed_where_nothing_could_have_made_them(tmp_path):
+    ranks = train_bpe("abcabcabc", 258)  # ab, then abc
+    assert sorted(ranks, key=ranks.get)[256:] == [b"ab", b"abc"]
+    other = {**ranks, b"ab": 257, b"abc": 256}
+    Tokenizer(other).save(tmp_path / "t")
+    with pytest.raises(UserError, match="line 257: token b'abc' joins no two tokens of earlier lines"):
+        Tokenizer.load(tmp_path / "t")
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda: Tokenizer({b"a": 1}), "count up from 0"),
+        (lambda: Tokenizer(BYTES, {"a": "x", "b": "x"}), "Special tokens are texts that differ"),
+        (lambda: Tokenizer(BYTES, {"a": ""}), "Special tokens are texts that differ"),
+        (lambda: Tokenizer(BYTES, pattern="("), r"The pattern '\(' is no regular expression"),
+        (lambda: train_bpe("abc", 300, "["), "is no regular expression"),
+        (lambda: Tokenizer(BYTES, pattern=r"\w+").encode("a b"), "leaves text out"),
+        (lambda: bpe_encode("a b", BYTES, r"\w+"), "leaves text out"),
+        (lambda: Tokenizer(BYTES).encode_batch("ab"), "encode_batch takes a list of texts"),
+        (lambda: train_bpe("abc", 300.5), "vocab_size = 300.5"),
+        (lambda: Tokenizer.load("."), "cannot be read: Is a directory"),
+    ],
+)
+def test_more_that_is_refused(make, sentence):
+    with pytest.raises(UserError, match=sentence):
+        make()
+
+
+def test_characters_that_python_knows_are_cut_alike_by_regex_and_tiktoken():
+    """Our cut is right for all others only if the two libraries agree here, on all 280,000 of them."""
+    known = "".join(
+        chr(c) for c in range(0x110000) if not 0xD800 <= c < 0xE000 and unicodedata.category(chr(c)) != "Cn"
+    )
+    for part in (r"\p{L}", r"\p{N}", r"\s"):
+        theirs = tiktoken.Encoding("x", pat_str=part, mergeable_ranks=BYTES, special_tokens={})
+        assert bytes(theirs.encode_ordinary(known)).decode() == "".join(regex.findall(part, known)), part
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_encode_cuts_as_training_did_whatever_unicode_each_library_knows(seed):
+    """1,855 and more code points are letters to one library and signs to the other."""
+    draw = random.Random(seed)
+    unknown = [chr(c) for c in range(0x10000, 0x40000) if unicodedata.category(chr(c)) == "Cn"]
+    letters = [c for c in unknown if regex.match(r"\p{L}|\p{N}", c)]
+    assert letters, "regex knows a newer Unicode than this Python"
+    text = "".join(draw.choice([*"ab 1.,\n", draw.choice(letters), draw.choice(unknown)]) for _ in range(200))
+    ranks = train_bpe(text * 3, 280)
+    tokenizer = Tokenizer(ranks)
+    assert tokenizer.encode(text) == bpe_encode(text, ranks)
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+    marked = f"a{letters[0]}<|endoftext|>{letters[1]}b"
+    ids = tokenizer.encode(marked, allow_special=True)
+    assert ids.count(tokenizer.eot_id) == 1 and tokenizer.decode(ids) == marked
+    assert tokenizer.eot_id not in tokenizer.encode(marked)
+    batch = ["plain", marked, "text", letters[2]]
+    assert tokenizer.encode_batch(batch) == [tokenizer.encode(one) for one in batch]
