@@ -180,7 +180,8 @@ table(rows, ["GPT", "P", "BERT", "P"], [None, ".3f", None, ".3f"])
 
 # %%
 from minitransformer.metrics import accuracy, standard_error
-from minitransformer.tuning.hard import by_hand, label_log_probs, predict
+from minitransformer.tuning.answers import by_hand
+from minitransformer.tuning.hard import label_log_probs, predict
 
 OWN_WORDS = {kind: kind for kind in KINDS}
 
@@ -655,7 +656,7 @@ except UserError as error:
 # %%
 from collections import Counter
 
-from minitransformer.tuning.hard import nearest
+from minitransformer.tuning.answers import nearest
 
 common = {word for word, count in Counter(re.findall(r"[a-z]+", prose)).items() if count >= 20}
 near = {
@@ -709,7 +710,7 @@ say(
 from minitransformer.text.batches.classification import LabelledTexts
 from minitransformer.training.loop import TrainConfig, train
 from minitransformer.tuning import attached
-from minitransformer.tuning.hard import AnswerVectors
+from minitransformer.tuning.answers import AnswerVectors
 
 
 def labelled(task: str, name: str, pair: tuple, rows: list[dict], batch_size: int) -> LabelledTexts:

@@ -386,7 +386,9 @@ for name, encoder in ENCODERS.items():
             part: sum(p.numel() for p in module.parameters())
             for part, module in fresh.named_children()
         }
-    rows.append((name, moved, count.trained, count.trained_share, count.stored, count.stored_share))
+    rows.append(
+        (name, moved, count.trained, count.trained_fraction, count.stored, count.stored_fraction)
+    )
 table(
     rows,
     ["P-tuning", "of v_i move", "trained", "of the base", "kept", "of the base"],
@@ -431,7 +433,8 @@ from minitransformer.models.classifier import last_token
 from minitransformer.models.gpt import GPT
 from minitransformer.text.batches.classification import LabelledTexts
 from minitransformer.training.losses import cross_entropy_sum
-from minitransformer.tuning.hard import by_hand, label_log_probs, predict
+from minitransformer.tuning.answers import by_hand
+from minitransformer.tuning.hard import label_log_probs, predict
 
 MODEL = {"styles": base, "reviews": bert}
 LABEL = {"styles": "style", "reviews": "label"}  # the field that holds it
@@ -660,7 +663,7 @@ for method in (
             read - len(one),
             count.trained,
             count.stored,
-            count.stored_share,
+            count.stored_fraction,
         )
     )
 table(

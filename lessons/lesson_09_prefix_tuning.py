@@ -207,7 +207,7 @@ from minitransformer.tuning import (
 before = fingerprint(base)
 prefix = PrefixTuning(length=len(words), init=words).attach(base)
 as_prefix = evaluate(base, valid)
-P_theta = prefix.tables["prefix"]()  # (P, n_layer*2*C)
+P_theta = prefix.encoders["prefix"]()  # (P, n_layer*2*C)
 prefix.detach()
 say(
     f"P_θ has the shape {tuple(P_theta.shape)}. Loss with the words {loss_with['an instruction']:.5f}, with the prefix {as_prefix:.5f}. The words are one point in a "
@@ -320,8 +320,8 @@ table(
     + [
         (
             name,
-            f"{r.trained:,} ({r.trained_share:.1%})",
-            f"{r.stored:,} ({r.stored_share:.1%})",
+            f"{r.trained:,} ({r.trained_fraction:.1%})",
+            f"{r.stored:,} ({r.stored_fraction:.1%})",
             few[name],
         )
         for name, r in zip(few, (free_report, mlp_report), strict=True)
@@ -515,7 +515,7 @@ else:
     for i in (0, 1):
         say(f"> {rows['valid'][i]['source']}\n\n> {texts['prefix, longer'][i]}")
     say(
-        f"Its P is {longer.length}; the file has {path.stat().st_size / 1024:.0f} KiB, {longer.report().stored_share:.1%} of the base's numbers."
+        f"Its P is {longer.length}; the file has {path.stat().st_size / 1024:.0f} KiB, {longer.report().stored_fraction:.1%} of the base's numbers."
     )
     longer.detach()
 
@@ -649,7 +649,7 @@ assert max(differences) < 1e-4
 # %%
 zeros = PrefixTuning(10).attach(base)
 with torch.no_grad():
-    zeros.tables["prefix"].free.zero_()
+    zeros.encoders["prefix"].free.zero_()
 loss_zeros = evaluate(base, valid)
 with torch.inference_mode(), watch_attention(base) as maps:
     base(torch.tensor([z]))
@@ -832,7 +832,7 @@ say(
 on_new = {name: final[name, "test_seen"] for name in methods}
 behind = on_new["full fine-tuning"][1] - on_new["prefix"][1]
 say(
-    f"Ten virtual tokens, a key and a value each in every layer ({kept['prefix'].stored_share:.1%} of the base's numbers), turned the frozen GPT within {MANY} steps "
+    f"Ten virtual tokens, a key and a value each in every layer ({kept['prefix'].stored_fraction:.1%} of the base's numbers), turned the frozen GPT within {MANY} steps "
     f"into one that tells {on_new['prefix'][1]:.0%} of a new table's values in sentences (BLEU {on_new['prefix'][0]:.1f}); a copy trained as a whole tells "
     f"{on_new['full fine-tuning'][1]:.0%} ({on_new['full fine-tuning'][0]:.1f})"
     + (

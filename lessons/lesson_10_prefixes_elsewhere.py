@@ -370,8 +370,8 @@ batch = translation_batch(
 source = {"source": batch["source"], "source_mask": batch["source_mask"]}  # each (B, S)
 method = PrefixTuning(10).attach(base)
 seq2seq_loss(base, batch)[0].backward()
-slope = {slot: made.free.grad.norm().item() for slot, made in method.tables.items()}
-numbers = {slot: made.free.numel() for slot, made in method.tables.items()}
+slope = {slot: made.free.grad.norm().item() for slot, made in method.encoders.items()}
+numbers = {slot: made.free.numel() for slot, made in method.encoders.items()}
 method.detach()
 PLACES = {
     "encoder_prefix": "encoder, self",
@@ -568,7 +568,7 @@ reached = {
 }
 order = sorted(TASKS, key=reached.get, reverse=True)
 say(
-    f"A prefix keeps {report.stored:,} numbers, {report.stored_share:.1%} of the base (trained, with the MLPs, are {report.trained_share:.0%}). Of what full fine-tuning "
+    f"A prefix keeps {report.stored:,} numbers, {report.stored_fraction:.1%} of the base (trained, with the MLPs, are {report.trained_fraction:.0%}). Of what full fine-tuning "
     "takes off the loss it takes off "
     + ", ".join(f"{reached[task]:.0%} in {task}" for task in order)
     + "."
@@ -925,7 +925,7 @@ say(
         else f"worth nothing that could be told from chance ({100 * gain:+.1f} ± {100 * gain_error:.1f} points over the head alone)"
     )
     + f", and {100 * gap:+.1f} against full fine-tuning. In an encoder–decoder it goes into three places, the reader's attention and both of the "
-    f"writer's, of which '{PLACES[helps]}' alone did most; of what full fine-tuning takes off the loss in as many steps, {report.stored_share:.1%} of the numbers took off "
+    f"writer's, of which '{PLACES[helps]}' alone did most; of what full fine-tuning takes off the loss in as many steps, {report.stored_fraction:.1%} of the numbers took off "
     + ", ".join(
         f"{reached[task]:.0%} in {task} ({NAMES[task]} on the test {scores['prefix']:.1f} against {scores['full fine-tuning']:.1f})"
         for task, scores in told.items()

@@ -262,7 +262,7 @@ table(
         (
             width,
             own.trained,
-            own.trained_share,
+            own.trained_fraction,
             n_houlsby(24, 1024, width),
             n_houlsby(24, 1024, width) / n_medium,
         )
@@ -279,20 +279,20 @@ kept = {
     "full fine-tuning": count(FullFineTuning()),
 }
 table(
-    [(name, own.stored, own.stored_share) for name, own in kept.items()],
+    [(name, own.stored, own.stored_fraction) for name, own in kept.items()],
     ["", "numbers kept", "of the base"],
     [None, ",", ".2%"],
 )
 ours, theirs = kept[f"adapters, r = {R}"], kept[f"prefix, P = {P}"]
 say(
-    f"r = {R} is {ours.stored_share:.1%} of our base. 001 names W_down and W_up alone; without biases it would be {2 * L * 2 * C * R:,}, "
+    f"r = {R} is {ours.stored_fraction:.1%} of our base. 001 names W_down and W_up alone; without biases it would be {2 * L * 2 * C * R:,}, "
     f"{1 - 2 * L * 2 * C * R / ours.stored:.1%} less."
 )
 assert all(own.trained == own.stored == n_houlsby(L, C, width) for width, own in counted.items())
 assert (
     theirs.stored == 2 * L * P * C
     and abs(theirs.stored / ours.stored - 1) < 0.02
-    and 0.02 < ours.stored_share < 0.04
+    and 0.02 < ours.stored_fraction < 0.04
 )
 
 # %% [markdown]
@@ -551,7 +551,7 @@ with figure(
     "width", f"Validation loss after {FEW} steps, by the adapters' numbers as a share of the base."
 ) as axes:
     axes.plot(
-        [counted[width].stored_share for width in widths],
+        [counted[width].stored_fraction for width in widths],
         list(widths.values()),
         "o-",
         label="adapters (Houlsby)",
@@ -559,7 +559,7 @@ with figure(
     for width, loss in widths.items():
         axes.annotate(
             f"r = {width}",
-            (counted[width].stored_share, loss),
+            (counted[width].stored_fraction, loss),
             textcoords="offset points",
             xytext=(0, 9),
             ha="center",
@@ -580,7 +580,7 @@ table(
     [
         (
             width,
-            counted[width].stored_share,
+            counted[width].stored_fraction,
             loss,
             bar(loss_before - loss, max(0.01, loss_before - min(widths.values()))),
         )
@@ -689,7 +689,7 @@ with figure(
 table(
     [("untouched base", None, loss_before, *scores["untouched base"], None)]
     + [
-        (name, reports[key].stored_share, end[key], *scores[name], logs[key].seconds)
+        (name, reports[key].stored_fraction, end[key], *scores[name], logs[key].seconds)
         for name, key in NAMES.items()
     ],
     ["on validation", "kept", "loss", *SCORES, "s"],
@@ -821,7 +821,7 @@ say(
             else f"here it nearly holds: a difference can be measured, but they are at {min(reached.values()):.0%} of full fine-tuning or above"
         )
     )
-    + f", {reports['zero'].stored_share:.1%} of the numbers being trained. (Houlsby et al. report 0.4 points of GLUE between their 3.6 % and full fine-tuning, after training both to the end.)"
+    + f", {reports['zero'].stored_fraction:.1%} of the numbers being trained. (Houlsby et al. report 0.4 points of GLUE between their 3.6 % and full fine-tuning, after training both to the end.)"
 )
 
 # %% [markdown]
@@ -831,7 +831,7 @@ say(
 seen = {name: final[name, "test_seen"] for name in NAMES}
 say(
     f"Adapters belong inside the residual, before what a sublayer gives is added to the stream; they should begin as the identity, or the first steps go into undoing a disturbance; and "
-    f"they can be as narrow as r = {R} of {C} ({ours.stored_share:.1%} of the base's numbers), with which the frozen GPT tells {seen['adapters'].slots:.0%} of a new table's values after {MANY} "
+    f"they can be as narrow as r = {R} of {C} ({ours.stored_fraction:.1%} of the base's numbers), with which the frozen GPT tells {seen['adapters'].slots:.0%} of a new table's values after {MANY} "
     f"steps, a prefix of as many numbers {seen['prefix'].slots:.0%} and full fine-tuning {seen['full fine-tuning'].slots:.0%}."
 )
 

@@ -356,7 +356,12 @@ for targets in (["q", "v"], MAPS):
     for rank in RANKS:
         with attached(base, method := LoRA(rank, targets=targets)):
             counts.append(
-                (", ".join(targets), rank, method.report().trained, method.report().trained_share)
+                (
+                    ", ".join(targets),
+                    rank,
+                    method.report().trained,
+                    method.report().trained_fraction,
+                )
             )
         assert method.changes and counts[-1][2] == n_lora(rank, targets)
 table(counts, ["LoRA on", "r", "numbers", "of the base"], [None, "d", ",", ".2%"])

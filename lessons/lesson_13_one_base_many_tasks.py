@@ -360,7 +360,7 @@ for name, (size, times, loss) in ways.items():
             loss=loss,
             progress=False,
         )
-    after[name], seconds[name] = prefix.tables["prefix"]().detach(), log.seconds / 4
+    after[name], seconds[name] = prefix.encoders["prefix"]().detach(), log.seconds / 4
 moved = {name: (P_theta - after["1 × 8"]).abs().max().item() for name, P_theta in after.items()}
 table(
     [(name, moved[name], seconds[name] * 1000) for name in ways],
@@ -687,7 +687,7 @@ table(
         (
             name,
             report.stored,
-            report.stored_share,
+            report.stored_fraction,
             SAID.get(name, "–"),
             size / 1024,
             megabytes(name, 100),
@@ -708,7 +708,7 @@ with figure(
             n_tasks,
             [megabytes(name, n) for n in n_tasks],
             style,
-            label=f"{name} ({weighed[name][0].stored_share:.1%})",
+            label=f"{name} ({weighed[name][0].stored_fraction:.1%})",
         )
     axes.axhline(base_bytes / 1e6, color="grey", linewidth=1, linestyle=":")
     axes.text(
@@ -873,7 +873,7 @@ table([(name, *entries) for name, entries in said.items()], ["002 says", *column
 table([(name, *entries) for name, entries in ours.items()], ["measured here", *columns])
 saved = 1 - per_step["prefix"] / per_step["full fine-tuning"]
 say(
-    f"- 参数量: of what is *kept* it is true. Of what is trained it is not, with the MLP of 002's own example: {reports['prefix'].trained_share:.0%} of the base's number (lesson 9).\n"
+    f"- 参数量: of what is *kept* it is true. Of what is trained it is not, with the MLP of 002's own example: {reports['prefix'].trained_fraction:.0%} of the base's number (lesson 9).\n"
     "- 适用场景: too narrow for the prefix. Lesson 10 had it classify reviews, translate and answer questions. And the entry for prompts does not say how well: here, after as many steps, "
     f"exact {scores['prompt'][0]:.0%} against {scores['prefix'][0]:.0%} with the prefix, names {scores['prompt'][1]:.0%} against {scores['prefix'][1]:.0%}.\n"
     f"- 计算开销: {'lower, by' if saved > 0.05 else 'hardly lower:'} {saved:.0%} a step here. What is lower by far is what a task takes on the disk, and what a switch takes.\n"
@@ -959,7 +959,7 @@ assert fingerprint(base) == before
 alone, prefixed = (sum(both[i] for both in results.values()) / len(results) for i in (0, 1))
 small = weighed["prefix, P = 20"]
 say(
-    f"One, and {small[1] / 1024:.0f} KiB for each of them: on one frozen base ten prefixes of {small[0].stored_share:.1%} of its numbers bring ten tasks from {alone:.0%} to {prefixed:.0%} of their measures on the test, all ten in one batch if need "
+    f"One, and {small[1] / 1024:.0f} KiB for each of them: on one frozen base ten prefixes of {small[0].stored_fraction:.1%} of its numbers bring ten tasks from {alone:.0%} to {prefixed:.0%} of their measures on the test, all ten in one batch if need "
     "be, and take nothing away from the base, which is bit for bit what it was"
     + (
         f"; a model of its own for each task would weigh {ratio[100]:.0f} times as much for a hundred tasks"

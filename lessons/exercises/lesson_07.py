@@ -11,7 +11,8 @@ from minitransformer.course.workbook import Exercise
 from minitransformer.errors import UserError
 from minitransformer.models.bert import Bert, BertConfig
 from minitransformer.models.gpt import GPT, GPTConfig
-from minitransformer.tuning.hard import Template, by_hand
+from minitransformer.tuning.answers import by_hand
+from minitransformer.tuning.hard import Template
 
 
 def lively(model):
@@ -211,7 +212,7 @@ def tokens_in_a_sentence(words, tokenizer):
 
 mapping = Exercise(
     id="7.2",
-    target="minitransformer.tuning.hard:by_hand",
+    target="minitransformer.tuning.answers:by_hand",
     title="Words for labels",
     minutes=20,
     difficulty=2,
@@ -808,7 +809,7 @@ score.slip(
 
 near = Exercise(
     id="7.5",
-    target="minitransformer.tuning.hard:nearest",
+    target="minitransformer.tuning.answers:nearest",
     title="Nearest words",
     minutes=25,
     difficulty=3,

@@ -747,7 +747,7 @@ give = Exercise(
     difficulty=3,
     purpose="The base knows nothing of tuning: a hook hands it the prefix, as arguments that it takes anyway. self.prefixes() gives them (slot → a Prefix for "
     "each layer), before_each_call(base, change) makes a hook of a function from inputs to inputs, and what is returned here, a list of the "
-    "hooks' handles, lets detach() take them out. What is given beside the prefix is refused: check_not_given(self, inputs, self.tables).",
+    "hooks' handles, lets detach() take them out. What is given beside the prefix is refused: check_not_given(self, inputs, self.encoders).",
     hints=(
         "Write a function inside: it gets the call's inputs by name, and returns them with the prefix among them. When must it leave them as they are? "
         "And when has the prefix to be computed: once, or at every call?",
@@ -756,7 +756,7 @@ give = Exercise(
         "    def give(inputs):\n"
         '        if not is_prefill(inputs.get("cache")):\n'
         "            return inputs\n"
-        "        check_not_given(self, inputs, self.tables)\n"
+        "        check_not_given(self, inputs, self.encoders)\n"
         "        return {**inputs, **self.prefixes()}\n"
         "\n"
         "    return [before_each_call(base, give)]",
@@ -817,7 +817,7 @@ def after_a_change(PrefixTuning):
     """P'_θ gets other numbers after the prefix was attached, as in training."""
     base, method = small_gpt(), PrefixTuning(2, reparametrise=3)
     with attached(base, method):
-        method.tables["prefix"].small.data.mul_(-1)
+        method.encoders["prefix"].small.data.mul_(-1)
         return base(torch.tensor([[3, 5]]))
 
 
@@ -834,7 +834,7 @@ def two_training_steps(PrefixTuning):
             loss.backward()
             optimizer.step()
             losses.append(loss.item())
-    return {"losses": losses, "P_θ": method.tables["prefix"]().detach()}
+    return {"losses": losses, "P_θ": method.encoders["prefix"]().detach()}
 
 
 @give.scene
@@ -908,7 +908,7 @@ def wrong_install(
         if first and not when(inputs.get("cache")):
             return inputs
         if check:
-            check_not_given(self, inputs, self.tables)
+            check_not_given(self, inputs, self.encoders)
         return change(inputs, self.prefixes())
 
     handle = before_each_call(base, give)
@@ -943,7 +943,7 @@ def one_slot_alone(self, base):
 
 @give.mistake
 def one_slot_checked(self, base):
-    """You refuse only what is given as `prefix`. An encoder–decoder has three slots, and what is given for another is silently replaced: check_not_given(self, inputs, self.tables)."""
+    """You refuse only what is given as `prefix`. An encoder–decoder has three slots, and what is given for another is silently replaced: check_not_given(self, inputs, self.encoders)."""
 
     def give(inputs):
         check_not_given(self, inputs, ["prefix"] * is_prefill(inputs.get("cache")))
@@ -957,7 +957,7 @@ def checked_too_late(self, base):
     """You check after your prefix has gone in, and so refuse your own. check_not_given looks at what the caller gave: it comes first."""
 
     def given(inputs, prefixes):
-        check_not_given(self, {**inputs, **prefixes}, self.tables)
+        check_not_given(self, {**inputs, **prefixes}, self.encoders)
         return {**inputs, **prefixes}
 
     return wrong_install(self, base, change=given)

@@ -229,7 +229,7 @@ def first_layer_alone(base):
 def prefixes_by_loop(self):
     """Column by column of each table."""
     found = {}
-    for slot, table in self.tables.items():
+    for slot, table in self.encoders.items():
         numbers, n_layer = table(), self._layers[slot]  # (P, n_layer*2*C)
         n_top = self.layers or n_layer
         C = numbers.size(1) // (2 * n_top)
@@ -256,14 +256,14 @@ carried = Exercise(
     title="A table for each place",
     minutes=20,
     difficulty=3,
-    purpose="This makes of P_θ what the base is called with: for each slot a Prefix for every layer. self.tables has a table for each slot that is "
+    purpose="This makes of P_θ what the base is called with: for each slot a Prefix for every layer. self.encoders has a table for each slot that is "
     "filled, table() is its P_θ; self._layers[slot] says how many layers the base has there, self._n_head is H. With self.layers = n only the top n "
     "layers have a prefix (the table has numbers for those alone), and all below get one of length 0, which changes nothing.",
     hints=(
         "One slot after the other: unpack its table with to_prefixes, for as many layers as it has numbers for, and put empty prefixes in front for those below.",
         "n_top = self.layers or self._layers[slot] layers have numbers. An empty prefix is keys and values (1, H, 0, D): a slice of length 0 of a real "
         "one, part[:, :, :0]. self._layers[slot] - n_top of them are needed.",
-        "    for slot, table in self.tables.items():\n"
+        "    for slot, table in self.encoders.items():\n"
         "        # n_top: how many layers have a prefix\n"
         "        top = to_prefixes(table(), n_top, self._n_head)\n"
         "        none = Prefix(*(part[:, :, :0] for part in top[0]))\n"
@@ -279,7 +279,7 @@ def built(base, **how):
     method = PrefixTuning(**how)
     with torch.no_grad():
         method.build(base)
-        for table in method.tables.values():
+        for table in method.encoders.values():
             if table.free is not None:
                 table.free.copy_(tidy(*table.free.shape))
     return method
@@ -338,7 +338,7 @@ def every_place_learns(PrefixTuning):
         for i, layers in enumerate(method.prefixes().values())
         for k, v in layers
     ).backward()
-    return {slot: table.free.grad for slot, table in method.tables.items()}
+    return {slot: table.free.grad for slot, table in method.encoders.items()}
 
 
 def wrong_prefixes(
@@ -352,9 +352,9 @@ def wrong_prefixes(
 ):
     """The method as a learner would write it, with one thing in it replaced."""
     prefixes = {}
-    for slot in slots or self.tables:
+    for slot in slots or self.encoders:
         n_top = self.layers or self._layers[slot]
-        table = self.tables[table_of or slot]
+        table = self.encoders[table_of or slot]
         top = to_prefixes(change(numbers(table)), n_top, self._n_head)
         none = Prefix(*(nothing(part) for part in top[0]))
         prefixes[slot] = join([none] * (self._layers[slot] - n_top), top)
@@ -364,7 +364,7 @@ def wrong_prefixes(
 @carried.mistake
 def one_table_for_all(self):
     """All places read the same table. Each of the three has its own: what helps to read x is not what helps to write y."""
-    return wrong_prefixes(self, table_of=next(iter(self.tables)))
+    return wrong_prefixes(self, table_of=next(iter(self.encoders)))
 
 
 @carried.mistake
@@ -400,7 +400,7 @@ def table_cut_for_every_layer(self):
     """You cut each table for all layers of the base. With self.layers = n it has the numbers of n layers only, and each of them would be cut to pieces: unpack it for self.layers or self._layers[slot] layers."""
     return {
         slot: to_prefixes(table(), self._layers[slot], self._n_head)
-        for slot, table in self.tables.items()
+        for slot, table in self.encoders.items()
     }
 
 
@@ -408,7 +408,8 @@ def table_cut_for_every_layer(self):
 def layers_taken_for_a_number(self):
     """self.layers is None where all layers have a prefix, and then no number of layers: self.layers or self._layers[slot]."""
     return {
-        slot: to_prefixes(table(), self.layers, self._n_head) for slot, table in self.tables.items()
+        slot: to_prefixes(table(), self.layers, self._n_head)
+        for slot, table in self.encoders.items()
     }
 
 
@@ -417,7 +418,7 @@ def the_table_not_called(self):
     """You hand to_prefixes the Table, a module. Called, it gives the numbers, P_θ: table()."""
     return {
         slot: to_prefixes(table, self.layers or self._layers[slot], self._n_head)
-        for slot, table in self.tables.items()
+        for slot, table in self.encoders.items()
     }
 
 
@@ -460,7 +461,7 @@ def cut_off_from_the_table(self):
 
 @carried.mistake
 def every_slot_of_the_base(self):
-    """You go through all slots that the base has. Only those in self.tables are filled; the others have no table."""
+    """You go through all slots that the base has. Only those in self.encoders are filled; the others have no table."""
     return wrong_prefixes(self, slots=list(self._layers))
 
 

@@ -671,7 +671,7 @@ def prefixes_for(base, n, length, **settings):
     for method in methods:
         with attached(base, method):
             pass
-        for table in method.tables.values():
+        for table in method.encoders.values():
             table.free.data = tidy(*table.free.shape)
     return methods
 

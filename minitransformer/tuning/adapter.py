@@ -1,24 +1,32 @@
-"""Adapters (适配器): small trained layers inside the frozen ones (Houlsby et al. 2019; 001 §3.1.2 and §3.2).
+"""Adapters (适配器): small trained layers inside the frozen ones (001 §3.1.2 and §3.2).
 
     h = Sublayer(x),   z = σ(W_down h),   o = W_up z + h,   W_down (r, d), W_up (d, r), r ≪ d
 
-001 §3.1.2 gives W_down the shape d × r and multiplies it from the left, which only fits h as a row; PyTorch keeps the
-transposed matrix. An adapter stands inside the sublayer, before its result is added to the stream and normalised.
+Houlsby et al., "Parameter-Efficient Transfer Learning for NLP" (2019), §2.1. 001 §3.1.2 gives W_down the shape d × r
+and multiplies it from the left, which only fits h as a row; PyTorch keeps the transposed matrix. An adapter stands
+inside the sublayer, before its result is added to the stream and normalised.
+
+AdapterHub's `adapters` library has configurations of the same names, of which two are other functions. Its "pfeiffer"
+(`original_ln_before=True`) lets the bottleneck read Norm(h + stream) and adds what it gives to h; ours reads h itself,
+as "houlsby" does in both. Its "parallel" reads the stream in front of the sublayer. In a BERT that is what the sublayer
+reads; in a GPT a norm stands between, and ours reads what comes out of the norm.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
-from minitransformer.errors import UserError
 from minitransformer.models.attention import Attention
 from minitransformer.models.layers import FeedForward
-from minitransformer.tuning.method import Base, Method, check_count, setting
+from minitransformer.tuning.bases import Base
+from minitransformer.tuning.method import Method
+from minitransformer.tuning.settings import Setting, nonzero, one_of, whole_number, yes_or_no
 
 PLACEMENTS = ("houlsby", "pfeiffer", "parallel")
 INITS = ("zero", "normal", "xavier")
@@ -48,15 +56,12 @@ class Bottleneck(nn.Module):
             nn.init.zeros_(self.up.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        """f(x) = W_up σ(W_down x), (B, T, C) → (B, T, C), without x itself: whoever asks adds it.
-
-        W_down and W_up are self.down and self.up, with their biases; σ is F.relu.
-        """
+        """f(x) = W_up σ(W_down x), (B, T, C) → (B, T, C), without x itself: whoever asks adds it."""
         return self.up(F.relu(self.down(x)))
 
 
 class Adapter(Method):
-    """Train bottlenecks in every layer, and nothing else.
+    """Train bottlenecks inside every layer.
 
     Args:
         width: r.
@@ -67,33 +72,38 @@ class Adapter(Method):
         norms: train a factor and a shift for each number that a layer's norms give, too, as Houlsby et al. do.
 
     Raises:
-        UserError: a width that is no whole number from 1 on, a placement or an init that there is not.
+        UserError: a setting that means nothing (the scale also if it is set later).
     """
 
     place = "sublayers"
-    scale = setting("scale", "What is added is multiplied by it.")
+    examples = {
+        "houlsby": {"width": 4, "norms": True},
+        "pfeiffer": {"width": 4, "placement": "pfeiffer", "init": "normal"},
+        "parallel": {"width": 4, "placement": "parallel", "scale": 4.0},
+    }
+
+    width = Setting(whole_number("a bottleneck has at least one unit"), "r.")
+    placement = Setting(one_of(PLACEMENTS), "Which sublayers get a bottleneck, and what it reads.")
+    init = Setting(one_of(INITS), "What a bottleneck begins as.")
+    scale = Setting(
+        nonzero("what is learned is multiplied by it"), "What is added is multiplied by it.", may_change=True
+    )
+    norms = Setting(yes_or_no, "Whether factors and shifts of the norms are trained, too.")
 
     def __init__(
         self, width: int = 8, placement: str = "houlsby", init: str = "zero", scale: float = 1.0, norms: bool = False
     ) -> None:
         super().__init__(width=width, placement=placement, init=init, scale=scale, norms=norms)
-        check_count("width", width, "a bottleneck has at least one number")
-        for name, value, known in (("placement", placement, PLACEMENTS), ("init", init, INITS)):
-            if value not in known:
-                raise UserError(f"{name} = {value!r}: it has to be one of {', '.join(known)}.")
-        self.width, self.placement, self.init, self.norms = width, placement, init, norms
         self.bottlenecks = nn.ModuleDict()  # the sublayer's name with / for . → what it adds
         self.factors = nn.ParameterDict()  # the norm's name with / for . → factor and shift, (2, C)
 
     def build(self, base: Base) -> None:
-        """A bottleneck for each sublayer that gets one, each with numbers of its own: Bottleneck(C, width, init).
+        """A bottleneck of its own for each sublayer that gets one, and factors for the norms of the layers, if asked.
 
-        C is base.config.d_model; the rest is the method's own: self.width, self.init, self.placement, self.norms. With
-        the placement "houlsby" the sublayers are all `Attention` and `FeedForward` modules of the base, else the
-        `FeedForward` ones alone. A module's key in self.bottlenecks is its name in the base, with / in the place of
-        each dot: "blocks/0/mlp". With norms, every nn.LayerNorm in a layer (in `blocks`, `encoder` or `decoder`; not
-        the one behind them) gets an nn.Parameter (2, C) in self.factors, under a key of the same form: a row of
-        factors and a row of shifts, which change nothing at first, whatever the norm itself has learned.
+        The sublayers are every `Attention` and `FeedForward` of the base, or the `FeedForward`s alone. A key in
+        `bottlenecks` is the sublayer's name in the base with / in the place of each dot, "blocks/0/mlp"; so too in
+        `factors`, (2, C), a row of ones and a row of zeros, for each nn.LayerNorm in a layer (in "blocks", "encoder" or
+        "decoder"; not the one behind them).
         """
         sublayers = (Attention, FeedForward) if self.placement == "houlsby" else FeedForward
         for name, module in base.named_modules():
@@ -105,28 +115,31 @@ class Adapter(Method):
                 one = torch.ones(base.config.d_model)
                 self.factors[key] = nn.Parameter(torch.stack([one, 0 * one]))  # (2, C)
 
-    def install(self, base: Base) -> Iterable[Any]:
-        """Let each bottleneck add to what its sublayer gives, scale · f(·); gives the handles.
+    def install(self, base: Base) -> Iterable[RemovableHandle]:
+        """Let each bottleneck add to what its sublayer gives, and the factors stretch what their norms give."""
 
-        f is a bottleneck. It reads what the sublayer gives, or, where self.placement is "parallel", what the sublayer
-        reads. `add(bottleneck)` makes its hook: a function that PyTorch calls with (module, args, output), args the
-        tuple of what the module was called with, and whose answer takes output's place. The scale is self.scale, which
-        may be changed later.
-        """
+        def add(bottleneck: Bottleneck, sublayer: nn.Module, args: tuple, output: Tensor) -> Tensor:
+            return self.adapted(bottleneck, args[0], output)
 
-        # ⟨answer⟩
-        def add(bottleneck: Bottleneck) -> Any:
-            def hook(sublayer: nn.Module, args: tuple, output: Tensor) -> Tensor:
-                read = args[0] if self.placement == "parallel" else output  # (B, T, C)
-                return output + self.scale * bottleneck(read)  # (B, T, C)
+        def stretch(name: str, norm: nn.Module, args: tuple, output: Tensor) -> Tensor:
+            factor, shift = self.factors[name].to(output.dtype)
+            return output * factor + shift
 
-            return hook
-
-        # ⟨/answer⟩
-
-        def stretch(factor: Tensor) -> Any:
-            return lambda norm, args, output: output * factor[0] + factor[1]
-
-        hooks = [(name, add(bottleneck)) for name, bottleneck in self.bottlenecks.items()]
-        hooks += [(name, stretch(factor)) for name, factor in self.factors.items()]
+        hooks = [(name, partial(add, bottleneck)) for name, bottleneck in self.bottlenecks.items()]
+        hooks += [(name, partial(stretch, name)) for name in self.factors]
         return [base.get_submodule(name.replace("/", ".")).register_forward_hook(hook) for name, hook in hooks]
+
+    def adapted(self, bottleneck: Bottleneck, x: Tensor, output: Tensor) -> Tensor:
+        """output + scale · f(·): what a frozen sublayer gives, with what its bottleneck f adds.
+
+        Args:
+            bottleneck: f. It reads x if the placement is "parallel", and the output otherwise.
+            x: what the sublayer has read, (B, T, C).
+            output: what it gives, (B, T, C).
+
+        Returns:
+            (B, T, C), a new tensor in the precision of `output`.
+        """
+        read = x if self.placement == "parallel" else output  # (B, T, C)
+        added = bottleneck(read.to(bottleneck.down.weight.dtype))  # (B, T, C)
+        return output + self.scale * added.to(output.dtype)  # (B, T, C)

@@ -13,17 +13,20 @@ from torch import Tensor, nn
 from minitransformer.errors import UserError
 from minitransformer.models.gpt import GPT
 from minitransformer.models.seq2seq import Seq2Seq
-from minitransformer.tuning.method import Base, Method, base_parameters, check_count
+from minitransformer.tuning.bases import Base, base_parameters
+from minitransformer.tuning.method import Method
+from minitransformer.tuning.settings import Setting, whole_number
 
 
 class FullFineTuning(Method):
-    """Train every parameter of the base. When it leaves, the base's own weights come back."""
+    """Train every parameter of the base; when it leaves, the base's own weights come back."""
 
     place = "base"
+    examples = {"full": {}}
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.before: dict[str, Tensor] = {}  # the base's own numbers, while it is attached
+    def __init__(self, **settings: object) -> None:
+        super().__init__(**settings)
+        self.before: dict[str, Tensor] = {}  # the base's own weights, while it is attached
         self.tuned: dict[str, Tensor] = {}  # the tuned ones, while it is not
 
     def names(self, base: Base) -> list[str]:
@@ -35,12 +38,12 @@ class FullFineTuning(Method):
         self.names(base)  # refuses a base with fewer layers, before anything has changed
 
     def install(self, base: Base) -> tuple[()]:
-        """Put the tuned numbers into the base, and keep its own.
+        """Keep a copy of the base's own weights, and put the tuned ones in, if it was attached before.
 
-        Of every parameter that `names` gives, `before` takes a copy by its name; if `tuned` has numbers for it (it was
-        attached before), the parameter takes them, in place; and it is to be trained, for attaching froze the base.
-        There are no handles to give: (). `self.names(base)` is a list of names, `base_parameters(base)` has the base's
-        parameters by name.
+        The parameters that it trains ask for gradients from here on, because attaching froze the base.
+
+        Returns:
+            No handles: nothing is hooked in.
         """
         own = base_parameters(base)
         for name in self.names(base):
@@ -51,7 +54,7 @@ class FullFineTuning(Method):
         return ()
 
     def uninstall(self, base: Base) -> None:
-        """Take the tuned numbers out, and put the base's own back."""
+        """Take the tuned weights out, and put the base's own back."""
         own = base_parameters(base)
         for name, value in self.before.items():
             self.tuned[name] = own[name].detach().clone()
@@ -66,13 +69,13 @@ class FullFineTuning(Method):
         return [own[name] for name in self.names(base)]
 
     def tensors(self) -> dict[str, Tensor]:
-        """The tuned numbers, by their names in the base."""
+        """The tuned weights, by their names in the base."""
         base = self._need_base("save")
         own = base_parameters(base)
         return {name: own[name].detach() for name in self.names(base)}
 
     def restore(self, tensors: Mapping[str, Tensor], source: str) -> None:
-        """Put tuned numbers into the base.
+        """Put tuned weights into the base.
 
         Raises:
             UserError: other tensors than it trains.
@@ -91,7 +94,7 @@ class FullFineTuning(Method):
 
 
 class TopLayers(FullFineTuning):
-    """Train only the last layers of the base (Li & Liang's FT-top2), with the norm or pooler above them.
+    """Train only the last layers of the base, with the norm or pooler above them (Li & Liang's FT-top2).
 
     Args:
         n_layer: how many layers, from the top; of an encoder–decoder, of its decoder.
@@ -100,10 +103,12 @@ class TopLayers(FullFineTuning):
         UserError: fewer than one, or no whole number. At `attach`: more than the base has.
     """
 
+    examples = {"top": {"n_layer": 1}}
+
+    n_layer = Setting(whole_number("at least one layer has to be tuned"), "How many layers, from the top.")
+
     def __init__(self, n_layer: int = 1) -> None:
-        super().__init__()
-        check_count("n_layer", n_layer, "at least one layer has to be tuned")
-        self.settings, self.n_layer = {"n_layer": n_layer}, n_layer
+        super().__init__(n_layer=n_layer)
 
     def names(self, base: Base) -> list[str]:
         """The parameters of the top layers."""
@@ -117,7 +122,13 @@ class TopLayers(FullFineTuning):
 
 
 class BitFit(FullFineTuning):
-    """Train the biases of the base, and nothing else (Ben Zaken et al. 2022)."""
+    """Train the biases of the base, and nothing else.
+
+    Ben Zaken et al., "BitFit: Simple Parameter-efficient Fine-tuning for Transformer-based Masked Language-models"
+    (2022), §2.
+    """
+
+    examples = {"bitfit": {}}
 
     def names(self, base: Base) -> list[str]:
         """Every bias, those of the norms included."""

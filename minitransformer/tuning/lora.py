@@ -1,27 +1,30 @@
-"""LoRA (低秩适配): a trained matrix of low rank beside a frozen one (Hu et al. 2021; 001 §3.1.3).
+"""LoRA (低秩适配): a trained matrix of low rank beside a frozen one (001 §3.1.3).
 
     h = W x + (α/r) B A x,   A (r, d_in) random, B (d_out, r) zero at first
 
-001 §3.1.3 writes W + AB, for row vectors, and names neither the scale α/r nor the start. With B = 0 the base begins as
-it was; if both were random it would not, and if both were zero neither would ever get a gradient. What is trained has
-r (d_in + d_out) numbers where W has d_in · d_out; once trained, it can be added to W and costs nothing any more.
+Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models" (2021), §4.1 Eq. 3. 001 §3.1.3 writes W + AB, for row
+vectors, and names neither the scale α/r nor the start. With B = 0 the base begins as it was; if both were random it
+would not, and if both were zero neither would ever get a gradient. Trained are r (d_in + d_out) parameters where W has
+d_in · d_out; once trained, B A can be added to W and costs nothing any more.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from minitransformer.errors import UserError
 from minitransformer.models.attention import Stacked
 from minitransformer.models.layers import drop
+from minitransformer.tuning.bases import Base
 from minitransformer.tuning.merge import Mergeable, linear_maps
-from minitransformer.tuning.method import Base, check_count, setting
+from minitransformer.tuning.settings import Setting, fraction, list_of_names, nonzero, whole_number
 
 TIED = ("head", "lm_head", "embedding", "token_embedding")  # what people call the matrix before the vocabulary
 
@@ -33,25 +36,15 @@ class LowRank(nn.Module):
 
     Args:
         linear: the stack, or a single map.
-        parts: which maps of it.
+        parts: which maps of it, by their numbers in the stack.
         rank: r.
     """
 
     def __init__(self, linear: nn.Linear, parts: Sequence[int], rank: int) -> None:
-        """Make the parameters `a` (n, r, d_in), uniform between ±1/√d_in, and `b` (n, d_out, r), zero.
-
-        n maps are tuned, those whose numbers in the stack are `parts`. A map reads linear.in_features numbers, and the
-        `n_part` maps of the stack together give linear.out_features.
-        """
         super().__init__()
-        self.n_part = n_parts(linear)
-        # ⟨answer⟩
-        d_in, d_out = linear.in_features, linear.out_features // self.n_part
-        bound = 1 / math.sqrt(d_in)  # as fresh linear layers have it, and the paper's own code
-        self.a = nn.Parameter(torch.empty(len(parts), rank, d_in).uniform_(-bound, bound))
-        self.b = nn.Parameter(torch.zeros(len(parts), d_out, rank))
-        # ⟨/answer⟩
-        self.parts = list(parts)
+        self.n_part, self.parts = n_parts(linear), list(parts)
+        a, b = new_factors(len(self.parts), linear.in_features, linear.out_features // self.n_part, rank)
+        self.a, self.b = nn.Parameter(a), nn.Parameter(b)
 
     def matrices(self) -> tuple[Tensor, Tensor]:
         """All A below one another, (n·r, d_in), and each B in the rows and columns of its own map, (all d_out, n·r)."""
@@ -66,26 +59,23 @@ class LowRank(nn.Module):
         return b @ a
 
 
+def new_factors(n: int, d_in: int, d_out: int, rank: int) -> tuple[Tensor, Tensor]:
+    """What A and B begin as, for n maps of d_in to d_out numbers (Hu et al. 2021, §4.1).
+
+    Returns:
+        A (n, r, d_in), uniform between ±1/√d_in, and B (n, d_out, r), zero.
+    """
+    bound = 1 / math.sqrt(d_in)  # as fresh linear layers have it, and the paper's own code
+    return torch.empty(n, rank, d_in).uniform_(-bound, bound), torch.zeros(n, d_out, rank)
+
+
 def n_parts(linear: nn.Linear) -> int:
     """How many maps a module stacks; a plain one is a single map."""
     return linear.n_part if isinstance(linear, Stacked) else 1
 
 
-def check_alpha(alpha: float) -> None:
-    """Refuse an α with which nothing could be learned.
-
-    Raises:
-        UserError: it is 0, infinite, or no number.
-    """
-    if not isinstance(alpha, int | float) or not math.isfinite(alpha) or alpha == 0:
-        raise UserError(
-            f"alpha = {alpha!r}: what is learned is multiplied by alpha / rank, so that it has to be a number other "
-            "than 0."
-        )
-
-
 class LoRA(Mergeable):
-    """Train a change of low rank for some of the base's linear maps, and nothing else.
+    """Train a change of low rank beside some of the base's linear maps.
 
     Args:
         rank: r.
@@ -93,28 +83,28 @@ class LoRA(Mergeable):
         targets: names of linear maps, or how such names end: "q" is the queries' matrix of every attention,
             "cross.v" the values' of every cross-attention, "blocks.0.mlp.up" one in one layer. ("q", "v") is the
             paper's choice. `linear_maps` gives all names.
-        dropout: share of x that is dropped on the way to A, while training.
+        dropout: the fraction of x that is dropped on the way to A, while training.
 
     Raises:
-        UserError: a rank that is no whole number from 1 on, an α that is 0 or no number (also if it is set later), no
-            target, a dropout that is no share. At `attach`: a target that the base does not have; the matrix before
-            the vocabulary, which is the token embedding too; a rank that is not low.
+        UserError: a setting that means nothing (α also if it is set later). At `attach`: a target that the base does
+            not have; the matrix before the vocabulary, which is the token embedding too; a rank that is not low.
     """
 
-    alpha = setting("alpha", "α; what is changed while merged shows after `unmerge`.", check_alpha)
+    examples = {"lora": {"rank": 2}, "lora-all": {"rank": 2, "targets": ["q", "k", "v", "attention.out", "up", "down"]}}
+
+    rank = Setting(whole_number("a change of rank 0 is none"), "r.")
+    alpha = Setting(
+        nonzero("what is learned is multiplied by alpha / rank"),
+        "α; what is changed while merged shows after `unmerge`.",
+        may_change=True,
+    )
+    targets = Setting(list_of_names('["q", "v"]'), "Names of linear maps, or how such names end.")
+    dropout = Setting(fraction, "The fraction of x that is dropped on the way to A.")
 
     def __init__(
         self, rank: int = 4, alpha: float = 8.0, targets: Sequence[str] = ("q", "v"), dropout: float = 0.0
     ) -> None:
-        names = [] if isinstance(targets, str) else list(targets or ())
-        super().__init__(rank=rank, alpha=alpha, targets=names, dropout=dropout)
-        check_count("rank", rank, "a change of rank 0 is none")
-        check_alpha(alpha)
-        if not names:
-            raise UserError(f'targets = {targets!r}: give a list of names, such as ["q", "v"].')
-        if not 0 <= dropout < 1:
-            raise UserError(f"dropout = {dropout}: it is a share of the numbers, from 0 to below 1.")
-        self.rank, self.targets, self.dropout = rank, names, dropout
+        super().__init__(rank=rank, alpha=alpha, targets=targets, dropout=dropout)
         self.changes = nn.ModuleDict()  # the module's name with / for . → A and B
 
     @property
@@ -125,25 +115,10 @@ class LoRA(Mergeable):
     def build(self, base: Base) -> None:
         """A and B for every target.
 
-        A target names every map of `linear_maps` that is called so, or whose name ends in it after a dot.
-        linear_maps(base) has for each name, such as "blocks.0.attention.q", the module that holds the map and the map's
-        number in the stack there. `chosen` collects them: module → the numbers of its maps, each once.
-
         Raises:
-            UserError: a target that names no map (the sentence is self._unknown(target, maps)); a rank that is not low.
+            UserError: a target that names no map; a rank that is not low.
         """
-        chosen: dict[nn.Linear, list[int]] = {}
-        maps = linear_maps(base)
-        for target in self.targets:
-            # ⟨answer⟩
-            found = [name for name in maps if f".{name}".endswith(f".{target}")]
-            if not found:
-                raise UserError(self._unknown(target, maps))
-            for name in found:
-                linear, part = maps[name]
-                if part not in chosen.setdefault(linear, []):
-                    chosen[linear].append(part)
-            # ⟨/answer⟩
+        chosen = chosen_maps(self.targets, linear_maps(base))
         self.changes.clear()  # what was made for a base that was then refused
         names = {module: name for name, module in base.named_modules()}
         for linear, parts in chosen.items():
@@ -151,39 +126,38 @@ class LoRA(Mergeable):
             if self.rank > full:
                 raise UserError(
                     f"rank = {self.rank}: {names[linear]} has matrices of rank {full} at most, and a change of rank "
-                    f"{self.rank} has more numbers than the matrix itself."
+                    f"{self.rank} has more parameters than the matrix itself."
                 )
             self.changes[names[linear].replace(".", "/")] = LowRank(linear, sorted(parts), self.rank)
 
-    def hooks(self, base: Base) -> Iterable[Any]:
-        """Add (α/r) B A x to what each map gives; A reads x after `dropout`, if that is set. α/r is self.scale.
+    def install(self, base: Base) -> Iterable[RemovableHandle]:
+        """Let each map give W x + (α/r) B A x."""
 
-        `hook(low)` makes a function that PyTorch calls with (linear, args, output), args the tuple of what the map was
-        called with, and whose answer takes output's place. low.matrices() gives A (n·r, d_in) and B (d_out, n·r); of a
-        `Stacked` module d_out counts all its maps together, and it may be called as linear(x, first, last): only the
-        maps number first to last - 1 are asked for, output has their rows alone, and linear.rows(first, last) is the
-        slice of rows that they are. drop(x, share, training) is the dropout; whether this method is in training
-        (self.training) decides about it, not whether the base is.
-        """
-
-        # ⟨answer⟩
-        def hook(low: LowRank) -> Any:
-            def add(linear: nn.Linear, args: tuple, output: Tensor) -> Tensor:
-                x, *part = args
-                a, b = low.matrices()
-                if part:  # only some maps of the stack were asked for
-                    b = b[linear.rows(*part)]
-                return output + self.scale * F.linear(F.linear(drop(x, self.dropout, self.training), a), b)
-
-            return add
-
-        # ⟨/answer⟩
+        def beside(low: LowRank, linear: nn.Linear, args: tuple, output: Tensor) -> Tensor:
+            x, *part = args  # part: which maps of a stack were asked for, if not all
+            rows = linear.rows(*part) if isinstance(linear, Stacked) else slice(None)
+            return output + self.change_of(low, x, rows).to(output.dtype)
 
         # In front of other hooks: an infix replaces keys and values, whatever changed them before.
         return [
-            base.get_submodule(name.replace("/", ".")).register_forward_hook(hook(low), prepend=True)
+            base.get_submodule(name.replace("/", ".")).register_forward_hook(partial(beside, low), prepend=True)
             for name, low in self.changes.items()
         ]
+
+    def change_of(self, low: LowRank, x: Tensor, rows: slice) -> Tensor:
+        """(α/r) B A x, in which A reads x after dropout, while the method is in training (Hu et al. 2021, Eq. 3).
+
+        Args:
+            low: A and B.
+            x: what the map reads, (B, T, d_in).
+            rows: which rows of B; where only some maps of a stack are asked for, theirs.
+
+        Returns:
+            (B, T, so many rows)
+        """
+        a, b = low.matrices()  # (n·r, d_in), (d_out, n·r)
+        x = drop(x.to(a.dtype), self.dropout, self.training)
+        return self.scale * F.linear(F.linear(x, a), b[rows])
 
     def new_weights(self, base: Base) -> dict[nn.Parameter, Tensor]:
         """W + (α/r) B A."""
@@ -193,13 +167,39 @@ class LoRA(Mergeable):
             weights[weight] = weight + self.scale * low.change()
         return weights
 
-    @staticmethod
-    def _unknown(target: str, maps: Iterable[str]) -> str:
-        if target in TIED:
-            return (
-                f"targets: {target!r} cannot be tuned. The matrix before the vocabulary is the token embedding again "
-                "(weight tying), which is no linear map of its own: a change merged into it would also change what "
-                "every token means when it is read."
-            )
-        endings = sorted({name.rpartition(".")[2] for name in maps})
-        return f"targets: no linear map of this base ends in {target!r}; there are {', '.join(endings)}."
+
+def chosen_maps(targets: Sequence[str], maps: Mapping[str, tuple[nn.Linear, int]]) -> dict[nn.Linear, list[int]]:
+    """The linear maps that some names mean.
+
+    Args:
+        targets: names, or how names end: each means every map that is called so, or whose name ends in it after a dot.
+        maps: a map's full name → the module that holds it, and its number in the stack there.
+
+    Returns:
+        module → the numbers of its maps that are meant, each once, in the order in which they were named.
+
+    Raises:
+        UserError: a target that names no map.
+    """
+    chosen: dict[nn.Linear, list[int]] = {}
+    for target in targets:
+        found = [name for name in maps if f".{name}".endswith(f".{target}")]
+        if not found:
+            raise UserError(unknown_target(target, maps))
+        for name in found:
+            linear, part = maps[name]
+            if part not in chosen.setdefault(linear, []):
+                chosen[linear].append(part)
+    return chosen
+
+
+def unknown_target(target: str, maps: Iterable[str]) -> str:
+    """The sentence for a target that names no map."""
+    if target in TIED:
+        return (
+            f"targets: {target!r} cannot be tuned. The matrix before the vocabulary is the token embedding again "
+            "(weight tying), which is no linear map of its own: a change merged into it would also change what "
+            "every token means when it is read."
+        )
+    endings = sorted({name.rpartition(".")[2] for name in maps})
+    return f"targets: no linear map of this base ends in {target!r}; there are {', '.join(endings)}."

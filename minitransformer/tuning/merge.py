@@ -1,20 +1,18 @@
 """Methods that come down to other weights of the base's linear maps, and so can be written into them (合并).
 
 A merged model runs at the base's own speed: nothing is added, nothing is hooked in. Taking what was merged away again
-by subtraction would leave a rounding error, so the base's own numbers are kept aside and put back bit for bit.
+by subtraction would leave a rounding error, so the base's own weights are kept aside and put back bit for bit.
 """
 
 from __future__ import annotations
-
-from collections.abc import Iterable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from minitransformer.errors import UserError
 from minitransformer.models.attention import Stacked
-from minitransformer.tuning.method import Base, Method, attached_to
+from minitransformer.tuning.bases import Base
+from minitransformer.tuning.method import Method, attached_to
 
 
 def linear_maps(base: Base) -> dict[str, tuple[nn.Linear, int]]:
@@ -44,24 +42,16 @@ class Mergeable(Method):
 
     def __init__(self, **settings: object) -> None:
         super().__init__(**settings)
-        self.own: dict[nn.Parameter, Tensor] = {}  # the base's numbers, while others stand in their place
+        self.own: dict[nn.Parameter, Tensor] = {}  # the base's weights, while others stand in their place
 
     @property
     def merged(self) -> bool:
         """Whether its effect stands in the base's weights now."""
         return bool(self.own)
 
-    def hooks(self, base: Base) -> Iterable[Any]:
-        """Hook into the linear maps; gives the handles."""
-        raise NotImplementedError
-
     def new_weights(self, base: Base) -> dict[nn.Parameter, Tensor]:
         """The base's parameters that change → what they become."""
         raise NotImplementedError
-
-    def install(self, base: Base) -> Iterable[Any]:
-        """Hook in."""
-        return self.hooks(base)
 
     def uninstall(self, base: Base) -> None:
         """Take what was merged out again."""
@@ -71,14 +61,12 @@ class Mergeable(Method):
     def merge(self) -> None:
         """Write the effect into the base's weights. A second time does nothing.
 
-        self.new_weights(base) is a dictionary: parameter of the base → what it becomes. `own` keeps a copy of each as
-        it was, and is empty if nothing is merged; `merged` says whether it is. The hooks, whose handles are in
-        `_handles`, come out, each by its remove(), or the effect would count twice. Until `unmerge` no other method can
-        come onto the base, and what self.trainable() lists asks for no gradients; a classifier's head, which is not
-        among it, goes on learning.
+        `own` keeps a copy of what the weights were, and is empty while nothing is merged. The hooks come out, or the
+        effect would count twice. Until `unmerge` no other method can come onto the base, and the method's parameters
+        ask for no gradients; a classifier's head goes on learning.
 
         Raises:
-            UserError: it is on no base. (self._need_base("merge") gives the base, or refuses.)
+            UserError: it is on no base.
         """
         base = self._need_base("merge")
         if self.merged:
@@ -89,23 +77,18 @@ class Mergeable(Method):
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
-        for p in self.trainable():  # not a classifier's head, which goes on learning
-            p.requires_grad_(False)
+        self.requires_grad_(False)
 
     def unmerge(self) -> None:
         """Put the base's own weights back, bit for bit, and hook in again. Without a merge before, nothing happens.
 
-        Then all is as before the merge: `own` is empty, the handles that self.hooks(base) gives are in `_handles`, and
-        its own parameters, not the base's, ask for gradients. `_put_back` copies `own` into the weights and empties
-        it; `merged` says whether anything is merged.
-
         Raises:
-            UserError: it is on no base. (self._need_base("unmerge") gives the base, or refuses.)
+            UserError: it is on no base.
         """
         base = self._need_base("unmerge")
         if self.merged:
             self._put_back()
-            self._handles = list(self.hooks(base))
+            self._handles = list(self.install(base))
             self.requires_grad_(True)
 
     def merge_for_good(self) -> None:

@@ -11,69 +11,54 @@ so that what was hooked in can be taken out without a trace.
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, TypeAlias
+from typing import Any, ClassVar, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
-from minitransformer.checkpoint import load_tensors, load_weights, save_tensors
+from minitransformer.checkpoint import load_weights
 from minitransformer.errors import UserError
 from minitransformer.models.bert import Bert
 from minitransformer.models.classifier import Classifier
 from minitransformer.models.gpt import GPT
 from minitransformer.models.seq2seq import Seq2Seq
-
-Base: TypeAlias = GPT | Bert | Seq2Seq
-
-# The convention that a saved prefix was trained under. Another one gives other logits (see `attention`'s contract).
-POSITIONS = "a prefix of length P takes positions 0 to P-1, the text starts at P"
+from minitransformer.tuning.bases import Base, base_of, base_parameters, fingerprint
+from minitransformer.tuning.saved import Saved
+from minitransformer.tuning.settings import checked, settings_of
 
 
 class Report(NamedTuple):
-    """How much a method trains, and how much of that is kept."""
+    """How many parameters a method trains, and how many of them are kept."""
 
     method: str
-    trained: int  # numbers that training changes, without a classifier's head
-    stored: int  # numbers that `save` writes, without a classifier's head
-    head: int  # numbers of the classifier's head, which every method trains alike
-    base: int  # numbers of the base
+    trained: int  # parameters that training changes, without a classifier's head
+    stored: int  # parameters that `save` writes, without a classifier's head
+    head: int  # parameters of the classifier's head, which every method trains alike
+    base: int  # parameters of the base
 
     @property
-    def trained_share(self) -> float:
-        """Of the base."""
+    def trained_fraction(self) -> float:
+        """Of the base's parameters."""
         return self.trained / self.base
 
     @property
-    def stored_share(self) -> float:
-        """Of the base."""
+    def stored_fraction(self) -> float:
+        """Of the base's parameters."""
         return self.stored / self.base
 
     def __str__(self) -> str:
         """One line for a person."""
         head = f", and a head of {self.head:,}" if self.head else ""
         return (
-            f"{self.method}: trains {self.trained:,} numbers ({self.trained_share:.2%} of the base's {self.base:,}) "
-            f"and keeps {self.stored:,} ({self.stored_share:.2%}){head}."
+            f"{self.method}: trains {self.trained:,} parameters ({self.trained_fraction:.2%} of the base's "
+            f"{self.base:,}) and keeps {self.stored:,} ({self.stored_fraction:.2%}){head}."
         )
-
-
-def setting(name: str, says: str, check: Callable[[Any], None] = lambda value: None) -> property:
-    """A setting that may be changed later, and is saved as it is then: it stands in `Method.settings` alone.
-
-    What the constructor refuses, `check` refuses later too, for `load` calls the constructor.
-    """
-
-    def change(method: Method, value: object) -> None:
-        check(value)
-        method.settings[name] = value
-
-    return property(lambda method: method.settings[name], change, doc=says)
 
 
 class Attached(nn.ModuleList):
@@ -83,30 +68,53 @@ class Attached(nn.ModuleList):
         super().__init__()
         self.trainable_before = {name for name, p in base.named_parameters() if p.requires_grad}
 
-    def __deepcopy__(self, memo: dict) -> Attached:
+    def __deepcopy__(self, memo: dict) -> NoReturn:
         """Refuse: the hooks of the copy would be those of the original.
 
         Raises:
             UserError: always.
         """
-        names = ", ".join(type(method).__name__ for method in self)
         raise UserError(
-            f"A {names} is on this base, and a copy's hooks would still run the original's numbers. detach() first and "
-            "attach() again afterwards; or save() it, and load() it onto a copy of the bare base."
+            f"A {self._names()} is on this base, and a copy's hooks would still run the original's parameters. "
+            "detach() first and attach() again afterwards; or save() it, and load() it onto a copy of the bare base."
         )
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        """Refuse to be pickled, as by torch.save(base), for hooks are code.
+
+        Raises:
+            UserError: always.
+        """
+        raise UserError(
+            f"A {self._names()} is on this base, and hooks cannot be pickled. detach() first and attach() again "
+            "afterwards; or save() it into a file of its own, and the bare base with save_model()."
+        )
+
+    def _names(self) -> str:
+        return ", ".join(type(method).__name__ for method in self)
 
 
 class Method(nn.Module):
-    """One way to tune a base. Subclasses say what they bring (`build`) and where it goes (`install`).
+    """One way to tune a base: a class in a file of its own in this folder.
+
+    A new method says what it brings (`build`) and where it goes (`install`); all else is here. It is known everywhere
+    by being there: in files, tables, measurements and in the tests of what every method promises, which run on each of
+    its `examples`. The first line of its docstring is what is said about it.
 
     Args:
-        settings: what the constructor was called with, so that `load` can call it again; JSON must be able to say it.
+        settings: what the constructor was called with. Each is declared as a `Setting` of the class.
+
+    Raises:
+        UserError: a setting whose value means nothing.
     """
 
     place: ClassVar[str]  # what of the base it occupies; two methods cannot share a place
-    kinds: ClassVar[dict[str, type[Method]]] = {}  # every method by its class name, for `load`
-    when_loaded: ClassVar[dict[str, object]] = {}  # settings that say how to begin, where a file has the numbers
-    merged = False  # whether its effect stands in the base's weights now; only that of a `Mergeable` can
+    goes_onto: ClassVar[tuple[type[nn.Module], ...]] = (GPT, Bert, Seq2Seq)
+    reads_virtual_ids: ClassVar[bool] = False  # whether the text has to hold `virtual_ids(method.length)`
+    examples: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # short name → settings that fit the smallest base
+    when_loaded: ClassVar[Mapping[str, object]] = {}  # settings that say how to begin, where a file has the tensors
+    renamed: ClassVar[Mapping[str, str]] = {}  # how tensors' names began in older files → how they begin now
+    kinds: ClassVar[dict[str, type[Method]]] = {}  # every method by its class's name, for `load`
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Make a saved file find its class by name; another class of that name, made later, does not take its place."""
@@ -115,24 +123,29 @@ class Method(nn.Module):
 
     def __init__(self, **settings: object) -> None:
         super().__init__()
-        self.settings = settings
+        self.settings = checked(type(self), settings)
         self.fingerprint: str | None = None  # of the base that it was built for
-        self.head: nn.Linear | None = None  # of the classifier that it was attached to
-        self._handles: list[Any] = []
-        self._seat: list[Base] = []  # the base; in a list, for a module in an attribute would become a child
+        self._handles: list[RemovableHandle] = []
+        # In lists, for a module in an attribute would become a child.
+        self._base: list[Base] = []
+        self._head: list[nn.Linear] = []
 
     # ------------------------------------------------------------------- for subclasses
 
     def build(self, base: Base) -> None:
-        """Make the parameters, which depend on the base's sizes."""
+        """Make the parameters, which depend on the base's sizes.
+
+        Raises:
+            UserError: settings that do not fit this base.
+        """
         raise NotImplementedError
 
-    def install(self, base: Base) -> Iterable[Any]:
+    def install(self, base: Base) -> Iterable[RemovableHandle]:
         """Hook into the base; gives the handles whose `remove()` takes the hooks out."""
         raise NotImplementedError
 
     def uninstall(self, base: Base) -> None:
-        """Undo what the handles do not."""
+        """Undo what `install` did to the base, beside the hooks."""
 
     def stored(self) -> tuple[Mapping[str, object], Mapping[str, Tensor]]:
         """What a user of the tuned model needs: settings for the constructor, and tensors for `restore`."""
@@ -140,22 +153,36 @@ class Method(nn.Module):
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything that training changes, by name, without the head."""
-        return {name: p for name, p in self.state_dict().items() if not name.startswith("head.")}
+        return self.state_dict()
 
     def restore(self, tensors: Mapping[str, Tensor], source: str) -> None:
-        """Put tensors back that `tensors` gave."""
-        head, self.head = self.head, None
-        try:
+        """Put tensors back that `tensors` gave, in the precision that they have.
+
+        Raises:
+            UserError: other tensors than the method has.
+        """
+        load_weights(self, tensors, source)
+        precisions = {t.dtype for t in tensors.values()}
+        if len(precisions) == 1 and (precision := precisions.pop()) != next(iter(self.state_dict().values())).dtype:
+            self.to(precision)
             load_weights(self, tensors, source)
-        finally:
-            self.head = head
 
     # ------------------------------------------------------------------- for everyone
 
     @property
     def base(self) -> Base | None:
         """The base that it is on, or None."""
-        return self._seat[0] if self._seat else None
+        return self._base[0] if self._base else None
+
+    @property
+    def head(self) -> nn.Linear | None:
+        """The head of the classifier that it is on, or None."""
+        return self._head[0] if self._head else None
+
+    @property
+    def merged(self) -> bool:
+        """Whether its effect stands in the base's weights now; only that of a `Mergeable` can."""
+        return False
 
     def attach(self, model: Base | Classifier) -> Method:
         """Go onto a base, or onto the base of a classifier, whose head is then trained and saved along.
@@ -164,34 +191,42 @@ class Method(nn.Module):
         later it may go onto any base with the same weights.
 
         Raises:
-            UserError: the method is on a base already, the base is another than it was made for, or one of the methods
-                on the base occupies the same place.
+            UserError: the method is on a base already, the base is of a kind that it does not go onto or another than
+                it was made for, or one of the methods on the base occupies the same place.
         """
         name, base = type(self).__name__, base_of(model)
         if self.base is not None:
             raise UserError(f"This {name} is on a base already: detach() it first, or make a second one.")
+        if not isinstance(base, self.goes_onto):
+            kinds = " or a ".join(kind.__name__ for kind in self.goes_onto)
+            raise UserError(f"This {name} goes onto a {kinds}, not onto a {type(base).__name__}.")
         check_place(self, base)
         own = fingerprint(base)
         if self.fingerprint not in (None, own):
             raise UserError(
                 f"This {name} was made for a base with the fingerprint {self.fingerprint}; this {type(base).__name__} "
-                f"has {own}. Its numbers mean nothing to other weights: load the base that it was trained on."
+                f"has {own}. Its parameters mean nothing to other weights: load the base that it was trained on."
             )
         if self.fingerprint is None:
             with torch.no_grad():
                 self.build(base)
+            self.to(next(base.parameters()))  # its device and precision
         self.fingerprint = own
         if not hasattr(base, "tuning"):
             base.tuning = Attached(base)
             base.requires_grad_(False)
             base.zero_grad()  # a gradient left over from before would count when gradients are clipped
-        self.head = model.head if isinstance(model, Classifier) else None
-        self.to(next(base.parameters()))  # its device and kind of number
+        self.to(next(base.parameters()).device)
         self.train(base.training)  # a base that does not drop out gets no method that does
-        self._seat.append(base)
+        self._base.append(base)
+        self._head += [model.head] if isinstance(model, Classifier) else []
         base.tuning.append(self)
         self.requires_grad_(True)
-        self._handles = list(self.install(base))
+        try:
+            self._handles = list(self.install(base))
+        except BaseException:
+            self.detach()
+            raise
         return self
 
     def detach(self) -> None:
@@ -207,7 +242,8 @@ class Method(nn.Module):
             handle.remove()
         self._handles.clear()
         self.uninstall(base)
-        self._seat.clear()
+        self._base.clear()
+        self._head.clear()
         del base.tuning[list(base.tuning).index(self)]
         if not len(base.tuning):
             trainable_before = base.tuning.trainable_before
@@ -217,20 +253,18 @@ class Method(nn.Module):
 
     def trainable(self) -> list[nn.Parameter]:
         """What training changes, without the head."""
-        return [p for name, p in self.named_parameters() if not name.startswith("head.")]
+        return list(self.parameters())
 
     def report(self) -> Report:
-        """How many numbers are trained and kept, beside the base's.
-
-        `trained` counts the numbers that `trainable` gives (a list), `stored` those of the tensors that `stored` gives
-        (a pair: settings, tensors by name), `head` those of self.head (0 where it is None), `base` those that
-        base_parameters(base) gives (by name): the base's own, without what methods brought.
+        """How many parameters are trained and kept, beside the base's.
 
         Returns:
-            A Report; its `method` is the name of the method's class.
+            A Report: the name of the method's class; how many parameters `trainable` lists; how many numbers the
+            tensors of `stored` have; how many parameters the classifier's head has, 0 without one; and how many the
+            base has of its own, without what methods brought.
 
         Raises:
-            UserError: it is on no base. (self._need_base("report") gives the base, or refuses.)
+            UserError: it is on no base.
         """
         base = self._need_base("report")
         return Report(
@@ -253,22 +287,31 @@ class Method(nn.Module):
         """
         base = self._need_base("save")
         settings, tensors = (self.settings, self.tensors()) if resume else self.stored()
-        head = {f"head.{name}": p for name, p in self.head.state_dict().items()} if self.head else {}
-        about = {
-            "tuning": type(self).__name__,
-            "settings": dict(settings),
-            "made_with": self.settings,
-            "base": type(base).__name__,
-            "base_config": asdict(base.config),
-            "fingerprint": self.fingerprint,
-            "positions": POSITIONS,
-        }
-        save_tensors(path, {**tensors, **head}, about)
+        Saved(
+            tuning=type(self).__name__,
+            settings=dict(settings),
+            made_with=self.settings,
+            base=type(base).__name__,
+            base_config=asdict(base.config),
+            fingerprint=str(self.fingerprint),
+            tensors=tensors,
+            head=self.head.state_dict() if self.head else {},
+        ).write(path)
+
+    @classmethod
+    def summary(cls) -> str:
+        """What the method does, in a line: the first of its docstring."""
+        return (inspect.getdoc(cls) or "").partition("\n")[0]
 
     def _need_base(self, what: str) -> Base:
         if self.base is None:
             raise UserError(f"This {type(self).__name__} is on no base: attach() it first, then {what}().")
         return self.base
+
+
+def methods() -> dict[str, type[Method]]:
+    """Every method that works as it is, by its class's name: those that have examples."""
+    return {name: kind for name, kind in sorted(Method.kinds.items()) if kind.examples}
 
 
 def load(path: str | Path, model: Base | Classifier) -> Method:
@@ -278,53 +321,60 @@ def load(path: str | Path, model: Base | Classifier) -> Method:
         UserError: no such file, a damaged one, no tuned part in it, one for another base or another position
             convention, or one with a classifier's head for a model without, or the reverse.
     """
-    tensors, about = load_tensors(path)
-    kind = Method.kinds.get(about.get("tuning"))
+    saved = Saved.read(path)
+    kind = Method.kinds.get(saved.tuning)
     if kind is None:
-        held = about.get("tuning") or about.get("model") or "state of training"
-        raise UserError(f"{path} holds a {held}, no tuned part: give a file that a method's save() wrote.")
-    if about["positions"] != POSITIONS:
         raise UserError(
-            f"{path} was trained under another convention ({about['positions']}); here {POSITIONS}. The same numbers "
-            "would give other logits."
+            f"{path} was tuned by a {saved.tuning}, a method that is not known here; known are "
+            f"{', '.join(methods())}. Import the module that defines it, then load."
         )
+    check_settings(kind, saved.settings, path)
+    begin = {name: value for name, value in kind.when_loaded.items() if name in saved.settings}
+    try:
+        method = kind(**{**saved.settings, **begin})
+        settings = checked(kind, saved.settings)
+    except UserError as error:
+        raise UserError(f"{path} has a setting that means nothing. {error}") from error
     base = base_of(model)
-    settings = about["settings"]
-    method = kind(**{**settings, **{name: value for name, value in kind.when_loaded.items() if name in settings}})
     check_place(method, base)
-    if about["fingerprint"] != fingerprint(base):
+    saved.check_base(base, path)
+    if bool(saved.head) != isinstance(model, Classifier):
         raise UserError(
-            f"{path} was tuned on another base: a {about['base']} with the fingerprint {about['fingerprint']}; this "
-            f"{type(base).__name__} has {fingerprint(base)}{_difference(base, about)}. Load the base that it was "
-            "trained on."
+            f"{path} {'holds a' if saved.head else 'has no'} classifier's head: load it onto a "
+            f"{'Classifier' if saved.head else type(base).__name__}."
         )
-    head = {name.removeprefix("head."): t for name, t in tensors.items() if name.startswith("head.")}
-    if bool(head) != isinstance(model, Classifier):
-        raise UserError(
-            f"{path} {'holds a' if head else 'has no'} classifier's head: load it onto a "
-            f"{'Classifier' if head else type(base).__name__}."
-        )
+    tensors = dict(saved.tensors)
+    for old, new in kind.renamed.items():
+        tensors = {new + name.removeprefix(old) if name.startswith(old) else name: t for name, t in tensors.items()}
     method.attach(model)
     try:
-        method.restore({name: t for name, t in tensors.items() if not name.startswith("head.")}, str(path))
-        if head:
-            load_weights(method.head, head, str(path))
-    except UserError:
+        method.restore(tensors, str(path))
+        if method.head is not None:
+            load_weights(method.head, saved.head, str(path))
+    except BaseException:
         method.detach()
         raise
-    method.settings = about["settings"]
+    method.settings = settings
     return method
 
 
-def _difference(base: Base, about: Mapping[str, Any]) -> str:
-    """In what this base differs from the one that a file speaks of, as far as the file says."""
-    if about["base"] != type(base).__name__:
-        return ""
-    there, here = about["base_config"], asdict(base.config)
-    sizes = [key for key, value in here.items() if isinstance(value, int) and there.get(key) != value]
-    if not sizes:
-        return ", with the same sizes but other weights"
-    return f" ({', '.join(f'{key} = {there.get(key)} there, {here[key]} here' for key in sizes)})"
+def check_settings(kind: type[Method], settings: Mapping[str, object], path: str | Path) -> None:
+    """Refuse the settings of a file that are not those of the method.
+
+    Raises:
+        UserError: naming the settings that are unknown here, or missing there.
+    """
+    known = settings_of(kind)
+    if unknown := [name for name in settings if name not in known]:
+        raise UserError(
+            f"{path} has the setting {', '.join(unknown)}, which {kind.__name__} does not know here. Was the file "
+            "written by a newer version? Install that one."
+        )
+    if missing := [name for name in known if name not in settings]:
+        raise UserError(
+            f"{path} lacks the setting {', '.join(missing)} of {kind.__name__}. The file was changed after a method's "
+            "save() wrote it: fetch or make it again."
+        )
 
 
 @contextmanager
@@ -339,20 +389,6 @@ def attached(model: Base | Classifier, *methods: Method) -> Iterator[None]:
         for method in reversed(on):
             if method.base is not None:
                 method.detach()
-
-
-def base_of(model: Base | Classifier) -> Base:
-    """The GPT, BERT or encoder–decoder itself.
-
-    Raises:
-        UserError: something else.
-    """
-    base = model.base if isinstance(model, Classifier) else model
-    if not isinstance(base, GPT | Bert | Seq2Seq):
-        raise UserError(
-            f"A method goes onto a GPT, Bert, Seq2Seq or a Classifier of one; this is a {type(model).__name__}."
-        )
-    return base
 
 
 def attached_to(model: Base | Classifier) -> list[Method]:
@@ -383,60 +419,3 @@ def check_place(new: Method, base: Base) -> None:
                 f"{names} cannot be on one base: both take the place '{new.place}'. detach() the "
                 f"{type(old).__name__} first."
             )
-
-
-def check_count(name: str, n: int, why: str) -> None:
-    """Refuse a size that is no whole number, or one below 1.
-
-    Raises:
-        UserError: naming it; `why` says what is wrong with 0.
-    """
-    if not isinstance(n, int):
-        raise UserError(f"{name} = {n!r}: it has to be a whole number.")
-    if n < 1:
-        raise UserError(f"{name} = {n}: {why}.")
-
-
-def before_each_call(base: Base, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
-    """Let `change` rewrite what the base is called with; gives the hook's handle.
-
-    Args:
-        base: the model.
-        change: from inputs to inputs, each by the name of `forward`'s argument, however the caller wrote the call.
-    """
-    signature = inspect.signature(base.forward)
-
-    def hook(module: nn.Module, args: tuple, inputs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
-        return (), change(signature.bind(*args, **inputs).arguments)
-
-    return base.register_forward_pre_hook(hook, with_kwargs=True)
-
-
-def check_not_given(method: Method, inputs: Mapping[str, Any], names: Iterable[str]) -> None:
-    """Refuse inputs that a method on the base is there to fill.
-
-    Raises:
-        UserError: naming the input and the method.
-    """
-    for name in names:
-        if inputs.get(name) is not None:
-            raise UserError(
-                f"'{name}' was given to a base that a {type(method).__name__} is on, which fills it itself: there "
-                "would be two. detach() the method, or leave the argument out."
-            )
-
-
-def base_parameters(base: Base) -> dict[str, nn.Parameter]:
-    """The base's own parameters, without what methods brought."""
-    return {name: p for name, p in base.named_parameters() if not name.startswith("tuning.")}
-
-
-def fingerprint(base: Base) -> str:
-    """A short name for exactly this function: SHA-256 over architecture, sizes, heads and every number."""
-    # The shapes of the weights do not say how many heads they are cut into.
-    digest = hashlib.sha256(f"{type(base).__name__} {base.config.n_head}".encode())
-    for name, tensor in sorted(base.state_dict().items()):
-        if not name.startswith("tuning."):
-            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-            digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]

@@ -3,7 +3,8 @@
     z = [PREFIX; x; y],   h_i = P_θ[i, :]  if i ∈ P_idx,   h_i = LM(z_i, h_<i)  otherwise
     P_θ[i, :] = MLP_θ(P'_θ[i, :])                    reparametrisation (重参数化); the MLP is dropped afterwards
 
-What later positions read of an activation h_i is its keys and values. So a prefix is those: 2 · L · C numbers for each
+Li & Liang, "Prefix-Tuning: Optimizing Continuous Prompts for Generation" (2021), §4.2 Eq. 3 and §4.3. What later
+positions read of an activation h_i is its keys and values. Therefore a prefix is those: 2 · L · C parameters for each
 of its |P_idx| = P virtual tokens, L the number of layers. (000 §1.3 and §2.1 put the prefix at the input layer alone,
 with the embedding's dimension; that is prompt tuning, in `minitransformer.tuning.prompt`.)
 """
@@ -17,23 +18,25 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from minitransformer.errors import UserError
 from minitransformer.models.attention import Attention, Prefix, split_heads
-from minitransformer.models.cache import KVCache
-from minitransformer.models.gpt import GPT
 from minitransformer.models.seq2seq import Seq2Seq
-from minitransformer.tuning.method import Base, Method, before_each_call, check_count, check_not_given
+from minitransformer.tuning.bases import Base
+from minitransformer.tuning.hooks import before_each_call, check_not_given, is_prefill
+from minitransformer.tuning.method import Method
+from minitransformer.tuning.settings import Setting, list_of_names, optional, whole_number
+from minitransformer.tuning.virtual import check_room, ids_to_start_from, init_setting, length_setting
 
 RANDOM_STD = 0.5  # of random keys and values; real ones of the course's bases have a standard deviation of 0.5 to 2
 
 
 def prefix_slots(base: Base) -> dict[str, list[Attention]]:
-    """Where a base takes prefixes: the name of the argument, and the attention of each layer that reads it.
+    """Where a base takes prefixes: the name of `forward`'s argument → the attention of each layer that reads it.
 
-    A GPT and a BERT take one, "prefix", in their `blocks`; an encoder–decoder takes "encoder_prefix" in the layers of
-    its `encoder`, "prefix" and "cross_prefix" in those of its `decoder`. A layer's self-attention is its `attention`, a
-    decoder's layer has `cross` beside it.
+    A GPT and a BERT take one, "prefix". An encoder–decoder takes three: "encoder_prefix" in the encoder, "prefix" in
+    the decoder's self-attention and "cross_prefix" in its cross-attention.
 
     Returns:
         Slot → the `Attention` modules, a list from the lowest layer up.
@@ -45,14 +48,6 @@ def prefix_slots(base: Base) -> dict[str, list[Attention]]:
             "cross_prefix": [block.cross for block in base.decoder],
         }
     return {"prefix": [block.attention for block in base.blocks]}
-
-
-def is_prefill(cache: Sequence[Any] | None) -> bool:
-    """Whether nothing is cached yet: only then a prefix, or a prompt, still has to go in."""
-    if not cache:
-        return True
-    own = cache[0] if isinstance(cache[0], KVCache) else cache[0].own
-    return own.length == 0
 
 
 def to_prefixes(flat: Tensor, n_layer: int, n_head: int) -> list[Prefix]:
@@ -84,20 +79,11 @@ def activations(base: Base, ids: Tensor) -> dict[str, list[Prefix]]:
     """
     found: dict[str, list[Prefix]] = {slot: [] for slot in prefix_slots(base)}
 
-    def keep_them(slot: str, layer: Attention, args: tuple) -> None:
-        """Add a Prefix(keys, values), both (1, H, P, D), to found[slot].
-
-        args begin with x (1, P, C) and the context (1, P, C), None in self-attention. layer.qkv(·) is (1, P, 3·C),
-        queries, keys and values side by side; split_heads(stacked, n_part, layer.n_head) takes n_part such apart.
-        """
-        # ⟨answer⟩
-        read = args[0] if args[1] is None else args[1]  # (1, P, C)  the text itself, or the source that is read across
-        _, k, v = split_heads(layer.qkv(read), 3, layer.n_head)  # (1, H, P, D)
-        found[slot].append(Prefix(k, v))
-        # ⟨/answer⟩
+    def note(slot: str, layer: Attention, args: tuple) -> None:
+        found[slot].append(keys_and_values_of(layer, *args[:2]))
 
     hooks = [
-        layer.register_forward_pre_hook(partial(keep_them, slot))
+        layer.register_forward_pre_hook(partial(note, slot))
         for slot, layers in prefix_slots(base).items()
         for layer in layers
     ]
@@ -112,12 +98,29 @@ def activations(base: Base, ids: Tensor) -> dict[str, list[Prefix]]:
     return found
 
 
-class Table(nn.Module):
-    """P_θ, the numbers of P virtual tokens: free, or made by an MLP from a smaller table P'_θ (003 §3.3).
+def keys_and_values_of(layer: Attention, x: Tensor, context: Tensor | None = None) -> Prefix:
+    """The keys and values that a layer of attention makes of what it reads.
 
     Args:
-        start: what it should begin as, (P, width).
-        hidden: the width inside the MLP, None for free numbers.
+        layer: the attention.
+        x: what its queries come from (B, T, C).
+        context: what its keys and values come from (B, S, C), in cross-attention; None in self-attention, where they
+            come from x.
+
+    Returns:
+        Prefix(keys, values), both (B, H, T, D), or (B, H, S, D) of a context.
+    """
+    read = x if context is None else context
+    _, k, v = split_heads(layer.qkv(read), 3, layer.n_head)
+    return Prefix(k, v)
+
+
+class PrefixEncoder(nn.Module):
+    """P_θ, the keys and values of P virtual tokens: free, or made by an MLP from a smaller matrix P'_θ (003 §3.3).
+
+    Args:
+        start: what P_θ should begin as, (P, width).
+        hidden: the width inside the MLP; None for free parameters.
         d_small: the width of P'_θ.
         fit: whether `start` matters: the MLP is then fitted to it, and otherwise left as it falls out.
     """
@@ -125,9 +128,8 @@ class Table(nn.Module):
     def __init__(self, start: Tensor, hidden: int | None, d_small: int, fit: bool) -> None:
         """Make `free`, the parameter P_θ; or `small`, the parameter P'_θ (P, d_small), and `mlp`, which makes P_θ.
 
-        The MLP is a Sequential of Linear, Tanh, Linear. `free` is None where there is one. P'_θ begins as numbers of
-        the standard normal distribution. If it is to be fitted, the module first goes where `start` is (self.to(start):
-        device and kind of number); self.fit(start) then does it.
+        The MLP is Linear, Tanh, Linear; `free` is None where there is one. P'_θ begins with the standard normal
+        distribution. An MLP that is fitted lies on the device of `start` and has its precision.
         """
         super().__init__()
         P, width = start.shape
@@ -145,7 +147,7 @@ class Table(nn.Module):
         return self.mlp(self.small) if self.free is None else self.free
 
     def fit(self, target: Tensor, steps: int = 200) -> None:
-        """Find MLP and small table whose output is `target` (P, width), by least squares.
+        """Find MLP and P'_θ whose output is `target` (P, width), by least squares.
 
         Also where gradients are switched off, as they are while a method is built.
         """
@@ -157,8 +159,27 @@ class Table(nn.Module):
                 optimizer.step()
 
 
+def new_encoder(
+    base: Base, n_layer: int, length: int, hidden: int | None, start: Sequence[Prefix] | None
+) -> PrefixEncoder:
+    """P_θ for so many layers, which begins as `start`, keys and values of each layer; at random without."""
+    if start is None:
+        flat = torch.randn(length, n_layer * 2 * base.config.d_model) * RANDOM_STD  # (P, L·2·C)
+    else:
+        flat = to_flat(start)  # (P, L·2·C)
+    return PrefixEncoder(flat, hidden, base.config.d_model, fit=start is not None)
+
+
+def reparametrise_setting() -> Setting:
+    """The width inside the MLP that makes P_θ."""
+    return Setting(
+        optional(whole_number("an MLP has at least one unit inside")),
+        "The width inside the MLP that makes P_θ while training; None trains P_θ itself.",
+    )
+
+
 class PrefixTuning(Method):
-    """Train keys and values in front of the text at every layer, and nothing else.
+    """Train keys and values in front of the text, at every layer.
 
     Args:
         length: P, the virtual tokens.
@@ -167,16 +188,30 @@ class PrefixTuning(Method):
             whose activations it starts as (repeated, or cut, to P). (003 §4.2: words of the task are best.)
         slots: which of an encoder–decoder's three to fill ("encoder_prefix", "prefix", "cross_prefix"); None for all.
         layers: only the top so many layers get a prefix, those below none; None for all. (The text's positions then
-            start at 0: it is the lowest layer's prefix that takes positions.)
+            start at 0, because it is the lowest layer's prefix that takes positions.)
 
     Raises:
-        UserError: a length or a width that is no whole number from 1 on, or an init that is none. At `attach`: slots or
-            layers that the base does not have, or a length that its positions do not allow. When the base is called: a
-            prefix given beside this one.
+        UserError: a setting that means nothing. At `attach`: slots or layers that the base does not have, or a length
+            that its positions do not allow. When the base is called: a prefix given beside this one.
     """
 
     place = "context"
+    examples = {
+        "prefix": {"length": 3},
+        "prefix-mlp": {"length": 3, "reparametrise": 16},
+        "prefix-top": {"length": 3, "layers": 1},
+    }
     when_loaded = {"init": "random"}
+    renamed = {"tables.": "encoders."}
+
+    length, reparametrise, init = length_setting(), reparametrise_setting(), init_setting()
+    slots = Setting(
+        optional(list_of_names('["prefix"]')), "Which of an encoder–decoder's three it fills; None for all."
+    )
+    layers = Setting(
+        optional(whole_number("a prefix in no layer would tune nothing")),
+        "How many layers, from the top; None for all.",
+    )
 
     def __init__(
         self,
@@ -186,74 +221,57 @@ class PrefixTuning(Method):
         slots: Sequence[str] | None = None,
         layers: int | None = None,
     ) -> None:
-        init, slots = checked_init(init), None if slots is None else list(slots)
         super().__init__(length=length, reparametrise=reparametrise, init=init, slots=slots, layers=layers)
-        check_length(length, reparametrise)
-        if layers is not None:
-            check_count("layers", layers, "a prefix in no layer would tune nothing")
-        self.length, self.reparametrise, self.init, self.slots, self.layers = length, reparametrise, init, slots, layers
-        self.tables = nn.ModuleDict()  # slot → P_θ
-        self._layers: dict[str, int] = {}  # slot → how many layers the base has there
+        self.encoders = nn.ModuleDict()  # slot → what makes its P_θ
+        self._n_layer: dict[str, int] = {}  # slot → how many layers the base has there
         self._n_head = 0
 
     def build(self, base: Base) -> None:
-        """A table for each slot."""
+        """An encoder for each slot."""
         check_room(self.length, base)
         everywhere = prefix_slots(base)
-        unknown = [slot for slot in self.slots or () if slot not in everywhere]
-        if unknown or self.slots == []:
+        if unknown := [slot for slot in self.slots or () if slot not in everywhere]:
             raise UserError(
-                f"slots = {self.slots}: a {type(base).__name__} has {', '.join(everywhere)}; name one or more of them."
+                f"slots = {self.slots}: a {type(base).__name__} has {', '.join(everywhere)}, and no {unknown[0]!r}."
             )
         n_layer = min(len(everywhere[slot]) for slot in self.slots or everywhere)
         if self.layers is not None and self.layers > n_layer:
             raise UserError(f"layers = {self.layers}: this base has {n_layer} layers for a prefix; 1 to {n_layer} can.")
-        starts = {} if self.init == "random" else activations(base, words(self.init, self.length, base))
+        starts: dict[str, list[Prefix]] = {}
+        if self.init != "random":
+            starts = activations(base, ids_to_start_from(self.init, self.length, base))
         self._n_head = base.config.n_head
-        for slot, layers in everywhere.items():
-            self._layers[slot] = len(layers)
+        for slot, attentions in everywhere.items():
+            self._n_layer[slot] = len(attentions)
             if self.slots is None or slot in self.slots:
-                top = layers[-(self.layers or len(layers)) :]
-                width = len(top) * 2 * base.config.d_model
-                if starts:
-                    start = to_flat(starts[slot][-len(top) :])  # (P, width)
-                else:
-                    start = torch.randn(self.length, width) * RANDOM_STD  # (P, width)
-                self.tables[slot] = Table(start, self.reparametrise, base.config.d_model, fit=bool(starts))
+                n_top = self.layers or len(attentions)
+                start = starts[slot][-n_top:] if starts else None
+                self.encoders[slot] = new_encoder(base, n_top, self.length, self.reparametrise, start)
 
     def prefixes(self) -> dict[str, list[Prefix]]:
-        """The arguments that carry the prefix: slot → a list with a `Prefix` for each layer.
+        """The arguments of the base that carry the prefix: slot → a list with a `Prefix` for each layer.
 
-        self.tables[slot]() is P_θ (P, n·2·C) of a slot's top n layers, n = self.layers, or all self._layers[slot] of
-        them where that is None; to_prefixes(flat, n_layer, self._n_head) unpacks it. A layer below gets a prefix of
-        length 0, keys and values (1, H, 0, D). All is computed anew at every call: a prefix kept from one training step
-        to the next would be stale.
+        A layer below the top `layers` gets a prefix of length 0, keys and values (1, H, 0, D). All is computed anew at
+        every call, because a prefix kept from one training step to the next would be stale.
         """
         prefixes = {}
-        for slot, table in self.tables.items():
-            n_top = self.layers or self._layers[slot]
-            top = to_prefixes(table(), n_top, self._n_head)
+        for slot, encoder in self.encoders.items():
+            n_top = self.layers or self._n_layer[slot]
+            top = to_prefixes(encoder(), n_top, self._n_head)
             none = Prefix(*(part[:, :, :0] for part in top[0]))  # (1, H, 0, D)
-            prefixes[slot] = [none] * (self._layers[slot] - n_top) + top
+            prefixes[slot] = [none] * (self._n_layer[slot] - n_top) + top
         return prefixes
 
-    def install(self, base: Base) -> Iterable[Any]:
+    def install(self, base: Base) -> Iterable[RemovableHandle]:
         """Hand the prefix to the base, at the first call of a cached generation and at every call without cache.
 
-        self.prefixes() is the prefix as it is now: the base's arguments by name, one for each slot in self.tables.
-        before_each_call(base, change) hooks in a function from the call's inputs (a dictionary, by argument) to what
-        the base is given instead, and gives the hook's handle; is_prefill(inputs.get("cache")) is True without a
-        cache and while it is empty. An argument given beside the prefix is refused (None is none):
-        check_not_given(self, inputs, names).
-
-        Returns:
-            A list of the handles, here of one, by which `detach` takes the hooks out.
+        A prefix that the caller gives for one of the slots is refused.
         """
 
         def give(inputs: dict[str, Any]) -> dict[str, Any]:
             if not is_prefill(inputs.get("cache")):
                 return inputs
-            check_not_given(self, inputs, self.tables)
+            check_not_given(self, inputs, self.encoders)
             return {**inputs, **self.prefixes()}
 
         return [before_each_call(base, give)]
@@ -262,122 +280,14 @@ class PrefixTuning(Method):
         """P_θ itself, without the MLP that made it."""
         settings = {**self.settings, "reparametrise": None, "init": "random"}
         with torch.no_grad():
-            return settings, {f"tables.{slot}.free": table() for slot, table in self.tables.items()}
+            return settings, {f"encoders.{slot}.free": encoder() for slot, encoder in self.encoders.items()}
 
     def drop_mlp(self) -> None:
-        """Replace the MLP by what it gives (003 §3.3): the same prefix, with fewer numbers, and free from here on."""
+        """Replace the MLP by what it gives (003 §3.3): the same prefix with fewer parameters, free from here on."""
         with torch.no_grad():
-            for slot, table in self.tables.items():
-                self.tables[slot] = Table(table(), None, 0, fit=False)
-        self.reparametrise = None
+            for slot, encoder in self.encoders.items():
+                self.encoders[slot] = PrefixEncoder(encoder(), None, 0, fit=False)
         self.settings = {**self.settings, "reparametrise": None}
-
-
-class Infix(Method):
-    """Trained keys and values between x and y, z = [x; INFIX; y] (003 §4.2): x cannot see them, y can.
-
-    The text says where: put `virtual_ids` after x. (In front of x it would be a prefix.) In the original code the infix
-    keeps what its virtual tokens read, and adds to it; here, as in the formula of 003 §3.3, h_i is P_θ[i, :] itself.
-
-    Args:
-        length: P.
-        reparametrise: as in `PrefixTuning`.
-        init: as in `PrefixTuning`.
-
-    Raises:
-        UserError: as `PrefixTuning`. At `attach`: a base that is no GPT. When the base is called: a text without these
-            virtual tokens.
-    """
-
-    place = "context"
-    when_loaded = {"init": "random"}
-
-    def __init__(
-        self, length: int = 10, reparametrise: int | None = None, init: str | Sequence[int] = "random"
-    ) -> None:
-        init = checked_init(init)
-        super().__init__(length=length, reparametrise=reparametrise, init=init)
-        check_length(length, reparametrise)
-        self.length, self.reparametrise, self.init = length, reparametrise, init
-        self.table: Table | None = None
-
-    def build(self, base: Base) -> None:
-        """One table for all layers."""
-        if not isinstance(base, GPT):
-            raise UserError(
-                f"An infix stands between x and y in one text: it needs a GPT, this is a {type(base).__name__}."
-            )
-        check_room(self.length, base)
-        width = base.config.n_layer * 2 * base.config.d_model
-        if self.init == "random":
-            start = torch.randn(self.length, width) * RANDOM_STD  # (P, width)
-        else:
-            start = to_flat(activations(base, words(self.init, self.length, base))["prefix"])  # (P, width)
-        self.table = Table(start, self.reparametrise, base.config.d_model, fit=self.init != "random")
-
-    def install(self, base: GPT) -> Iterable[Any]:
-        """Note where the virtual tokens are, and put their keys and values there in every layer."""
-        where: dict[str, Tensor] = {}  # of the call that is running
-
-        def note(inputs: dict[str, Any]) -> dict[str, Any]:
-            ids = inputs["ids"]  # (B, T)
-            where.clear()
-            if not is_prefill(inputs.get("cache")):
-                return inputs
-            check_not_given(self, inputs, ["vectors"])
-            check_virtual(ids, self.length, "an infix")
-            table = self.table()  # (P, n_layer*2*C)
-            where.update(at=ids < 0, number=-1 - ids[ids < 0], table=table)
-            # They enter as zeros: others read their keys and values, which are replaced. Only what the last one says
-            # about the next token is asked for, if y follows at once.
-            return {**inputs, "vectors": table.new_zeros(self.length, base.config.d_model)}
-
-        def put(i: int, module: nn.Linear, args: tuple, qkv: Tensor) -> Tensor | None:
-            """What layer i's qkv (B, T, 3·C), queries, keys and values side by side, become.
-
-            where["at"] (B, T) is True at the virtual tokens of the batch, N in all. where["number"] (N), one entry for
-            each of these in reading order, row after row, says which virtual token it is, 0 for the id -1, 1 for -2, …:
-            the row of where["table"] (P, L·2·C) that it takes.
-            """
-            if not where:
-                return None
-            # ⟨answer⟩
-            C = base.config.d_model
-            kv = where["table"][:, 2 * C * i : 2 * C * (i + 1)][where["number"]]  # rows of 2·C
-            return torch.cat([qkv[..., :C], qkv[..., C:].masked_scatter(where["at"][..., None], kv)], dim=-1)
-            # ⟨/answer⟩
-
-        hooks = [before_each_call(base, note)]
-        for i, block in enumerate(base.blocks):
-            hooks.append(block.attention.qkv.register_forward_hook(partial(put, i)))
-        return hooks
-
-    def stored(self) -> tuple[Mapping[str, object], Mapping[str, Tensor]]:
-        """P_θ itself, without the MLP that made it."""
-        with torch.no_grad():
-            return {**self.settings, "reparametrise": None, "init": "random"}, {"table.free": self.table()}
-
-
-def virtual_ids(length: int) -> list[int]:
-    """The ids of virtual tokens 0 … length-1, to stand in a text: [-1, -2, …]."""
-    return [-1 - i for i in range(length)]
-
-
-def check_virtual(ids: Tensor, length: int, what: str) -> None:
-    """Refuse a text (B, T) in which not each of the virtual tokens stands once.
-
-    Raises:
-        UserError: naming the row.
-    """
-    found = F.pad(ids, (0, length)).clamp(max=0).sort(dim=1).values  # (B, T+P)  the virtual ids, then zeros
-    wanted = F.pad(torch.arange(-length, 0, device=ids.device), (0, ids.size(1)))  # (T+P)
-    wrong = (found != wanted).any(dim=1).nonzero()[:, 0].tolist()
-    if wrong:
-        row = ids[wrong[0]]
-        raise UserError(
-            f"Row {wrong[0]} has the virtual tokens {row[row < 0].tolist()} where {what} of length {length} belongs: "
-            f"put virtual_ids({length}) into each text, at the place where it is to be, once."
-        )
 
 
 def for_each_row(methods: Sequence[PrefixTuning]) -> dict[str, list[Prefix]]:
@@ -387,8 +297,7 @@ def for_each_row(methods: Sequence[PrefixTuning]) -> dict[str, list[Prefix]]:
         methods: one for each row, built for the same base (attached or not), of one length.
 
     Returns:
-        slot → a list with a Prefix(keys, values) for each layer, (B, H, P, D): what each method's prefixes() gives,
-        where B is 1, row by row.
+        slot → a list with a Prefix(keys, values) for each layer, (B, H, P, D).
 
     Raises:
         UserError: no method, another than PrefixTuning, one that was never attached, or different lengths, slots,
@@ -400,55 +309,32 @@ def for_each_row(methods: Sequence[PrefixTuning]) -> dict[str, list[Prefix]]:
     if other:
         raise UserError(f"A {other} has no prefix to give a row of its own: only PrefixTuning methods can be mixed.")
     if any(method.fingerprint is None for method in methods):
-        raise UserError("Only a prefix that was once attached has numbers: attach() each before, or load it.")
+        raise UserError("Only a prefix that was once attached has parameters: attach() each before, or load it.")
     if len({method.fingerprint for method in methods}) > 1:
         raise UserError("These prefixes belong to different bases; one batch runs on one base.")
-    if len({(method.length, tuple(sorted(method.tables)), method.layers) for method in methods}) > 1:
+    if len({(method.length, tuple(sorted(method.encoders)), method.layers) for method in methods}) > 1:
         raise UserError(
             f"The prefixes have the lengths {[method.length for method in methods]}, the slots "
-            f"{[sorted(method.tables) for method in methods]} and layers = {[method.layers for method in methods]}: in "
-            "one batch all have to be alike, for a column too many would be seen."
+            f"{[sorted(method.encoders) for method in methods]} and layers = {[method.layers for method in methods]}: "
+            "in one batch all have to be alike, for a column too many would be seen."
         )
-    # ⟨answer⟩
-    each = [method.prefixes() for method in methods]
-    mixed = {
+    return stack_rows([method.prefixes() for method in methods])
+
+
+def stack_rows(rows: Sequence[Mapping[str, Sequence[Prefix]]]) -> dict[str, list[Prefix]]:
+    """Prefixes for one row each → prefixes for the whole batch.
+
+    Args:
+        rows: B times what `PrefixTuning.prefixes` gives: slot → a Prefix(keys, values) for each layer, both
+            (1, H, P, D). All rows have the same slots and layers.
+
+    Returns:
+        The same with B in the place of 1: slot → a Prefix for each layer, (B, H, P, D), the rows in their order.
+    """
+    return {
         slot: [
             Prefix(*(torch.cat(parts) for parts in zip(*layer, strict=True)))
-            for layer in zip(*(prefixes[slot] for prefixes in each), strict=True)
+            for layer in zip(*(prefixes[slot] for prefixes in rows), strict=True)
         ]
-        for slot in each[0]
+        for slot in rows[0]
     }
-    # ⟨/answer⟩
-    return mixed
-
-
-def check_length(length: int, reparametrise: int | None = None) -> None:
-    """Refuse a method of no virtual token, and an MLP that is no number wide."""
-    check_count("length", length, "a method without virtual tokens would tune nothing")
-    if reparametrise is not None:
-        check_count("reparametrise", reparametrise, "an MLP has at least one number inside")
-
-
-def checked_init(init: str | Sequence[int]) -> str | list[int]:
-    """The init as a saved file can say it; refuses one that is none."""
-    if isinstance(init, str) and init not in ("random", "vocabulary") or not len(init):
-        raise UserError(f'init = {init!r}: it has to be "random", "vocabulary", or the token ids of words.')
-    return init if isinstance(init, str) else [int(i) for i in init]
-
-
-def check_room(length: int, base: Base) -> None:
-    """Refuse more virtual tokens than the base has positions for, or as many."""
-    limit = base.config.n_positions
-    if length >= limit:
-        raise UserError(
-            f"{length} virtual tokens leave no room for a text: this base has n_positions = {limit}. Make it shorter."
-        )
-
-
-def words(init: str | list[int], length: int, base: Base) -> Tensor:
-    """The token ids (1, P) that virtual tokens start as."""
-    if init == "vocabulary":
-        ids = torch.randint(base.config.vocab_size, (1, length))  # (1, P)
-    else:
-        ids = torch.tensor([[init[i % len(init)] for i in range(length)]])  # (1, P)
-    return ids.to(base.token_embedding.weight.device)

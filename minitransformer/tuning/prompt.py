@@ -1,9 +1,10 @@
 """Soft prompts (软提示): trained vectors among the words at the input, and nowhere else.
 
-Prompt tuning (Lester et al. 2021) puts free vectors P in front of the embedded text, X = [P; E(input)] (001 §3.1.4).
-P-tuning (Liu et al. 2021) puts them inside a template and makes them with a small LSTM and an MLP, which are dropped
-afterwards. 001 §3.1.4 calls the first by the second's name. Both train P · C numbers, or what makes them; 000 §1.3 and
-§2.1 describe them where they say prefix.
+Prompt tuning puts free vectors P in front of the embedded text, X = [P; E(input)] (001 §3.1.4): Lester et al., "The
+Power of Scale for Parameter-Efficient Prompt Tuning" (2021), §2. P-tuning puts them inside a template and makes them
+with a small LSTM and an MLP, which are dropped afterwards: Liu et al., "GPT Understands, Too" (2021), §3.2. 001 §3.1.4
+calls the first by the second's name. Both train P · C parameters, or what makes them; 000 §1.3 and §2.1 describe them
+where they say prefix.
 """
 
 from __future__ import annotations
@@ -14,20 +15,23 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
-from minitransformer.errors import UserError
 from minitransformer.models.bert import Bert
 from minitransformer.models.layers import embed
 from minitransformer.models.seq2seq import Seq2Seq
-from minitransformer.tuning.method import Base, Method, before_each_call, check_not_given
-from minitransformer.tuning.prefix import (
-    check_length,
+from minitransformer.tuning.bases import Base
+from minitransformer.tuning.hooks import before_each_call, check_not_given, is_prefill
+from minitransformer.tuning.method import Method
+from minitransformer.tuning.settings import Setting, yes_or_no
+from minitransformer.tuning.virtual import (
+    check_no_virtual,
     check_room,
     check_virtual,
-    checked_init,
-    is_prefill,
+    ids_to_start_from,
+    init_setting,
+    length_setting,
     virtual_ids,
-    words,
 )
 
 
@@ -37,21 +41,21 @@ class VirtualTokens(Method):
     place = "context"
     when_loaded = {"init": "random"}
 
-    def __init__(self, length: int, init: str | Sequence[int]) -> None:
-        init = checked_init(init)
-        super().__init__(length=length, init=init)
-        check_length(length)
-        self.length, self.init = length, init
-        self.free: nn.Parameter | None = None  # (P, C)
+    length, init = length_setting(), init_setting()
+    free: nn.Parameter  # (P, C); None until it is made for a base
+
+    def __init__(self, length: int, init: str | Sequence[int], **more: object) -> None:
+        super().__init__(length=length, init=init, **more)
+        self.register_parameter("free", None)
 
     def build(self, base: Base) -> None:
         """P vectors: of the size that embeddings have, or copies of words' embeddings."""
         check_room(self.length, base)
-        table = base.token_embedding  # its weight (V, C)
+        embedding = base.token_embedding  # its weight (V, C)
         if self.init == "random":
-            start = torch.randn(self.length, table.embedding_dim) * table.weight.std().item()  # (P, C)
+            start = torch.randn(self.length, embedding.embedding_dim) * embedding.weight.std().item()  # (P, C)
         else:
-            start = embed(table, words(self.init, self.length, base))[0]  # (P, C)
+            start = embed(embedding, ids_to_start_from(self.init, self.length, base))[0]  # (P, C)
         self.free = nn.Parameter(start.clone())
 
     def vectors(self) -> Tensor:
@@ -65,7 +69,7 @@ class VirtualTokens(Method):
 
 
 class PromptTuning(VirtualTokens):
-    """Train P vectors in front of the words: prompt tuning, or prefix tuning's "embedding only" (003 §4.2).
+    """Train vectors in front of the words, at the input alone: prefix tuning's "embedding only" (003 §4.2).
 
     They go before everything else, in a BERT after [CLS] (whose place its pooler reads), in an encoder–decoder before
     the source. The outputs at the virtual tokens are cut off: what comes back has the shape that it has without.
@@ -76,58 +80,93 @@ class PromptTuning(VirtualTokens):
             starts as (repeated, or cut, to P).
 
     Raises:
-        UserError: a length that is no whole number from 1 on, an init that is none; at `attach`, a length that the
-            positions do not allow; when the base is called, `vectors` given beside these, or a text with virtual tokens
-            of its own.
+        UserError: a setting that means nothing; at `attach`, a length that the positions do not allow; when the base is
+            called, `vectors` given beside these, or a text with virtual tokens of its own.
     """
+
+    examples = {"prompt": {"length": 3}}
 
     def __init__(self, length: int = 10, init: str | Sequence[int] = "vocabulary") -> None:
         super().__init__(length, init)
 
-    def install(self, base: Base) -> Iterable[Any]:
+    def install(self, base: Base) -> Iterable[RemovableHandle]:
         """Put virtual tokens into what the base is given, and take their outputs out of what it gives."""
         P, start = self.length, int(isinstance(base, Bert))
         text, mask = ("source", "source_mask") if isinstance(base, Seq2Seq) else ("ids", "attention_mask")
-        cut = False  # whether the call that is running has outputs at virtual tokens
-
-        def widen(inputs: dict[str, Any], name: str, value: Tensor) -> None:
-            if (x := inputs.get(name)) is not None:
-                value = value.to(x).expand(len(x), -1)  # (B, P)
-                inputs[name] = torch.cat([x[:, :start], value, x[:, start:]], dim=1)  # (B, P+T)
+        cut = False  # whether the call that is running gives outputs at virtual tokens
 
         def put(inputs: dict[str, Any]) -> dict[str, Any]:
-            """Change what the base is called with, and say in `cut` whether `take` has rows to cut off.
-
-            is_prefill(inputs.get("cache")) is True without a cache and while it is empty. check_not_given(self,
-            inputs, names) and check_no_virtual(ids) refuse what the caller must not give, or do nothing.
-            virtual_ids(P) is a list of P ids; self.vectors(), (P, C), is what they stand for: the base's `vectors`.
-            widen(inputs, name, value) puts the P numbers of `value` into every row of inputs[name], where the virtual
-            tokens stand; an input that is not given stays away.
-            """
             nonlocal cut
-            # ⟨answer⟩
-            first = is_prefill(inputs.get("cache"))
-            cut = first and text == "ids" and inputs.get("at") is None
-            widen(inputs, mask, torch.ones(P))  # at every call: it covers what is cached, and so the virtual tokens
-            if first:
-                check_not_given(self, inputs, ["vectors"])
-                check_no_virtual(inputs.get(text))
-                widen(inputs, text, torch.tensor(virtual_ids(P)))
-                widen(inputs, "types", torch.zeros(P))
-                if text == "ids":
-                    widen(inputs, "at", torch.zeros(P))
-                inputs["vectors"] = self.vectors()
-            # ⟨/answer⟩
-            return inputs
+            cut = text == "ids" and is_prefill(inputs.get("cache")) and inputs.get("at") is None
+            return in_the_precision_of(base, self.put_in(inputs, text, mask, start))
 
         def take(module: nn.Module, args: tuple, output: Tensor) -> Tensor | None:
             return torch.cat([output[:, :start], output[:, start + P :]], dim=1) if cut else None
 
         return [before_each_call(base, put), base.register_forward_hook(take)]
 
+    def put_in(self, inputs: dict[str, Any], text: str, mask: str, start: int) -> dict[str, Any]:
+        """What the base is called with once the virtual tokens stand in it.
+
+        At the first call of a text its ids get P columns more, the virtual tokens, and so do the types of a BERT (0)
+        and `at`, if it marks places of this text (nothing is asked at a virtual token). `vectors` says what the virtual
+        tokens stand for. Later calls of a cached generation find them in the cache. The mask is lengthened at every
+        call, because it covers what is cached, too.
+
+        Args:
+            inputs: the base's arguments by name; they stay as they are.
+            text: which of them the virtual tokens go into, "ids" or "source".
+            mask: the attention mask of that text, "attention_mask" or "source_mask".
+            start: the column in front of which they go.
+
+        Returns:
+            The arguments in their place, a new dictionary.
+
+        Raises:
+            UserError: `vectors` given beside these, or a text with virtual tokens of its own.
+        """
+        P = self.length
+        first = is_prefill(inputs.get("cache"))
+        new = {mask: torch.ones(P)}
+        if first:
+            check_not_given(self, inputs, ["vectors"])
+            check_no_virtual(inputs.get(text))
+            new[text] = torch.tensor(virtual_ids(P))
+            new["types"] = torch.zeros(P)
+            if text == "ids":
+                new["at"] = torch.zeros(P)
+            inputs = {**inputs, "vectors": self.vectors()}
+        return insert_columns(inputs, new, start)
+
+
+def insert_columns(inputs: Mapping[str, Any], new: Mapping[str, Tensor], start: int) -> dict[str, Any]:
+    """Put columns into tensors (B, T), the same into every row.
+
+    Args:
+        inputs: arguments by name; one that is absent or None stays away.
+        new: argument → its new columns (P).
+        start: the column in front of which they go.
+
+    Returns:
+        The arguments, a new dictionary, those in `new` as (B, P+T).
+    """
+    found = dict(inputs)
+    for name, columns in new.items():
+        if (x := inputs.get(name)) is not None:
+            columns = columns.to(x).expand(len(x), -1)  # (B, P)
+            found[name] = torch.cat([x[:, :start], columns, x[:, start:]], dim=1)  # (B, P+T)
+    return found
+
+
+def in_the_precision_of(base: Base, inputs: dict[str, Any]) -> dict[str, Any]:
+    """The inputs with `vectors` in the precision of the base's embeddings, beside which they stand."""
+    if inputs.get("vectors") is None:
+        return inputs
+    return {**inputs, "vectors": inputs["vectors"].to(base.token_embedding.weight.dtype)}
+
 
 class PTuning(VirtualTokens):
-    """Train virtual tokens inside a template, made by an LSTM and an MLP (P-tuning, Liu et al. 2021).
+    """Train virtual tokens inside a template, made by an LSTM and an MLP.
 
     The text says where they are: put the ids of `virtual_ids(length)` wherever the template wants them, once each.
 
@@ -140,11 +179,17 @@ class PTuning(VirtualTokens):
         UserError: as `PromptTuning`; when the base is called, a text without these virtual tokens.
     """
 
+    reads_virtual_ids = True
+    examples = {"p-tuning": {"length": 3}}
+
+    encoder = Setting(yes_or_no, "Whether an LSTM and an MLP make the vectors.")
+    lstm: nn.LSTM
+    mlp: nn.Sequential
+
     def __init__(self, length: int = 6, init: str | Sequence[int] = "vocabulary", encoder: bool = True) -> None:
-        super().__init__(length, init)
-        self.settings["encoder"] = self.encoder = encoder
-        self.lstm: nn.LSTM | None = None
-        self.mlp: nn.Sequential | None = None
+        super().__init__(length, init, encoder=encoder)
+        self.register_module("lstm", None)
+        self.register_module("mlp", None)
 
     def build(self, base: Base) -> None:
         """The vectors, and what encodes them."""
@@ -157,9 +202,8 @@ class PTuning(VirtualTokens):
     def vectors(self) -> Tensor:
         """The encoder's output, each virtual token knowing its neighbours, (P, C).
 
-        It reads the table self.free (P, C), each row normalised by itself (to mean 0 and variance 1, as F.layer_norm
-        does). self.lstm makes of one text (1, P, C) a pair, its outputs (1, P, 2·C) and its last states; self.mlp makes
-        C numbers of each 2·C. Without encoder (self.encoder is False) the table itself is the answer.
+        The LSTM reads the trained vectors (P, C), each normalised by itself to mean 0 and variance 1, as one text. The
+        MLP makes C numbers of the 2·C that it gives for each. Without encoder the trained vectors are the answer.
         """
         if not self.encoder:
             return self.free
@@ -167,7 +211,7 @@ class PTuning(VirtualTokens):
         read = F.layer_norm(self.free, self.free.shape[-1:])  # (P, C)
         return self.mlp(self.lstm(read[None])[0][0])  # (P, C)
 
-    def install(self, base: Base) -> Iterable[Any]:
+    def install(self, base: Base) -> Iterable[RemovableHandle]:
         """Hand the vectors to the base whenever a text begins."""
         text = "source" if isinstance(base, Seq2Seq) else "ids"
 
@@ -176,7 +220,7 @@ class PTuning(VirtualTokens):
                 return inputs
             check_not_given(self, inputs, ["vectors"])
             check_virtual(inputs[text], self.length, "a template")
-            return {**inputs, "vectors": self.vectors()}
+            return in_the_precision_of(base, {**inputs, "vectors": self.vectors()})
 
         return [before_each_call(base, put)]
 
@@ -186,32 +230,18 @@ class PTuning(VirtualTokens):
         return {**settings, "encoder": False}, tensors
 
 
-def check_no_virtual(ids: Tensor | None) -> None:
-    """Refuse a text (B, T) that brings virtual tokens of its own: they would get the prompt's vectors.
-
-    Raises:
-        UserError: naming the first.
-    """
-    if ids is not None and (virtual := ids < 0).any():
-        row, column = virtual.nonzero()[0].tolist()
-        raise UserError(
-            f"Row {row} has the virtual token {ids[row, column].item()} at position {column}; prompt tuning puts its "
-            "own in front of the text. Leave it out, or use PTuning."
-        )
-
-
 @torch.no_grad()
 def nearest_words(vectors: Tensor, base: Base, k: int = 5) -> list[list[tuple[int, float]]]:
     """The tokens whose embeddings are most like each vector, by cosine (Lester et al. 2021, §7).
 
     Args:
         vectors: (P, C).
-        base: its vocabulary is searched, base.token_embedding.weight (V, C).
+        base: its vocabulary is searched.
         k: how many for each.
 
     Returns:
         For each vector a list of k pairs (token id, cosine), Python's own numbers, the most alike first.
     """
-    table = F.normalize(base.token_embedding.weight, dim=-1)  # (V, C)
-    cosines, ids = (F.normalize(vectors, dim=-1) @ table.T).topk(k)  # (P, k)
+    words = F.normalize(base.token_embedding.weight, dim=-1)  # (V, C)
+    cosines, ids = (F.normalize(vectors, dim=-1) @ words.T).topk(k)  # (P, k)
     return [list(zip(*row, strict=True)) for row in zip(ids.tolist(), cosines.tolist(), strict=True)]

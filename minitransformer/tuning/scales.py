@@ -1,26 +1,30 @@
-"""IA³: three trained vectors a layer, which scale what is there (Liu et al. 2022, "T-Few").
+"""IA³: three trained vectors a layer, which scale what is there.
 
     k ← l_k ⊙ k,   v ← l_v ⊙ v,   FFN(x) = W_down (l_ff ⊙ σ(W_up x))
 
-None of the five documents has it; it is here because it is the fewest numbers that still reach into every layer.
+Liu et al., "Few-Shot Parameter-Efficient Fine-Tuning is Better and Cheaper than In-Context Learning" (2022), §3.3. None
+of the five documents has it; it is here because no method with fewer parameters still reaches into every layer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from minitransformer.models.attention import Attention
 from minitransformer.models.layers import FeedForward
+from minitransformer.tuning.bases import Base
 from minitransformer.tuning.merge import Mergeable
-from minitransformer.tuning.method import Base
 
 
 class IA3(Mergeable):
     """Train factors for keys, values and the inside of the feed-forward layers; all are 1 at first."""
+
+    examples = {"ia3": {}}
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,24 +38,23 @@ class IA3(Mergeable):
             elif isinstance(module, FeedForward):
                 self.factors[name.replace(".", "/")] = nn.Parameter(torch.ones(base.config.d_ff))
 
-    def hooks(self, base: Base) -> Iterable[Any]:
+    def install(self, base: Base) -> Iterable[RemovableHandle]:
         """Scale keys and values where they come out, and the inside of a feed-forward layer where it goes on."""
+
+        def scale_qkv(name: str, qkv: nn.Module, args: tuple, output: Tensor) -> Tensor:
+            return output * with_queries(self.factors[name])[qkv.rows(*args[1:])].to(output.dtype)
+
+        def scale_inside(name: str, down: nn.Module, args: tuple) -> Tensor:
+            return args[0] * self.factors[name].to(args[0].dtype)
+
         handles = []
-        for name, factor in self.factors.items():
+        for name in self.factors:
             sublayer = base.get_submodule(name.replace("/", "."))
             if isinstance(sublayer, Attention):
-
-                def out(qkv: nn.Module, args: tuple, output: Tensor, factor: Tensor = factor) -> Tensor:
-                    return output * _for_qkv(factor)[qkv.rows(*args[1:])]
-
                 # In front of other hooks: an infix replaces keys and values, whatever scaled them before.
-                handles.append(sublayer.qkv.register_forward_hook(out, prepend=True))
+                handles.append(sublayer.qkv.register_forward_hook(partial(scale_qkv, name), prepend=True))
             else:
-
-                def into(down: nn.Module, args: tuple, factor: Tensor = factor) -> Tensor:
-                    return args[0] * factor
-
-                handles.append(sublayer.down.register_forward_pre_hook(into))
+                handles.append(sublayer.down.register_forward_pre_hook(partial(scale_inside, name)))
         return handles
 
     def new_weights(self, base: Base) -> dict[nn.Parameter, Tensor]:
@@ -60,14 +63,14 @@ class IA3(Mergeable):
         for name, factor in self.factors.items():
             sublayer = base.get_submodule(name.replace("/", "."))
             if isinstance(sublayer, Attention):
-                qkv = sublayer.qkv
-                weights[qkv.weight] = qkv.weight * _for_qkv(factor)[:, None]
-                weights[qkv.bias] = qkv.bias * _for_qkv(factor)
+                qkv, factor = sublayer.qkv, with_queries(factor)
+                weights[qkv.weight] = qkv.weight * factor[:, None]
+                weights[qkv.bias] = qkv.bias * factor
             else:
                 weights[sublayer.down.weight] = sublayer.down.weight * factor
         return weights
 
 
-def _for_qkv(factor: Tensor) -> Tensor:
-    """l_k and l_v (2·C), with ones for the queries in front of them."""
+def with_queries(factor: Tensor) -> Tensor:
+    """l_k and l_v (2·C), with ones for the queries in front of them (3·C)."""
     return torch.cat([factor.new_ones(len(factor) // 2), factor])

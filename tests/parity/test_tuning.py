@@ -43,8 +43,8 @@ def test_a_prefix_in_pefts_layout_gives_pefts_logits(padded):
     ids, attention_mask = random_ids(3, T, vocab_size=V), mask_of(LENGTHS, T, left=True) if padded else None
     real = torch.ones(3, T, dtype=torch.bool) if attention_mask is None else attention_mask
     with attached(ours, method := PrefixTuning(P)):
-        assert method.tables["prefix"].free.shape == table.shape
-        method.tables["prefix"].free.copy_(table)
+        assert method.encoders["prefix"].free.shape == table.shape
+        method.encoders["prefix"].free.copy_(table)
         actual = ours(ids, attention_mask=attention_mask)
     assert_close(actual[real], their_logits(tuned, ids, attention_mask)[real], "block 2l is K of layer l, 2l+1 its V")
 

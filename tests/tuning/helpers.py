@@ -1,5 +1,7 @@
 """What the tests of the tuning methods share: every method on every base, and padded batches for each."""
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
@@ -8,19 +10,7 @@ from minitransformer.models.gpt import GPT
 from minitransformer.text.batches import IGNORE
 from minitransformer.training.loop import TrainConfig, train
 from minitransformer.training.losses import bert_loss, language_model_loss, seq2seq_loss
-from minitransformer.tuning import (
-    IA3,
-    Adapter,
-    BitFit,
-    FullFineTuning,
-    Infix,
-    LoRA,
-    PrefixTuning,
-    PromptTuning,
-    PTuning,
-    TopLayers,
-    virtual_ids,
-)
+from minitransformer.tuning import Method, methods, virtual_ids
 from tests.helpers import SEQ2SEQ_CONFIG, mask_of, random_ids, tiny_bert, tiny_gpt, tiny_seq2seq
 
 B, T, P = 3, 7, 3
@@ -28,25 +18,13 @@ LENGTHS = [7, 3, 5]
 START, END = SEQ2SEQ_CONFIG.start_id, SEQ2SEQ_CONFIG.end_id
 
 BASES = {"gpt": tiny_gpt, "bert": tiny_bert, "seq2seq": tiny_seq2seq}
-METHODS = {
-    "prefix": lambda: PrefixTuning(P),
-    "prefix-mlp": lambda: PrefixTuning(P, reparametrise=16),
-    "prefix-top": lambda: PrefixTuning(P, layers=1),
-    "infix": lambda: Infix(P),
-    "infix-mlp": lambda: Infix(P, reparametrise=16),
-    "prompt": lambda: PromptTuning(P),
-    "p-tuning": lambda: PTuning(P),
-    "houlsby": lambda: Adapter(4, norms=True),
-    "pfeiffer": lambda: Adapter(4, "pfeiffer", init="normal"),
-    "parallel": lambda: Adapter(4, "parallel", scale=4.0),
-    "lora": lambda: LoRA(2),
-    "lora-all": lambda: LoRA(2, targets=["q", "k", "v", "attention.out", "up", "down"]),
-    "ia3": lambda: IA3(),
-    "bitfit": lambda: BitFit(),
-    "full": lambda: FullFineTuning(),
-    "top": lambda: TopLayers(1),
-}
-PAIRS = [(base, method) for base in BASES for method in METHODS if base == "gpt" or "infix" not in method]
+METHODS = {name: partial(kind, **settings) for kind in methods().values() for name, settings in kind.examples.items()}
+PAIRS = [
+    (base, name)
+    for base, make_base in BASES.items()
+    for name, method in METHODS.items()
+    if isinstance(make_base(), method.func.goes_onto)
+]
 PAIR_NAMES = ["-".join(pair) for pair in PAIRS]
 
 
@@ -56,9 +34,9 @@ def make(base: str, method: str, seed: int = 0) -> tuple:
     return BASES[base](), METHODS[method]()
 
 
-def needs_virtual_ids(method: nn.Module) -> bool:
+def needs_virtual_ids(method: Method) -> bool:
     """Whether the text has to say where the virtual tokens are."""
-    return isinstance(method, Infix | PTuning)
+    return method.reads_virtual_ids
 
 
 def insert(ids: Tensor, at: int, new: list[int]) -> Tensor:

@@ -273,7 +273,7 @@ def test_an_adapter_and_a_prefix_together(base, adapter_first):
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"width": 0}, "width = 0: a bottleneck has at least one number"),
+        ({"width": 0}, "width = 0: a bottleneck has at least one unit"),
         ({"width": -2}, "width = -2"),
         ({"width": 2.5}, "width = 2.5: it has to be a whole number"),
         ({"width": None}, "width = None: it has to be a whole number"),
@@ -366,4 +366,4 @@ def test_bitfit_trains_every_bias_and_nothing_else(base):
     biases = {name for name in before if name.rsplit(".", 1)[-1] == "bias"}
     assert changed == biases, f"changed, but no bias: {changed - biases}; a bias, but unchanged: {biases - changed}"
     assert not any(isinstance(base.get_submodule(name.rpartition(".")[0]), nn.Embedding) for name in changed)
-    assert method.report().trained_share < 0.2
+    assert method.report().trained_fraction < 0.2

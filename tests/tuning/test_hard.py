@@ -16,15 +16,8 @@ from minitransformer.models.bert import Bert
 from minitransformer.models.gpt import GPT
 from minitransformer.text.batches.classification import LabelledTexts
 from minitransformer.training.loop import TrainConfig, train
-from minitransformer.tuning.hard import (
-    AnswerVectors,
-    Template,
-    by_hand,
-    label_log_probs,
-    nearest,
-    predict,
-    with_examples,
-)
+from minitransformer.tuning.answers import AnswerVectors, by_hand, nearest
+from minitransformer.tuning.hard import Template, label_log_probs, predict, with_examples
 from minitransformer.tuning.method import load
 from minitransformer.tuning.prefix import PrefixTuning
 from minitransformer.tuning.prompt import PTuning
@@ -397,7 +390,7 @@ def test_what_cannot_be_scored():
         label_log_probs(MODELS["gpt"](), TOKENIZER, QA, [], ANSWERS)
     with pytest.raises(UserError, match="batch_size = 0"):
         label_log_probs(MODELS["gpt"](), TOKENIZER, QA, REVIEWS, ANSWERS, batch_size=0)
-    with pytest.raises(UserError, match="not to a Seq2Seq"):
+    with pytest.raises(UserError, match="not onto a Seq2Seq"):
         label_log_probs(tiny_seq2seq(), TOKENIZER, QA, REVIEWS, ANSWERS)
     with pytest.raises(UserError, match="has to end with {mask}"):
         label_log_probs(MODELS["gpt"](), TOKENIZER, CLOZE, REVIEWS, ANSWERS)
@@ -508,7 +501,7 @@ def test_answer_vectors_beside_p_tuning(model):
 
 
 def test_answer_vectors_that_have_no_place():
-    with pytest.raises(UserError, match="not to a Seq2Seq"):
+    with pytest.raises(UserError, match="not onto a Seq2Seq"):
         AnswerVectors(ANSWERS, TOKENIZER.mask_id).attach(tiny_seq2seq())
     with pytest.raises(UserError, match="no mlm head"):
         AnswerVectors(ANSWERS, TOKENIZER.mask_id).attach(MODELS["bert"](mlm=False))

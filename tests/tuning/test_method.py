@@ -37,8 +37,8 @@ from minitransformer.tuning import (
 )
 from minitransformer.tuning.adapter import Bottleneck
 from minitransformer.tuning.lora import LowRank
-from minitransformer.tuning.method import setting
-from minitransformer.tuning.prefix import Table
+from minitransformer.tuning.prefix import PrefixEncoder
+from minitransformer.tuning.settings import Setting, anything
 from tests.helpers import (
     BERT_CONFIG,
     GPT_CONFIG,
@@ -310,7 +310,7 @@ def test_the_report_speaks():
         total = count(base.base) - count(method)
         said = str(method.report())
     assert said == (
-        f"PrefixTuning: trains 144 numbers ({144 / total:.2%} of the base's {total:,}) and keeps 144 "
+        f"PrefixTuning: trains 144 parameters ({144 / total:.2%} of the base's {total:,}) and keeps 144 "
         f"({144 / total:.2%}), and a head of 27."
     )
     with attached(base.base, method):
@@ -347,14 +347,16 @@ def test_what_is_trained_if_no_number_is_said():
 
 
 def test_a_setting_may_change_and_the_file_says_what_it_is_then(monkeypatch, tmp_path):
-    def check(loudness):
+    def check(name, loudness):
         if loudness < 0:
             raise UserError("Nothing is less loud than silence.")
+        return loudness
 
     monkeypatch.setattr(Method, "kinds", dict(Method.kinds))
 
     class Loud(Scale):
-        loudness, colour = setting("loudness", "How loud.", check), setting("colour", "Anything will do.")
+        loudness = Setting(check, "How loud.", may_change=True)
+        colour = Setting(anything, "Anything will do.", may_change=True)
 
         def __init__(self, loudness, colour):
             super().__init__(loudness=loudness, colour=colour)
@@ -470,7 +472,7 @@ def test_a_classifiers_head_is_trained_saved_and_loaded_along(kind, tmp_path):
     assert not torch.equal(model.head.weight, head), "the head was not trained"
     assert method.report().head == count(model.head) == 27
     assert method.report().stored == 2 * 3 * 8 * P, "the head counts apart"
-    assert {name.split(".")[0] for name in method.tensors()} == {"tables"}, "the head is no part of the method"
+    assert {name.split(".")[0] for name in method.tensors()} == {"encoders"}, "the head is no part of the method"
     inputs = {"ids": batch["ids"], "attention_mask": batch["attention_mask"]}
     method.save(path)
     load(path, fresh)
@@ -530,22 +532,23 @@ def test_files_that_are_refused(tmp_path):
     damaged(path, {"positions": "the text starts at 0"})
     refused(r"another convention \(the text starts at 0\); here a prefix of length P takes positions 0 to P-1")
     path.write_bytes(whole)
-    damaged(path, drop=["tables.prefix.free"])
-    refused("p.safetensors has no tensor 'tables.prefix.free', which PrefixTuning needs")
+    damaged(path, drop=["encoders.prefix.free"])
+    refused("p.safetensors has no tensor 'encoders.prefix.free', which PrefixTuning needs")
     path.write_bytes(whole)
     damaged(path, add={"more": torch.zeros(1)})
     refused("has a tensor 'more' that PrefixTuning does not know")
     path.write_bytes(whole)
-    damaged(path, add={"tables.prefix.free": torch.zeros(P, 5)})
-    refused(r"'tables.prefix.free' has the shape \(3, 5\); the model's has \(3, 48\)")
+    damaged(path, add={"encoders.prefix.free": torch.zeros(P, 5)})
+    refused(r"'encoders.prefix.free' has the shape \(3, 5\); the model's has \(3, 48\)")
     path.write_bytes(whole[: len(whole) // 2])
     refused("not a whole safetensors file")
     path.unlink()
     refused("There is no checkpoint")
+    path.write_bytes(whole)
+    damaged(path, {"tuning": "Magic"})
+    refused("was tuned by a Magic, a method that is not known here; known are Adapter, BitFit, .* Import")
     save_model(path, base)
     refused("holds a GPT, no tuned part: give a file that a method's save")
-    damaged(path, {"tuning": "Magic"})
-    refused("holds a Magic, no tuned part")
     save_tensors(path, {"random": torch.get_rng_state()}, {"step": 3})  # as the training loop writes it
     refused("holds a state of training, no tuned part")
     assert_no_trace(base, before, "after every refusal")
@@ -584,10 +587,12 @@ def test_full_fine_tuning_refuses_the_tensors_of_another(tmp_path):
 @pytest.mark.parametrize("make", [PrefixTuning, Infix])
 def test_loading_starts_from_the_file_and_not_from_words(make, tmp_path, monkeypatch):
     base, path = tiny_gpt(), tmp_path / "p.safetensors"
-    monkeypatch.setattr(Table, "fit", lambda *args: None)
+    monkeypatch.setattr(PrefixEncoder, "fit", lambda *args: None)
     with attached(base, method := make(P, reparametrise=16, init=[5, 6, 7])):
         method.save(path, resume=True)
-    monkeypatch.setattr(Table, "fit", lambda *args: pytest.fail("an MLP is fitted to words, only to be overwritten"))
+    monkeypatch.setattr(
+        PrefixEncoder, "fit", lambda *args: pytest.fail("an MLP is fitted to words, only to be overwritten")
+    )
     assert load(path, base).settings == json.loads(json.dumps(method.settings))
 
 

@@ -26,7 +26,8 @@ from minitransformer.tuning import (
     load,
     virtual_ids,
 )
-from minitransformer.tuning.prefix import RANDOM_STD, Table, to_flat, to_prefixes, words
+from minitransformer.tuning.prefix import RANDOM_STD, PrefixEncoder, to_flat, to_prefixes
+from minitransformer.tuning.virtual import ids_to_start_from
 from tests.helpers import (
     GPT_CONFIG,
     SEQ2SEQ_CONFIG,
@@ -125,7 +126,7 @@ def test_under_an_mlp_it_is_fitted_to_the_words():
     ids = random_ids(B, T)
     prompt = base(torch.cat([torch.tensor([words]).expand(B, -1), ids], dim=1))[:, 3:]
     with attached(base, method := PrefixTuning(3, reparametrise=32, init=words)):
-        missed = (method.tables["prefix"]() - wanted).square().mean() / wanted.square().mean()
+        missed = (method.encoders["prefix"]() - wanted).square().mean() / wanted.square().mean()
         near = (base(ids) - prompt).abs().mean()
     with attached(base, PrefixTuning(3, reparametrise=32)):
         far = (base(ids) - prompt).abs().mean()
@@ -135,13 +136,13 @@ def test_under_an_mlp_it_is_fitted_to_the_words():
 
 def test_an_mlp_that_can_meet_the_words_does():
     wanted = torch.randn(10, 200)  # more numbers in the MLP than here
-    missed = (Table(wanted, hidden=64, d_small=8, fit=True)() - wanted).square().mean() / wanted.square().mean()
+    missed = (PrefixEncoder(wanted, hidden=64, d_small=8, fit=True)() - wanted).square().mean() / wanted.square().mean()
     assert missed < 1e-3, f"the fit stops {missed:.1%} away: too few steps, or steps of the wrong size"
 
 
 def test_a_table_is_fitted_where_the_words_are():
     """A base in double precision has words in double precision: an MLP in single precision could not meet them."""
-    table = Table(torch.randn(P, 10, dtype=torch.double), hidden=6, d_small=4, fit=True)
+    table = PrefixEncoder(torch.randn(P, 10, dtype=torch.double), hidden=6, d_small=4, fit=True)
     assert {p.dtype for p in table.parameters()} == {torch.double}
 
 
@@ -149,10 +150,10 @@ def test_an_infix_under_an_mlp_is_fitted_to_the_words():
     base, words = tiny_gpt(), [7, 8, 9]
     wanted = to_flat(activations(base, torch.tensor([words]))["prefix"])
     method = Infix(3, reparametrise=32, init=words)
-    assert method.table is None, "before it is on a base there are no words' keys and values to start from"
+    assert method.encoder is None, "before it is on a base there are no words' keys and values to start from"
     with attached(base, method):
-        missed = (method.table() - wanted).square().mean() / wanted.square().mean()
-        assert method.table.free is None and method.table.mlp[0].out_features == 32, "the numbers are free: no MLP"
+        missed = (method.encoder() - wanted).square().mean() / wanted.square().mean()
+        assert method.encoder.free is None and method.encoder.mlp[0].out_features == 32, "the numbers are free: no MLP"
     assert missed < 0.02, f"the MLP misses {missed:.1%} of the words' keys and values"
 
 
@@ -166,11 +167,11 @@ def test_a_random_start_has_the_size_that_keys_and_values_have(make):
 def test_words_are_one_text_where_the_base_is():
     # A second device stands in for a GPU: "meta", whose tensors have no numbers.
     base = tiny_gpt()
-    assert words([7, 8], 5, base).tolist() == [[7, 8, 7, 8, 7]]
-    drawn = words("vocabulary", 200, base)
+    assert ids_to_start_from([7, 8], 5, base).tolist() == [[7, 8, 7, 8, 7]]
+    drawn = ids_to_start_from("vocabulary", 200, base)
     assert drawn.shape == (1, 200) and set(drawn[0].tolist()) == set(range(40)), "all words can be drawn, and no others"
     for init in ("vocabulary", [7, 8]):
-        assert words(init, 5, tiny_gpt().to("meta")).device.type == "meta"
+        assert ids_to_start_from(init, 5, tiny_gpt().to("meta")).device.type == "meta"
 
 
 @pytest.mark.parametrize("kind", BASES)
@@ -192,7 +193,7 @@ def test_words_to_begin_as_may_come_in_anything_and_are_noted_as_a_list(kind):
 def test_a_cached_generation_asks_the_mlp_once():
     base, method, calls = tiny_gpt(), PrefixTuning(P, reparametrise=16), []
     with attached(base, method):
-        for table in method.tables.values():
+        for table in method.encoders.values():
             table.register_forward_hook(lambda module, args, output: calls.append(module))
         generate(base, [[5, 6, 7]], 5)
     assert len(calls) == 1, f"the prefix was made {len(calls)} times for 5 tokens; after the first the cache holds it"
@@ -202,9 +203,9 @@ def test_a_prefix_of_one_slot_is_one_when_it_is_loaded(tmp_path):
     base = tiny_seq2seq()
     with attached(base, method := PrefixTuning(P, slots=["cross_prefix"])):
         method.save(tmp_path / "p")
-        inside = set(method.tables)
+        inside = set(method.encoders)
     loaded = load(tmp_path / "p", base)
-    assert set(loaded.tables) == inside == {"cross_prefix"}, "the file has to say which slots it fills"
+    assert set(loaded.encoders) == inside == {"cross_prefix"}, "the file has to say which slots it fills"
 
 
 def test_flat_and_layered_are_the_same_numbers():
@@ -244,7 +245,7 @@ def test_a_zero_prefix_is_not_the_identity(kind):
     base, batch = BASES[kind](), batch_for(BASES[kind]())
     plain = outputs(base, batch)
     with attached(base, method := PrefixTuning(P)):
-        for table in method.tables.values():
+        for table in method.encoders.values():
             table.free.data.zero_()
         assert (outputs(base, batch) - plain).abs().max() > 0.01, "zeros took no share of the attention"
 
@@ -285,7 +286,7 @@ def test_keys_and_values_of_every_layer_and_slot_learn_at_both_of_two_steps(kind
     base = BASES[kind]()
     batch, method = batch_for(base), PrefixTuning(P, reparametrise=mlp).attach(base)
     made = {}  # slot → what its table gave in the call that is running
-    for slot, table in method.tables.items():
+    for slot, table in method.encoders.items():
 
         def note(module, args, flat, slot=slot):
             flat = flat * 1  # a tensor of this call's own graph
@@ -310,7 +311,7 @@ def test_only_the_top_layers_get_a_prefix():
     base, ids = tiny_gpt(), random_ids(B, T)
     with attached(base, method := PrefixTuning(P, layers=2)), watch_attention(base) as maps:
         on = base(ids)
-        table = method.tables["prefix"]()
+        table = method.encoders["prefix"]()
     assert [maps[f"blocks.{i}.attention"][0].size(-1) for i in range(3)] == [T, P + T, P + T]
     empty = Prefix(torch.zeros(1, 2, 0, 4), torch.zeros(1, 2, 0, 4))
     top = [Prefix(*table[:, i * 16 : i * 16 + 16].view(P, 2, 1, 2, 4).permute(1, 2, 3, 0, 4)) for i in range(2)]
@@ -380,7 +381,7 @@ def test_003s_share_on_gpt2_medium():
         method.build(base)
         trained = sum(p.numel() for p in method.trainable())
         assert trained == 2 * 24 * 1024 * length == number
-        assert f"{Report('PrefixTuning', trained, trained, 0, n_base).trained_share:.3%}" == share
+        assert f"{Report('PrefixTuning', trained, trained, 0, n_base).trained_fraction:.3%}" == share
 
 
 @pytest.mark.parametrize("kind", BASES)
@@ -404,7 +405,7 @@ def test_without_its_mlp_it_is_the_same_prefix_and_goes_on_learning(kind, tmp_pa
 
 
 def test_the_table_is_the_mlp_of_the_small_one():
-    table = Table(torch.zeros(P, 10), hidden=6, d_small=4, fit=False)
+    table = PrefixEncoder(torch.zeros(P, 10), hidden=6, d_small=4, fit=False)
     first, second = table.mlp[0], table.mlp[2]
     for i in range(P):
         hidden = torch.tanh(first.weight @ table.small[i] + first.bias)
@@ -485,7 +486,7 @@ def test_keys_and_values_at_virtual_tokens_are_the_table_in_every_layer():
     ids[2, [3, 4]] = ids[2, [4, 3]]  # its virtual tokens stand in another order
     with attached(base, method := Infix(P)):
         base(ids, cache=cache)
-        table = method.table()
+        table = method.encoder()
     for i, layer in enumerate(cache):
         wanted = table[:, i * 16 : i * 16 + 16].view(P, 2, 2, 4)  # key or value, head
         for row in range(B):
@@ -499,7 +500,7 @@ def test_keys_and_values_at_virtual_tokens_are_the_table_in_every_layer():
 def test_an_infix_that_starts_as_words_has_their_keys_and_values():
     base, words = tiny_gpt(), torch.tensor([[7, 8, 9]])
     with attached(base, method := Infix(3, init=[7, 8, 9])):
-        table = method.table()
+        table = method.encoder()
         # With no x before it, an infix stands where a prefix would. Only the outputs at the virtual tokens differ.
         y = random_ids(1, T)
         infix = base(infixed(y, at=0))[:, 3:]
@@ -537,7 +538,7 @@ REFUSALS = {
     "half a layer": (lambda: PrefixTuning(P, layers=1.5), "layers = 1.5: it has to be a whole number"),
     "no layer": (lambda: PrefixTuning(P, layers=0), "layers = 0: a prefix in no layer would tune nothing"),
     "an MLP of half a number": (lambda: PrefixTuning(P, 1.5), "reparametrise = 1.5: it has to be a whole number"),
-    "an MLP of no number": (lambda: Infix(P, reparametrise=0), "reparametrise = 0: an MLP has at least one number"),
+    "an MLP of no number": (lambda: Infix(P, reparametrise=0), "reparametrise = 0: an MLP has at least one unit"),
     "an unknown init": (lambda: PrefixTuning(P, init="words"), "init = 'words': it has to be \"random\""),
     "an init of no word": (lambda: Infix(P, init=[]), r"init = \[\]: it has to be"),
     "a word outside the vocabulary": (
@@ -551,13 +552,13 @@ REFUSALS = {
     "an infix as long as the model": (lambda: Infix(30).attach(tiny_gpt()), "30 virtual tokens leave no room"),
     "an unknown slot": (
         lambda: PrefixTuning(P, slots=["prefix", "decoder"]).attach(tiny_seq2seq()),
-        r"slots = \['prefix', 'decoder'\]: a Seq2Seq has encoder_prefix, prefix, cross_prefix; name one",
+        r"slots = \['prefix', 'decoder'\]: a Seq2Seq has encoder_prefix, prefix, cross_prefix, and no 'decoder'",
     ),
     "a slot of another architecture": (
         lambda: PrefixTuning(P, slots=["cross_prefix"]).attach(tiny_gpt()),
-        "a GPT has prefix; name one or more",
+        "a GPT has prefix, and no 'cross_prefix'",
     ),
-    "no slot": (lambda: PrefixTuning(P, slots=[]).attach(tiny_gpt()), r"slots = \[\]: a GPT has prefix"),
+    "no slot": (lambda: PrefixTuning(P, slots=[]).attach(tiny_gpt()), r"slots = \[\]: give a list of names"),
     "too many layers": (
         lambda: PrefixTuning(P, layers=4).attach(tiny_gpt()),
         "layers = 4: this base has 3 layers .* 1 to 3",
@@ -566,8 +567,11 @@ REFUSALS = {
         lambda: PrefixTuning(P, layers=3).attach(tiny_seq2seq()),
         "layers = 3: this base has 2 layers for a prefix",
     ),
-    "an infix in a BERT": (lambda: Infix(P).attach(tiny_bert()), "it needs a GPT, this is a Bert"),
-    "an infix in an encoder-decoder": (lambda: Infix(P).attach(tiny_seq2seq()), "it needs a GPT, this is a Seq2Seq"),
+    "an infix in a BERT": (lambda: Infix(P).attach(tiny_bert()), "This Infix goes onto a GPT, not onto a Bert"),
+    "an infix in an encoder-decoder": (
+        lambda: Infix(P).attach(tiny_seq2seq()),
+        "This Infix goes onto a GPT, not onto a Seq2Seq",
+    ),
     "prefix and text together too long": (
         on(tiny_gpt, lambda: PrefixTuning(P), lambda m: m(random_ids(1, 22))),
         r"25 positions are needed \(3 before this call, of which 3 for a prefix, and 22 in it\).* or the prefix",
@@ -605,7 +609,7 @@ REFUSALS = {
         "'vectors' was given to a base that a Infix is on",
     ),
     "no row": (lambda: for_each_row([]), "There is no row"),
-    "a prefix that was never made": (lambda: for_each_row([PrefixTuning(P)]), "once attached has numbers"),
+    "a prefix that was never made": (lambda: for_each_row([PrefixTuning(P)]), "once attached has parameters"),
     "a prompt for a row": (lambda: for_each_row([PromptTuning(P)]), "A PromptTuning has no prefix to give"),
 }
 
@@ -641,7 +645,7 @@ def test_where_both_stacks_are_deep_enough_layers_may_be_as_many():
     output = outputs(base, batch_for(base))
     whole.detach()
     top = built(base, P, layers=3)
-    top.tables = copy.deepcopy(whole.tables)
+    top.encoders = copy.deepcopy(whole.encoders)
     with attached(base, top):
         assert torch.equal(outputs(base, batch_for(base)), output), "the top 3 of 3 layers are all layers"
     with attached(tiny_seq2seq(), PrefixTuning(P, layers=3, slots=["prefix", "cross_prefix"])):

@@ -292,7 +292,7 @@ REFUSALS = {
     "an unknown init": (lambda: PTuning(P, init="zeros"), "init = 'zeros': it has to be \"random\""),
     "no word": (lambda: PromptTuning(P, init=[]), r"init = \[\]: it has to be"),
     "a word that there is not": (lambda: PromptTuning(P, [4, 40]).attach(tiny_gpt()), "Token id 40 in row 0 at pos"),
-    "a negative word": (lambda: PTuning(P, [-2]).attach(tiny_gpt()), "Token id -2 in row 0 at position 0 is outside"),
+    "a negative word": (lambda: PTuning(P, [-2]).attach(tiny_gpt()), r"init = \[-2\]: it has to be"),
     "as long as the model": (lambda: PromptTuning(24).attach(tiny_bert()), "24 virtual tokens leave no room .* = 24"),
     "prompt and text too long": (
         on(tiny_gpt, PromptTuning(P), lambda m: m(random_ids(1, 22))),

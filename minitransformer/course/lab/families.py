@@ -30,7 +30,7 @@ from minitransformer.tuning import (
     TopLayers,
     attached,
 )
-from minitransformer.tuning.method import Base
+from minitransformer.tuning.bases import Base
 
 BUDGETS = {"0.5 %": 5_600, "2 %": 22_400, "8 %": 89_600}
 TOLERANCE = 0.1  # how far from its budget a method may be, as a share of it

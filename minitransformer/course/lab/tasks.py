@@ -26,7 +26,7 @@ from minitransformer.text.batches.completion import Completions, eval_completion
 from minitransformer.text.corpora import read_jsonl
 from minitransformer.training.loop import evaluate
 from minitransformer.training.losses import CountedClassification, Loss, language_model_loss
-from minitransformer.tuning.prefix import virtual_ids
+from minitransformer.tuning.virtual import virtual_ids
 
 BEAMS = 5  # in table-to-text (Li & Liang 2021, §5)
 SHORT = 80  # tokens of an example that stands before a task

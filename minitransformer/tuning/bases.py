@@ -1,0 +1,54 @@
+"""What a method goes onto: a base model, the base's own parameters, and a short name for exactly its function."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TypeAlias
+
+import torch
+from torch import nn
+
+from minitransformer.errors import UserError
+from minitransformer.models.bert import Bert
+from minitransformer.models.classifier import Classifier
+from minitransformer.models.gpt import GPT
+from minitransformer.models.seq2seq import Seq2Seq
+
+Base: TypeAlias = GPT | Bert | Seq2Seq
+
+
+def base_of(model: Base | Classifier) -> Base:
+    """The GPT, BERT or encoder–decoder itself.
+
+    Raises:
+        UserError: something else.
+    """
+    base = model.base if isinstance(model, Classifier) else model
+    if not isinstance(base, GPT | Bert | Seq2Seq):
+        raise UserError(
+            f"A method goes onto a GPT, Bert, Seq2Seq or a Classifier of one; this is a {type(model).__name__}."
+        )
+    return base
+
+
+def base_parameters(base: Base) -> dict[str, nn.Parameter]:
+    """The base's own parameters by name, without those that methods brought."""
+    return {name: p for name, p in base.named_parameters() if not name.startswith("tuning.")}
+
+
+def fingerprint(base: Base) -> str:
+    """A short name for exactly this function: SHA-256 over architecture, sizes, heads and every number.
+
+    A half-precision base has the fingerprint of its copy in float32, because that copy has the same numbers: a prefix
+    tuned on the one belongs to the other, too.
+    """
+    # The shapes of the weights do not say how many heads they are cut into.
+    digest = hashlib.sha256(f"{type(base).__name__} {base.config.n_head}".encode())
+    for name, tensor in sorted(base.state_dict().items()):
+        if not name.startswith("tuning."):
+            tensor = tensor.detach().cpu().contiguous()
+            if tensor.dtype in (torch.bfloat16, torch.float16):
+                tensor = tensor.float()  # exact
+            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+            digest.update(tensor.view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
