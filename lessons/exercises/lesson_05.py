@@ -1055,10 +1055,10 @@ full = Exercise(
     title="On and off again",
     minutes=15,
     difficulty=2,
-    purpose="Full fine-tuning changes every number of the base. To take it off again, and put it on once more, it has to keep two sets of them: the base's "
+    purpose="Full fine-tuning changes every parameter of the base. To take it off again, and put it on once more, it has to keep two sets of them: the base's "
     "own while it is attached, the tuned ones while it is not. This is what happens when it is attached.",
     hints=(
-        "own = base_parameters(base) are the base's parameters by name; self.names(base) says which of them are trained. Do three things for each of those: attention_mask, "
+        "own = base_parameters(base) are the base's parameters by name; self.names(base) says which of them are trained. Do three things for each of those: keep, "
         "put in, let it learn.",
         "What is kept must be a copy, and it must be taken before anything is put in. What is put in (if self.tuned has it) goes into the parameter "
         "that is there, for an optimizer or a tied table may hold that one.",
@@ -1069,6 +1069,12 @@ full = Exercise(
         "            own[name].data.copy_(self.tuned[name])\n"
         "        own[name].requires_grad_(True)\n"
         "    return ()",
+    ),
+    given=(
+        "base_parameters(base): the base's own parameters by name.",
+        "self.names(base): the names of those that it trains.",
+        "self.before: a dictionary for the base's own weights, by name.",
+        "self.tuned: a dictionary of the tuned weights by name; empty before it was attached for the first time.",
     ),
 )
 

@@ -1,18 +1,16 @@
 """Exercises of lesson 7: a template for a BERT, words for labels, words of several tokens, scores, nearest words."""
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import SimpleNamespace
 
 import torch
 from minitransformer.course.data import default_tokenizer
-from minitransformer.course.workbook import Exercise
+from minitransformer.course.workbook import Exercise, call, tidy
 from minitransformer.errors import UserError
 from minitransformer.models.bert import Bert, BertConfig
 from minitransformer.models.gpt import GPT, GPTConfig
-from minitransformer.tuning.answers import by_hand
-from minitransformer.tuning.hard import Template
+from minitransformer.text.batches import pad_right
+from minitransformer.tuning.hard import Template, _word_log_probs
 
 
 def lively(model):
@@ -64,6 +62,10 @@ gap = Exercise(
         "    ids = ids + [*after, tokenizer.sep_id]\n"
         "    places = list(range(len(before), len(before) + n_answer))\n"
         "    # return both",
+    ),
+    given=(
+        "self._encode(example, tokenizer, in_front): the ids before the gap and those after it, two lists. in_front is a string that goes in front of the first word; here that is a space, which every other word has, too.",
+        "tokenizer.cls_id, tokenizer.mask_id, tokenizer.sep_id: the special ids.",
     ),
     oracle=sentence_by_sentence,
 )
@@ -228,6 +230,11 @@ mapping = Exercise(
         "    special & {*tokenizer.encode(word, allow_special=True)}\n"
         "And a word that is not refused is noted:\n"
         '    answers[label][word] = tokenizer.encode(" " + word)',
+    ),
+    given=(
+        "tokenizer.encode(text): the ids of a text. With allow_special=True special tokens that are written out in it become their ids; without, they are letters.",
+        "tokenizer.special_ids: the special tokens' ids by name.",
+        "UserError(sentence): the refusal, to be raised.",
     ),
     oracle=tokens_in_a_sentence,
 )
@@ -415,151 +422,149 @@ def empty_words_accepted(words, tokenizer):
 
 
 @torch.no_grad()
-def words_by_loop(model, tokenizer, gaps, words):
-    """Gap after gap, word after word, token after token, each read alone."""
-    sums = torch.zeros(len(gaps), len(words))
-    for b, (before, after) in enumerate(gaps):
-        for w, ids in enumerate(words):
-            for i, token in enumerate(ids):
+def words_by_loop(model, ids, attention_mask, n_before, words):
+    """Row after row, word after word, token after token, each read alone and without padding."""
+    sums = torch.zeros(len(ids), len(words))
+    for b, n in enumerate(n_before.tolist()):
+        text = ids[b, attention_mask[b]][None]
+        for w, word in enumerate(words):
+            for i, token in enumerate(word):
                 if isinstance(model, Bert):
-                    text = torch.tensor([[*before, *[tokenizer.mask_id] * len(ids), *after]])
-                    logits = model.mlm_logits(model(text))[0, len(before) + i]
+                    logits = model.mlm_logits(model(text))[0, n + i]
                 else:
-                    logits = model(torch.tensor([[*before, *ids[:i]]]))[0, -1]
+                    logits = model(text[:, : n + i])[0, -1]
                 sums[b, w] += math.log(float(logits.double().softmax(dim=-1)[token]))
     return sums
 
 
 chain = Exercise(
     id="7.3",
-    target="minitransformer.tuning.hard:_word_log_probs",
+    target="minitransformer.tuning.hard:log_probs_in_gap",
     title="Words of several tokens",
     minutes=30,
     difficulty=3,
-    purpose="How likely is a word in the gap? A GPT says its tokens one after the other, each after those before it; a BERT fills n [MASK]s at once. At the "
-    "place to write, group lists words (their numbers w, counted from 0) for which the model reads the same in the gap, and n is their length in tokens; it is "
-    "for you to let the model read ids (B, T), with attention_mask (B, T), and to fill sums[:, w] for every w in group.",
+    purpose="How likely is a word in the gap? A GPT says its tokens one after the other, each after those before it; a BERT fills n [MASK]s at once. You get "
+    "a batch of texts with a gap each, and words of n tokens for which the model reads the same in the gap. You let the model read it once, and give each "
+    "word's Σ log p in each gap.",
     hints=(
-        "Where is the first of the n tokens told? A BERT tells a token at its own [MASK], right behind `before`. A GPT's logits at place t are about place "
-        "t + 1. And before is of another length in each row.",
-        "at (B, T) is True at n places of each row, from len(before) on for a BERT, from len(before) - 1 on for a GPT. model.mlm_logits(model(ids, attention_mask=attention_mask), at) and "
-        "model(ids, at=at) give B · n rows of logits; log_softmax, then view(B, n, V).",
-        "    first = torch.tensor([len(before) for before, _ in gaps])[:, None]\n"
-        "    first = first - int(not is_bert)  # (B, 1)\n"
+        "Where is the first of the n tokens predicted? A BERT says a token at its own [MASK], and the first stands at place n_before. A GPT's logits at place t "
+        "are about place t + 1. And n_before is another number in each row.",
+        "at (B, T) is True at n places of each row, from n_before on for a BERT, from n_before - 1 on for a GPT. What the models give at these places is "
+        "(B · n, V), in reading order; log_softmax, then view(B, n, V).",
+        "    first = n_before[:, None] - int(not isinstance(model, Bert))\n"
         "    place = torch.arange(ids.size(1))\n"
         "    at = (place >= first) & (place < first + n)\n"
         "    # logits (number of True, V), of each model as it makes them\n"
-        "    log_probs = logits.log_softmax(dim=-1).view(len(gaps), n, -1)\n"
-        "    for w in group:\n"
-        "        sums[:, w] = log_probs[:, range(n), words[w]].sum(dim=1)",
+        "    log_probs = logits.log_softmax(dim=-1).view(len(ids), n, -1)\n"
+        "    # of each word, then all words side by side\n"
+        "    log_probs[:, range(n), word].sum(dim=1)",
+    ),
+    given=(
+        "model(ids, attention_mask=attention_mask): of a BERT, a vector for each place, (B, T, C).",
+        "model.mlm_logits(vectors, at): of a BERT, scores of all words at the places that `at` marks, boolean (B, T): (number of True, V), in reading order.",
+        "model(ids, at=at): of a GPT, scores about the next token at the places that `at` marks, in the same form. It does not see the padding behind its text.",
     ),
     oracle=words_by_loop,
     tolerance=1e-4,
 )
 
-IDS = SimpleNamespace(mask_id=1, pad_id=0)
+MASK = 1
+
+
+def gaps(*texts, n=0):
+    """ids, attention_mask and n_before of some texts (before, after), with n [MASK]s in the gap."""
+    ids, attention_mask = pad_right([[*one, *[MASK] * n, *other] for one, other in texts], 0)
+    return ids, attention_mask, torch.tensor([len(one) for one, _ in texts])
 
 
 @chain.case
 def one_token_on_a_gpt():
-    """A GPT, one gap behind three tokens, two words of one token."""
-    return tiny_gpt(), IDS, [([3, 4, 12], [])], [[5], [6]]
+    """A GPT, one text of three tokens, two words of one token."""
+    return tiny_gpt(), *gaps(([3, 4, 12], [])), [[5], [6]]
 
 
 @chain.case
 def one_token_on_a_bert():
     """A BERT, one gap with three tokens before and one behind it, two words of one token."""
-    return tiny_bert(), IDS, [([2, 4, 12], [3])], [[5], [6]]
+    return tiny_bert(), *gaps(([2, 4, 12], [3]), n=1), [[5], [6]]
 
 
 @chain.case
 def two_tokens_on_a_gpt():
-    """A GPT, two words of two tokens that begin alike."""
-    return tiny_gpt(), IDS, [([3, 4], [])], [[6, 7], [6, 8]]
+    """A GPT, two words of two tokens that begin alike; it reads the first."""
+    return tiny_gpt(), *gaps(([3, 4], [6])), [[6, 7], [6, 8]]
 
 
 @chain.case
 def two_tokens_on_a_bert():
-    """A BERT, two words of two tokens."""
-    return tiny_bert(), IDS, [([2, 4], [3])], [[6, 7], [6, 8]]
-
-
-@contextmanager
-def nan_in_what_is_empty() -> Iterator[None]:
-    """torch.empty gives nan, so that a number that is never written shows."""
-    before = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before, warn_only=True)
-
-
-@chain.scene
-def groups_on_a_gpt(_word_log_probs):
-    """A GPT, words of one, two and three tokens, in three groups."""
-    with nan_in_what_is_empty():
-        return _word_log_probs(tiny_gpt(), IDS, [([3, 4], [])], [[5], [6, 7], [6, 8], [9, 10, 11]])
-
-
-@chain.scene
-def groups_on_a_bert(_word_log_probs):
-    """A BERT, words of one, two and three tokens, in three groups."""
-    with nan_in_what_is_empty():
-        return _word_log_probs(
-            tiny_bert(), IDS, [([2, 4], [3])], [[5], [6, 7], [6, 8], [9, 10, 11]]
-        )
+    """A BERT, three words of two tokens."""
+    return tiny_bert(), *gaps(([2, 4], [3]), n=2), [[6, 7], [6, 8], [9, 7]]
 
 
 @chain.case
 def gaps_of_a_gpt():
-    """A GPT, two gaps at different places."""
-    return tiny_gpt(), IDS, [([3, 4], []), ([3, 12, 13, 14], [])], [[6, 7], [6, 8]]
+    """A GPT, two texts of different lengths, three words of three tokens; it reads the first two."""
+    before = [3, 4], [3, 12, 13, 14]
+    return tiny_gpt(), *gaps(*((one, [9, 6]) for one in before)), [[9, 6, 7], [9, 6, 8], [9, 6, 6]]
 
 
 @chain.case
 def gaps_of_a_bert():
     """A BERT, two texts of different lengths."""
-    return tiny_bert(), IDS, [([2, 4], [3]), ([2, 12, 13, 14], [15, 3])], [[6, 7], [6, 8]]
+    texts = ([2, 4], [3]), ([2, 12, 13, 14], [15, 3])
+    return tiny_bert(), *gaps(*texts, n=2), [[6, 7], [6, 8]]
 
 
-PLACE = "- int(not is_bert)  # (B, 1)"
-READ = "log_probs[:, range(n), words[w]].sum(dim=1)"
+@chain.scene
+def in_three_passes(log_probs_in_gap):
+    """A GPT, words of one, two and three tokens: the package calls the function for those that share what is read."""
+    tokenizer = SimpleNamespace(mask_id=MASK, pad_id=0)
+    words = [[5], [6, 7], [6, 8], [9, 10, 11]]
+    return _word_log_probs(tiny_gpt(), tokenizer, [([3, 4], [])], words)
+
+
+FIRST = "n_before[:, None] - int(not is_bert)"
+READ = "log_probs[:, range(n), word].sum(dim=1)"
 chain.slip(
     "a GPT read at the token's own place",
-    "You read a GPT where the token itself would stand. Its logits at place t are about place t + 1, so a token is told one place before it.",
-    (PLACE, "  # (B, 1)"),
+    "You read a GPT where the token itself would stand. Its logits at place t are about place t + 1, so a token is predicted one place before it.",
+    (FIRST, "n_before[:, None]"),
 )
 chain.slip(
     "a BERT read one place before",
     "You read a BERT one place before the gap, like a GPT. A BERT fills a gap where it is: at its own [MASK].",
-    (PLACE, "- 1  # (B, 1)"),
+    (FIRST, "n_before[:, None] - 1"),
 )
 chain.slip(
     "first token only",
     "You score a word by its first token alone. Words that begin alike are then the same; the chain rule multiplies all of them, "
     "so the logarithms are added.",
-    (READ, "log_probs[:, 0, words[w][0]]"),
+    (READ, "log_probs[:, 0, word[0]]"),
+)
+chain.slip(
+    "last token only",
+    "You score a word by its last token alone. The chain rule multiplies the probabilities of all its tokens, so the logarithms are added.",
+    (READ, "log_probs[:, -1, word[-1]]"),
 )
 chain.slip(
     "mean in place of sum",
     "You take the mean over a word's tokens here. log P(w) is the sum; whether to divide by the length is decided later, by normalise.",
-    (READ, "log_probs[:, range(n), words[w]].mean(dim=1)"),
+    (READ, "log_probs[:, range(n), word].mean(dim=1)"),
 )
 chain.slip(
     "probabilities added",
     "You add probabilities where logarithms are to be added. The probability of a word is a product: Σ log p.",
-    ("logits.log_softmax(dim=-1)", "logits.softmax(dim=-1)"),
+    (".log_softmax(dim=-1)", ".softmax(dim=-1)"),
 )
 chain.slip(
     "logits in place of log p",
     "You add logits. Only softmax makes probabilities of them, and logits of different places cannot be compared: log_softmax first.",
-    ("logits.log_softmax(dim=-1)", "logits"),
+    (".log_softmax(dim=-1)", ""),
 )
 chain.slip(
-    "every word scored as the first of its group",
-    "All words of a group get the score of its first. They share what is read, not what is said: words[w] for each w.",
-    (READ, "log_probs[:, range(n), words[group[0]]].sum(dim=1)"),
+    "every word scored as the first",
+    "All words get the score of the first. They share what is read, not what is said: each word's own token ids.",
+    (READ, "log_probs[:, range(n), words[0]].sum(dim=1)"),
 )
 chain.slip(
     "padding read",
@@ -569,188 +574,154 @@ chain.slip(
 )
 chain.slip(
     "one place for all rows",
-    "You read every row at the place of the first. The texts before the gap differ in length: len(before) is to be taken for each row.",
-    ("[len(before) for before, _ in gaps]", "[len(gaps[0][0]) for _ in gaps]"),
+    "You read every row at the place of the first. The texts before the gap differ in length: n_before is a number for each row, as a column (B, 1).",
+    ("n_before[:, None]", "n_before[:1, None]"),
 )
-
 chain.slip(
     "every token at every place",
-    "You read each of a word's tokens at each of its places, n · n numbers. Token i is read at place i: log_probs[:, range(n), words[w]].",
-    (READ, "log_probs[:, :, words[w]].sum(dim=(1, 2))"),
+    "You read each of a word's tokens at each of its places, n · n numbers. Token i is read at place i: log_probs[:, range(n), word].",
+    (READ, "log_probs[:, :, word].sum(dim=(1, 2))"),
 )
 chain.slip(
-    "columns counted in the group",
-    "You count the columns of sums within the group, from 0 in each, so that groups write over each other and some columns are never written. What "
-    "stands in group are the words' numbers: sums[:, w] for w in group.",
-    (
-        "for w in group:\n            sums[:, w] =",
-        "for i, w in enumerate(group):\n            sums[:, i] =",
-    ),
+    "words below one another",
+    "Your result is (words, B). The words stand side by side, a column for each: torch.stack(…, dim=1).",
+    ("for word in words], dim=1)", "for word in words])"),
 )
-VIEW = "view(len(gaps), n, -1)"
+VIEW = "view(len(ids), n, -1)"
 chain.slip(
     "n before the gaps",
     "Your view has the n places before the gaps, (n, B, V). The scores come in reading order, all n of the first gap and then all of the second: "
-    "view(len(gaps), n, -1).",
-    (VIEW, "view(n, len(gaps), -1)"),
+    "view(B, n, V).",
+    (VIEW, "view(n, len(ids), -1)"),
 )
 chain.slip(
     "n before the gaps, and summed so",
     "Your view has the n places before the gaps, (n, B, V), and mixes the places of several gaps. The scores come in reading order, all n of the first gap "
-    "and then all of the second: view(len(gaps), n, -1).",
-    (VIEW, "view(n, len(gaps), -1)"),
-    (READ, "log_probs[range(n), :, words[w]].sum(dim=0)"),
+    "and then all of the second: view(B, n, V).",
+    (VIEW, "view(n, len(ids), -1)"),
+    (READ, "log_probs[range(n), :, word].sum(dim=0)"),
 )
 chain.slip(
     "logarithm of the sum",
     "You take the logarithm of a sum of probabilities. The probability of a word is the product of its tokens', so the logarithms are added: first log, then sum.",
-    ("logits.log_softmax(dim=-1)", "logits.softmax(dim=-1)"),
+    (".log_softmax(dim=-1)", ".softmax(dim=-1)"),
     (READ, READ + ".log()"),
 )
 chain.slip(
     "the mask turned round",
-    "You hand the model an attention_mask that is True at the padding. True means a real token, which is how the given lines make it: attention_mask=attention_mask.",
-    ("attention_mask=attention_mask), at)", "attention_mask=~attention_mask), at)"),
+    "You hand the model an attention_mask that is True at the padding. True means a real token, which is how it was given: attention_mask=attention_mask.",
+    ("attention_mask=attention_mask", "attention_mask=~attention_mask"),
 )
 chain.slip(
     "softmax over the places",
     "Your log_softmax goes along the places (dim 0 of (B · n, V)). At each place the vocabulary is what is chosen from: dim=-1.",
-    ("logits.log_softmax(dim=-1)", "logits.log_softmax(dim=0)"),
+    ("log_softmax(dim=-1)", "log_softmax(dim=0)"),
 )
 
 # ---------------------------------------------------------------- 7.4
 
 
-def scores_by_loop(model, tokenizer, template, examples, answers):
-    """Label after label: the mean probability of its words, a word's log p being the mean over its tokens."""
+def scores_by_loop(log_probs, answers, normalise=True, neutral=None):
+    """Label after label, word after word, in Python's own numbers."""
     rows = []
-    for example in examples:
-        if isinstance(model, Bert):
-            ids, (at,) = template.for_bert(example, tokenizer)
-            place = ids[:at], ids[at + 1 :]
-        else:
-            place = template.for_gpt(example, tokenizer), []
-        row = []
+    for row in log_probs.double().tolist():
+        row, scores = iter(row), []
         for own in answers.values():
-            p = [
-                math.exp(words_by_loop(model, tokenizer, [place], [ids]).item() / len(ids))
-                for ids in own.values()
-            ]
-            row.append(math.log(sum(p) / len(p)))
-        rows.append(row)
-    return torch.tensor(rows)
+            logs = [next(row) / (len(ids) if normalise else 1) for ids in own.values()]
+            most = max(logs)
+            mean = sum(math.exp(one - most) for one in logs) / len(logs)
+            scores.append(most + math.log(mean))
+        rows.append(scores)
+    scores = torch.tensor(rows)
+    return scores if neutral is None else scores - neutral
 
 
 score = Exercise(
     id="7.4",
-    target="minitransformer.tuning.hard:label_log_probs",
+    target="minitransformer.tuning.hard:label_scores",
     title="From words to labels",
     minutes=20,
     difficulty=3,
-    purpose="A label may have several words, and a word several tokens: what is compared in the end is one score a label. At the place to write, log_probs "
-    "(examples, words) holds Σ log p of every word of every label, in the order of answers, and words their token ids; scores is what you make of them.",
+    purpose="A label may have several words, and a word several tokens: what is compared in the end is one score a label. You get Σ log p of every word of "
+    "every label, side by side in the order of answers, and make the log of the mean probability of each label's words.",
     hints=(
-        "Three steps: with normalise, divide each word's sum by its number of tokens; bring the words of each label together; with calibrate, "
-        "subtract what the same template and words get on a text that says nothing.",
+        "Three steps: with normalise, divide each word's sum by its number of tokens; bring the words of each label together; where `neutral` is given, "
+        "subtract it: what the same template and words get on a text that says nothing.",
         "Words of one label stand side by side: log_probs.split([number of words of each label], dim=1). The mean is of probabilities, "
         "log((e^a + e^b) / 2), so not a mean of logarithms; logsumexp gives log(e^a + e^b) without overflow.",
-        "What is subtracted is one row for all examples.\n"
-        "    own.logsumexp(dim=1) - math.log(own.size(1))  # for each label\n"
-        "    scores = torch.stack(…, dim=1)\n"
-        "    if calibrate is not None:\n"
-        "        scores = scores - label_log_probs(\n"
-        "            model, tokenizer, template, [calibrate], answers,\n"
-        "            normalise=normalise,\n"
-        "        )",
+        "    # for each word of each label: len(ids) if normalise, else 1\n"
+        "    log_probs = log_probs / log_probs.new_tensor(lengths)\n"
+        "    # for each label, own: its words' columns\n"
+        "    own.logsumexp(dim=1) - math.log(own.size(1))\n"
+        "    # side by side with torch.stack(…, dim=1); then minus neutral",
+    ),
+    given=(
+        "tensor.split([2, 1], dim=1): cuts a tensor into pieces of 2 columns and of 1.",
+        "tensor.logsumexp(dim=1): log Σ e^x of each row, without leaving the logarithm.",
     ),
     oracle=scores_by_loop,
     tolerance=1e-4,
 )
 
-TEXTS = [{"text": "A good film."}, {"text": "It was dull, I think."}]
-EASY = {"yes": "good", "no": "dull"}
-SEVERAL = {"yes": ["good", "great", "fine"], "no": ["terrible"]}
-
-
-def asked(kind, words, texts=TEXTS):
-    """The arguments for a GPT or a BERT."""
-    tokenizer = default_tokenizer()
-    model = (tiny_gpt if kind == "GPT" else tiny_bert)(tokenizer.n_vocab)
-    return (
-        model,
-        tokenizer,
-        Template("{text} It is {mask}" + "." * (kind == "BERT")),
-        texts,
-        by_hand(words, tokenizer),
-    )
+EASY = {"yes": {"good": [5]}, "no": {"dull": [6]}}
+SEVERAL = {"yes": {"good": [5], "great": [7, 8], "fine": [9]}, "no": {"terrible": [6, 1, 2, 3, 4]}}
 
 
 @score.case
 def one_token_each():
-    """A GPT, one text in the template {text} It is {mask}, two labels with a word of one token each."""
-    return asked("GPT", EASY, TEXTS[:1])
+    """One example, two labels with a word of one token each."""
+    return torch.tensor([[-1.5, -0.7]]), EASY
 
 
 @score.case
 def several_words_each():
-    """A GPT, two texts, a label with three words and one with a word of five tokens."""
-    return asked("GPT", SEVERAL)
+    """Two examples, a label with three words and one with a word of five tokens."""
+    return -3 * tidy(2, 4).abs(), SEVERAL
 
 
 @score.case
-def on_a_bert():
-    """The same on a BERT."""
-    return asked("BERT", SEVERAL)
-
-
-@score.scene
-def by_the_sum(label_log_probs):
+def by_the_sum():
     """By the sum over a word's tokens (normalise=False)."""
-    return label_log_probs(*asked("GPT", SEVERAL), normalise=False)
+    return call(-3 * tidy(2, 4).abs(), SEVERAL, normalise=False)
 
 
-@score.scene
-def calibrated(label_log_probs):
-    """Calibrated with a text that says nothing."""
-    return label_log_probs(*asked("GPT", SEVERAL), calibrate={"text": "N/A"})
+@score.case
+def calibrated():
+    """Two examples, calibrated with an example that says nothing."""
+    return call(-3 * tidy(2, 4).abs(), SEVERAL, neutral=torch.tensor([[-1.2, -0.4]]))
 
 
-@score.scene
-def calibrated_by_the_sum(label_log_probs):
+@score.case
+def calibrated_by_the_sum():
     """Calibrated, and by the sum."""
-    return label_log_probs(*asked("GPT", SEVERAL), normalise=False, calibrate={"text": "N/A"})
+    neutral = torch.tensor([[-0.3, -2.0]])
+    return call(-3 * tidy(1, 4).abs(), SEVERAL, normalise=False, neutral=neutral)
 
 
-@score.scene
-def nothing_left(label_log_probs):
-    """The text without content itself, calibrated: every label has 0."""
-    return label_log_probs(*asked("BERT", SEVERAL, [{"text": "N/A"}]), calibrate={"text": "N/A"})
-
-
-@score.scene
-def a_long_answer(label_log_probs):
+@score.case
+def a_long_answer():
     """An answer of many tokens, by the sum: its probability is less than a float32 can hold, its logarithm is not."""
-    words = {"yes": "completely incomprehensible", "no": ["good", "unpronounceable"]}
-    return label_log_probs(*asked("GPT", words, TEXTS[:1]), normalise=False)
+    answers = {"yes": {"incomprehensible": list(range(20))}, "no": {"good": [5], "bad": [6]}}
+    return call(torch.tensor([[-240.0, -1.0, -2.0]]), answers, normalise=False)
 
 
-LENGTHS = "[len(ids) if normalise else 1 for ids in words]"
+LENGTHS = "len(ids) if normalise else 1"
 TOGETHER = "own.logsumexp(dim=1) - math.log(own.size(1))"
-AGAIN = "scores - label_log_probs(model, tokenizer, template, [calibrate], answers, normalise=normalise)"
+END = "scores if neutral is None else scores - neutral"
 score.slip(
     "long words punished",
     "You never divide by a word's length. Every further token lowers the sum, so a word of five tokens loses for being long.",
-    (LENGTHS, "[1 for ids in words]"),
+    (LENGTHS, "1"),
 )
 score.slip(
     "always the mean",
     "You divide by the length whether it is asked for or not. With normalise=False the sum itself is wanted.",
-    (LENGTHS, "[len(ids) for ids in words]"),
+    (LENGTHS, "len(ids)"),
 )
 score.slip(
     "normalise turned round",
     "Your normalise is turned round: True takes the mean over tokens, False the sum.",
-    (LENGTHS, "[1 if normalise else len(ids) for ids in words]"),
+    (LENGTHS, "1 if normalise else len(ids)"),
 )
 score.slip(
     "mean of logarithms",
@@ -774,9 +745,10 @@ score.slip(
     (TOGETHER, "own.logsumexp(dim=1) / own.size(1)"),
 )
 score.slip(
-    "sums shared out among the words",
-    "You share the scores out over all words of all labels first (log_softmax). Then they say which word is likelier than the others, not how likely it is in the gap.",
-    ("each = log_probs.split(", "each = log_probs.log_softmax(dim=1).split("),
+    "fractions among the words",
+    "You turn the scores into fractions among all words of all labels first (log_softmax). Then they say which word is likelier than the others, not how "
+    "likely it is in the gap.",
+    (")).split(", ")).log_softmax(dim=1).split("),
 )
 score.slip(
     "only the best word",
@@ -786,23 +758,36 @@ score.slip(
 score.slip(
     "calibration added",
     'You add what the empty text gets, and so double the favourites. It is subtracted: score(x) - score("N/A").',
-    (AGAIN, AGAIN.replace("scores - ", "scores + ")),
-)
-score.slip(
-    "calibrated in another measure",
-    "You calibrate a sum with a mean: the scores of the empty text are normalised though these are not. Hand normalise on.",
-    (AGAIN, AGAIN.replace(", normalise=normalise", "")),
+    (END, "scores if neutral is None else scores + neutral"),
 )
 score.slip(
     "calibration forgotten",
-    "Your scores are the same with calibrate as without. What the empty text gets has to be subtracted.",
-    ("if calibrate is not None:", "if False:"),
+    "Your scores are the same with neutral as without. What the empty text gets has to be subtracted.",
+    (END, "scores"),
 )
 score.slip(
-    "shares among the labels",
-    "You make shares of the scores, so that each row sums to 1 in probability. The score is how likely a label's words are in the gap, whatever else "
+    "calibrated in any case",
+    "You subtract neutral also where it is None. Calibration is only for whoever asks for it.",
+    (END, "scores - neutral"),
+)
+score.slip(
+    "fractions among the labels",
+    "You turn the scores into fractions, so that each row sums to 1 in probability. The score is how likely a label's words are in the gap, whatever else "
     "could stand there; the favourite is the same, but the number no longer says how much of the gap the words have.",
     ("for own in each], dim=1)", "for own in each], dim=1).log_softmax(dim=1)"),
+)
+score.slip(
+    "labels below one another",
+    "Your result is (labels, examples). The labels stand side by side, a column for each: torch.stack(…, dim=1).",
+    ("for own in each], dim=1)", "for own in each])"),
+)
+score.slip(
+    "divided where they were given",
+    "You write into the tensor that you were given (/=, div_): whoever holds it finds other numbers. log_probs / … makes a new one.",
+    (
+        "(log_probs / log_probs.new_tensor(lengths))",
+        "log_probs.div_(log_probs.new_tensor(lengths))",
+    ),
 )
 
 # ---------------------------------------------------------------- 7.5
@@ -816,7 +801,7 @@ near = Exercise(
     purpose="One word for a label is arbitrary. Here each label gets also the K words whose embeddings are nearest to its own, so that any of them may "
     "stand in the gap. What is near to two labels tells nothing and is left out.",
     hints=(
-        "Begin and end with by_hand: it makes ids of the words and refuses what cannot be. In between: _label_vectors(model, answers) is a row (C) for each "
+        "Begin and end with by_hand: it makes ids of the words and refuses what cannot be. In between: label_vectors(model, answers) is a row (C) for each "
         "label, and nearest_words(vectors, model, k=…) ranks tokens by cosine, as (token id, cosine).",
         "Rank the whole vocabulary (k=model.config.vocab_size), for much falls away: tokens that are no word after a space, words that any label has "
         "already, words that are not in among. Of the rest each label takes the first k; then drop the words that two labels took.",
@@ -829,6 +814,12 @@ near = Exercise(
         "    ][:k]\n"
         "    # at the end; new: those of near[i] that stand in no other\n"
         "    by_hand({label: [*own, *new], …}, tokenizer)",
+    ),
+    given=(
+        "by_hand(words, tokenizer): label → words becomes label → word → its token ids, or a refusal.",
+        "label_vectors(model, answers): the mean embedding of each label's words, (labels, C).",
+        "nearest_words(vectors, model, k): for each vector the k nearest tokens of all, as pairs (token id, cosine), the nearest first.",
+        "tokenizer.decode(ids): the text of token ids.",
     ),
 )
 
@@ -925,14 +916,14 @@ def no_neighbour():
     return {"yes": "good", "no": "dull"}, placed(), default_tokenizer(), 0
 
 
-RANKS = "nearest_words(_label_vectors(model, answers), model, k=model.config.vocab_size)"
+RANKS = "nearest_words(label_vectors(model, answers), model, k=model.config.vocab_size)"
 TAKES = "[word for word in ranked if word not in taken and (among is None or word in among)][:k]"
 near.slip(
     "dot product in place of cosine",
     "You rank by the dot product. Words with a large embedding, the frequent ones, then are near to everything; the cosine compares directions.",
     (
         RANKS,
-        "[[(i, 0.0) for i in row] for row in (_label_vectors(model, answers) @ model.token_embedding.weight.T)"
+        "[[(i, 0.0) for i in row] for row in (label_vectors(model, answers) @ model.token_embedding.weight.T)"
         ".argsort(dim=1, descending=True).tolist()]",
     ),
 )
@@ -950,7 +941,7 @@ near.slip(
 near.slip(
     "k of all tokens",
     "You take the k nearest tokens and then throw out what is no word, or not in among: often nothing is left. Rank them all, filter, then take k.",
-    (RANKS, "nearest_words(_label_vectors(model, answers), model, k=k)"),
+    (RANKS, "nearest_words(label_vectors(model, answers), model, k=k)"),
 )
 near.slip(
     "the farthest",
@@ -966,8 +957,8 @@ near.slip(
     "only the first word's place",
     "You look around a label's first word. Where a label has several, the neighbours are those of their mean embedding.",
     (
-        "_label_vectors(model, answers), model",
-        "_label_vectors(model, {label: dict([*own.items()][:1]) for label, own in answers.items()}), model",
+        "label_vectors(model, answers), model",
+        "label_vectors(model, {label: dict([*own.items()][:1]) for label, own in answers.items()}), model",
     ),
 )
 near.slip(

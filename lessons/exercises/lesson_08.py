@@ -33,7 +33,7 @@ def small_seq2seq():
 
 numbers = Exercise(
     id="8.1",
-    target="minitransformer.tuning.prefix:virtual_ids",
+    target="minitransformer.tuning.virtual:virtual_ids",
     title="Ids that no word has",
     minutes=5,
     difficulty=1,
@@ -323,30 +323,36 @@ def detached_vectors(*arguments):
 
 prompt = Exercise(
     id="8.3",
-    target="minitransformer.tuning.prompt:PromptTuning.install",
+    target="minitransformer.tuning.prompt:PromptTuning.put_in",
     title="Prompt tuning",
     minutes=30,
     difficulty=3,
-    purpose="Prompt tuning puts P trained vectors before the embedded text, X = [P; E(input)], and cuts the outputs at them off "
-    "again. You write what happens before each call of the base: `inputs` are its arguments by name, and may be changed. "
-    "widen(inputs, name, value) puts P columns into the tensor of that name, and does nothing where it is not given. `cut` "
-    "tells `take` whether the call gives outputs at virtual tokens: where the base reads them in its `ids`, and is not asked for a few "
-    "places by `at`. Refuse what check_not_given and check_no_virtual refuse.",
+    purpose="Prompt tuning puts P trained vectors before the embedded text, X = [P; E(input)]. You write what happens before each call of the base: from "
+    "`inputs`, its arguments by name, to what it is called with instead. The arguments that have a column for each token get P columns more, and "
+    "`vectors` says what the virtual tokens stand for. (Their outputs are cut off again afterwards; that is written already.)",
     hints=(
         "Two kinds of calls: the first of a text (is_prefill), when the virtual tokens go in, and the later ones of a "
         "cached generation, when the cache has them. Only the mask has to be as wide as all that is cached, at every call.",
         "At the first call four tensors get P columns more: the text (with virtual_ids), the mask (ones: they may be seen), `types` "
-        '(zeros), and `at`, if the text is `ids` (zeros: nobody asks there). And inputs["vectors"] says what the virtual tokens are. '
-        '`take` cuts P rows off, which is right if this is the first call, text == "ids", and `at` is not given.',
-        '    first = is_prefill(inputs.get("cache"))\n'
-        '    cut = first and text == "ids" and inputs.get("at") is None\n'
-        "    widen(inputs, mask, torch.ones(P))\n"
-        "    if first:\n"
+        '(zeros), and `at`, if the text is `ids` (zeros: nobody asks there). And "vectors" says what the virtual tokens are. '
+        "Refuse first: then the text still has what the caller gave.",
+        "    new = {mask: torch.ones(P)}\n"
+        '    if is_prefill(inputs.get("cache")):\n'
         '        check_not_given(self, inputs, ["vectors"])\n'
         "        check_no_virtual(inputs.get(text))\n"
-        "        widen(inputs, text, torch.tensor(virtual_ids(P)))\n"
+        "        new[text] = torch.tensor(virtual_ids(P))\n"
         '        # "types" with torch.zeros(P); so too "at" if text is "ids"\n'
-        '        inputs["vectors"] = self.vectors()',
+        '        inputs = {**inputs, "vectors": self.vectors()}\n'
+        "    return insert_columns(inputs, new, start)",
+    ),
+    given=(
+        "self.length: P.",
+        "self.vectors(): what the virtual tokens stand for, (P, C).",
+        "virtual_ids(P): the ids of P virtual tokens, a list.",
+        "is_prefill(cache): True without a cache (None), and while the cache is empty.",
+        "insert_columns(inputs, new, start): puts columns into tensors, in front of column `start`. `new` has for an argument's name its P new columns; an argument that is not given stays away. It gives a new dictionary.",
+        "check_not_given(self, inputs, names): refuses what the caller gives under one of these names; None counts as not given.",
+        "check_no_virtual(ids): refuses a text that has virtual tokens of its own.",
     ),
     tolerance=1e-4,
 )
@@ -493,35 +499,6 @@ def vectors_beside(PromptTuning):
         return base(torch.tensor([[4, 3]]), vectors=torch.zeros(2, 4))
 
 
-CUT = 'cut = first and text == "ids" and inputs.get("at") is None'
-prompt.slip(
-    "outputs not cut off",
-    "The outputs of the virtual tokens come back too: P + T rows of scores for T labels. Whoever compares the first T of them with "
-    "the labels trains on rows that are shifted by P, and no error says so. `cut` has to be True at the first call.",
-    (CUT, "cut = False"),
-)
-prompt.slip(
-    "cut at every call",
-    "You cut P outputs off at later calls of a cached generation, too. They have no virtual tokens in them (the cache has), so that you "
-    "throw words away: cut only at the first call.",
-    (CUT, 'cut = text == "ids" and inputs.get("at") is None'),
-)
-prompt.slip(
-    "cut although at chose",
-    "With `at` the base gives the rows that were asked for, and none of a virtual token. `cut` is for calls without it.",
-    (CUT, 'cut = first and text == "ids"'),
-)
-prompt.slip(
-    "cut in an encoder–decoder",
-    "You cut P outputs off an encoder–decoder's, too. Its virtual tokens stand in the source, and its outputs are the target's: text has to be "
-    '"ids".',
-    (CUT, 'cut = first and inputs.get("at") is None'),
-)
-prompt.slip(
-    "at given as None",
-    'You look whether `at` is among the inputs. It may be, as None, and then nothing is chosen: inputs.get("at") is None in both cases.',
-    (CUT, 'cut = first and text == "ids" and "at" not in inputs'),
-)
 prompt.slip(
     "the target checked",
     "You look for virtual tokens in `ids`. In an encoder–decoder the prompt stands before the source: the name of the text is in `text`.",
@@ -531,46 +508,48 @@ prompt.slip(
     "at forgotten",
     "`at` says at which places of `ids` something is asked, and there are P places more now: lengthen it by zeros, for nothing is asked at a virtual "
     "token.",
-    ('widen(inputs, "at", torch.zeros(P))', "pass"),
+    ('new["at"] = torch.zeros(P)', "pass"),
 )
 prompt.slip(
     "asked at the virtual tokens",
     "You lengthen `at` by ones, and so ask for outputs at the virtual tokens. Nothing is asked there: zeros.",
-    ('widen(inputs, "at", torch.zeros(P))', 'widen(inputs, "at", torch.ones(P))'),
+    ('new["at"] = torch.zeros(P)', 'new["at"] = torch.ones(P)'),
 )
 prompt.slip(
     "at of the target lengthened",
     "In an encoder–decoder `at` marks places of the target, and the virtual tokens stand in the source: there it stays as it is.",
-    ('if text == "ids":\n                    widen', "if True:\n                    widen"),
+    ('if text == "ids":', "if True:"),
 )
 prompt.slip(
     "ids, whatever the text is called",
     "You put the virtual tokens into `ids`. In an encoder–decoder these are the target's; its prompt stands before the source. The name is in "
     "`text`.",
-    ("widen(inputs, text, torch", 'widen(inputs, "ids", torch'),
+    ("new[text] = ", 'new["ids"] = '),
 )
 prompt.slip(
     "attention_mask, whatever the mask is called",
     "You lengthen `attention_mask`. In an encoder–decoder that is the target's mask; the source's is source_mask. The name is in `mask`.",
-    ("widen(inputs, mask, torch", 'widen(inputs, "attention_mask", torch'),
+    ("new = {mask: torch.ones(P)}", 'new = {"attention_mask": torch.ones(P)}'),
 )
 prompt.slip(
     "types of sentence B",
     "You give the virtual tokens type 1, that of a second sentence. They belong to the first: zeros.",
-    ('widen(inputs, "types", torch.zeros(P))', 'widen(inputs, "types", torch.ones(P))'),
+    ('new["types"] = torch.zeros(P)', 'new["types"] = torch.ones(P)'),
 )
 prompt.slip(
     "no vectors",
-    'You put negative ids into the text and do not say what they stand for: inputs["vectors"] = self.vectors().',
-    ('inputs["vectors"] = self.vectors()', "pass"),
+    'You put negative ids into the text and do not say what they stand for: "vectors" is self.vectors().',
+    ('inputs = {**inputs, "vectors": self.vectors()}', "pass"),
 )
 prompt.slip(
     "in front of [CLS]",
-    "You join the virtual tokens to the front yourself. In a BERT [CLS] stays in front, where the pooler reads it; widen knows that.",
-    (
-        "widen(inputs, text, torch.tensor(virtual_ids(P)))",
-        "inputs[text] = torch.cat([torch.tensor([virtual_ids(P)]).expand(len(inputs[text]), -1), inputs[text]], dim=1)",
-    ),
+    "You join the virtual tokens to the front. In a BERT [CLS] stays in front, where the pooler reads it: they go in at column `start`.",
+    ("insert_columns(inputs, new, start)", "insert_columns(inputs, new, 0)"),
+)
+prompt.slip(
+    "behind the first word",
+    "You put the virtual tokens behind the first token in every model. Only a BERT has [CLS] there; where they go is said by `start`.",
+    ("insert_columns(inputs, new, start)", "insert_columns(inputs, new, 1)"),
 )
 prompt.slip(
     "a cache that is not given",
@@ -587,8 +566,8 @@ prompt.slip(
     "own tokens refused",
     "You look for virtual tokens after you have put yours in, and refuse those. check_no_virtual looks at what the caller gave: it comes first.",
     (
-        "check_no_virtual(inputs.get(text))\n                widen(inputs, text, torch.tensor(virtual_ids(P)))",
-        "widen(inputs, text, torch.tensor(virtual_ids(P)))\n                check_no_virtual(inputs.get(text))",
+        "check_no_virtual(inputs.get(text))",
+        "check_no_virtual(insert_columns(inputs, {text: torch.tensor(virtual_ids(P))}, start).get(text))",
     ),
 )
 prompt.slip(
@@ -612,23 +591,23 @@ prompt.slip(
 prompt.slip(
     "prompt masked out",
     "Your virtual tokens have zeros in the mask, like padding: wherever texts are padded, nobody sees the prompt. They are ones.",
-    ("widen(inputs, mask, torch.ones(P))", "widen(inputs, mask, torch.zeros(P))"),
+    ("new = {mask: torch.ones(P)}", "new = {mask: torch.zeros(P)}"),
 )
 prompt.slip(
     "mask of the text alone",
     "You do not lengthen the mask. It has to mark every column, and with the prompt there are P more; ones, for they may be seen.",
-    ("widen(inputs, mask, torch.ones(P))", "pass"),
+    ("new = {mask: torch.ones(P)}", "new = {}"),
 )
 prompt.slip(
     "mask lengthened only once",
     "At later calls of a cached generation the mask still has a column for each token so far, and the virtual tokens are among them: lengthen it "
     "at every call, not at the first alone.",
-    ("widen(inputs, mask, torch.ones(P))", "first and widen(inputs, mask, torch.ones(P))"),
+    ("new = {mask: torch.ones(P)}", "new = {mask: torch.ones(P)} if first else {}"),
 )
 prompt.slip(
     "put in at every call",
     "Every call puts the prompt in again. In a cached generation only the first does; the cache keeps the virtual tokens, as it keeps words.",
-    ("            if first:\n", "            if True:\n"),
+    ("if first:", "if True:"),
 )
 prompt.slip(
     "words in front",
@@ -638,12 +617,12 @@ prompt.slip(
 prompt.slip(
     "detached",
     "Your vectors enter without their gradient (detach, .data, no_grad), and they are all there is to train.",
-    ('inputs["vectors"] = self.vectors()', 'inputs["vectors"] = self.vectors().detach()'),
+    ('"vectors": self.vectors()}', '"vectors": self.vectors().detach()}'),
 )
 prompt.slip(
     "types forgotten",
     "A BERT's `types` have one number for each token: where the text gets P columns more, they do, too (zeros).",
-    ('widen(inputs, "types", torch.zeros(P))', "pass"),
+    ('new["types"] = torch.zeros(P)', "pass"),
 )
 prompt.slip(
     "nothing refused",
@@ -651,6 +630,11 @@ prompt.slip(
     "check_not_given and check_no_virtual say so in a sentence.",
     ('check_not_given(self, inputs, ["vectors"])', "pass"),
     ("check_no_virtual(inputs.get(text))", "pass"),
+)
+prompt.slip(
+    "nothing returned",
+    "You make the new arguments and do not return them: return insert_columns(…).",
+    ("return insert_columns", "insert_columns"),
 )
 
 # ---------------------------------------------------------------- 8.4
@@ -690,10 +674,10 @@ encoder = Exercise(
     title="P-tuning's encoder",
     minutes=15,
     difficulty=2,
-    purpose="P-tuning does not train what the virtual tokens stand for, but a table (`self.free`) and a small network that makes it: an LSTM "
+    purpose="P-tuning does not train what the virtual tokens stand for, but vectors (`self.free`) and a small network that makes it: an LSTM "
     "reads the P rows as one text, from both ends, so that each knows its neighbours, and an MLP turns each state (2·C) into a vector (C). "
     "An LSTM reads numbers of size 1 and embeddings are smaller, so each row is normalised first (layer_norm without weights). With "
-    "self.encoder False there is no network: the table itself is the answer. self.lstm was made with batch_first=True.",
+    "self.encoder False there is no network: self.free itself is the answer.",
     hints=(
         "Four steps, in this order: normalise each row, LSTM, MLP; and before them the way out where there is no encoder.",
         "F.layer_norm(x, x.shape[-1:]) normalises rows. The LSTM wants (batch, length, width): one text of P tokens is (1, P, C). It "
@@ -702,6 +686,13 @@ encoder = Exercise(
         "    read = F.layer_norm(self.free, self.free.shape[-1:])\n"
         "    outputs, _ = self.lstm(read[None])\n"
         "    return self.mlp(outputs[0])",
+    ),
+    given=(
+        "self.free: the trained vectors, (P, C).",
+        "self.encoder: whether there is a network.",
+        "self.lstm(text): of one text (1, P, C) its outputs (1, P, 2·C), and its last states.",
+        "self.mlp(states): C numbers of each 2·C.",
+        "F.layer_norm(x, x.shape[-1:]): each row with mean 0 and variance 1.",
     ),
     oracle=encoded_by_loop,
 )
@@ -717,7 +708,7 @@ def p_tuning(length, **how):
 
 @encoder.case
 def without_encoder():
-    """No encoder: the table itself."""
+    """No encoder: the trained vectors themselves."""
     return p_tuning(2, encoder=False)
 
 
@@ -916,10 +907,15 @@ nearest = Exercise(
         "all the cosines.",
         "F.normalize(x, dim=-1) makes each row's length 1. (P, C) @ (C, V) is (P, V), and topk(k) gives the k largest of each "
         "row with their places, which are the token ids.",
-        "    table = F.normalize(base.token_embedding.weight, dim=-1)\n"
-        "    likeness = F.normalize(vectors, dim=-1) @ table.T\n"
+        "    words = F.normalize(base.token_embedding.weight, dim=-1)\n"
+        "    likeness = F.normalize(vectors, dim=-1) @ words.T\n"
         "    cosines, ids = likeness.topk(k)\n"
         "    # of both .tolist(); then pairs (id, cosine) row by row, with zip",
+    ),
+    given=(
+        "base.token_embedding.weight: the vectors of all words, (V, C).",
+        "F.normalize(x, dim=-1): each row with length 1.",
+        "tensor.topk(k): the k largest of each row, and their places.",
     ),
     oracle=nearest_by_loop,
 )

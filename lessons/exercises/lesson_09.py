@@ -3,14 +3,13 @@
 import torch
 from minitransformer.course.workbook import Exercise, tidy
 from minitransformer.errors import UserError
-from minitransformer.models.attention import Prefix
+from minitransformer.models.attention import Attention, Prefix
 from minitransformer.models.gpt import GPT, GPTConfig
 from minitransformer.models.seq2seq import Seq2Seq, Seq2SeqConfig
 from minitransformer.models.watch import watch_attention
 from minitransformer.text.batches import IGNORE, pad_right
-from minitransformer.tuning import attached
-from minitransformer.tuning.method import before_each_call, check_not_given
-from minitransformer.tuning.prefix import is_prefill
+from minitransformer.tuning import Infix, activations, attached
+from minitransformer.tuning.hooks import before_each_call, check_not_given, is_prefill
 
 SIZES = {"vocab_size": 9, "n_positions": 12, "n_head": 2, "d_model": 6, "d_ff": 8, "init_std": 0.5}
 
@@ -403,64 +402,77 @@ def detached_table(flat, n_layer, n_head):
 # ---------------------------------------------------------------- 9.3
 
 
-def from_the_cache(base, ids):
-    """What a generation's cache holds after it has read the text."""
-    cache = base.new_cache()
-    was_training = base.training
-    with torch.no_grad():
-        base.eval()(ids, cache=cache)
-    base.train(was_training)
-    return {"prefix": [Prefix(*(part.clone() for part in one.columns())) for one in cache]}
+def keys_and_values_by_hand(layer, x, context=None):
+    """The formula's W^K and W^V one by one, and head after head."""
+    read = x if context is None else context
+    C = x.size(-1)
+    parts = []
+    for first in (C, 2 * C):  # the rows of W^K, those of W^V
+        y = read @ layer.qkv.weight[first : first + C].T + layer.qkv.bias[first : first + C]
+        parts.append(torch.stack(y.chunk(layer.n_head, dim=-1), dim=1))
+    return Prefix(*parts)
 
 
 words = Exercise(
     id="9.3",
-    target="minitransformer.tuning.prefix:activations",
+    target="minitransformer.tuning.prefix:keys_and_values_of",
     title="Words as a prefix",
-    minutes=20,
+    minutes=15,
     difficulty=2,
     purpose="A prefix that begins as real words begins as their activations: not as their embeddings, but as the keys and values that they "
-    "have in every layer. Set to them, it is those words. A hook calls keep_them just before a layer of attention runs; args are "
-    "what the layer is called with, first x (1, P, C), then the context (1, S, C), which is None in self-attention. You write what it "
-    "notes: found[slot] gets one Prefix more.",
+    "have in every layer. Set to them, it is those words. This function is called in each layer of attention while the words are read, and gives "
+    "the keys and values that the layer makes of them.",
     hints=(
         "A layer makes queries, keys and values of what it reads by one stacked map, layer.qkv, and split_heads cuts them into heads. Whose "
         "keys and values does cross-attention read?",
-        "Read is args[0], the text itself, unless args[1] is a context. layer.qkv(read) is (1, P, 3·C): queries, keys, values side by side; "
-        "split_heads(…, 3, layer.n_head) gives the three, (1, H, P, D) each.",
-        "    read = args[0] if args[1] is None else args[1]\n"
+        "Read is x, the text itself, unless there is a context. layer.qkv(read) is (B, T, 3·C): queries, keys, values side by side; "
+        "split_heads(…, 3, layer.n_head) gives the three, (B, H, T, D) each.",
+        "    read = x if context is None else context\n"
         "    _, k, v = split_heads(layer.qkv(read), 3, layer.n_head)\n"
-        "    found[slot].append(Prefix(k, v))",
+        "    return Prefix(k, v)",
     ),
+    given=(
+        "layer.qkv(read): queries, keys and values of what is read, (B, T, C) → (B, T, 3·C), side by side.",
+        "split_heads(stacked, n_part, n_head): cuts (B, T, n_part·C) into a tuple of n_part tensors (B, H, T, D).",
+        "Prefix(k, v): a pair of keys and values, which attention reads by name.",
+    ),
+    oracle=keys_and_values_by_hand,
 )
 
 
-@words.case(oracle=from_the_cache)
+@words.case
 def four_words():
-    """Four words, a GPT of two layers with two heads of three numbers."""
-    return small_gpt(), torch.tensor([[5, 1, 7, 2]])
-
-
-@words.case(oracle=from_the_cache)
-def one_word():
-    """One word."""
-    return small_gpt(), torch.tensor([[5]])
+    """Four words, two heads of three numbers."""
+    return Attention(6, 2), tidy(1, 4, 6)
 
 
 @words.case
-def in_three_places():
-    """An encoder–decoder: three slots, one of which reads across."""
-    return small_seq2seq(), torch.tensor([[5, 1]])
+def one_word():
+    """One word."""
+    return Attention(6, 2), tidy(1, 1, 6)
+
+
+@words.case
+def read_across():
+    """Cross-attention: two words of a target read a source of three."""
+    return Attention(6, 2), tidy(1, 2, 6), tidy(1, 3, 6)
+
+
+@words.case
+def two_at_once():
+    """Two texts of three words, three heads of two numbers."""
+    return Attention(6, 3), tidy(2, 3, 6)
 
 
 @words.scene(tolerance=1e-4)
-def set_to_real_words(activations):
+def set_to_real_words(keys_and_values_of):
     """A text behind a prefix that is set to three words: as behind the words themselves."""
     base, instruction, text = small_gpt().eval(), torch.tensor([[5, 1, 7]]), torch.tensor([[3, 8]])
     return base(text, prefix=activations(base, instruction)["prefix"])
 
 
 SPLIT = "_, k, v = split_heads(layer.qkv(read), 3, layer.n_head)"
+READ = "read = x if context is None else context"
 words.slip(
     "keys and values exchanged",
     "You have exchanged keys and values: of the three parts the second are the keys, the third the values.",
@@ -468,24 +480,29 @@ words.slip(
 )
 words.slip(
     "queries as keys",
-    "You keep the queries in place of the keys. A query is what a position asks; what others read of it are its key and its value, the second and "
+    "You give the queries in place of the keys. A query is what a position asks; what others read of it are its key and its value, the second and "
     "third of the parts.",
     (SPLIT, "k, _, v = split_heads(layer.qkv(read), 3, layer.n_head)"),
 )
 words.slip(
     "embeddings in place of activations",
-    "You keep the vectors that the layer reads, not the keys and values that it makes of them. A prefix stands where keys and values stand: "
+    "You give the vectors that the layer reads, not the keys and values that it makes of them. A prefix stands where keys and values stand: "
     "layer.qkv comes first.",
     (SPLIT, "k, v = split_heads(torch.cat([read, read], dim=-1), 2, layer.n_head)"),
 )
 words.slip(
     "target in place of the source",
-    "In cross-attention you read x. Its keys and values come from the context, args[1]; x gives only the queries.",
-    ("read = args[0] if args[1] is None else args[1]", "read = args[0]"),
+    "In cross-attention you read x. Its keys and values come from the context; x gives only the queries.",
+    (READ, "read = x"),
+)
+words.slip(
+    "always the context",
+    "You read the context in every case. In self-attention there is none, it is None there: keys and values come from x.",
+    (READ, "read = context"),
 )
 words.slip(
     "not cut into heads",
-    "Your keys and values are (1, P, C), all heads side by side; a Prefix has them in heads, (1, H, P, D).",
+    "Your keys and values are (B, T, C), all heads side by side; a Prefix has them in heads, (B, H, T, D).",
     (SPLIT, "_, k, v = layer.qkv(read).chunk(3, dim=-1)"),
 )
 words.slip(
@@ -494,53 +511,41 @@ words.slip(
     (SPLIT, "k, v, _ = split_heads(layer.qkv(read), 3, layer.n_head)"),
 )
 words.slip(
-    "returned in place of noted",
-    "You return the Prefix. What such a hook returns PyTorch takes for the layer's new arguments, and the layer reads your keys as its text. "
-    "Note it, found[slot].append(…), and return nothing.",
-    ("found[slot].append(Prefix(k, v))", "return Prefix(k, v)"),
-)
-words.slip(
-    "only the last layer",
-    "You put a new list into found[slot] at every layer, so that the last one's Prefix alone is left. Each layer adds one: "
-    "found[slot].append(…).",
-    ("found[slot].append(Prefix(k, v))", "found[slot] = [Prefix(k, v)]"),
-)
-words.slip(
-    "all in one slot",
-    "You put everything into the slot “prefix”. An encoder–decoder has three, and keep_them is told which one it is called for: found[slot].",
-    ("found[slot].append(Prefix(k, v))", 'found["prefix"].append(Prefix(k, v))'),
+    "nothing returned",
+    "You make the Prefix and do not return it. return Prefix(k, v).",
+    ("return Prefix(k, v)", "Prefix(k, v)"),
 )
 words.slip(
     "plain pairs",
-    "You note plain tuples. Attention reads prefix.k and prefix.v by name: Prefix(k, v).",
-    ("found[slot].append(Prefix(k, v))", "found[slot].append((k, v))"),
+    "You return a plain tuple. Attention reads prefix.k and prefix.v by name: Prefix(k, v).",
+    ("return Prefix(k, v)", "return (k, v)"),
 )
 words.slip(
     "a tensor asked whether it is true",
-    "Python cannot say whether a tensor of many numbers is true, as `if args[1]` and `args[1] or …` ask. Ask whether it is there: "
-    "args[1] is None.",
-    ("read = args[0] if args[1] is None else args[1]", "read = args[1] or args[0]"),
+    "Python cannot say whether a tensor of many numbers is true, as `if context` and `context or x` ask. Ask whether it is there: "
+    "context is None.",
+    (READ, "read = context or x"),
 )
 words.slip(
     "only the last word",
-    "You keep the last position alone. In a prefix every word is a virtual token with a key and a value of its own: P columns.",
-    ("found[slot].append(Prefix(k, v))", "found[slot].append(Prefix(k[:, :, -1:], v[:, :, -1:]))"),
+    "You give the last position alone. In a prefix every word is a virtual token with a key and a value of its own.",
+    ("return Prefix(k, v)", "return Prefix(k[:, :, -1:], v[:, :, -1:])"),
 )
 
 # ---------------------------------------------------------------- 9.4
 
-table = Exercise(
+encoder = Exercise(
     id="9.4",
-    target="minitransformer.tuning.prefix:Table.__init__",
+    target="minitransformer.tuning.prefix:PrefixEncoder.__init__",
     title="Reparametrisation",
     minutes=15,
     difficulty=2,
-    purpose="P_θ is hard to train by itself; while it is trained, an MLP makes it from a smaller table, P_θ[i, :] = MLP_θ(P'_θ[i, :]), and all rows and "
+    purpose="P_θ is hard to train by itself; while it is trained, an MLP makes it from a smaller matrix, P_θ[i, :] = MLP_θ(P'_θ[i, :]), and all rows and "
     "layers move together. You make what is trained: `start` (P, width) is what P_θ should begin as, `hidden` the width inside the MLP, or "
-    "None for free numbers, d_small the width of P'_θ. `fit` says whether `start` matters to the MLP: then self.fit(start) brings MLP and P'_θ there "
+    "None for a free P_θ, d_small the width of P'_θ. `fit` says whether `start` matters to the MLP: then self.fit(start) brings MLP and P'_θ there "
     "(it is written already, and so is forward).",
     hints=(
-        "Two kinds of table in one class: with `hidden` None it is one parameter, a copy of `start`. Otherwise two things are trained, P'_θ and the "
+        "Two kinds of encoder in one class: with `hidden` None it is one parameter, a copy of `start`. Otherwise two things are trained, P'_θ and the "
         "MLP, and `start` matters only to the fit. What an optimizer is to find has to be an nn.Parameter or an nn.Module.",
         "super().__init__() comes first. Free: self.free = nn.Parameter(start.clone()), and no more. Otherwise self.free = None, self.small with P rows "
         "of d_small numbers, and self.mlp from d_small over hidden to width, with Tanh between; where fit is True, self.to(start) and self.fit(start).",
@@ -550,6 +555,10 @@ table = Exercise(
         "    )\n"
         "    if fit:\n"
         "        self.to(start).fit(start)",
+    ),
+    given=(
+        "self.to(start): moves the module to where `start` lies, and into its precision; gives the module.",
+        "self.fit(start): trains MLP and P'_θ until they give `start`, as nearly as they can.",
     ),
 )
 
@@ -562,11 +571,11 @@ def numbered(module):
     return module
 
 
-@table.scene
-def free_numbers(Table):
-    """Free numbers for two virtual tokens; then they are changed."""
+@encoder.scene
+def free_numbers(PrefixEncoder):
+    """A free P_θ for two virtual tokens; then it is changed."""
     start = tidy(2, 3)
-    made = Table(start, None, 0, False)
+    made = PrefixEncoder(start, None, 0, False)
     before = made().detach().clone()
     with torch.no_grad():
         for p in made.parameters():
@@ -578,17 +587,17 @@ def free_numbers(Table):
     }
 
 
-@table.scene
-def what_is_trained(Table):
+@encoder.scene
+def what_is_trained(PrefixEncoder):
     """What training changes, with an MLP of width 5 and P'_θ of width 3."""
-    made = Table(tidy(2, 4), 5, 3, False)
+    made = PrefixEncoder(tidy(2, 4), 5, 3, False)
     return {name: tuple(p.shape) for name, p in sorted(made.named_parameters())}
 
 
-@table.scene
-def by_the_formula(Table):
+@encoder.scene
+def by_the_formula(PrefixEncoder):
     """P_θ of known numbers; again after they were changed; and the gradients."""
-    made = numbered(Table(tidy(2, 4), 5, 3, False))
+    made = numbered(PrefixEncoder(tidy(2, 4), 5, 3, False))
     first = made().detach().clone()
     with torch.no_grad():
         for _, p in sorted(made.named_parameters()):
@@ -602,10 +611,10 @@ def by_the_formula(Table):
     }
 
 
-@table.scene(tolerance=0.1)
-def how_the_small_one_begins(Table):
+@encoder.scene(tolerance=0.1)
+def how_the_small_one_begins(PrefixEncoder):
     """The numbers that P'_θ begins with, 128 rows of 32."""
-    small = Table(5 + tidy(128, 40), 2, 32, False).small.detach()
+    small = PrefixEncoder(5 + tidy(128, 40), 2, 32, False).small.detach()
     return {
         "mean of the numbers in P'_θ": round(small.mean().item(), 2),
         "standard deviation of all of them": round(small.std().item(), 2),
@@ -615,125 +624,125 @@ def how_the_small_one_begins(Table):
     }
 
 
-@table.scene
-def fitted_to_words(Table):
+@encoder.scene
+def fitted_to_words(PrefixEncoder):
     """Fitted to numbers, made while gradients are switched off: is the mean square error below 0.01?"""
     start = 2 * tidy(3, 4)
     with torch.no_grad():
-        made = Table(start, 16, 4, True)
+        made = PrefixEncoder(start, 16, 4, True)
     return {
         "whether the mean square error is below 0.01": bool((made() - start).square().mean() < 0.01)
     }
 
 
-@table.scene
-def in_double_precision(Table):
-    """Fitted to float64 numbers: the kind of number of each part."""
-    made = Table(tidy(2, 4).double(), 5, 3, True)
+@encoder.scene
+def in_double_precision(PrefixEncoder):
+    """Fitted to float64 numbers: the precision of each part."""
+    made = PrefixEncoder(tidy(2, 4).double(), 5, 3, True)
     return {name: str(p.dtype) for name, p in sorted(made.named_parameters())}
 
 
-@table.scene
-def nothing_to_fit(Table):
+@encoder.scene
+def nothing_to_fit(PrefixEncoder):
     """With fit=False: is it far from `start`, as it fell out?"""
     start = 5 + tidy(3, 4)
     return {
         "whether the mean square error is above 1": bool(
-            (Table(start, 16, 4, False)() - start).square().mean() > 1
+            (PrefixEncoder(start, 16, 4, False)() - start).square().mean() > 1
         ),
     }
 
 
-table.slip(
+encoder.slip(
     "start not copied",
-    "Your free table is the tensor `start` itself, not a copy: training changes what it was started from. start.clone().",
+    "Your free P_θ is the tensor `start` itself, not a copy: training changes what it was started from. start.clone().",
     ("start.clone()", "start"),
 )
-table.slip(
-    "small table not trained",
+encoder.slip(
+    "P'_θ not trained",
     "P'_θ is a plain tensor: no optimizer finds it, it is not saved, and it does not move with .to(device). nn.Parameter makes it a part of the module.",
     ("nn.Parameter(torch.randn(P, d_small))", "torch.randn(P, d_small)"),
 )
-table.slip(
+encoder.slip(
     "no bend between the maps",
     "Two linear maps after one another are one linear map. Between them stands Tanh.",
     ("nn.Tanh()", "nn.Identity()"),
 )
-table.slip(
+encoder.slip(
     "another bend",
     "Between the two maps stands another function than Tanh. ReLU would leave half of the numbers without a gradient; 003's authors take Tanh.",
     ("nn.Tanh()", "nn.ReLU()"),
 )
-table.slip(
+encoder.slip(
     "not fitted",
-    "With fit=True your table is as random as it fell out. A prefix that is to begin as words would begin as noise: fit MLP and P'_θ to `start` first.",
+    "With fit=True your P_θ is as random as it fell out. A prefix that is to begin as words would begin as noise: fit MLP and P'_θ to `start` first.",
     ("self.to(start).fit(start)", "self.to(start)"),
 )
-table.slip(
+encoder.slip(
     "left where it was made",
-    "You fit, but MLP and P'_θ stay on the processor and in float32, also where the base, and so `start`, lies on another device or is of another "
-    "kind of number. self.to(start) comes before the fit.",
+    "You fit, but MLP and P'_θ stay on the processor and in float32, also where the base, and so `start`, lies on another device or has another "
+    "precision. self.to(start) comes before the fit.",
     ("self.to(start).fit(start)", "self.fit(start)"),
 )
 SMALL = "torch.randn(P, d_small)"
-table.slip(
+encoder.slip(
     "begins at zero",
     "P'_θ begins as zeros. The MLP then gives the same keys and values for every virtual token: P times the same one. Standard normal random numbers "
     "make each another: torch.randn.",
     (SMALL, "torch.zeros(P, d_small)"),
 )
-table.slip(
+encoder.slip(
     "begins as ones",
     "P'_θ begins as ones. All its rows are alike, and so are the virtual tokens that the MLP makes of them. Standard normal random numbers make each "
     "another: torch.randn.",
     (SMALL, "torch.ones(P, d_small)"),
 )
-table.slip(
+encoder.slip(
     "begins almost at zero",
     "The numbers of P'_θ begin far too small, as one begins embeddings: the MLP, made for inputs of size 1, then gives nearly the same for every "
     "virtual token. They have the standard deviation 1: torch.randn, without a factor.",
     (SMALL, "0.02 * torch.randn(P, d_small)"),
 )
-table.slip(
+encoder.slip(
     "uniform in place of normal",
     "torch.rand gives numbers between 0 and 1, all equally likely. Wanted is the standard normal distribution, which is torch.randn: mean 0, standard "
     "deviation 1, negative as often as positive.",
     (SMALL, "torch.rand(P, d_small)"),
 )
-table.slip(
+encoder.slip(
     "one row for all",
     "Every row of P'_θ begins alike, so that all virtual tokens are one and the same at first. Each row has random numbers of its own.",
     (SMALL, "torch.randn(1, d_small).repeat(P, 1)"),
 )
-table.slip(
+encoder.slip(
     "no module yet",
     "PyTorch notes parameters in what nn.Module's own __init__ makes, and you never call it: super().__init__() comes first.",
     ("super().__init__()\n", "pass\n"),
 )
-table.slip(
+encoder.slip(
     "free left out",
-    "With an MLP there is no attribute `free`, and forward asks for it, to see which kind of table this is. self.free = None says that there are no "
-    "free numbers.",
+    "With an MLP there is no attribute `free`, and forward asks for it, to see which kind of encoder this is. self.free = None says that P_θ "
+    "is not free.",
     ("self.free = None\n", "pass\n"),
 )
-table.slip(
+encoder.slip(
     "started at random",
-    "Your free table ignores `start`. Also without an MLP P_θ begins as `start`, whatever `fit` says: fit is about the MLP.",
+    "Your free P_θ ignores `start`. Also without an MLP P_θ begins as `start`, whatever `fit` says: fit is about the MLP.",
     ("nn.Parameter(start.clone())", "nn.Parameter(torch.randn(P, width))"),
 )
-table.slip(
+encoder.slip(
     "a Tanh too many",
     "A second Tanh stands behind the last map: your keys and values could never be larger than 1. Linear, Tanh, Linear.",
     ("nn.Linear(hidden, width))", "nn.Linear(hidden, width), nn.Tanh())"),
 )
-table.slip(
+encoder.slip(
     "fitted in any case",
     "You fit the MLP to `start` also where fit is False: there `start` is noise, and an MLP that was fitted to noise is a worse beginning than a fresh one.",
     ("        if fit:", "        if True:"),
 )
-table.slip(
+encoder.slip(
     "free in any case",
-    "Your table is free numbers also where `hidden` asks for an MLP: nothing is reparametrised.",
+    "Your P_θ is free also where `hidden` asks for an MLP: nothing is reparametrised.",
     ("        if hidden is None:", "        if True:"),
 )
 
@@ -747,7 +756,7 @@ give = Exercise(
     difficulty=3,
     purpose="The base knows nothing of tuning: a hook hands it the prefix, as arguments that it takes anyway. self.prefixes() gives them (slot → a Prefix for "
     "each layer), before_each_call(base, change) makes a hook of a function from inputs to inputs, and what is returned here, a list of the "
-    "hooks' handles, lets detach() take them out. What is given beside the prefix is refused: check_not_given(self, inputs, self.encoders).",
+    "hooks' handles, lets detach() take them out. A prefix that the caller gives, too, is refused.",
     hints=(
         "Write a function inside: it gets the call's inputs by name, and returns them with the prefix among them. When must it leave them as they are? "
         "And when has the prefix to be computed: once, or at every call?",
@@ -760,6 +769,13 @@ give = Exercise(
         "        return {**inputs, **self.prefixes()}\n"
         "\n"
         "    return [before_each_call(base, give)]",
+    ),
+    given=(
+        "self.prefixes(): the prefix as it is now, slot → a list with a Prefix for each layer. A slot is the name of an argument of the base.",
+        "before_each_call(base, change): hooks in `change`, a function from the call's inputs, a dictionary by argument, to what the base is given instead. It gives the hook's handle.",
+        "is_prefill(cache): True without a cache (None), and while the cache is empty.",
+        "check_not_given(self, inputs, names): refuses what the caller gives under one of these names; None counts as not given.",
+        "self.encoders: a dictionary whose keys are the slots of this prefix.",
     ),
     tolerance=1e-4,
 )
@@ -1061,58 +1077,79 @@ def no_handle(self, base):
 
 infix = Exercise(
     id="9.6",
-    target="minitransformer.tuning.prefix:Infix.install",
+    target="minitransformer.tuning.infix:replace_kv",
     title="Between x and y",
     minutes=20,
     difficulty=3,
-    purpose="An infix is z = [x; INFIX; y]: its virtual tokens stand in the text, and where attention makes keys and values of them, those of P_θ are put instead. "
-    '`put` is called with layer i\'s stacked projections, qkv (B, T, 3·C): queries, keys, values. where["at"] (B, T) is True at virtual tokens, '
-    'where["number"] (N) says of each of them, in reading order, which of the P it is, where["table"] is P_θ (P, L·2·C), a layer\'s key and value side '
-    "by side. You write what comes out: the same qkv with other keys and values at the virtual tokens. (Of two texts with the infix [-1, -2] number is "
-    "[0, 1, 0, 1]: N is 4, although the table has two rows.)",
+    purpose="An infix is z = [x; INFIX; y]: its virtual tokens stand in the text, and where attention makes keys and values of them, those of P_θ are put "
+    "instead. You get a layer's stacked projections, qkv (B, T, 3·C), and give the same with other keys and values at the virtual tokens. The ids say which "
+    "virtual token stands where: -1 is number 0, -2 number 1. P_θ (P, L·2·C) has a row for each, in it layer after layer a key and a value.",
     hints=(
-        "Three steps: this layer's columns of the table, a row of them for each virtual token in the text, and those put into the last 2·C columns of qkv, "
-        "where `at` says.",
-        'Layer i has the columns 2·C·i to 2·C·(i + 1); indexing with where["number"] gives one row for each virtual token, in reading order. '
-        "tensor.masked_scatter(mask, source) fills the True places in that order, and needs the mask with an axis for the columns: [..., None].",
-        "    C = base.config.d_model\n"
-        '    of_layer = where["table"][:, 2 * C * i : 2 * C * (i + 1)]\n'
-        '    kv = of_layer[where["number"]]\n'
-        '    changed = qkv[..., C:].masked_scatter(where["at"][..., None], kv)\n'
-        "    return torch.cat([qkv[..., :C], changed], dim=-1)",
+        "Three steps: this layer's columns of P_θ, the row that belongs to each place of the text, and a choice between it and what stands there, in the last "
+        "2·C columns of qkv.",
+        "Layer i has the columns 2·C·i to 2·C·(i + 1). -1 - ids is the number of the virtual token; at words it is negative, and clamp(min=0) makes an index "
+        "of it that does no harm. torch.where(mask, a, b) chooses place by place, and the mask needs an axis for the columns: [..., None].",
+        "    C = qkv.size(-1) // 3\n"
+        "    kv = flat[:, 2 * C * layer : 2 * C * (layer + 1)]\n"
+        "    number = (-1 - ids).clamp(min=0)\n"
+        "    at = (ids < 0)[..., None]\n"
+        "    replaced = torch.where(at, kv[number], qkv[..., C:])\n"
+        "    # queries and these, side by side",
+    ),
+    given=(
+        "torch.where(mask, a, b): a where the mask is True, b elsewhere; the three are broadcast against one another.",
+        "tensor.clamp(min=0): negative numbers become 0.",
     ),
     tolerance=1e-4,
 )
 
 
-def behind(Infix, rows, length):
-    """Logits of texts with an infix."""
-    base = small_gpt()
-    with attached(base, Infix(length)):
-        return base(torch.tensor(rows))
+@infix.case
+def one_between_two():
+    """One virtual token between two words; C is 2, and this is the first of two layers."""
+    return tidy(1, 3, 6), torch.tensor([[3, -1, 5]]), tidy(1, 8), 0
 
 
-@infix.scene
-def one_between_two(Infix):
-    """One virtual token between two words."""
-    return behind(Infix, [[3, -1, 5]], 1)
+@infix.case
+def the_second_layer():
+    """The same in the second layer."""
+    return tidy(1, 3, 6), torch.tensor([[3, -1, 5]]), tidy(1, 8), 1
 
 
-@infix.scene
-def two_texts(Infix):
-    """Two texts, the infix at different places."""
-    return behind(Infix, [[3, 4, -1, -2, 5], [6, -1, -2, 7, 1]], 2)
+@infix.case
+def two_texts():
+    """Two texts, the infix at different places, in the second of three layers."""
+    ids = torch.tensor([[3, 4, -1, -2, 5], [6, -1, -2, 7, 1]])
+    return tidy(2, 5, 6), ids, tidy(2, 12), 1
 
 
-@infix.scene
-def in_another_order(Infix):
+@infix.case
+def in_another_order():
     """Virtual tokens that stand in another order."""
-    return behind(Infix, [[3, -2, -1, 5]], 2)
+    return tidy(1, 4, 6), torch.tensor([[3, -2, -1, 5]]), tidy(2, 4), 0
+
+
+@infix.case
+def three_in_one_text():
+    """Three virtual tokens, not side by side; C is 4."""
+    return tidy(1, 5, 12), torch.tensor([[-1, 3, -2, 0, -3]]), tidy(3, 16), 1
+
+
+@infix.case
+def no_virtual_token():
+    """A text of words alone stays as it is."""
+    return tidy(1, 3, 6), torch.tensor([[3, 0, 5]]), tidy(2, 8), 0
+
+
+@infix.case(gradients=True)
+def all_learn():
+    """The gradients of qkv and of P_θ."""
+    return tidy(2, 3, 6), torch.tensor([[3, -1, -2], [-2, -1, 4]]), tidy(2, 8), 1
 
 
 @infix.scene
-def x_cannot_see_it(Infix):
-    """How far the infix moves the scores at x, which stands before it."""
+def x_cannot_see_it(replace_kv):
+    """How far the infix moves the scores at x, which stands before it, in a GPT."""
     base = small_gpt()
     plain = base(torch.tensor([[3, 4]]))
     with attached(base, Infix(2)):
@@ -1120,7 +1157,7 @@ def x_cannot_see_it(Infix):
 
 
 @infix.scene
-def word_by_word(Infix):
+def word_by_word(replace_kv):
     """x and the infix first, then y with a cache."""
     base = small_gpt()
     cache = base.new_cache()
@@ -1131,120 +1168,108 @@ def word_by_word(Infix):
         }
 
 
-@infix.scene
-def the_table_learns(Infix):
-    """The table's gradient."""
-    base, method = small_gpt(), Infix(2)
-    with attached(base, method):
-        base(torch.tensor([[3, -1, -2, 5]])).square().mean().backward()
-    return method.table.free.grad
-
-
-KV = 'kv = where["table"][:, 2 * C * i : 2 * C * (i + 1)][where["number"]]'
-SCATTER = 'qkv[..., C:].masked_scatter(where["at"][..., None], kv)'
-JOINED = f"torch.cat([qkv[..., :C], {SCATTER}], dim=-1)"
+KV = "kv = flat[:, 2 * C * layer : 2 * C * (layer + 1)]"
+NUMBER = "number = (-1 - ids).clamp(min=0)"
+WHERE = "torch.where((ids < 0)[..., None], kv[number], qkv[..., C:])"
+JOINED = "torch.cat([qkv[..., :C], replaced], dim=-1)"
 infix.slip(
     "one layer for all",
     "Every layer gets the first layer's keys and values. Layer i has the columns from 2·C·i on.",
-    (KV, 'kv = where["table"][:, : 2 * C][where["number"]]'),
+    (KV, "kv = flat[:, : 2 * C]"),
 )
 infix.slip(
     "layers overlap",
     "Your layers overlap: you step by C columns. A layer has a key and a value, 2·C columns, so that layer i begins at 2·C·i.",
-    (KV, 'kv = where["table"][:, C * i : C * (i + 2)][where["number"]]'),
+    (KV, "kv = flat[:, C * layer : C * (layer + 2)]"),
 )
 infix.slip(
     "values before keys",
-    "You put the value where the key belongs, and the reverse. In qkv and in the table the key stands first.",
-    (SCATTER, 'qkv[..., C:].masked_scatter(where["at"][..., None], kv.roll(C, dims=1))'),
+    "You put the value where the key belongs, and the reverse. In qkv and in P_θ the key stands first.",
+    ("kv[number]", "kv.roll(C, dims=1)[number]"),
 )
 infix.slip(
     "queries and keys replaced",
     "You replace the first 2·C columns of qkv, queries and keys. Queries, keys, values stand side by side, so that keys and values are the last 2·C: from "
     "column C on.",
-    (
-        JOINED,
-        'torch.cat([qkv[..., : 2 * C].masked_scatter(where["at"][..., None], kv), qkv[..., 2 * C :]], dim=-1)',
-    ),
+    ("qkv[..., C:])", "qkv[..., : 2 * C])"),
+    (JOINED, "torch.cat([replaced, qkv[..., 2 * C :]], dim=-1)"),
 )
 infix.slip(
     "nothing replaced",
-    "qkv comes out as it went in. Either your function returns nothing, which PyTorch takes for: leave it; or you write into a copy: out[mask][:, C:] = … "
-    "indexes twice, and the first makes a new tensor. One index does both, out[mask, C:] = …",
-    (JOINED, "qkv"),
+    "qkv comes out as it went in. Perhaps you write into a copy: out[mask][:, C:] = … indexes twice, and the first makes a new tensor. One index does both, "
+    "out[mask, C:] = …",
+    (JOINED, "qkv.clone()"),
+)
+infix.slip(
+    "nothing returned",
+    "You make the new tensor and do not return it: return torch.cat(…).",
+    (f"return {JOINED}", JOINED),
+)
+infix.slip(
+    "queries left out",
+    "You return keys and values alone, (B, T, 2·C). The queries belong in front of them: the result is as wide as qkv.",
+    (JOINED, "replaced"),
 )
 infix.slip(
     "only the keys",
     "You replace the keys alone. Then a virtual token is found by P_θ's key and says what its zeros say: the value belongs to it, 2·C columns in all.",
-    (
-        JOINED,
-        'torch.cat([qkv[..., :C], qkv[..., C : 2 * C].masked_scatter(where["at"][..., None], kv[:, :C]), qkv[..., 2 * C :]], dim=-1)',
-    ),
+    (JOINED, "torch.cat([qkv[..., :C], replaced[..., :C], qkv[..., 2 * C :]], dim=-1)"),
 )
 infix.slip(
     "only the values",
     "You replace the values alone. How much a virtual token is read is decided by its key: that, too, is P_θ's.",
-    (
-        JOINED,
-        'torch.cat([qkv[..., : 2 * C], qkv[..., 2 * C :].masked_scatter(where["at"][..., None], kv[:, C:])], dim=-1)',
-    ),
+    (JOINED, "torch.cat([qkv[..., : 2 * C], replaced[..., C:]], dim=-1)"),
 )
 infix.slip(
     "all keys first",
-    "You read the table as the keys of all layers and then all values. A layer's key and value stand side by side: layer i has the 2·C columns from "
+    "You read P_θ as the keys of all layers and then all values. A layer's key and value stand side by side: layer i has the 2·C columns from "
     "2·C·i on.",
-    (
-        KV,
-        'kv = where["table"].view(len(where["table"]), 2, -1, C)[:, :, i].flatten(1)[where["number"]]',
-    ),
-)
-infix.slip(
-    "each row of the table once",
-    'You hand out the table\'s rows without where["number"]: there are P of them, but each text of the batch has P virtual tokens. Indexing with number '
-    "gives a row for every one.",
-    (KV, 'kv = where["table"][:, 2 * C * i : 2 * C * (i + 1)]'),
-)
-infix.slip(
-    "the table itself written in",
-    'You write the table\'s P rows into the places of all virtual tokens, and each text of the batch has P of them. where["number"] says for each place '
-    "which row belongs there: table[number].",
-    (
-        f"return {JOINED}",
-        'qkv = qkv.clone()\n            qkv[where["at"], C:] = where["table"][:, 2 * C * i : 2 * C * (i + 1)]\n            return qkv',
-    ),
+    (KV, "kv = flat.view(len(flat), 2, -1, C)[:, :, layer].flatten(1)"),
 )
 infix.slip(
     "words lost",
     "Outside the virtual tokens your keys and values are zeros. There they stay what the words gave.",
-    (SCATTER, 'torch.zeros_like(qkv[..., C:]).masked_scatter(where["at"][..., None], kv)'),
+    ("kv[number], qkv[..., C:])", "kv[number], 0.0)"),
+)
+infix.slip(
+    "words taken for virtual tokens",
+    "You replace the keys and values of words, too: you never ask which ids are negative. Only those stand for virtual tokens.",
+    ("(ids < 0)[..., None]", "torch.tensor(True)"),
+)
+infix.slip(
+    "word 0 taken for a virtual token",
+    "You take the id 0 for a virtual token. It is a word; virtual tokens are -1, -2, …: ids < 0.",
+    ("(ids < 0)[..., None]", "(ids <= 0)[..., None]"),
+)
+infix.slip(
+    "the ids as indices",
+    "You index P_θ with the ids themselves. Python reads -1 as the last row and -2 as the one before; number 0 is the first row: -1 - ids.",
+    (NUMBER, "number = ids.clamp(max=-1)"),
 )
 infix.slip(
     "in the order of the text",
-    'You hand the table\'s rows out in the order in which the virtual tokens stand. Which row one takes is said by its id: where["number"].',
-    (
-        KV,
-        'kv = where["table"][:, 2 * C * i : 2 * C * (i + 1)][torch.arange(len(where["number"])) % len(where["table"])]',
-    ),
+    "You hand the rows of P_θ out in the order in which the virtual tokens stand. Which row one takes is said by its id.",
+    (NUMBER, "number = ((ids < 0).cumsum(dim=1) - 1).clamp(min=0)"),
 )
 infix.slip(
     "added to what they read",
-    "You add the table to the keys and values that the virtual tokens have by themselves (as the authors' own code does). In 003's formula h_i is P_θ[i, :] "
+    "You add P_θ to the keys and values that the virtual tokens have by themselves (as the authors' own code does). In 003's formula h_i is P_θ[i, :] "
     "and nothing else: they are replaced.",
-    (
-        SCATTER,
-        'qkv[..., C:] + torch.zeros_like(qkv[..., C:]).masked_scatter(where["at"][..., None], kv)',
-    ),
+    ("kv[number], qkv[..., C:])", "qkv[..., C:] + kv[number], qkv[..., C:])"),
 )
 infix.slip(
     "in front of x",
-    'You replace the first P positions of the text. That is where a prefix would stand; an infix stands where the text says: where["at"].',
-    (
-        SCATTER,
-        'qkv[..., C:].masked_scatter((torch.arange(qkv.size(1)) < len(where["table"])).expand(len(qkv), -1)[..., None], kv)',
-    ),
+    "You replace the first P positions of the text. That is where a prefix would stand; an infix stands where the text says: where the ids are negative.",
+    ("(ids < 0)[..., None]", "(torch.arange(ids.size(1)) < len(flat))[:, None]"),
+    (NUMBER, "number = torch.arange(ids.size(1)).clamp(max=len(flat) - 1).expand_as(ids)"),
 )
 infix.slip(
     "detached",
-    "The table's gradient is lost on the way (detach, .data), and the table is all there is to train.",
-    (KV, 'kv = where["table"].detach()[:, 2 * C * i : 2 * C * (i + 1)][where["number"]]'),
+    "The gradient of P_θ is lost on the way (detach, .data), and P_θ is all there is to train.",
+    (KV, "kv = flat.detach()[:, 2 * C * layer : 2 * C * (layer + 1)]"),
+)
+infix.slip(
+    "written into qkv",
+    "You write into the tensor that you were given. Its gradient needs it as it was, and whoever holds it sees it changed: make a new one.",
+    (f"return {JOINED}", "qkv[..., C:] = replaced\n    return qkv"),
 )

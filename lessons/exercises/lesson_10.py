@@ -87,6 +87,12 @@ places = Exercise(
         "        }\n"
         '    return {"prefix": [block.attention for block in base.blocks]}',
     ),
+    given=(
+        "base.blocks: the layers of a GPT or a BERT, from the lowest up.",
+        "base.encoder, base.decoder: the layers of a Seq2Seq.",
+        "block.attention: a layer's self-attention.",
+        "block.cross: the cross-attention of a decoder's layer.",
+    ),
     oracle=slots_by_name,
 )
 
@@ -227,10 +233,10 @@ def first_layer_alone(base):
 
 
 def prefixes_by_loop(self):
-    """Column by column of each table."""
+    """Column by column of each P_θ."""
     found = {}
-    for slot, table in self.encoders.items():
-        numbers, n_layer = table(), self._layers[slot]  # (P, n_layer*2*C)
+    for slot, encoder in self.encoders.items():
+        numbers, n_layer = encoder(), self._n_layer[slot]  # (P, n_layer*2*C)
         n_top = self.layers or n_layer
         C = numbers.size(1) // (2 * n_top)
         D, found[slot] = C // self._n_head, []
@@ -253,22 +259,29 @@ def prefixes_by_loop(self):
 carried = Exercise(
     id="10.2",
     target="minitransformer.tuning.prefix:PrefixTuning.prefixes",
-    title="A table for each place",
+    title="A prefix for each place",
     minutes=20,
     difficulty=3,
-    purpose="This makes of P_θ what the base is called with: for each slot a Prefix for every layer. self.encoders has a table for each slot that is "
-    "filled, table() is its P_θ; self._layers[slot] says how many layers the base has there, self._n_head is H. With self.layers = n only the top n "
-    "layers have a prefix (the table has numbers for those alone), and all below get one of length 0, which changes nothing.",
+    purpose="This makes of P_θ what the base is called with: for each slot a Prefix for every layer. With self.layers = n only the top n "
+    "layers have a prefix (P_θ has columns for those alone), and all below get one of length 0, which changes nothing.",
     hints=(
-        "One slot after the other: unpack its table with to_prefixes, for as many layers as it has numbers for, and put empty prefixes in front for those below.",
-        "n_top = self.layers or self._layers[slot] layers have numbers. An empty prefix is keys and values (1, H, 0, D): a slice of length 0 of a real "
-        "one, part[:, :, :0]. self._layers[slot] - n_top of them are needed.",
-        "    for slot, table in self.encoders.items():\n"
+        "One slot after the other: unpack its P_θ with to_prefixes, for as many layers as it has columns for, and put empty prefixes in front for those below.",
+        "n_top = self.layers or self._n_layer[slot] layers have columns. An empty prefix is keys and values (1, H, 0, D): a slice of length 0 of a real "
+        "one, part[:, :, :0]. self._n_layer[slot] - n_top of them are needed.",
+        "    for slot, encoder in self.encoders.items():\n"
         "        # n_top: how many layers have a prefix\n"
-        "        top = to_prefixes(table(), n_top, self._n_head)\n"
+        "        top = to_prefixes(encoder(), n_top, self._n_head)\n"
         "        none = Prefix(*(part[:, :, :0] for part in top[0]))\n"
-        "        n_without = self._layers[slot] - n_top\n"
+        "        n_without = self._n_layer[slot] - n_top\n"
         "        prefixes[slot] = [none] * n_without + top",
+    ),
+    given=(
+        "self.encoders: slot → an encoder, for each slot that is filled. Called, it gives P_θ (P, n·2·C), for n layers.",
+        "self.layers: how many layers from the top have a prefix; None for all.",
+        "self._n_layer: slot → how many layers the base has there.",
+        "self._n_head: H.",
+        "to_prefixes(flat, n_layer, n_head): P_θ → a list with a Prefix(k, v) for each of n_layer layers, both (1, H, P, D).",
+        "Prefix(k, v): a pair of keys and values, which attention reads by name.",
     ),
     oracle=prefixes_by_loop,
 )
@@ -279,9 +292,9 @@ def built(base, **how):
     method = PrefixTuning(**how)
     with torch.no_grad():
         method.build(base)
-        for table in method.encoders.values():
-            if table.free is not None:
-                table.free.copy_(tidy(*table.free.shape))
+        for encoder in method.encoders.values():
+            if encoder.free is not None:
+                encoder.free.copy_(tidy(*encoder.free.shape))
     return method
 
 
@@ -331,40 +344,40 @@ def asked_twice(PrefixTuning):
 
 @carried.scene
 def every_place_learns(PrefixTuning):
-    """The gradient of each slot's table."""
+    """The gradient of each slot's P_θ."""
     method = built(small_seq2seq(), length=1)
     sum(
         ((i + 2) * (k + 2 * v)).sum()
         for i, layers in enumerate(method.prefixes().values())
         for k, v in layers
     ).backward()
-    return {slot: table.free.grad for slot, table in method.encoders.items()}
+    return {slot: encoder.free.grad for slot, encoder in method.encoders.items()}
 
 
 def wrong_prefixes(
     self,
-    table_of=None,
+    encoder_of=None,
     join=lambda empty, top: empty + top,
     nothing=lambda part: part[:, :, :0],
     change=lambda flat: flat,
     slots=None,
-    numbers=lambda table: table(),
+    numbers=lambda encoder: encoder(),
 ):
     """The method as a learner would write it, with one thing in it replaced."""
     prefixes = {}
     for slot in slots or self.encoders:
-        n_top = self.layers or self._layers[slot]
-        table = self.encoders[table_of or slot]
-        top = to_prefixes(change(numbers(table)), n_top, self._n_head)
+        n_top = self.layers or self._n_layer[slot]
+        encoder = self.encoders[encoder_of or slot]
+        top = to_prefixes(change(numbers(encoder)), n_top, self._n_head)
         none = Prefix(*(nothing(part) for part in top[0]))
-        prefixes[slot] = join([none] * (self._layers[slot] - n_top), top)
+        prefixes[slot] = join([none] * (self._n_layer[slot] - n_top), top)
     return prefixes
 
 
 @carried.mistake
-def one_table_for_all(self):
-    """All places read the same table. Each of the three has its own: what helps to read x is not what helps to write y."""
-    return wrong_prefixes(self, table_of=next(iter(self.encoders)))
+def one_encoder_for_all(self):
+    """All places read the same P_θ. Each of the three has its own: what helps to read x is not what helps to write y."""
+    return wrong_prefixes(self, encoder_of=next(iter(self.encoders)))
 
 
 @carried.mistake
@@ -389,48 +402,50 @@ def zeros_in_place_of_nothing(self):
 def none_in_place_of_nothing(self):
     """The lower layers get None. The base wants a Prefix for every layer; one of length 0 is nothing: keys and values (1, H, 0, D)."""
     prefixes = wrong_prefixes(self)
-    n_empty = {slot: self._layers[slot] - (self.layers or self._layers[slot]) for slot in prefixes}
+    n_empty = {
+        slot: self._n_layer[slot] - (self.layers or self._n_layer[slot]) for slot in prefixes
+    }
     return {
         slot: [None] * n_empty[slot] + layers[n_empty[slot] :] for slot, layers in prefixes.items()
     }
 
 
 @carried.mistake
-def table_cut_for_every_layer(self):
-    """You cut each table for all layers of the base. With self.layers = n it has the numbers of n layers only, and each of them would be cut to pieces: unpack it for self.layers or self._layers[slot] layers."""
+def cut_for_every_layer(self):
+    """You cut each P_θ for all layers of the base. With self.layers = n it has the columns of n layers only, and each of them would be cut to pieces: unpack it for self.layers or self._n_layer[slot] layers."""
     return {
-        slot: to_prefixes(table(), self._layers[slot], self._n_head)
-        for slot, table in self.encoders.items()
+        slot: to_prefixes(encoder(), self._n_layer[slot], self._n_head)
+        for slot, encoder in self.encoders.items()
     }
 
 
 @carried.mistake
 def layers_taken_for_a_number(self):
-    """self.layers is None where all layers have a prefix, and then no number of layers: self.layers or self._layers[slot]."""
+    """self.layers is None where all layers have a prefix, and then no number of layers: self.layers or self._n_layer[slot]."""
     return {
-        slot: to_prefixes(table(), self.layers, self._n_head)
-        for slot, table in self.encoders.items()
+        slot: to_prefixes(encoder(), self.layers, self._n_head)
+        for slot, encoder in self.encoders.items()
     }
 
 
 @carried.mistake
-def the_table_not_called(self):
-    """You hand to_prefixes the Table, a module. Called, it gives the numbers, P_θ: table()."""
+def the_encoder_not_called(self):
+    """You hand to_prefixes the encoder, a module. Called, it gives P_θ: encoder()."""
     return {
-        slot: to_prefixes(table, self.layers or self._layers[slot], self._n_head)
-        for slot, table in self.encoders.items()
+        slot: to_prefixes(encoder, self.layers or self._n_layer[slot], self._n_head)
+        for slot, encoder in self.encoders.items()
     }
 
 
 @carried.mistake
 def the_free_numbers_alone(self):
-    """You read table.free. Under reparametrisation there is none, and the MLP makes P_θ: table() gives it in both cases."""
-    return wrong_prefixes(self, numbers=lambda table: table.free)
+    """You read encoder.free. Under reparametrisation there is none, and the MLP makes P_θ: encoder() gives it in both cases."""
+    return wrong_prefixes(self, numbers=lambda encoder: encoder.free)
 
 
 @carried.mistake
 def as_many_empty_ones_as_layers(self):
-    """You put an empty prefix in front for every layer of the base. Only the layers below the top n get one: self._layers[slot] - n."""
+    """You put an empty prefix in front for every layer of the base. Only the layers below the top n get one: self._n_layer[slot] - n."""
     return wrong_prefixes(
         self,
         join=lambda empty, top: (
@@ -454,15 +469,15 @@ def kept_from_the_first_time(self):
 
 
 @carried.mistake
-def cut_off_from_the_table(self):
-    """Your prefixes have lost the gradient of their tables (detach, no_grad), and the tables are all there is to train."""
+def cut_off_from_what_is_trained(self):
+    """Your prefixes have lost their gradient (detach, no_grad), and P_θ is all there is to train."""
     return wrong_prefixes(self, change=lambda flat: flat.detach())
 
 
 @carried.mistake
 def every_slot_of_the_base(self):
-    """You go through all slots that the base has. Only those in self.encoders are filled; the others have no table."""
-    return wrong_prefixes(self, slots=list(self._layers))
+    """You go through all slots that the base has. Only those in self.encoders are filled; the others have no encoder."""
+    return wrong_prefixes(self, slots=list(self._n_layer))
 
 
 # ---------------------------------------------------------------- 10.3

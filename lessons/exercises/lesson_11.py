@@ -10,7 +10,8 @@ from minitransformer.models.layers import FeedForward
 from minitransformer.models.seq2seq import Seq2Seq, Seq2SeqConfig
 from minitransformer.tuning import Adapter, FullFineTuning, PrefixTuning, attached
 from minitransformer.tuning.adapter import Bottleneck
-from minitransformer.tuning.method import Report, base_parameters
+from minitransformer.tuning.bases import base_parameters
+from minitransformer.tuning.method import Report
 from torch import nn
 
 
@@ -208,6 +209,13 @@ placed = Exercise(
         "        if self.norms and in_layer and isinstance(module, nn.LayerNorm):\n"
         "            one = torch.ones(C)\n"
         "            nn.Parameter(torch.stack([one, 0 * one]))  # its factors",
+    ),
+    given=(
+        "Bottleneck(C, width, init): a new bottleneck; C is base.config.d_model, width and init are self.width and self.init.",
+        "self.placement, self.norms: which sublayers get one, and whether norms are trained, too.",
+        "Attention, FeedForward: the classes of the sublayers.",
+        "self.bottlenecks: an nn.ModuleDict, the sublayer's name with / for . → its bottleneck.",
+        "self.factors: an nn.ParameterDict, the norm's name with / for . → its factors and shifts, (2, C).",
     ),
 )
 
@@ -471,24 +479,24 @@ placed.slip(
 
 # ---------------------------------------------------------------- 11.3
 
-hook = Exercise(
+adapted = Exercise(
     id="11.3",
-    target="minitransformer.tuning.adapter:Adapter.install",
+    target="minitransformer.tuning.adapter:Adapter.adapted",
     title="Into the frozen layer",
-    minutes=15,
-    difficulty=2,
-    purpose="A frozen base knows nothing of adapters. Each sublayer gets a hook that lets the bottleneck add to its answer: "
-    "A(h) = h + s · f(h) after a sublayer, and, beside it, h + s · f(x) with what the sublayer reads.",
+    minutes=10,
+    difficulty=1,
+    purpose="A frozen base knows nothing of adapters. A hook on each sublayer, called with what the sublayer has read (x) and what it gives (output), lets its "
+    "bottleneck f add to the answer: A(h) = h + s · f(h) after a sublayer, and, beside it, h + s · f(x) with what the sublayer reads.",
     hints=(
-        "add takes one bottleneck and returns a function, which PyTorch then calls every time the sublayer has run. Two "
-        "functions, one inside the other.",
-        "def hook(sublayer, args, output): … What the sublayer read is args[0], what it gave is output. self.placement says which of "
-        "the two the bottleneck reads.",
-        "    def hook(sublayer, args, output):\n"
-        '        read = args[0] if self.placement == "parallel" else output\n'
-        "        return output + self.scale * bottleneck(read)\n"
-        "\n"
-        "    # add returns the hook",
+        "h is the output. What is added is f of something, times a scale.",
+        'self.placement says which of the two the bottleneck reads: x if it is "parallel", and the output otherwise. The scale is self.scale.',
+        '    read = x if self.placement == "parallel" else output\n'
+        "    return output + self.scale * bottleneck(read)",
+    ),
+    given=(
+        "bottleneck(read): f, (B, T, C) → (B, T, C).",
+        'self.placement: "houlsby", "pfeiffer" or "parallel".',
+        "self.scale: s, which may be changed later.",
     ),
 )
 
@@ -508,37 +516,37 @@ def around_the_feed_forward_layer(method, base):
         }
 
 
-@hook.scene
+@adapted.scene
 def behind(Adapter):
     """Behind a feed-forward layer."""
     return around_the_feed_forward_layer(Adapter(3, "pfeiffer", "xavier"), small_gpt())
 
 
-@hook.scene
+@adapted.scene
 def with_a_scale(Adapter):
     """The same with a scale of 4."""
     return around_the_feed_forward_layer(Adapter(3, "houlsby", "xavier", scale=4.0), small_gpt())
 
 
-@hook.scene
+@adapted.scene
 def beside(Adapter):
     """Beside a feed-forward layer: the parallel placement."""
     return around_the_feed_forward_layer(Adapter(3, "parallel", "xavier", scale=2.0), small_gpt())
 
 
-@hook.scene
+@adapted.scene
 def another_scale(Adapter):
     """The scale is changed while the adapters are on."""
     base, ids, logits = small_gpt(), torch.tensor([[1, 4, 2]]), {}
     method = Adapter(3, "houlsby", "xavier")
     with attached(base, method):
-        for scale in (1.0, 0.0, 2.0):
+        for scale in (1.0, 0.5, 2.0):
             method.scale = scale
             logits[scale] = base(ids)
     return logits
 
 
-@hook.scene
+@adapted.scene
 def nothing_at_first(Adapter):
     """With W_up = 0 the base is at first what it was: by how much its scores change."""
     base, ids = small_gpt(), torch.tensor([[1, 4, 2], [3, 3, 0]])
@@ -547,7 +555,7 @@ def nothing_at_first(Adapter):
         return base(ids) - plain
 
 
-@hook.scene(tolerance=1e-4)
+@adapted.scene(tolerance=1e-4)
 def it_learns_behind_frozen_layers(Adapter):
     """The gradients of every bottleneck's W_up."""
     base, method = small_gpt(), Adapter(3, "houlsby", "xavier")
@@ -556,113 +564,101 @@ def it_learns_behind_frozen_layers(Adapter):
         return {name: bottleneck.up.weight.grad for name, bottleneck in method.bottlenecks.items()}
 
 
-READ, ADDED = (
-    'args[0] if self.placement == "parallel" else output',
-    "return output + self.scale * bottleneck(read)",
-)
-hook.slip(
+READ = 'x if self.placement == "parallel" else output'
+ADDED = "return output + self.scale * bottleneck(read)"
+adapted.slip(
     "without h",
-    "Your hook returns f(h) alone, and what it returns takes the sublayer's place: the frozen layer's own answer is lost, and with W_up = 0 "
+    "You return f(·) alone, and what you return takes the sublayer's place: the frozen layer's own answer is lost, and with W_up = 0 "
     "it says nothing at all. o = W_up z + h: output is added.",
     (ADDED, "return self.scale * bottleneck(read)"),
 )
-hook.slip(
+adapted.slip(
     "no scale",
     "You add f(·) without the scale. He et al. take 4 for parallel adapters: self.scale * bottleneck(read).",
     (ADDED, "return output + bottleneck(read)"),
 )
-hook.slip(
+adapted.slip(
     "scale on h too",
     "Your scale multiplies the frozen layer's answer as well, so that a scale of 4 breaks the base before anything is learned. Only "
     "what is added is scaled: h + s · f(·).",
     (ADDED, "return self.scale * (output + bottleneck(read))"),
 )
-hook.slip(
+adapted.slip(
     "parallel reads the output",
-    "Your bottleneck reads h in every placement. The parallel one stands beside the sublayer and reads what it reads, args[0].",
+    "Your bottleneck reads h in every placement. The parallel one stands beside the sublayer and reads what it reads, x.",
     (READ, "output"),
 )
-hook.slip(
+adapted.slip(
     "always reads the input",
     "Your bottleneck reads the sublayer's input in every placement. Behind a sublayer it reads what that gives, the output; only "
-    "the parallel one reads args[0].",
-    (READ, "args[0]"),
+    "the parallel one reads x.",
+    (READ, "x"),
 )
-hook.slip(
+adapted.slip(
     "all but Pfeiffer's read the input",
-    "Your bottleneck reads the sublayer's input in Houlsby's placement, too. Behind a sublayer it reads the output; only the parallel one reads "
-    "args[0].",
-    (READ, 'args[0] if self.placement != "pfeiffer" else output'),
+    "Your bottleneck reads the sublayer's input in Houlsby's placement, too. Behind a sublayer it reads the output; only the parallel one reads x.",
+    (READ, 'x if self.placement != "pfeiffer" else output'),
 )
-hook.slip(
+adapted.slip(
     "the placements exchanged",
     "Your bottleneck reads the input where it stands behind the sublayer, and the output where it stands beside it. It is the other way round.",
-    (READ, 'output if self.placement == "parallel" else args[0]'),
+    (READ, 'output if self.placement == "parallel" else x'),
 )
-hook.slip(
-    "all arguments read",
-    "args is the tuple of everything that the sublayer was called with, also if that is one thing: what it read is args[0].",
-    (READ, 'args if self.placement == "parallel" else output'),
-)
-hook.slip(
+adapted.slip(
     "scale inside",
     "Your scale multiplies what the bottleneck reads, and so passes through biases and ReLU. It multiplies what f gives: s · f(·).",
     (ADDED, "return output + bottleneck(self.scale * read)"),
 )
-hook.slip(
+adapted.slip(
     "scale on h alone",
     "Your scale multiplies the frozen layer's answer, and what is added goes without. It is the other way round: h + s · f(·).",
     (ADDED, "return self.scale * output + bottleneck(read)"),
 )
-hook.slip(
+adapted.slip(
     "what it read added too",
     "You add what the bottleneck read on top of what it gives. Only f(·) is added to the output, scaled.",
     (ADDED, "return output + self.scale * (read + bottleneck(read))"),
 )
-hook.slip(
+adapted.slip(
     "bottleneck of the sum",
     "You send the sum through the bottleneck. The bottleneck's answer is added to the frozen layer's, which goes on unchanged beside it.",
     (ADDED, "return bottleneck(output + self.scale * read)"),
 )
-hook.slip(
+adapted.slip(
     "scale taken once",
-    "You read the scale when the hook is made. Whoever sets it later would change nothing: self.scale belongs into the inner function.",
-    ("def hook(sublayer", "scale = self.scale\n\n            def hook(sublayer"),
-    (ADDED, "return output + scale * bottleneck(read)"),
+    "You keep the scale from the first call. Whoever sets it later would change nothing: read self.scale at every call.",
+    (
+        ADDED,
+        "self._scale = getattr(self, '_scale', self.scale)\n        return output + self._scale * bottleneck(read)",
+    ),
 )
-hook.slip(
+adapted.slip(
     "written into the output",
     "output += … writes into the tensor that the bottleneck has just read, and its gradient needs that as it was: training stops with PyTorch's message "
     "about an in-place operation. output + … makes a new one.",
-    (ADDED, "output += self.scale * bottleneck(read)\n                return output"),
+    (ADDED, "output += self.scale * bottleneck(read)\n        return output"),
 )
-hook.slip(
-    "no hook given back",
-    "add makes the inner function and does not return it, so that there is nothing to call: return hook, at the end of add.",
-    ("            return hook\n", "            pass\n"),
-)
-hook.slip(
+adapted.slip(
     "without gradient",
     "The bottleneck runs under no_grad, or what it gives is detached: it would never learn.",
     (ADDED, "return output + self.scale * bottleneck(read).detach()"),
 )
-hook.slip(
+adapted.slip(
     "the input added",
     "You add f(·) to what it read. That is the same behind a sublayer, where it reads the output; beside it, the sublayer's answer is lost. "
     "It is the output that goes on.",
     (ADDED, "return read + self.scale * bottleneck(read)"),
 )
-hook.slip(
+adapted.slip(
     "nothing returned",
-    "Your hook computes and returns nothing. PyTorch takes None for: leave the output as it is. Then the adapter does nothing and gets no "
-    "gradient.",
+    "You compute the sum and do not return it: return output + ….",
     (ADDED, "output + self.scale * bottleneck(read)"),
 )
-hook.slip(
+adapted.slip(
     "detached",
     "Your bottleneck reads a detached tensor (detach, .data, no_grad). Its own gradients survive, but those of the adapters below it lose "
     "the way through it.",
-    (READ, '(args[0] if self.placement == "parallel" else output).detach()'),
+    (READ, '(x if self.placement == "parallel" else output).detach()'),
 )
 
 # ---------------------------------------------------------------- 11.4
@@ -670,7 +666,7 @@ hook.slip(
 count = Exercise(
     id="11.4",
     target="minitransformer.tuning.method:Method.report",
-    title="How many numbers?",
+    title="How many parameters?",
     minutes=15,
     difficulty=2,
     purpose="2L(2dr + r + d) for Houlsby's adapters, 2LPd for a prefix: formulas count one method each. This counts any: what is "
@@ -678,8 +674,8 @@ count = Exercise(
     hints=(
         "Four sums of numel(), each over other tensors: of self.trainable(), of what self.stored() gives, of the head, of the base. What "
         "is kept need not be what is trained: a prefix's MLP is dropped.",
-        "self._need_base('report') gives the base, or refuses. self.stored() is a pair, settings and tensors by name. base.parameters() "
-        "would also give what methods brought; base_parameters(base) does not.",
+        "What self.stored() gives is a pair, settings and tensors by name. base.parameters() would also give what methods brought; "
+        "base_parameters(base) does not.",
         "    Report(\n"
         "        type(self).__name__,\n"
         "        trained=sum(p.numel() for p in self.trainable()),\n"
@@ -687,6 +683,14 @@ count = Exercise(
         "        head=…,  # of self.head.parameters() if self.head, or else 0\n"
         "        base=…,  # of base_parameters(base).values()\n"
         "    )",
+    ),
+    given=(
+        "Report(method, trained, stored, head, base): what is returned; the first is the name of the method's class.",
+        'self._need_base("report"): the base that the method is on, or a refusal.',
+        "self.trainable(): a list of the parameters that training changes.",
+        "self.stored(): a pair, settings and the tensors by name that a file would hold.",
+        "self.head: the classifier's head, or None.",
+        "base_parameters(base): the base's own parameters by name, without what methods brought.",
     ),
 )
 

@@ -5,12 +5,10 @@ import math
 import torch
 import torch.nn.functional as F
 from minitransformer.course.workbook import Exercise, tidy
-from minitransformer.models.attention import Stacked
 from minitransformer.models.classifier import Classifier
 from minitransformer.models.gpt import GPT, GPTConfig
 from minitransformer.models.seq2seq import Seq2Seq, Seq2SeqConfig
 from minitransformer.tuning import LoRA, attached
-from torch import nn
 
 
 def small_gpt():
@@ -45,57 +43,57 @@ def learned(method):
 
 thin = Exercise(
     id="12.1",
-    target="minitransformer.tuning.lora:LowRank.__init__",
+    target="minitransformer.tuning.lora:new_factors",
     title="Two thin matrices",
     minutes=15,
     difficulty=2,
     purpose="For each tuned map W (d_out, d_in) an A (r, d_in) and a B (d_out, r), whose product B A is the change. How they begin "
-    "decides whether the base is at first what it was, and whether they ever learn.",
+    "decides whether the base is at first what it was, and whether they ever learn. This function makes n of each, for n maps of one stack.",
     hints=(
-        "d_in is what the module reads, linear.in_features. linear.out_features belongs to the whole stack of self.n_part maps; one "
-        "map gives its share of them.",
-        "At first B A has to be 0, and one of the two still has to get a gradient, which for B is what A makes of x. So A is random "
-        "and B is zero. Each of the len(parts) maps has an A of its own.",
-        "    d_out = linear.out_features // self.n_part\n"
+        "At first B A has to be 0, and one of the two still has to get a gradient, which for B is what A makes of x. So A is random and B is zero.",
+        "A is (n, r, d_in) and B is (n, d_out, r): each of the n maps has an A of its own. The numbers of A lie between -1/√d_in and 1/√d_in, all equally "
+        "likely.",
         "    bound = 1 / math.sqrt(d_in)\n"
-        "    a = torch.empty(len(parts), rank, d_in).uniform_(-bound, bound)\n"
-        "    self.a = nn.Parameter(a)\n"
-        "    self.b = nn.Parameter(torch.zeros(len(parts), d_out, rank))",
+        "    a = torch.empty(n, rank, d_in).uniform_(-bound, bound)\n"
+        "    return a, torch.zeros(n, d_out, rank)",
+    ),
+    given=(
+        "tensor.uniform_(low, high): fills a tensor with random numbers, all between low and high equally likely.",
     ),
 )
 
 
 @thin.scene
-def one_matrix(LowRank):
-    """A and B of rank 2 for a single map of 3 to 5 numbers: their shapes, as parameters."""
-    return {name: tuple(p.shape) for name, p in LowRank(nn.Linear(3, 5), [0], 2).named_parameters()}
+def one_matrix(new_factors):
+    """A and B of rank 2 for one map of 3 to 5 numbers: their shapes."""
+    a, b = new_factors(1, 3, 5, 2)
+    return {"shape of A": tuple(a.shape), "shape of B": tuple(b.shape)}
 
 
 @thin.scene
-def two_of_three(LowRank):
-    """The first and the last of three stacked maps of 4 to 6 numbers, rank 3."""
-    return {
-        name: tuple(p.shape) for name, p in LowRank(Stacked(4, 6, 3), [0, 2], 3).named_parameters()
-    }
+def two_maps(new_factors):
+    """Two maps of 4 to 6 numbers, rank 3: the shapes."""
+    a, b = new_factors(2, 4, 6, 3)
+    return {"shape of A": tuple(a.shape), "shape of B": tuple(b.shape)}
 
 
 @thin.scene
-def beginning(LowRank):
+def beginning(new_factors):
     """What it changes at first, and which of the two gets a gradient."""
-    low = LowRank(nn.Linear(3, 5), [0], 2)
-    change = low.b[0] @ low.a[0]
+    a, b = (one.requires_grad_() for one in new_factors(1, 3, 5, 2))
+    change = b[0] @ a[0]
     F.linear(tidy(2, 3), change).sum().backward()
     return {
-        "the product B A": change,
-        "whether A gets a gradient": bool(low.a.grad.any()),
-        "whether B gets a gradient": bool(low.b.grad.any()),
+        "the product B A": change.detach(),
+        "whether A gets a gradient": bool(a.grad.any()),
+        "whether B gets a gradient": bool(b.grad.any()),
     }
 
 
 @thin.scene(tolerance=0.05)
-def spread_of_a(LowRank):
+def spread_of_a(new_factors):
     """The numbers of two A of rank 64, in units of 1/√d_in."""
-    a = LowRank(Stacked(256, 5, 3), [0, 2], 64).a.detach() * math.sqrt(256)
+    a = new_factors(2, 256, 5, 64)[0] * math.sqrt(256)
     return {
         "smallest number of A": round(a.min().item(), 2),
         "largest number of A": round(a.max().item(), 2),
@@ -105,48 +103,53 @@ def spread_of_a(LowRank):
     }
 
 
-A = "self.a = nn.Parameter(torch.empty(len(parts), rank, d_in).uniform_(-bound, bound))"
-B = "self.b = nn.Parameter(torch.zeros(len(parts), d_out, rank))"
-UNIFORM = "torch.empty(len(parts), rank, d_in).uniform_(-bound, bound)"
+A = "torch.empty(n, rank, d_in).uniform_(-bound, bound)"
+B = "torch.zeros(n, d_out, rank)"
 thin.slip(
     "both zero",
     "Both matrices are zero. B A is 0 as it should be, but B's gradient is made with A and A's with B: neither ever moves.",
-    (A, "self.a = nn.Parameter(torch.zeros(len(parts), rank, d_in))"),
+    (A, "torch.zeros(n, rank, d_in)"),
 )
 thin.slip(
     "both random",
     "Both matrices are random, so the base is changed at random before it has learned anything. B begins at zero.",
-    (B, "self.b = nn.Parameter(torch.empty(len(parts), d_out, rank).uniform_(-bound, bound))"),
+    (B, "torch.empty(n, d_out, rank).uniform_(-bound, bound)"),
 )
 thin.slip(
     "the other one zero",
     "A is zero and B random. It would learn, too, but another way: the paper, and every saved LoRA, has A random and B zero.",
-    (A, "self.a = nn.Parameter(torch.zeros(len(parts), rank, d_in))"),
-    (B, "self.b = nn.Parameter(torch.empty(len(parts), d_out, rank).uniform_(-bound, bound))"),
+    (A, "torch.zeros(n, rank, d_in)"),
+    (B, "torch.empty(n, d_out, rank).uniform_(-bound, bound)"),
 )
 thin.slip(
     "one A for all",
     "Your maps share one A. Then ΔW_q and ΔW_v read the same r directions of x, which is another, smaller family of changes than the "
-    "paper's: len(parts) of them.",
-    ("torch.empty(len(parts), rank, d_in)", "torch.empty(1, rank, d_in)"),
+    "paper's: n of them.",
+    ("torch.empty(n, rank, d_in)", "torch.empty(1, rank, d_in)"),
 )
 thin.slip(
-    "as high as the stack",
-    "Your B has the rows of the whole stack. Each B belongs to one map, which gives linear.out_features // self.n_part numbers.",
-    ("linear.out_features // self.n_part", "linear.out_features"),
+    "one map alone",
+    "Your A and B are matrices for one map. There are n maps: A (n, r, d_in), B (n, d_out, r).",
+    ("torch.empty(n, rank, d_in)", "torch.empty(rank, d_in)"),
+    (B, "torch.zeros(d_out, rank)"),
 )
 thin.slip(
-    "every map of the stack",
-    "You make an A and a B for every map of the stack. Tuned are those in parts alone: len(parts).",
-    ("torch.empty(len(parts), ", "torch.empty(self.n_part, "),
-    ("torch.zeros(len(parts), ", "torch.zeros(self.n_part, "),
+    "B first",
+    "You return B before A: A, which reads, comes first.",
+    (f"return {A}, {B}", f"return {B}, {A}"),
 )
 thin.slip(
     "shapes as printed",
     "Your shapes are those of 001 §3.1.3, A (d, r) and B (r, d), which are for W + A B and row vectors. Here it is W + B A: A (r, d_in) "
     "reads, B (d_out, r) writes.",
-    ("torch.empty(len(parts), rank, d_in)", "torch.empty(len(parts), d_in, rank)"),
-    ("torch.zeros(len(parts), d_out, rank)", "torch.zeros(len(parts), rank, d_out)"),
+    ("torch.empty(n, rank, d_in)", "torch.empty(n, d_in, rank)"),
+    (B, "torch.zeros(n, rank, d_out)"),
+)
+thin.slip(
+    "widths exchanged",
+    "Your A reads d_out numbers and your B writes d_in. A reads what the map reads, d_in; B writes what it gives, d_out.",
+    ("torch.empty(n, rank, d_in)", "torch.empty(n, rank, d_out)"),
+    (B, "torch.zeros(n, d_in, rank)"),
 )
 thin.slip(
     "bound of the rank",
@@ -158,19 +161,19 @@ thin.slip(
     "normally distributed",
     "Your A is normally distributed with variance 1: after it x is √d_in times as large as it was. It should be uniform between "
     "±1/√d_in.",
-    (UNIFORM, "torch.randn(len(parts), rank, d_in)"),
+    (A, "torch.randn(n, rank, d_in)"),
 )
 thin.slip(
     "normal in place of uniform",
     "Your A is normally distributed with the standard deviation 1/√d_in. Wanted are numbers that are equally likely everywhere between "
     "-1/√d_in and 1/√d_in, and never outside: .uniform_(-bound, bound).",
-    (UNIFORM, "torch.randn(len(parts), rank, d_in) * bound"),
+    (A, "torch.randn(n, rank, d_in) * bound"),
 )
 thin.slip(
     "normal, by the rank",
     "Your A is normally distributed with the standard deviation 1/√r, as some tutorials have it: a high rank then begins small, and a wide "
     "model large. It should be uniform between ±1/√d_in, whatever the rank.",
-    (UNIFORM, "torch.randn(len(parts), rank, d_in) / math.sqrt(rank)"),
+    (A, "torch.randn(n, rank, d_in) / math.sqrt(rank)"),
 )
 thin.slip(
     "never negative",
@@ -182,59 +185,44 @@ thin.slip(
     "kaiming_uniform_(A, a=√5) gives ±1/√d_in where A is a matrix, as in other libraries. Yours has three axes, (n, r, d_in), of which it takes "
     "r · d_in for the number of inputs: A begins √r times too small. Set the bound yourself, .uniform_(-bound, bound), or call it for "
     "each map's matrix.",
-    (
-        A,
-        "self.a = nn.Parameter(torch.empty(len(parts), rank, d_in))\n        nn.init.kaiming_uniform_(self.a, a=math.sqrt(5))",
-    ),
+    (A, "nn.init.kaiming_uniform_(torch.empty(n, rank, d_in), a=math.sqrt(5))"),
 )
 thin.slip(
     "the same A for each map",
     "Every map begins with a copy of the same A. Then the tuned maps read the same r directions of x at first; each should have "
     "random numbers of its own.",
-    (UNIFORM, "torch.empty(rank, d_in).uniform_(-bound, bound).repeat(len(parts), 1, 1)"),
-)
-thin.slip(
-    "no parameters",
-    "Your matrices are plain tensors: no optimizer finds them, and nothing is saved. nn.Parameter makes them the module's own.",
-    (A, "self.a = torch.empty(len(parts), rank, d_in).uniform_(-bound, bound).requires_grad_()"),
-    (B, "self.b = torch.zeros(len(parts), d_out, rank).requires_grad_()"),
-)
-thin.slip(
-    "A is no parameter",
-    "A is a plain tensor: no optimizer finds it, and it is not saved, so that a file would hold B without its A. nn.Parameter makes it the "
-    "module's own.",
-    (A, "self.a = torch.empty(len(parts), rank, d_in).uniform_(-bound, bound)"),
-)
-thin.slip(
-    "B is no parameter",
-    "B is a plain tensor: no optimizer finds it, so that it stays zero and A never gets a gradient. nn.Parameter makes it the module's own.",
-    (B, "self.b = torch.zeros(len(parts), d_out, rank)"),
+    (A, "torch.empty(rank, d_in).uniform_(-bound, bound).repeat(n, 1, 1)"),
 )
 
 # ---------------------------------------------------------------- 12.2
 
-hook = Exercise(
+beside = Exercise(
     id="12.2",
-    target="minitransformer.tuning.lora:LoRA.hooks",
+    target="minitransformer.tuning.lora:LoRA.change_of",
     title="Beside the frozen matrix",
-    minutes=20,
-    difficulty=3,
-    purpose="h = W x + (α/r) B A x. The frozen map gives W x; a hook adds the rest, from the same x. B A is never written down: x goes "
-    "down to r numbers and up again.",
+    minutes=15,
+    difficulty=2,
+    purpose="h = W x + (α/r) B A x. The frozen map gives W x, and a hook adds what you compute here, from the same x: (α/r) B A x. B A is never written down: "
+    "x goes down to r numbers and up again.",
     hints=(
-        "Two functions, one inside the other: hook takes the LowRank and returns what PyTorch calls with (linear, args, output). There, "
-        "low.matrices() gives A and B, as all maps of the stack need them.",
-        "x, *part = args. If part is not empty, only some maps of the stack were asked for, and output has only their rows: "
-        "linear.rows(*part) is the slice of B that belongs to it. F.linear(x, a) is A x for every token.",
+        "low.matrices() gives A and B, as all maps of the stack need them. Two products, one after the other, and the scale in front.",
+        "F.linear(x, a) is A x for every token. Only some maps of a stack may be asked for: b[rows] are the rows of B that belong to them. The dropout falls "
+        "on x, before A.",
         "    a, b = low.matrices()\n"
-        "    b = b[linear.rows(*part)] if part else b\n"
         "    x = drop(x, self.dropout, self.training)\n"
-        "    return output + self.scale * F.linear(F.linear(x, a), b)",
+        "    return self.scale * F.linear(F.linear(x, a), b[rows])",
+    ),
+    given=(
+        "low.matrices(): A (n·r, d_in) and B (d_out, n·r); of a stack of maps d_out counts all of them together.",
+        "self.scale: α/r.",
+        "self.dropout, self.training: the fraction that is dropped, and whether this method is in training, which need not be what the base is.",
+        "drop(x, fraction, training): dropout, while training.",
+        "F.linear(x, w): x wᵀ, as nn.Linear keeps its weights.",
     ),
 )
 
 
-@hook.scene
+@beside.scene
 def one_map(LoRA):
     """Rank 2 and α = 2 beside a single map of 6 to 10 numbers, for three tokens; asked twice."""
     base, x = small_gpt(), tidy(1, 3, 6)
@@ -263,19 +251,19 @@ def around_the_stack(method, base, *part):
         }
 
 
-@hook.scene
+@beside.scene
 def scaled(LoRA):
     """Rank 2 and α = 6 for queries and values."""
     return around_the_stack(LoRA(2, 6.0), small_gpt())
 
 
-@hook.scene
+@beside.scene
 def keys_and_values_alone(LoRA):
     """Only keys and values are asked for, as cross-attention does."""
     return around_the_stack(LoRA(2, 6.0), small_gpt(), 1, 3)
 
 
-@hook.scene
+@beside.scene
 def one_at_a_time(LoRA):
     """Queries, keys and values are asked for one at a time; all are tuned."""
     base, x = small_gpt(), tidy(1, 3, 6)
@@ -284,7 +272,7 @@ def one_at_a_time(LoRA):
         return {f"{n} to {n + 1}": base.blocks[1].attention.qkv(x, n, n + 1) for n in range(3)}
 
 
-@hook.scene
+@beside.scene
 def another_scale(LoRA):
     """α is changed while LoRA is on."""
     base, x, given = small_gpt(), tidy(1, 3, 6), {}
@@ -296,7 +284,7 @@ def another_scale(LoRA):
     return given
 
 
-@hook.scene(tolerance=1e-4)
+@beside.scene(tolerance=1e-4)
 def while_it_learns(LoRA):
     """Gradients of all A and B, after numbers have changed."""
     base, ids = small_gpt(), torch.tensor([[1, 4, 2]])
@@ -307,7 +295,7 @@ def while_it_learns(LoRA):
         return {name: p.grad for name, p in method.named_parameters()}
 
 
-@hook.scene
+@beside.scene
 def dropout_while_training(LoRA):
     """Half of x is dropped on the way to A, while LoRA itself is training."""
     base, x, given = small_gpt(), torch.ones(1, 1, 6), {}
@@ -320,7 +308,7 @@ def dropout_while_training(LoRA):
     return given
 
 
-@hook.scene
+@beside.scene
 def cross_attention(LoRA):
     """A whole encoder–decoder, in which queries and values are tuned."""
     base = small_seq2seq()
@@ -329,135 +317,112 @@ def cross_attention(LoRA):
         return base(torch.tensor([[6, 3]]), source=torch.tensor([[1, 4, 2]]))
 
 
-INNER = "F.linear(F.linear(drop(x, self.dropout, self.training), a), b)"
-SUM = f"return output + self.scale * {INNER}"
-hook.slip(
+INNER = "F.linear(F.linear(x, a), b[rows])"
+DROP = "x = drop(x, self.dropout, self.training)"
+SUM = f"return self.scale * {INNER}"
+beside.slip(
     "α in place of α/r",
     "You scale by α, not by α/r. With rank r the change is r times as large as meant, and every rank needs another learning rate: "
     "self.scale.",
     ("self.scale *", "self.alpha *"),
 )
-hook.slip(
-    "no scale",
-    "You add B A x without its scale α/r.",
-    ("self.scale * F", "F"),
-)
-hook.slip(
-    "W x lost",
-    "You return the change alone, and that takes the output's place: the frozen matrix says nothing any more. output + …",
-    ("return output + self.scale", "return self.scale"),
-)
-hook.slip(
-    "scale on W too",
-    "Your scale multiplies W x as well. Only the change is scaled: W x + (α/r) B A x.",
-    (
-        SUM,
-        "return self.scale * (output + F.linear(F.linear(drop(x, self.dropout, self.training), a), b))",
-    ),
-)
-hook.slip(
+beside.slip("no scale", "You give B A x without its scale α/r.", ("self.scale * F", "F"))
+beside.slip(
     "all rows of the stack",
     "You use all of B, also where only some maps of the stack are called: cross-attention asks for keys and values alone, and the output "
-    "has only their rows. b[linear.rows(*part)].",
-    ("b = b[linear.rows(*part)]", "pass"),
+    "has only their rows. b[rows].",
+    ("b[rows]", "b"),
 )
-hook.slip(
+beside.slip(
     "the first rows",
-    "Where some maps are asked for you take the first rows of B, the queries'. Which rows they are says linear.rows(*part).",
-    ("b[linear.rows(*part)]", "b[: output.size(-1)]"),
+    "Where some maps are asked for you take the first rows of B, the queries'. Which rows they are is said by `rows`.",
+    ("b[rows]", "b[: len(b[rows])]"),
 )
-hook.slip(
+beside.slip(
     "the last rows",
-    "Where some maps are asked for you take the last rows of B, the values'. Which rows they are says linear.rows(*part).",
-    ("b[linear.rows(*part)]", "b[-output.size(-1) :]"),
+    "Where some maps are asked for you take the last rows of B, the values'. Which rows they are is said by `rows`.",
+    ("b[rows]", "b[-len(b[rows]) :]"),
 )
-hook.slip(
+beside.slip(
     "up to the end of the stack",
-    "You hand linear.rows only the first of the two numbers, and get all rows from there to the end of the stack. Where queries alone are asked "
-    "for, these are too many: linear.rows(first, last).",
-    ("linear.rows(*part)", "linear.rows(part[0])"),
+    "You take all rows from the first that is asked for to the end of the stack. Where queries alone are asked for, these are too many: b[rows].",
+    ("b[rows]", "b[rows.start :]"),
 )
-hook.slip(
-    "maps counted as rows",
-    "You cut B by the numbers of the maps, b[first:last]. Each map has many rows: linear.rows(first, last) says which.",
-    ("b[linear.rows(*part)]", "b[part[0] : part[1]]"),
+beside.slip(
+    "rows of A",
+    "You cut A, too. Its rows are the r directions in which x is read, and all of them are needed; `rows` are rows of B.",
+    ("F.linear(x, a)", "F.linear(x, a[rows])"),
 )
-hook.slip(
+beside.slip(
     "multiplied the wrong way round",
     "F.linear(x, a) multiplies by the transposed matrix, so it is x Aᵀ, A x for every token. You multiply by A as it stands (x @ a, or a.T in "
     "F.linear): A is (r, d_in), B (d_out, r), as nn.Linear keeps its weights.",
-    (INNER, "F.linear(F.linear(drop(x, self.dropout, self.training), a.T), b.T)"),
+    (INNER, "F.linear(F.linear(x, a.T), b[rows].T)"),
 )
-hook.slip(
+beside.slip(
     "B before A",
     "You go through B first. A reads the d_in numbers of x and leaves r of them; B makes d_out of these: B A x is read from the right.",
-    (INNER, "F.linear(F.linear(drop(x, self.dropout, self.training), b), a)"),
+    (INNER, "F.linear(F.linear(x, b[rows]), a)"),
 )
-hook.slip(
-    "reads the output",
-    "Your A reads what W gives. LoRA stands beside W and reads what W reads: x, args[0].",
-    (INNER, "F.linear(F.linear(drop(output, self.dropout, self.training), a), b)"),
-)
-hook.slip(
+beside.slip(
     "nothing returned",
-    "Your hook returns nothing, and PyTorch takes None for: leave the output as it is. Then the change is computed and lost.",
+    "You compute the change and do not return it.",
     (SUM, SUM.removeprefix("return ")),
 )
-hook.slip(
+beside.slip(
+    "x added",
+    "You add x to the change. The hook adds what you give to W x; x itself has no place there.",
+    (SUM, SUM + " + x[..., :1]"),
+)
+beside.slip(
     "scale taken once",
-    "You read the scale when the hook is made. Whoever sets α later would change nothing: self.scale belongs into the inner function.",
-    ("def add(linear", "scale = self.scale\n\n            def add(linear"),
-    ("self.scale *", "scale *"),
+    "You keep the scale of the first call. Whoever sets α later would change nothing: read self.scale at every call.",
+    ("self.scale *", "vars(self).setdefault('_scale', self.scale) *"),
 )
-hook.slip(
+beside.slip(
     "the base's training flag",
-    "Your dropout asks whether the base is in training (linear.training, base.training). Base and method are switched one by one; what counts is "
+    "Your dropout asks whether the base is in training (self.base.training). Base and method are switched one by one; what counts is "
     "whether LoRA learns: self.training.",
-    ("drop(x, self.dropout, self.training)", "drop(x, self.dropout, linear.training)"),
+    (DROP, "x = drop(x, self.dropout, self.base.training)"),
 )
-hook.slip(
+beside.slip(
     "dropout on the sum",
     "You drop what B gives. The dropout falls on x, on its way to A.",
-    (INNER, "drop(F.linear(F.linear(x, a), b), self.dropout, self.training)"),
+    (DROP, "pass"),
+    (INNER, f"drop({INNER}, self.dropout, self.training)"),
 )
-hook.slip(
+beside.slip(
     "without gradient",
     "You compute the change under no_grad, or detach it: A and B get no gradient, and LoRA learns nothing.",
     (SUM, SUM + ".detach()"),
 )
-hook.slip(
+beside.slip(
     "made only once",
-    "You compute A and B when the hook is made. After the first step of training they are stale, and no gradient reaches the "
-    "parameters anew: low.matrices() belongs into the inner function.",
-    ("def add(linear", "a0, b0 = low.matrices()\n\n            def add(linear"),
-    ("a, b = low.matrices()", "a, b = a0, b0"),
+    "You keep A and B from the first call. After the first step of training they are stale, and no gradient reaches the "
+    "parameters anew: call low.matrices() every time.",
+    ("a, b = low.matrices()", "a, b = vars(low).setdefault('_kept', low.matrices())"),
 )
-hook.slip(
+beside.slip(
     "no dropout",
     "You leave out the dropout, which falls on x on the way to A, while training.",
-    ("drop(x, self.dropout, self.training)", "x"),
+    (DROP, "pass"),
 )
-hook.slip(
+beside.slip(
     "dropout also at rest",
     "You drop numbers when nothing is trained, too: the same text would get other answers each time. drop takes self.training as its "
     "last argument; F.dropout has to be told as well, or it always drops.",
-    ("drop(x, self.dropout, self.training)", "drop(x, self.dropout, True)"),
+    (DROP, "x = drop(x, self.dropout, True)"),
 )
-hook.slip(
+beside.slip(
     "dropout behind A",
     "You drop what A gives, r numbers of which each is a whole direction. The dropout falls on x, before A.",
-    (
-        "F.linear(drop(x, self.dropout, self.training), a)",
-        "drop(F.linear(x, a), self.dropout, self.training)",
-    ),
+    (DROP, "pass"),
+    ("F.linear(x, a)", "drop(F.linear(x, a), self.dropout, self.training)"),
 )
-hook.slip(
+beside.slip(
     "an activation between",
     "You put a ReLU between A and B, as an adapter has. LoRA has none: only so are the two one matrix, which can be added to W.",
-    (
-        "F.linear(drop(x, self.dropout, self.training), a)",
-        "F.relu(F.linear(drop(x, self.dropout, self.training), a))",
-    ),
+    ("F.linear(x, a)", "F.relu(F.linear(x, a))"),
 )
 
 # ---------------------------------------------------------------- 12.3
@@ -475,6 +440,7 @@ scale = Exercise(
         "α is what the user sets, self.alpha; r is the rank, self.rank. One division.",
         "With / and not //.\n    return self.alpha / self.rank",
     ),
+    given=("self.alpha, self.rank: α and r.",),
     oracle=lambda self: float(self.settings["alpha"]) * float(self.settings["rank"]) ** -1,
 )
 
@@ -572,22 +538,25 @@ def always_two(self):
 
 targets = Exercise(
     id="12.4",
-    target="minitransformer.tuning.lora:LoRA.build",
+    target="minitransformer.tuning.lora:chosen_maps",
     title="Which matrices?",
     minutes=15,
     difficulty=2,
     purpose='"q" means the queries\' matrix of every attention, "blocks.0.mlp.up" one matrix in one layer. Here names become maps; '
-    "a name that means none is refused, above all the matrix before the vocabulary, which is tied to the embedding. The lines "
-    "around are given: you stand in a loop over the targets.",
+    "a name that means none is refused, above all the matrix before the vocabulary, which is tied to the embedding.",
     hints=(
         "maps goes from the full name of a map, such as blocks.0.attention.q, to a pair: the module that holds it, and its number in "
-        "the stack there. Find the names first.",
+        "the stack there. Go through the targets, and find the names that each means first.",
         "A name fits if it is the target or ends in a dot and the target. A dot in front of both makes that one question: "
-        'f".{name}".endswith(f".{target}"). If none fits: raise UserError(self._unknown(target, maps)).',
-        "For each name that was found:\n"
+        'f".{name}".endswith(f".{target}"). If none fits, raise a UserError.',
+        "For each target, and each name that was found:\n"
         "    linear, part = maps[name]\n"
         "    if part not in chosen.setdefault(linear, []):\n"
         "        chosen[linear].append(part)",
+    ),
+    given=(
+        "unknown_target(target, maps): the sentence for a target that names no map, for a UserError.",
+        "UserError(sentence): the refusal, to be raised.",
     ),
 )
 
@@ -599,51 +568,51 @@ def what_was_built(method, base):
 
 
 @targets.scene
-def one_matrix_in_one_layer(LoRA):
+def one_matrix_in_one_layer(chosen_maps):
     """One matrix by its full name."""
     return what_was_built(LoRA(2, targets=["blocks.1.mlp.up"]), small_gpt())
 
 
 @targets.scene
-def the_papers_choice(LoRA):
+def the_papers_choice(chosen_maps):
     """Queries and values."""
     return what_was_built(LoRA(2), small_gpt())
 
 
 @targets.scene
-def named_twice(LoRA):
+def named_twice(chosen_maps):
     """Queries, named in two ways."""
     return what_was_built(LoRA(2, targets=["q", "attention.q"]), small_gpt())
 
 
 @targets.scene
-def in_cross_attention_alone(LoRA):
+def in_cross_attention_alone(chosen_maps):
     """The values of the cross-attention of an encoder–decoder, and what every feed-forward layer gives."""
     return what_was_built(LoRA(2, targets=["cross.v", "down"]), small_seq2seq())
 
 
-@targets.case
-def tied_head():
+@targets.scene
+def tied_head(chosen_maps):
     """The matrix before the vocabulary is refused."""
-    return LoRA(2, targets=["q", "head"]), small_gpt()
+    return what_was_built(LoRA(2, targets=["q", "head"]), small_gpt())
 
 
-@targets.case
-def no_whole_name():
+@targets.scene
+def no_whole_name(chosen_maps):
     """The end of a word is no name ("n" of down), and is refused."""
-    return LoRA(2, targets=["n"]), small_gpt()
+    return what_was_built(LoRA(2, targets=["n"]), small_gpt())
 
 
-@targets.case
-def the_beginning_of_a_name():
+@targets.scene
+def the_beginning_of_a_name(chosen_maps):
     """A layer's name, which no map's name ends in, is refused."""
-    return LoRA(2, targets=["blocks.0"]), small_gpt()
+    return what_was_built(LoRA(2, targets=["blocks.0"]), small_gpt())
 
 
-@targets.case
-def no_map():
+@targets.scene
+def no_map(chosen_maps):
     """A module that is no linear map is refused."""
-    return LoRA(2, targets=["attention"]), small_gpt()
+    return what_was_built(LoRA(2, targets=["attention"]), small_gpt())
 
 
 FOUND = 'if f".{name}".endswith(f".{target}")'
@@ -682,15 +651,15 @@ targets.slip(
 )
 targets.slip(
     "a sentence raised",
-    "self._unknown gives a sentence, a str, and Python raises only exceptions: raise UserError(self._unknown(target, maps)).",
-    ("raise UserError(self._unknown(target, maps))", "raise self._unknown(target, maps)"),
+    "unknown_target gives a sentence, a str, and Python raises only exceptions: raise UserError(unknown_target(target, maps)).",
+    ("raise UserError(unknown_target(target, maps))", "raise unknown_target(target, maps)"),
 )
 targets.slip(
     "the first one wins",
     "Once a stack has been named you pass over every further target in it: of q and v only q is tuned. Append each number that is not "
     "there yet.",
     (
-        "if part not in chosen.setdefault(linear, []):\n                    chosen[linear].append(part)",
+        "if part not in chosen.setdefault(linear, []):\n                chosen[linear].append(part)",
         "chosen.setdefault(linear, [part])",
     ),
 )
@@ -699,7 +668,7 @@ targets.slip(
     "chosen has nothing under a module that comes up for the first time, hence the KeyError. chosen.setdefault(linear, []) puts an empty list "
     "there if need be, and gives the list.",
     (
-        "if part not in chosen.setdefault(linear, []):\n                    chosen[linear].append(part)",
+        "if part not in chosen.setdefault(linear, []):\n                chosen[linear].append(part)",
         "chosen[linear].append(part)",
     ),
 )
@@ -707,7 +676,7 @@ targets.slip(
     "silently skipped",
     "You skip a target that names nothing. Whoever asks to tune the head would believe that it is tuned; a merged change there would "
     "alter what every token means when it is read (the matrix is tied to the embedding). Raise the UserError.",
-    ("raise UserError(self._unknown(target, maps))", "continue"),
+    ("raise UserError(unknown_target(target, maps))", "continue"),
 )
 targets.slip(
     "the whole stack",
@@ -725,13 +694,23 @@ targets.slip(
     "A map that two targets name gets two A and B, which then write into the same rows. Look whether its number is there already.",
     (
         "if part not in chosen.setdefault(linear, []):",
-        "chosen.setdefault(linear, [])\n                if True:",
+        "chosen.setdefault(linear, [])\n            if True:",
     ),
 )
 targets.slip(
     "the last one wins",
     "Each target overwrites what an earlier one put down for the same stack: of q and v only v is left. Append to the list.",
     ("chosen[linear].append(part)", "chosen[linear] = [part]"),
+)
+targets.slip(
+    "nothing returned",
+    "You fill the dictionary and do not return it: return chosen.",
+    ("return chosen", "pass"),
+)
+targets.slip(
+    "begun anew for each target",
+    "You begin a new dictionary for each target, so that only the last one's maps are left. Make it once, before the loop.",
+    ("for target in targets:\n", "for target in targets:\n        chosen = {}\n"),
 )
 
 # ---------------------------------------------------------------- 12.5
@@ -745,11 +724,11 @@ merge = Exercise(
     purpose="B A has the size of W, so it can be added to it: then tuning costs nothing at all when the model is used. What has to hold: "
     "the same function as before, no hook left, and a way back.",
     hints=(
-        "Five things: refuse or return early, keep the base's numbers, write the new ones over them, take the hooks out, and let what was "
+        "Five things: refuse or return early, keep the base's weights, write the new ones over them, take the hooks out, and let what was "
         "merged, A and B, ask for gradients no more.",
         "self.new_weights(base).items() gives pairs (parameter, value). self.own[weight] = … needs a copy, for weight itself is "
         "written over: clone(). weight.copy_(value) writes into the parameter that the model holds.",
-        "self.trainable() leaves out a classifier's head.\n"
+        "self.requires_grad_(False) leaves out a classifier's head, which is no part of the method.\n"
         "    if self.merged:\n"
         "        return\n"
         "    # for each weight and its value:\n"
@@ -759,7 +738,14 @@ merge = Exercise(
         "    for handle in self._handles:\n"
         "        handle.remove()\n"
         "    self._handles.clear()\n"
-        "    # and p.requires_grad_(False) for each p of self.trainable()",
+        "    self.requires_grad_(False)",
+    ),
+    given=(
+        'self._need_base("merge"): the base that the method is on, or a refusal.',
+        "self.new_weights(base): a dictionary, parameter of the base → what it becomes.",
+        "self.own: a dictionary for the weights as they were, empty while nothing is merged.",
+        "self.merged: whether self.own has anything in it.",
+        "self._handles: the list of the hooks' handles; each has a method remove, which takes its hook out.",
     ),
 )
 
@@ -843,7 +829,7 @@ def below_a_classifier(Mergeable):
     model = Classifier(small_gpt(), 3)
     method = learned(LoRA(2, 3.0).attach(model))
     method.merge()
-    return {name: p.requires_grad for name, p in method.named_parameters()}
+    return {name: p.requires_grad for name, p in model.named_parameters()}
 
 
 @merge.case
@@ -865,8 +851,8 @@ merge.slip(
     ("weight.detach().clone()", "weight.detach()"),
 )
 merge.slip(
-    "the merged numbers kept",
-    "`own` keeps the new numbers, so that there is no way back: you copy a weight after they were written into it, or keep value itself. First "
+    "the merged weights kept",
+    "`own` keeps the new weights, so that there is no way back: you copy a weight after they were written into it, or keep value itself. First "
     "a copy of the weight as it was, then weight.copy_(value).",
     (
         "self.own[weight] = weight.detach().clone()\n            weight.copy_(value)",
@@ -889,9 +875,12 @@ merge.slip(
     ),
 )
 merge.slip(
-    "its own numbers lost",
+    "its own parameters lost",
     "You empty B, or drop A and B, once they are in the weights. After unmerge they have to work again from beside: leave them as they are.",
-    ("p.requires_grad_(False)", "p.requires_grad_(False)\n            p.zero_()"),
+    (
+        "self.requires_grad_(False)",
+        "self.requires_grad_(False)\n        for p in self.parameters():\n            p.zero_()",
+    ),
 )
 merge.slip(
     "nothing written",
@@ -921,14 +910,16 @@ merge.slip(
 merge.slip(
     "still trainable",
     "A and B still ask for gradients, though nothing reads them any more: training would run, and change nothing. "
-    "requires_grad_(False).",
-    ("p.requires_grad_(False)", "pass"),
+    "self.requires_grad_(False).",
+    ("self.requires_grad_(False)", "pass"),
 )
 merge.slip(
     "head frozen too",
-    "You also freeze the classifier's head, which is no part of what was merged and goes on learning. self.trainable() leaves it "
-    "out; self.parameters(), self.requires_grad_(False) and base.requires_grad_(False) do not.",
-    ("for p in self.trainable()", "for p in self.parameters()"),
+    "You also freeze the classifier's head, which is no part of what was merged and goes on learning. self.requires_grad_(False) leaves it out.",
+    (
+        "self.requires_grad_(False)",
+        "self.requires_grad_(False)\n        if self.head:\n            self.head.requires_grad_(False)",
+    ),
 )
 merge.slip(
     "not refused",
@@ -955,13 +946,19 @@ unmerge = Exercise(
     hints=(
         "Undo merge in every respect: the weights, the hooks, and what can be trained. If nothing is merged, there is nothing to "
         "undo.",
-        "self._put_back() copies self.own into the weights and empties it. self.hooks(base) hooks in and gives the handles, which "
+        "self._put_back() copies self.own into the weights and empties it. self.install(base) hooks in and gives the handles, which "
         "detach() will need: self._handles = list(…).",
         '    base = self._need_base("unmerge")\n'
         "    if self.merged:\n"
         "        self._put_back()\n"
-        "        self._handles = list(self.hooks(base))\n"
+        "        self._handles = list(self.install(base))\n"
         "        self.requires_grad_(True)",
+    ),
+    given=(
+        'self._need_base("unmerge"): the base that the method is on, or a refusal.',
+        "self._put_back: a method that copies self.own into the weights, and empties it.",
+        "self.install(base): hooks in, and gives the hooks' handles.",
+        "self.merged: whether self.own has anything in it.",
     ),
 )
 
@@ -1044,7 +1041,7 @@ def subtracted(self):
                 weight - (value - weight)
             )  # value is the merged weight with the change once more
         self.own.clear()
-        self._handles = list(self.hooks(base))
+        self._handles = list(self.install(base))
         self.requires_grad_(True)
 
 
@@ -1056,20 +1053,20 @@ def copies_not_emptied(self):
     if self.merged:
         for weight, value in self.own.items():
             weight.copy_(value)
-        self._handles = list(self.hooks(base))
+        self._handles = list(self.install(base))
         self.requires_grad_(True)
 
 
 unmerge.slip(
     "not hooked in again",
     "The weights are back, but the hooks are not: the method is on the base and does nothing. merge took them out, so hook in again.",
-    ("self._handles = list(self.hooks(base))\n", "pass\n"),
+    ("self._handles = list(self.install(base))\n", "pass\n"),
 )
 unmerge.slip(
     "handles lost",
     "You hook in and do not keep the handles. detach() then cannot take the hooks out, and the base stays changed for ever: "
     "self._handles.",
-    ("self._handles = list(self.hooks(base))", "list(self.hooks(base))"),
+    ("self._handles = list(self.install(base))", "list(self.install(base))"),
 )
 unmerge.slip(
     "hooked in twice",

@@ -4,11 +4,11 @@ import torch
 import torch.nn.functional as F
 from minitransformer.course.workbook import Exercise, tidy
 from minitransformer.errors import UserError
+from minitransformer.models.attention import Prefix
 from minitransformer.models.gpt import GPT, GPTConfig
-from minitransformer.models.seq2seq import Seq2Seq, Seq2SeqConfig
 from minitransformer.text.batches.completion import Fitted
 from minitransformer.training.loop import TrainConfig, train
-from minitransformer.tuning import PrefixTuning, attached
+from minitransformer.tuning import PrefixTuning, attached, for_each_row
 from torch import nn
 
 # ---------------------------------------------------------------- 13.1
@@ -620,27 +620,49 @@ step.slip(
 
 # ---------------------------------------------------------------- 13.4
 
+
+def rows_by_loop(rows):
+    """Row after row written into its place."""
+    found = {}
+    for slot in rows[0]:
+        found[slot] = []
+        for layer in range(len(rows[0][slot])):
+            parts = []
+            for part in (0, 1):
+                one = rows[0][slot][layer][part]
+                whole = one.new_empty(len(rows), *one.shape[1:])
+                for row, prefixes in enumerate(rows):
+                    whole[row] = prefixes[slot][layer][part][0]
+                parts.append(whole)
+            found[slot].append(Prefix(*parts))
+    return found
+
+
 mixed = Exercise(
     id="13.4",
-    target="minitransformer.tuning.prefix:for_each_row",
+    target="minitransformer.tuning.prefix:stack_rows",
     title="A task for each row",
     minutes=15,
     difficulty=2,
     purpose="One frozen base answers a question, says a sentence like a pirate and sums up an article, in one batch: each row has "
-    "the prefix of its own task. Full fine-tuning would need three models for that. The refusals are given.",
+    "the prefix of its own task. Full fine-tuning would need three models for that. You get the prefixes of each row by itself, and put them together for "
+    "the batch.",
     hints=(
-        "Each method's prefixes() gives slot → one Prefix for each layer, of keys and values (1, H, P, D). Wanted is the same with B in "
-        "place of 1, row after row in the order of the methods.",
-        "For every slot and every layer, put the keys of all methods one below another, and their values: torch.cat along the first axis, the "
+        "Each row is slot → one Prefix for each layer, of keys and values (1, H, P, D). Wanted is the same with B in place of 1, row after row in their order.",
+        "For every slot and every layer, put the keys of all rows one below another, and their values: torch.cat along the first axis, the "
         "batch. zip(*…) turns a list of rows of layers into a list of layers of rows.",
-        "    each = [method.prefixes() for method in methods]\n"
         "    # for a slot and a layer number i\n"
         "    Prefix(\n"
-        "        torch.cat([prefixes[slot][i].k for prefixes in each]),\n"
-        "        torch.cat([prefixes[slot][i].v for prefixes in each]),\n"
+        "        torch.cat([prefixes[slot][i].k for prefixes in rows]),\n"
+        "        torch.cat([prefixes[slot][i].v for prefixes in rows]),\n"
         "    )\n"
-        "    # and of these a list over the layers, for each slot in each[0]",
+        "    # and of these a list over the layers, for each slot in rows[0]",
     ),
+    given=(
+        "Prefix(k, v): a pair of keys and values, which attention reads by name.",
+        "torch.cat(tensors): tensors one below another, along the first axis.",
+    ),
+    oracle=rows_by_loop,
 )
 
 
@@ -651,77 +673,84 @@ def small_gpt():
     ).eval()
 
 
-def small_seq2seq():
-    """One layer each, six numbers a token."""
-    sizes = dict(
-        vocab_size=8,
-        n_positions=9,
-        n_encoder_layer=1,
-        n_decoder_layer=1,
-        n_head=2,
-        d_model=6,
-        d_ff=10,
-    )
-    return Seq2Seq(Seq2SeqConfig(**sizes, pad_id=5, start_id=6, end_id=7)).eval()
-
-
 def prefixes_for(base, n, length, **settings):
     """So many prefixes that were once on this base."""
     methods = [PrefixTuning(length, reparametrise=None, **settings) for _ in range(n)]
     for method in methods:
         with attached(base, method):
             pass
-        for table in method.encoders.values():
-            table.free.data = tidy(*table.free.shape)
+        for encoder in method.encoders.values():
+            encoder.free.data = tidy(*encoder.free.shape)
     return methods
+
+
+def row(n_layer, length, slots=("prefix",)):
+    """The prefixes of one row: two heads of three numbers."""
+    return {
+        slot: [Prefix(tidy(1, 2, length, 3), tidy(1, 2, length, 3)) for _ in range(n_layer)]
+        for slot in slots
+    }
 
 
 @mixed.case
 def two_tasks():
-    """Two rows, two prefixes of one virtual token."""
-    return (prefixes_for(small_gpt(), 2, 1),)
+    """Two rows, prefixes of one virtual token in one layer."""
+    return [row(1, 1), row(1, 1)]
+
+
+@mixed.case
+def three_rows_two_layers():
+    """Three rows, two layers, prefixes of four virtual tokens."""
+    return [row(2, 4), row(2, 4), row(2, 4)]
 
 
 @mixed.case
 def a_task_twice():
-    """Three rows, of which the first and the last have the same task."""
-    one, other = prefixes_for(small_gpt(), 2, 3)
-    return ([one, other, one],)
+    """Three rows, of which the first and the last have the same prefix."""
+    one, other = row(2, 3), row(2, 3)
+    return [one, other, one]
 
 
 @mixed.case
-def the_top_layer_alone():
-    """Prefixes in the top layer only."""
-    return (prefixes_for(small_gpt(), 2, 3, layers=1),)
+def one_row_alone():
+    """A batch of one."""
+    return [row(2, 3)]
+
+
+@mixed.case
+def no_virtual_token_below():
+    """The lower layer has a prefix of length 0, the upper one of three virtual tokens."""
+    one, other = row(2, 3), row(2, 3)
+    for each in (one, other):
+        each["prefix"][0] = Prefix(torch.zeros(1, 2, 0, 3), torch.zeros(1, 2, 0, 3))
+    return [one, other]
 
 
 @mixed.case
 def three_slots():
     """An encoder–decoder, which takes prefixes in three places."""
-    return (prefixes_for(small_seq2seq(), 2, 3),)
+    slots = ("encoder_prefix", "prefix", "cross_prefix")
+    return [row(1, 3, slots), row(1, 3, slots)]
 
 
-@mixed.case
-def no_row():
-    """No row at all is refused."""
-    return ([],)
-
-
-@mixed.case(gradients=True)
-def all_learn():
-    """The gradients of both prefixes."""
-    return (prefixes_for(small_gpt(), 2, 2),)
+@mixed.scene
+def all_learn(stack_rows):
+    """The gradients of both prefixes, through the package's own for_each_row."""
+    methods = prefixes_for(small_gpt(), 2, 2)
+    for i, (k, v) in enumerate(for_each_row(methods)["prefix"]):
+        ((i + 2) * (k[0] - 2 * v[0] + 3 * k[1] + v[1])).sum().backward()
+    return [method.encoders["prefix"].free.grad for method in methods]
 
 
 @mixed.scene(tolerance=1e-4)
-def as_if_alone(for_each_row):
+def as_if_alone(stack_rows):
     """Three texts in one batch beside each text alone under its prefix: how far their scores are apart."""
     base, ids = small_gpt(), torch.tensor([[1, 2, 3], [4, 5, 6], [3, 3, 0]])
     methods = prefixes_for(base, 3, 2)
     together = base(ids, **for_each_row(methods))
-    for row, method in enumerate(methods):
+    for i, method in enumerate(methods):
         with attached(base, method):
-            together[row] -= base(ids[row : row + 1])[0]
+            together[i] -= base(ids[i : i + 1])[0]
     return together.detach()
 
 
@@ -756,38 +785,28 @@ mixed.slip(
 mixed.slip(
     "only the first layer",
     "You mix the first layer's prefixes and leave out the layers above. The list has a Prefix for every layer.",
-    (
-        "for slot in each[0]\n    }",
-        "for slot in each[0]\n    }\n    mixed = {slot: layers[:1] for slot, layers in mixed.items()}",
-    ),
+    ("prefixes[slot] for prefixes in rows", "prefixes[slot][:1] for prefixes in rows"),
 )
 mixed.slip(
     "only the last slot",
     "You begin a new dictionary for each slot, and so keep the last alone. Make one before the loop, and add to it.",
-    (
-        "for slot in each[0]\n    }",
-        "for slot in each[0]\n    }\n    mixed = dict(list(mixed.items())[-1:])",
-    ),
+    ("for slot in rows[0]", "for slot in list(rows[0])[-1:]"),
 )
 mixed.slip(
     "the last task for all",
-    "Each method's prefixes take the place of the one's before (update), so that the last is left alone, for a batch of one. They belong one below "
+    "Each row's prefixes take the place of the one's before (update), so that the last is left alone, for a batch of one. They belong one below "
     "another.",
     (CAT, "parts[-1]"),
 )
 mixed.slip(
     "layers of one after another",
-    "You string the methods' lists together: the layers of the first, then those of the second, as if the model had so many. The list stays as long; in "
+    "You string the rows' lists together: the layers of the first, then those of the second, as if the model had so many. The list stays as long; in "
     "each layer the rows are joined.",
+    (PAIR, "layer"),
     (
-        "for slot in each[0]\n    }",
-        "for slot in each[0]\n    }\n    mixed = {slot: [one for prefixes in each for one in prefixes[slot]] for slot in mixed}",
+        "for layer in zip(*(prefixes[slot] for prefixes in rows), strict=True)",
+        "for prefixes in rows\n            for layer in prefixes[slot]",
     ),
-)
-mixed.slip(
-    "a method not called",
-    "You take method.prefixes for the prefixes. It is a method: method.prefixes() calls it.",
-    ("[method.prefixes() for method in methods]", "[method.prefixes for method in methods]"),
 )
 mixed.slip(
     "mean of all tasks",
@@ -796,7 +815,7 @@ mixed.slip(
 )
 mixed.slip(
     "the first task for all",
-    "You take the first method's prefix for every row.",
+    "You take the first row's prefix for every row.",
     (CAT, "torch.cat([parts[0]] * len(parts))"),
 )
 mixed.slip(
@@ -806,26 +825,23 @@ mixed.slip(
 )
 mixed.slip(
     "each task once",
-    "You make one row for each task, not for each row of the batch: a task that two rows have comes up only once. methods is one for each "
+    "You make one row for each task, not for each row of the batch: a task that two rows have comes up only once. There is one for each "
     "row, the same one several times if need be.",
     (
-        "each = [method.prefixes() for method in methods]",
-        "each = [method.prefixes() for method in dict.fromkeys(methods)]",
+        "prefixes[slot] for prefixes in rows",
+        "prefixes[slot] for prefixes in {id(one): one for one in rows}.values()",
     ),
 )
 mixed.slip(
     "rows in another order",
-    "Your rows stand in another order than the methods, so that every text is read under another one's task.",
-    (
-        "each = [method.prefixes() for method in methods]",
-        "each = [method.prefixes() for method in reversed(methods)]",
-    ),
+    "Your rows stand in another order than they were given in, so that every text is read under another one's task.",
+    ("prefixes[slot] for prefixes in rows", "prefixes[slot] for prefixes in reversed(rows)"),
 )
 mixed.slip(
     "one slot of three",
     "You fill the slot “prefix” alone. An encoder–decoder has three, and the encoder and the cross-attention would go without: every "
-    "slot that the methods have.",
-    ("for slot in each[0]", 'for slot in ["prefix"]'),
+    "slot that the rows have.",
+    ("for slot in rows[0]", 'for slot in ["prefix"]'),
 )
 mixed.slip(
     "detached",

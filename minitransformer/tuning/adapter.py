@@ -119,7 +119,8 @@ class Adapter(Method):
         """Let each bottleneck add to what its sublayer gives, and the factors stretch what their norms give."""
 
         def add(bottleneck: Bottleneck, sublayer: nn.Module, args: tuple, output: Tensor) -> Tensor:
-            return self.adapted(bottleneck, args[0], output)
+            precision = bottleneck.down.weight.dtype  # which need not be the base's
+            return self.adapted(bottleneck, args[0].to(precision), output.to(precision)).to(output.dtype)
 
         def stretch(name: str, norm: nn.Module, args: tuple, output: Tensor) -> Tensor:
             factor, shift = self.factors[name].to(output.dtype)
@@ -138,8 +139,7 @@ class Adapter(Method):
             output: what it gives, (B, T, C).
 
         Returns:
-            (B, T, C), a new tensor in the precision of `output`.
+            (B, T, C), a new tensor.
         """
         read = x if self.placement == "parallel" else output  # (B, T, C)
-        added = bottleneck(read.to(bottleneck.down.weight.dtype))  # (B, T, C)
-        return output + self.scale * added.to(output.dtype)  # (B, T, C)
+        return output + self.scale * bottleneck(read)  # (B, T, C)

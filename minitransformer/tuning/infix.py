@@ -86,7 +86,7 @@ class Infix(Method):
             return {**inputs, "vectors": word.new_zeros(self.length, word.size(1))}
 
         def put(i: int, module: nn.Linear, args: tuple, qkv: Tensor) -> Tensor | None:
-            return replace_kv(qkv, running["ids"], running["flat"], i) if running else None
+            return replace_kv(qkv, running["ids"], running["flat"].to(qkv.dtype), i) if running else None
 
         hooks = [before_each_call(base, note)]
         for i, block in enumerate(base.blocks):
@@ -112,7 +112,7 @@ def replace_kv(qkv: Tensor, ids: Tensor, flat: Tensor, layer: int) -> Tensor:
         A new tensor like qkv, with the keys and values of P_θ at the virtual tokens. Queries, and words, stay.
     """
     C = qkv.size(-1) // 3
-    kv = flat[:, 2 * C * layer : 2 * C * (layer + 1)].to(qkv.dtype)  # (P, 2·C)
+    kv = flat[:, 2 * C * layer : 2 * C * (layer + 1)]  # (P, 2·C)
     number = (-1 - ids).clamp(min=0)  # (B, T)  which virtual token stands there; at a word it does not matter
     replaced = torch.where((ids < 0)[..., None], kv[number], qkv[..., C:])  # (B, T, 2·C)
     return torch.cat([qkv[..., :C], replaced], dim=-1)  # (B, T, 3·C)

@@ -136,7 +136,7 @@ class LoRA(Mergeable):
         def beside(low: LowRank, linear: nn.Linear, args: tuple, output: Tensor) -> Tensor:
             x, *part = args  # part: which maps of a stack were asked for, if not all
             rows = linear.rows(*part) if isinstance(linear, Stacked) else slice(None)
-            return output + self.change_of(low, x, rows).to(output.dtype)
+            return output + self.change_of(low, x.to(low.a.dtype), rows).to(output.dtype)
 
         # In front of other hooks: an infix replaces keys and values, whatever changed them before.
         return [
@@ -156,7 +156,7 @@ class LoRA(Mergeable):
             (B, T, so many rows)
         """
         a, b = low.matrices()  # (n·r, d_in), (d_out, n·r)
-        x = drop(x.to(a.dtype), self.dropout, self.training)
+        x = drop(x, self.dropout, self.training)
         return self.scale * F.linear(F.linear(x, a), b[rows])
 
     def new_weights(self, base: Base) -> dict[nn.Parameter, Tensor]:
