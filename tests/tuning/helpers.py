@@ -12,6 +12,7 @@ from minitransformer.training.loop import TrainConfig, train
 from minitransformer.training.losses import bert_loss, language_model_loss, seq2seq_loss
 from minitransformer.tuning import Method, methods, virtual_ids
 from tests.helpers import SEQ2SEQ_CONFIG, mask_of, random_ids, tiny_bert, tiny_gpt, tiny_seq2seq
+from tests.tuning import toy  # noqa: F401  a method is known by its file being read
 
 B, T, P = 3, 7, 3
 LENGTHS = [7, 3, 5]
