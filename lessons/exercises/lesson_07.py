@@ -523,7 +523,7 @@ def in_three_passes(log_probs_in_gap):
     return _word_log_probs(tiny_gpt(), tokenizer, [([3, 4], [])], words)
 
 
-FIRST = "n_before[:, None] - int(not is_bert)"
+FIRST = "n_before[:, None] - int(not isinstance(model, Bert))"
 READ = "log_probs[:, range(n), word].sum(dim=1)"
 chain.slip(
     "a GPT read at the token's own place",

@@ -289,7 +289,7 @@ def tune_prefix(task: str, folder: Path = TUNED, shrink: int = 1) -> None:
     method = PrefixTuning(20, reparametrise=256).attach(base)
     config = TrainConfig(max(PREFIXES[task] // shrink, 2), lr=4e-3, warmup=20, final_lr=0.02, weight_decay=0.0)
     log = train(base, batches, config, progress=False)
-    method.save(prefix_path(task, folder))
+    method.save(prefix_path(task, folder), made_by="make pretrain")
     print(
         f"{task}: a prefix, {config.steps:,} steps, training loss {log.train[-1]['loss']:.3f}, {log.seconds:.0f} s",
         flush=True,

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +25,7 @@ from torch.utils.hooks import RemovableHandle
 
 from minitransformer.models.attention import Attention
 from minitransformer.models.layers import FeedForward
-from minitransformer.tuning.bases import Base
+from minitransformer.tuning.bases import Base, module_of
 from minitransformer.tuning.method import Method
 from minitransformer.tuning.settings import Setting, nonzero, one_of, whole_number, yes_or_no
 
@@ -97,6 +98,11 @@ class Adapter(Method):
         self.bottlenecks = nn.ModuleDict()  # the sublayer's name with / for . → what it adds
         self.factors = nn.ParameterDict()  # the norm's name with / for . → factor and shift, (2, C)
 
+    @property
+    def starts_as_base(self) -> bool:
+        """Only where W_up begins as 0."""
+        return self.init == "zero"
+
     def build(self, base: Base) -> None:
         """A bottleneck of its own for each sublayer that gets one, and factors for the norms of the layers, if asked.
 
@@ -118,7 +124,7 @@ class Adapter(Method):
     def install(self, base: Base) -> Iterable[RemovableHandle]:
         """Let each bottleneck add to what its sublayer gives, and the factors stretch what their norms give."""
 
-        def add(bottleneck: Bottleneck, sublayer: nn.Module, args: tuple, output: Tensor) -> Tensor:
+        def add(bottleneck: Any, sublayer: nn.Module, args: tuple, output: Tensor) -> Tensor:
             precision = bottleneck.down.weight.dtype  # which need not be the base's
             return self.adapted(bottleneck, args[0].to(precision), output.to(precision)).to(output.dtype)
 
@@ -126,9 +132,9 @@ class Adapter(Method):
             factor, shift = self.factors[name].to(output.dtype)
             return output * factor + shift
 
-        hooks = [(name, partial(add, bottleneck)) for name, bottleneck in self.bottlenecks.items()]
-        hooks += [(name, partial(stretch, name)) for name in self.factors]
-        return [base.get_submodule(name.replace("/", ".")).register_forward_hook(hook) for name, hook in hooks]
+        hooks: list[Any] = [(key, partial(add, bottleneck)) for key, bottleneck in self.bottlenecks.items()]
+        hooks += [(key, partial(stretch, key)) for key in self.factors]
+        return [module_of(base, key).register_forward_hook(hook) for key, hook in hooks]
 
     def adapted(self, bottleneck: Bottleneck, x: Tensor, output: Tensor) -> Tensor:
         """output + scale · f(·): what a frozen sublayer gives, with what its bottleneck f adds.

@@ -72,15 +72,15 @@ def nearest(
     taken = {word for own in answers.values() for word in own}
     near = []
     for ranking in nearest_words(label_vectors(model, answers), model, k=model.config.vocab_size):
-        ranked = (tokenizer.decode([token]) for token, _ in ranking)
-        ranked = [word[1:] for word in ranked if re.fullmatch(r" [^\W\d_]{2,}", word)]
+        texts = (tokenizer.decode([token]) for token, _ in ranking)
+        ranked = [word[1:] for word in texts if re.fullmatch(r" [^\W\d_]{2,}", word)]
         near.append([word for word in ranked if word not in taken and (among is None or word in among)][:k])
     twice = {word for i, own in enumerate(near) for other in near[:i] for word in own if word in other}
     sets = zip(answers.items(), near, strict=True)
     return by_hand({label: [*own, *(w for w in new if w not in twice)] for (label, own), new in sets}, tokenizer)
 
 
-def label_vectors(base: Bert | GPT, answers: Answers) -> Tensor:
+def label_vectors(base: Base, answers: Answers) -> Tensor:
     """The mean embedding of each label's words, (labels, C); a word's is the mean of its tokens'."""
     table = base.token_embedding.weight.detach()  # (V, C)
     return torch.stack([torch.stack([table[ids].mean(0) for ids in own.values()]).mean(0) for own in answers.values()])
@@ -147,7 +147,8 @@ class AnswerVectors(Method):
             if n != 1:
                 raise UserError(f"Row {row} has {n} [MASK]s: a label's vector answers at exactly one.")
         h = model(ids, attention_mask=attention_mask)[at]  # (B, C)
-        h = model.mlm.norm(F.gelu(model.mlm.dense(h)))  # as `MaskedWordHead`, without its bias
+        mlm: Any = model.mlm
+        h = mlm.norm(F.gelu(mlm.dense(h)))  # as `MaskedWordHead`, without its bias
         return h.to(self.vectors.dtype) @ self.vectors.T  # (B, labels)
 
     def loss(self, model: Bert | GPT, batch: Batch) -> tuple[Tensor, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
@@ -34,6 +34,11 @@ def base_of(model: Base | Classifier) -> Base:
 def base_parameters(base: Base) -> dict[str, nn.Parameter]:
     """The base's own parameters by name, without those that methods brought."""
     return {name: p for name, p in base.named_parameters() if not name.startswith("tuning.")}
+
+
+def module_of(base: Base, key: str) -> Any:
+    """The module of a base that a key means, its name with / in the place of each dot, which a ModuleDict allows."""
+    return base.get_submodule(key.replace("/", "."))
 
 
 def fingerprint(base: Base) -> str:

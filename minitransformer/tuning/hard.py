@@ -54,6 +54,7 @@ class Template:
             raise UserError(f"The template {text!r} has {names.count('mask')} {{mask}}: it needs one, for the answer.")
         words_begin = True  # no word stands before, at the start or after virtual tokens
         for words, name, spec, conversion in self.parts:
+            spec = spec or ""
             if name == "virtual" and re.fullmatch("[1-9][0-9]*", spec) and not conversion:
                 self.n_virtual += int(spec)
             elif name is not None and (spec or conversion or name == "virtual" or not name.isidentifier()):
@@ -98,8 +99,9 @@ class Template:
             if name == "mask":
                 sides.append([])
             elif name == "virtual":
-                sides[-1] += virtual_ids(n + int(spec))[n:]
-                n += int(spec)
+                new = n + int(spec or 0)
+                sides[-1] += virtual_ids(new)[n:]
+                n = new
         return sides[0], sides[1] + tokenizer.encode(text)
 
 
@@ -201,12 +203,12 @@ def _word_log_probs(model: Bert | GPT, tokenizer: Tokenizer, gaps: list[Gap], wo
     for w, ids in enumerate(words):
         passes[(tokenizer.mask_id,) * len(ids) if is_bert(model) else tuple(ids[:-1])].append(w)
     sums = torch.empty(len(gaps), len(words), device=device)
-    n_before = torch.tensor([len(before) for before, _ in gaps])  # (B)
+    n_before = torch.tensor([len(before) for before, _ in gaps], device=device)  # (B)
     for filler, group in passes.items():
         rows = [[*before, *filler, *after] for before, after in gaps]
-        ids, attention_mask = pad_right(rows, tokenizer.pad_id)  # (B, T)
-        inputs = (one.to(device) for one in (ids, attention_mask, n_before))
-        sums[:, group] = log_probs_in_gap(model, *inputs, [words[w] for w in group]).to(sums.dtype)
+        texts, attention_mask = (one.to(device) for one in pad_right(rows, tokenizer.pad_id))  # (B, T)
+        of_group = [words[w] for w in group]
+        sums[:, group] = log_probs_in_gap(model, texts, attention_mask, n_before, of_group).to(sums.dtype)
     return sums
 
 
@@ -227,11 +229,11 @@ def log_probs_in_gap(
     Returns:
         (B, words)
     """
-    n, is_bert = len(words[0]), isinstance(model, Bert)
-    first = n_before[:, None] - int(not is_bert)  # (B, 1)
+    n = len(words[0])
+    first = n_before[:, None] - int(not isinstance(model, Bert))  # (B, 1)
     place = torch.arange(ids.size(1), device=ids.device)  # (T)
     at = (place >= first) & (place < first + n)  # (B, T)
-    if is_bert:
+    if isinstance(model, Bert):
         logits = model.mlm_logits(model(ids, attention_mask=attention_mask), at)  # (B·n, V)
     else:
         logits = model(ids, at=at)  # (B·n, V)  a GPT does not see the padding behind its text

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from minitransformer.models.gpt import GPT
-from minitransformer.tuning.bases import Base
 from minitransformer.tuning.hooks import before_each_call, check_not_given, is_prefill
 from minitransformer.tuning.method import Method
 from minitransformer.tuning.prefix import PrefixEncoder, activations, new_encoder, reparametrise_setting
@@ -60,15 +59,20 @@ class Infix(Method):
         super().__init__(length=length, reparametrise=reparametrise, init=init)
         self.register_module("encoder", None)
 
-    def build(self, base: Base) -> None:
+    @property
+    def starts_as_base(self) -> bool:
+        """No: y reads it from the first."""
+        return False
+
+    def build(self, base: GPT) -> None:  # type: ignore[override]  # the only kind that it goes onto
         """One encoder for all layers."""
         check_room(self.length, base)
         start = None
         if self.init != "random":
             start = activations(base, ids_to_start_from(self.init, self.length, base))["prefix"]
-        self.encoder = new_encoder(base, base.config.n_layer, self.length, self.reparametrise, start)
+        self.encoder = new_encoder(base, len(base.blocks), self.length, self.reparametrise, start)
 
-    def install(self, base: Base) -> Iterable[RemovableHandle]:
+    def install(self, base: GPT) -> Iterable[RemovableHandle]:  # type: ignore[override]
         """Note where the virtual tokens are, and put their keys and values there in every layer."""
         running: dict[str, Tensor] = {}  # the ids of the call that is running, and P_θ
 
@@ -89,6 +93,7 @@ class Infix(Method):
             return replace_kv(qkv, running["ids"], running["flat"].to(qkv.dtype), i) if running else None
 
         hooks = [before_each_call(base, note)]
+        block: Any
         for i, block in enumerate(base.blocks):
             hooks.append(block.attention.qkv.register_forward_hook(partial(put, i)))
         return hooks

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +23,7 @@ from torch.utils.hooks import RemovableHandle
 from minitransformer.errors import UserError
 from minitransformer.models.attention import Stacked
 from minitransformer.models.layers import drop
-from minitransformer.tuning.bases import Base
+from minitransformer.tuning.bases import Base, module_of
 from minitransformer.tuning.merge import Mergeable, linear_maps
 from minitransformer.tuning.settings import Setting, fraction, list_of_names, nonzero, whole_number
 
@@ -133,15 +134,15 @@ class LoRA(Mergeable):
     def install(self, base: Base) -> Iterable[RemovableHandle]:
         """Let each map give W x + (α/r) B A x."""
 
-        def beside(low: LowRank, linear: nn.Linear, args: tuple, output: Tensor) -> Tensor:
+        def beside(low: Any, linear: nn.Linear, args: tuple, output: Tensor) -> Tensor:
             x, *part = args  # part: which maps of a stack were asked for, if not all
             rows = linear.rows(*part) if isinstance(linear, Stacked) else slice(None)
             return output + self.change_of(low, x.to(low.a.dtype), rows).to(output.dtype)
 
         # In front of other hooks: an infix replaces keys and values, whatever changed them before.
         return [
-            base.get_submodule(name.replace("/", ".")).register_forward_hook(partial(beside, low), prepend=True)
-            for name, low in self.changes.items()
+            module_of(base, key).register_forward_hook(partial(beside, low), prepend=True)
+            for key, low in self.changes.items()
         ]
 
     def change_of(self, low: LowRank, x: Tensor, rows: slice) -> Tensor:
@@ -162,8 +163,9 @@ class LoRA(Mergeable):
     def new_weights(self, base: Base) -> dict[nn.Parameter, Tensor]:
         """W + (α/r) B A."""
         weights = {}
-        for name, low in self.changes.items():
-            weight = base.get_submodule(name.replace("/", ".")).weight
+        low: Any
+        for key, low in self.changes.items():
+            weight = module_of(base, key).weight
             weights[weight] = weight + self.scale * low.change()
         return weights
 

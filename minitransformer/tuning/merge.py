@@ -20,7 +20,7 @@ def linear_maps(base: Base) -> dict[str, tuple[nn.Linear, int]]:
 
     W^Q, W^K and W^V, which the models stack in one matrix, have names of their own: `blocks.0.attention.q`.
     """
-    maps = {}
+    maps: dict[str, tuple[nn.Linear, int]] = {}
     for name, module in base.named_modules():
         if name.startswith("tuning.") or not isinstance(module, nn.Linear):
             continue

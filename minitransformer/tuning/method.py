@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, NoReturn
+from typing import Any, ClassVar, NamedTuple, NoReturn, cast
 
 import torch
 from torch import Tensor, nn
@@ -74,10 +74,7 @@ class Attached(nn.ModuleList):
         Raises:
             UserError: always.
         """
-        raise UserError(
-            f"A {self._names()} is on this base, and a copy's hooks would still run the original's parameters. "
-            "detach() first and attach() again afterwards; or save() it, and load() it onto a copy of the bare base."
-        )
+        raise UserError(self.hooks_stay())
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         """Refuse to be pickled, as by torch.save(base), for hooks are code.
@@ -85,13 +82,16 @@ class Attached(nn.ModuleList):
         Raises:
             UserError: always.
         """
-        raise UserError(
-            f"A {self._names()} is on this base, and hooks cannot be pickled. detach() first and attach() again "
-            "afterwards; or save() it into a file of its own, and the bare base with save_model()."
-        )
+        raise UserError(self.hooks_stay())
 
-    def _names(self) -> str:
-        return ", ".join(type(method).__name__ for method in self)
+    def hooks_stay(self) -> str:
+        """The sentence for whoever copies or pickles what is attached."""
+        names = ", ".join(type(method).__name__ for method in self)
+        return (
+            f"A {names} is on this base, and hooks can be neither copied nor pickled: a copy's would still run the "
+            "original's parameters. detach() first and attach() again afterwards; or save() it, and load() it onto a "
+            "copy of the bare base."
+        )
 
 
 class Method(nn.Module):
@@ -180,6 +180,11 @@ class Method(nn.Module):
         return self._head[0] if self._head else None
 
     @property
+    def starts_as_base(self) -> bool:
+        """Whether the base says at first, before anything is learned, exactly what it says without the method."""
+        return True
+
+    @property
     def merged(self) -> bool:
         """Whether its effect stands in the base's weights now; only that of a `Mergeable` can."""
         return False
@@ -220,7 +225,7 @@ class Method(nn.Module):
         self.train(base.training)  # a base that does not drop out gets no method that does
         self._base.append(base)
         self._head += [model.head] if isinstance(model, Classifier) else []
-        base.tuning.append(self)
+        on_base(base).append(self)
         self.requires_grad_(True)
         try:
             self._handles = list(self.install(base))
@@ -244,9 +249,10 @@ class Method(nn.Module):
         self.uninstall(base)
         self._base.clear()
         self._head.clear()
-        del base.tuning[list(base.tuning).index(self)]
-        if not len(base.tuning):
-            trainable_before = base.tuning.trainable_before
+        on = on_base(base)
+        del on[list(on).index(self)]
+        if not len(on):
+            trainable_before = on.trainable_before
             del base.tuning
             for name, p in base.named_parameters():
                 p.requires_grad_(name in trainable_before)
@@ -275,12 +281,13 @@ class Method(nn.Module):
             base=sum(p.numel() for p in base_parameters(base).values()),
         )
 
-    def save(self, path: str | Path, resume: bool = False) -> None:
+    def save(self, path: str | Path, resume: bool = False, made_by: str | None = None) -> None:
         """Write the tuned part alone, with the base's fingerprint and the position convention.
 
         Args:
             path: a .safetensors file.
             resume: keep what only training needs too (a reparametrisation, say), so that it can go on.
+            made_by: the command that makes the file together with its base; whoever loads it onto another base is told.
 
         Raises:
             UserError: it is on no base; the disk is full.
@@ -296,6 +303,7 @@ class Method(nn.Module):
             fingerprint=str(self.fingerprint),
             tensors=tensors,
             head=self.head.state_dict() if self.head else {},
+            made_by=made_by,
         ).write(path)
 
     @classmethod
@@ -303,10 +311,25 @@ class Method(nn.Module):
         """What the method does, in a line: the first of its docstring."""
         return (inspect.getdoc(cls) or "").partition("\n")[0]
 
+    def __getstate__(self) -> Any:
+        """What a copy or a pickle of it holds: on no base, everything.
+
+        Raises:
+            UserError: it is on a base, whose hooks can be neither copied nor pickled.
+        """
+        if self.base is not None:
+            raise UserError(on_base(self.base).hooks_stay())
+        return super().__getstate__()
+
     def _need_base(self, what: str) -> Base:
         if self.base is None:
             raise UserError(f"This {type(self).__name__} is on no base: attach() it first, then {what}().")
         return self.base
+
+
+def on_base(base: Base) -> Attached:
+    """What is attached to a base, as far as something is."""
+    return cast(Attached, base.tuning)
 
 
 def methods() -> dict[str, type[Method]]:

@@ -32,7 +32,7 @@ from minitransformer.tuning.virtual import check_room, ids_to_start_from, init_s
 RANDOM_STD = 0.5  # of random keys and values; real ones of the course's bases have a standard deviation of 0.5 to 2
 
 
-def prefix_slots(base: Base) -> dict[str, list[Attention]]:
+def prefix_slots(base: Base) -> dict[str, list[Any]]:
     """Where a base takes prefixes: the name of `forward`'s argument → the attention of each layer that reads it.
 
     A GPT and a BERT take one, "prefix". An encoder–decoder takes three: "encoder_prefix" in the encoder, "prefix" in
@@ -125,6 +125,8 @@ class PrefixEncoder(nn.Module):
         fit: whether `start` matters: the MLP is then fitted to it, and otherwise left as it falls out.
     """
 
+    free: nn.Parameter | None  # (P, width)
+
     def __init__(self, start: Tensor, hidden: int | None, d_small: int, fit: bool) -> None:
         """Make `free`, the parameter P_θ; or `small`, the parameter P'_θ (P, d_small), and `mlp`, which makes P_θ.
 
@@ -134,7 +136,7 @@ class PrefixEncoder(nn.Module):
         super().__init__()
         P, width = start.shape
         if hidden is None:
-            self.free = nn.Parameter(start.clone())  # (P, width)
+            self.free = nn.Parameter(start.clone())
             return
         self.free = None
         self.small = nn.Parameter(torch.randn(P, d_small))  # P'_θ
@@ -225,6 +227,11 @@ class PrefixTuning(Method):
         self.encoders = nn.ModuleDict()  # slot → what makes its P_θ
         self._n_layer: dict[str, int] = {}  # slot → how many layers the base has there
         self._n_head = 0
+
+    @property
+    def starts_as_base(self) -> bool:
+        """No: keys take attention, even keys of zeros."""
+        return False
 
     def build(self, base: Base) -> None:
         """An encoder for each slot."""

@@ -48,6 +48,11 @@ class VirtualTokens(Method):
         super().__init__(length=length, init=init, **more)
         self.register_parameter("free", None)
 
+    @property
+    def starts_as_base(self) -> bool:
+        """No: what stands in front of a text is read from the first."""
+        return False
+
     def build(self, base: Base) -> None:
         """P vectors: of the size that embeddings have, or copies of words' embeddings."""
         check_room(self.length, base)
@@ -220,7 +225,9 @@ class PTuning(VirtualTokens):
                 return inputs
             check_not_given(self, inputs, ["vectors"])
             check_virtual(inputs[text], self.length, "a template")
-            return in_the_precision_of(base, {**inputs, "vectors": self.vectors()})
+            with torch.autocast(self.free.device.type, enabled=False):  # which PyTorch's LSTM does not know everywhere
+                vectors = self.vectors()
+            return in_the_precision_of(base, {**inputs, "vectors": vectors})
 
         return [before_each_call(base, put)]
 

@@ -45,6 +45,7 @@ class Saved:
     tensors: Mapping[str, Tensor]  # what was trained
     head: Mapping[str, Tensor]  # of a classifier; empty where there was none
     positions: str = POSITIONS
+    made_by: str | None = None  # the command that makes the file, for whoever has the wrong one
 
     def write(self, path: str | Path) -> None:
         """Write the file.
@@ -52,7 +53,9 @@ class Saved:
         Raises:
             UserError: the disk is full, or the file may not be written.
         """
-        about = {name: getattr(self, name) for name in DESCRIPTION}
+        about = {name: getattr(self, name) for name in DESCRIPTION} | (
+            {"made_by": self.made_by} if self.made_by else {}
+        )
         save_tensors(path, {**self.tensors, **{f"head.{name}": p for name, p in self.head.items()}}, about)
 
     @classmethod
@@ -88,7 +91,13 @@ class Saved:
                 )
         head = {name.removeprefix("head."): t for name, t in tensors.items() if name.startswith("head.")}
         own = {name: t for name, t in tensors.items() if not name.startswith("head.")}
-        return cls(**{name: about[name] for name in DESCRIPTION}, tensors=own, head=head)
+        made_by = about.get("made_by")
+        return cls(
+            **{name: about[name] for name in DESCRIPTION},
+            tensors=own,
+            head=head,
+            made_by=made_by if isinstance(made_by, str) else None,
+        )
 
     def check_base(self, base: Base, path: str | Path) -> None:
         """Refuse another base than the one that the tensors were trained on.
@@ -107,5 +116,5 @@ class Saved:
         raise UserError(
             f"{path} was tuned on another base: a {self.base} with the fingerprint {self.fingerprint}; this "
             f"{type(base).__name__} has {own}{difference}. Load the base that it was trained on, or train it again on "
-            "this one."
+            "this one" + (f": `{self.made_by}` makes both anew." if self.made_by else ".")
         )

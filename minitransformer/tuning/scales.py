@@ -10,14 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from minitransformer.models.attention import Attention
+from minitransformer.models.attention import Attention, Stacked
 from minitransformer.models.layers import FeedForward
-from minitransformer.tuning.bases import Base
+from minitransformer.tuning.bases import Base, module_of
 from minitransformer.tuning.merge import Mergeable
 
 
@@ -41,7 +42,7 @@ class IA3(Mergeable):
     def install(self, base: Base) -> Iterable[RemovableHandle]:
         """Scale keys and values where they come out, and the inside of a feed-forward layer where it goes on."""
 
-        def scale_qkv(name: str, qkv: nn.Module, args: tuple, output: Tensor) -> Tensor:
+        def scale_qkv(name: str, qkv: Stacked, args: tuple, output: Tensor) -> Tensor:
             return output * with_queries(self.factors[name])[qkv.rows(*args[1:])].to(output.dtype)
 
         def scale_inside(name: str, down: nn.Module, args: tuple) -> Tensor:
@@ -49,7 +50,7 @@ class IA3(Mergeable):
 
         handles = []
         for name in self.factors:
-            sublayer = base.get_submodule(name.replace("/", "."))
+            sublayer = module_of(base, name)
             if isinstance(sublayer, Attention):
                 # In front of other hooks: an infix replaces keys and values, whatever scaled them before.
                 handles.append(sublayer.qkv.register_forward_hook(partial(scale_qkv, name), prepend=True))
@@ -59,11 +60,12 @@ class IA3(Mergeable):
 
     def new_weights(self, base: Base) -> dict[nn.Parameter, Tensor]:
         """Scaled rows of W^K and W^V with their biases, scaled columns of W_down."""
-        weights = {}
+        weights: dict[nn.Parameter, Tensor] = {}
         for name, factor in self.factors.items():
-            sublayer = base.get_submodule(name.replace("/", "."))
+            sublayer = module_of(base, name)
             if isinstance(sublayer, Attention):
-                qkv, factor = sublayer.qkv, with_queries(factor)
+                qkv: Any = sublayer.qkv
+                factor = with_queries(factor)
                 weights[qkv.weight] = qkv.weight * factor[:, None]
                 weights[qkv.bias] = qkv.bias * factor
             else:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import numbers
 import operator
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from minitransformer.errors import UserError
@@ -60,6 +60,11 @@ def settings_of(kind: type) -> dict[str, Setting]:
     return {name: value for name, value in found.items() if isinstance(value, Setting)}
 
 
+def is_number(value: Any) -> bool:
+    """Whether it is a real number, Python's or numpy's; True and False are none here."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
 def whole_number(why: str, least: int = 1) -> Check:
     """A whole number from `least` on; `why` says what is wrong with a smaller one."""
 
@@ -81,8 +86,7 @@ def nonzero(why: str) -> Check:
     """A finite number other than 0; `why` says what it multiplies."""
 
     def check(name: str, value: Any) -> float:
-        is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-        if not is_number or not math.isfinite(value) or value == 0:
+        if not is_number(value) or not math.isfinite(value) or value == 0:
             raise UserError(f"{name} = {value!r}: {why}, so that it has to be a number other than 0.")
         return value if isinstance(value, int) else float(value)
 
@@ -91,7 +95,7 @@ def nonzero(why: str) -> Check:
 
 def fraction(name: str, value: Any) -> float:
     """A fraction that is dropped: from 0 to below 1."""
-    if not isinstance(value, numbers.Real) or isinstance(value, bool) or not 0 <= value < 1:
+    if not is_number(value) or not 0 <= value < 1:
         raise UserError(f"{name} = {value!r}: it is a fraction, a number from 0 to below 1.")
     return float(value)
 
@@ -118,8 +122,11 @@ def list_of_names(example: str) -> Check:
     """A list of names, with at least one in it."""
 
     def check(name: str, value: Any) -> list[str]:
-        found = [] if isinstance(value, str | bytes) or not isinstance(value, Iterable) else list(value)
-        if not found or not all(isinstance(one, str) and one for one in found):
+        try:
+            found = [] if isinstance(value, str | bytes) else list(value)
+        except TypeError:  # no list, nor anything like it
+            found = []
+        if not all(isinstance(one, str) and one for one in found) or not found:
             raise UserError(f"{name} = {value!r}: give a list of names, such as {example}.")
         return found
 
@@ -136,10 +143,10 @@ def anything(name: str, value: Any) -> Any:
     return value
 
 
-def words_to_start_from(name: str, value: Any) -> str | list[int]:
+def words_to_start_from(name: str, value: Any) -> Any:
     """ "random", "vocabulary", or the token ids of words."""
     complaint = f'{name} = {value!r}: it has to be "random", "vocabulary", or the token ids of words'
-    if isinstance(value, str):
+    if isinstance(value, str | bytes):
         if value not in ("random", "vocabulary"):
             raise UserError(f"{complaint}.")
         return value

@@ -390,7 +390,7 @@ def test_what_cannot_be_scored():
         label_log_probs(MODELS["gpt"](), TOKENIZER, QA, [], ANSWERS)
     with pytest.raises(UserError, match="batch_size = 0"):
         label_log_probs(MODELS["gpt"](), TOKENIZER, QA, REVIEWS, ANSWERS, batch_size=0)
-    with pytest.raises(UserError, match="not onto a Seq2Seq"):
+    with pytest.raises(UserError, match="not to a Seq2Seq"):
         label_log_probs(tiny_seq2seq(), TOKENIZER, QA, REVIEWS, ANSWERS)
     with pytest.raises(UserError, match="has to end with {mask}"):
         label_log_probs(MODELS["gpt"](), TOKENIZER, CLOZE, REVIEWS, ANSWERS)

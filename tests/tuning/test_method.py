@@ -135,7 +135,7 @@ def test_a_class_of_a_new_name_is_found_by_it(monkeypatch):
 
 def test_a_base_with_a_method_on_it_is_not_copied_in_silence():
     base = tiny_gpt()
-    with attached(base, PrefixTuning(P)), pytest.raises(UserError, match="A PrefixTuning is on this base, and a copy"):
+    with attached(base, PrefixTuning(P)), pytest.raises(UserError, match="A PrefixTuning is on this base, and hooks"):
         copy.deepcopy(base)
     with attached(base, PrefixTuning(P), Scale()), pytest.raises(UserError, match="A PrefixTuning, Scale is on this"):
         copy.deepcopy(base)

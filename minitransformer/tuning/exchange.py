@@ -1,0 +1,147 @@
+"""Exchange with the peft library: a tuned part to and from a directory of its kind, a config and the tensors beside it.
+
+    to_peft(method, "folder")                  # PeftModel.from_pretrained(model, "folder") gives the same logits
+    method = from_peft("folder", base)         # what peft trained runs here
+
+Both sides need the same base weights: GPT-2's, BERT's or BART's architecture, read by `minitransformer.published`. peft
+itself is not needed. What can be said in both:
+
+    PrefixTuning    PREFIX_TUNING              of a GPT or a BERT, in all layers
+    PromptTuning    PROMPT_TUNING, P_TUNING    of a GPT or an encoder–decoder; P-tuning's encoder is dropped
+    PTuning         P_TUNING                   of a GPT; peft has its virtual tokens in front of the text alone
+    LoRA            LORA
+    IA3             IA3
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from minitransformer.checkpoint import read_safetensors
+from minitransformer.errors import UserError
+from minitransformer.files import write_aside
+from minitransformer.models.classifier import Classifier
+from minitransformer.tuning.bases import Base, base_of
+from minitransformer.tuning.method import Method
+from minitransformer.tuning.peft_layout import CONFIG, KINDS, READERS, TENSORS, WRAPPER, WRITERS
+
+NOT_IN_PEFT = {
+    "Infix": "its virtual tokens stand inside the text, and peft's stand in front of it",
+    "Adapter": "it has no bottlenecks behind sublayers",
+    "FullFineTuning": "save_model() keeps the whole model",
+    "TopLayers": "save() keeps the layers that were tuned",
+    "BitFit": "save() keeps the biases",
+    "AnswerVectors": "they belong to a template and its labels",
+}
+
+
+def to_peft(
+    method: Method, folder: str | Path, base_name: str | None = None, task_type: str | None = None, bare: bool = False
+) -> None:
+    """Write a method on a base as a directory that peft reads.
+
+    Args:
+        method: on a base.
+        folder: made if need be.
+        base_name: where the other side finds the base's weights, for whoever loads by the directory alone.
+        task_type: what the model is on the other side, "SEQ_CLS" for one; None for the base's own: a GPT is a
+            "CAUSAL_LM", a BERT is for "FEATURE_EXTRACTION", an encoder–decoder a "SEQ_2_SEQ_LM".
+        bare: whether the model on the other side has no head (a GPT2Model), so that its modules have shorter names.
+
+    Raises:
+        UserError: it is on no base, or on a classifier, whose head would be lost; it is of a kind, or set in a way,
+            that peft cannot express; the folder cannot be written.
+    """
+    name, base = type(method).__name__, method.base
+    if base is None:
+        raise UserError(f"This {name} is on no base: attach() it first, then to_peft().")
+    if method.head is not None:
+        raise UserError(
+            f"This {name} is on a classifier, whose head a peft directory would not hold. Put it on the bare base, or "
+            "keep it with save()."
+        )
+    write = WRITERS.get(type(method))
+    if write is None:
+        raise UserError(
+            f"peft has nothing like a {name}: {NOT_IN_PEFT.get(name, 'save() keeps it in our own format')}."
+        )
+    with torch.no_grad():
+        config, tensors = write(method, base)
+    _, front, task = KINDS[type(base)]
+    config |= {"base_model_name_or_path": base_name, "task_type": task_type or task, "inference_mode": True}
+    if bare:
+        config = json.loads(json.dumps(config).replace(f'"{front}', '"'))
+        tensors = {name.replace(WRAPPER + front, WRAPPER): tensor for name, tensor in tensors.items()}
+    folder = Path(folder)
+    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_aside(folder / TENSORS, save(whole, {"format": "pt"}))
+    write_aside(folder / CONFIG, (json.dumps(config, indent=2, sort_keys=True) + "\n").encode())
+
+
+def from_peft(folder: str | Path, model: Base | Classifier) -> Method:
+    """Read a directory that peft wrote, and attach what is in it.
+
+    Raises:
+        UserError: no such directory, a damaged one, one of a kind that is not known here or set in a way that ours does
+            not have, or one for a base of another architecture or size.
+    """
+    folder, base = Path(folder), base_of(model)
+    config, tensors = read_config(folder / CONFIG), read_tensors(folder)
+    kind = config.get("peft_type")
+    read = READERS.get(kind) if isinstance(kind, str) else None
+    if read is None:
+        raise UserError(f"{folder} holds peft's {kind!r}; read can be {', '.join(READERS)}.")
+    try:
+        method, restored = read(config, tensors, base, folder)
+    except KeyError as error:
+        raise UserError(f"{folder / CONFIG} does not say {error}, without which a {kind} cannot be read.") from error
+    method.attach(model)
+    try:
+        method.restore({**method.state_dict(), **restored}, str(folder))
+    except BaseException:
+        method.detach()
+        raise
+    return method
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """What adapter_config.json says.
+
+    Raises:
+        UserError: it is not there, or no JSON object.
+    """
+    if not path.is_file():
+        raise UserError(
+            f"There is no {path.name} in {path.parent}: name a directory that peft's save_pretrained() wrote."
+        )
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} cannot be read as JSON ({error}). Was the copy cut short?") from error
+    if not isinstance(config, dict):
+        raise UserError(f"{path} is no config of peft's: it holds a {type(config).__name__}, not an object.")
+    return config
+
+
+def read_tensors(folder: Path) -> dict[str, Tensor]:
+    """The tensors of a directory, by their names without peft's wrapper.
+
+    Raises:
+        UserError: there are none, or only a pickle; they are damaged, or not finite.
+    """
+    if not (folder / TENSORS).is_file() and (folder / "adapter_model.bin").is_file():
+        raise UserError(
+            f"{folder} holds adapter_model.bin, a pickle, and loading one can run any code. Save it again with peft's "
+            "save_pretrained(folder), which writes safetensors."
+        )
+    tensors, _ = read_safetensors(folder / TENSORS)
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point() or not bool(tensor.isfinite().all()):
+            raise UserError(f"{folder / TENSORS}: {name!r} has numbers that are no fractions, nan or infinite.")
+    return {name.removeprefix(WRAPPER): tensor for name, tensor in tensors.items()}
