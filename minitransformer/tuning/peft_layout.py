@@ -246,7 +246,7 @@ def read_lora(config: dict[str, Any], tensors: dict[str, Tensor], base: Base, fo
         for i, name in enumerate(ours):  # several where their one map is a stack of ours
             linear, part = maps[name]
             key = f"changes.{keys[linear].replace('.', '/')}"
-            low = method.changes[keys[linear].replace(".", "/")]
+            low: Any = method.changes[keys[linear].replace(".", "/")]
             row, d_out = low.parts.index(part), linear.out_features // low.n_part
             mine = b[i * d_out : (i + 1) * d_out] if len(ours) > 1 else b
             if a.shape[1:] != (linear.in_features,) or mine.shape != (d_out, a.size(0)):

@@ -83,11 +83,10 @@ class Saved:
                 "numbers would give other logits."
             )
         for name, tensor in tensors.items():
-            if not tensor.is_floating_point() or not bool(tensor.isfinite().all()):
-                wrong = "numbers that are nan or infinite" if tensor.is_floating_point() else f"{tensor.dtype} numbers"
+            if not tensor.is_floating_point():
                 raise UserError(
-                    f"{path}: the tensor {name!r} has {wrong}, so that its model would say nothing that means "
-                    "anything. Fetch or make the file again."
+                    f"{path}: the tensor {name!r} has {tensor.dtype} numbers, where fractions belong. Fetch or make the "
+                    "file again."
                 )
         head = {name.removeprefix("head."): t for name, t in tensors.items() if name.startswith("head.")}
         own = {name: t for name, t in tensors.items() if not name.startswith("head.")}
