@@ -970,8 +970,8 @@ near.slip(
     "tokens that are no words",
     'You take any token: numbers, signs, and pieces such as " th" cut off from what follows are no answers. A word is letters after a space.',
     (
-        r'[word[1:] for word in ranked if re.fullmatch(r" [^\W\d_]{2,}", word)]',
-        "[word.strip() for word in ranked if word.strip()]",
+        r'[word[1:] for word in texts if re.fullmatch(r" [^\W\d_]{2,}", word)]',
+        "[word.strip() for word in texts if word.strip()]",
     ),
 )
 near.slip(

@@ -141,7 +141,7 @@ class AnswerVectors(Method):
         if not is_bert(model):
             at = last_token(ids, attention_mask)
             h = model(ids, attention_mask=attention_mask, at=at, return_hidden=True)  # (B, C)
-            return h.to(self.vectors.dtype) @ self.vectors.T  # (B, labels)
+            return h.to(self.vectors.dtype) @ self.vectors.T  # a score for each label
         at = ids == self.mask_id  # (B, T)
         for row, n in enumerate(at.sum(dim=1).tolist()):
             if n != 1:
@@ -149,7 +149,7 @@ class AnswerVectors(Method):
         h = model(ids, attention_mask=attention_mask)[at]  # (B, C)
         mlm: Any = model.mlm
         h = mlm.norm(F.gelu(mlm.dense(h)))  # as `MaskedWordHead`, without its bias
-        return h.to(self.vectors.dtype) @ self.vectors.T  # (B, labels)
+        return h.to(self.vectors.dtype) @ self.vectors.T  # a score for each label
 
     def loss(self, model: Bert | GPT, batch: Batch) -> tuple[Tensor, int]:
         """-Σ log p(label | text) and how many, as `classification_loss`; "label" (B) beside what `scores` takes."""

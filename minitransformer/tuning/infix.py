@@ -83,7 +83,7 @@ class Infix(Method):
                 return inputs
             check_not_given(self, inputs, ["vectors"])
             check_virtual(ids, self.length, "an infix")
-            running.update(ids=ids, flat=self.encoder())  # (P, L·2·C)
+            running.update(ids=ids, flat=self.encoder())  # P_θ
             # They enter as zeros: others read their keys and values, which are replaced. Only what the last one says
             # about the next token is asked for, if y follows at once.
             word = base.token_embedding.weight

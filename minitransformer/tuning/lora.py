@@ -156,7 +156,7 @@ class LoRA(Mergeable):
         Returns:
             (B, T, so many rows)
         """
-        a, b = low.matrices()  # (n·r, d_in), (d_out, n·r)
+        a, b = low.matrices()
         x = drop(x, self.dropout, self.training)
         return self.scale * F.linear(F.linear(x, a), b[rows])
 

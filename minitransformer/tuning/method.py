@@ -219,6 +219,7 @@ class Method(nn.Module):
         self.fingerprint = own
         if not hasattr(base, "tuning"):
             base.tuning = Attached(base)
+            base.__dict__["__reduce_ex__"] = on_base(base).__reduce_ex__  # asked first by copy and pickle: both refuse
             base.requires_grad_(False)
             base.zero_grad()  # a gradient left over from before would count when gradients are clipped
         self.to(next(base.parameters()).device)
@@ -253,7 +254,7 @@ class Method(nn.Module):
         del on[list(on).index(self)]
         if not len(on):
             trainable_before = on.trainable_before
-            del base.tuning
+            del base.tuning, base.__dict__["__reduce_ex__"]
             for name, p in base.named_parameters():
                 p.requires_grad_(name in trainable_before)
 

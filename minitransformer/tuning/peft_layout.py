@@ -53,7 +53,7 @@ def write_prefix(method: PrefixTuning, base: Base) -> Written:
         )
     if method.layers is not None:
         raise UserError(f"peft cannot express layers = {method.layers}: its prefixes stand in every layer.")
-    flat = method.encoders["prefix"]()  # (P, L·2·C)
+    flat = method.encoders["prefix"]()  # P_θ
     about = virtual_tokens("PREFIX_TUNING", base, method.length) | {"prefix_projection": False}
     return about, {"prompt_embeddings": flat}
 

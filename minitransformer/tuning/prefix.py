@@ -166,9 +166,9 @@ def new_encoder(
 ) -> PrefixEncoder:
     """P_θ for so many layers, which begins as `start`, keys and values of each layer; at random without."""
     if start is None:
-        flat = torch.randn(length, n_layer * 2 * base.config.d_model) * RANDOM_STD  # (P, L·2·C)
+        flat = torch.randn(length, n_layer * 2 * base.config.d_model) * RANDOM_STD  # (P, n_layer*2*C)
     else:
-        flat = to_flat(start)  # (P, L·2·C)
+        flat = to_flat(start)  # (P, n_layer*2*C)
     return PrefixEncoder(flat, hidden, base.config.d_model, fit=start is not None)
 
 
