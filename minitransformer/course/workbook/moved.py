@@ -29,6 +29,8 @@ RENAMED = {
     "is_first_call": "is_prefill",
     "quick_step": "decode_step",
     "Table": "PrefixEncoder",
+    "_label_vectors": "label_vectors",
+    "words": "ids_to_start_from",
 }
 """Functions and classes of before → their names now."""
 
