@@ -85,8 +85,8 @@ class Saved:
         for name, tensor in tensors.items():
             if not tensor.is_floating_point():
                 raise UserError(
-                    f"{path}: the tensor {name!r} has {tensor.dtype} numbers, where fractions belong. Fetch or make the "
-                    "file again."
+                    f"{path}: the tensor {name!r} has {tensor.dtype} numbers, where fractions belong. Fetch or make "
+                    "the file again."
                 )
         head = {name.removeprefix("head."): t for name, t in tensors.items() if name.startswith("head.")}
         own = {name: t for name, t in tensors.items() if not name.startswith("head.")}

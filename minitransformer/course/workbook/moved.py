@@ -99,8 +99,10 @@ def whereabouts(module: str, name: str) -> tuple[str, str] | None:
         if one in _names(now):
             return now, one
     for one in names:
-        if len(places := _defined_in(one)) == 1:
-            return places[0], one
+        places = _defined_in(one)
+        near = [place for place in places if place.rpartition(".")[0] == now.rpartition(".")[0]]
+        if len(found := near or places) == 1:  # one that stays in its folder is meant before any other
+            return found[0], one
     return None
 
 
