@@ -9,13 +9,14 @@ needs: nothing
 # %% [markdown]
 # ## Two sentences, one of them likely
 #
-# A language model (语言模型) gives every sentence s a probability P(s). It need not understand s; it has
-# to know what usually follows what. Everything later in this course, from GPT to prefix tuning
-# (前缀微调), computes P(s) better or uses what was learned on the way.
+# "It was a cold morning." "It was morning a cold." You know which of the two is likelier. A language model (语言模型) is a
+# machine that knows it too: it estimates how probable a sentence is (000 §4.1). It does not need to understand the sentence.
+# It needs to know what usually follows what. All later lessons build on this. They compute the probability better, or they
+# use what a model has learned on the way.
 #
-# The texts come from a tiny world: made-up people, towns, films and weather, told in plain English. They
-# are split once and for all: what is learned is learned from `train`, what is chosen is chosen on
-# `valid`, and `test` is read once, at the end. No name in one of them occurs in another.
+# The texts of this course come from a tiny world: made-up people, towns, films and weather, in plain English. The texts are
+# divided once and for all. The model learns from `train`. We make our choices on `valid`, the validation text. We read
+# `test` only once, at the end. No person's name occurs in more than one of the three.
 
 # %%
 import math
@@ -29,17 +30,21 @@ documents = {
 }
 if QUICK:
     documents["train"] = documents["train"][:1000]
-rows = [(split, len(texts), sum(map(len, texts))) for split, texts in documents.items()]
-table(rows, ["split", "documents", "characters"], [None, ",", ","])
+table(
+    [(split, len(texts), sum(map(len, texts))) for split, texts in documents.items()],
+    ["split", "documents", "characters"],
+    [None, ",", ","],
+)
 say(documents["train"][1])
 
 # %% [markdown]
 # ## Text is numbers already: bytes
 #
-# A model computes with numbers. In a computer, text is stored as numbers from 0 to 255, the bytes of its
-# UTF-8 form, so 256 symbols are enough to write anything.
+# A model computes with numbers. A computer stores text as numbers from 0 to 255, which are called bytes. The rule that turns
+# characters into bytes is UTF-8. It gives the 128 characters of plain English one byte each, and all other characters two,
+# three or four. So 256 symbols are enough to write anything.
 #
-# **Predict before you run:** how many bytes has `a`, how many `河` (river), how many a balloon?
+# **Predict before you run:** how many bytes are `a`, `é`, `河` (river) and a balloon?
 
 # %%
 table(
@@ -50,18 +55,20 @@ table(
 # %% [markdown]
 # ## Byte-pair encoding by hand
 #
-# Bytes make sequences long: the model would have to spell every word anew. Byte-pair encoding
-# (字节对编码, BPE) makes a word that is often needed into one symbol, a token (词元). The rule is short:
+# Bytes make long sequences, and the model would have to spell every word again and again. Byte-pair encoding (字节对编码,
+# BPE) turns frequent words into single symbols. Such a symbol is called a token (词元). The rule is short:
 #
-#     start with the bytes; then, again and again:
+#     start with the bytes
+#     repeat:
 #         find the pair of neighbours that occurs most often
-#         make the two into one new token, everywhere
+#         make this pair one new token, everywhere
 #
-# Text is first cut into pieces, words with the space before them (shown as `␣`), and a merge never
-# crosses a cut. When two pairs are equally frequent, the one with the smaller numbers goes first.
+# The text is first cut into words, each with the space before it (we print the space as `␣`). No pair crosses such a cut. The
+# new tokens get the numbers 256, 257, and so on. If several pairs are equally frequent, the pair with the smaller numbers
+# goes first. (The numbers of the letters follow the alphabet, and the space is smaller than all letters.)
 #
-# **Predict before you run:** which two letters of `rain rain rainy train` are merged first? And what is
-# the fourth token?
+# **Predict before you run:** which two letters of `rain rain rainy train` are merged first? Which token does the fourth merge
+# make?
 
 # %%
 from minitransformer.course.data import default_tokenizer
@@ -76,60 +83,68 @@ for n_merges in range(7):
     new = known.token(255 + n_merges) if n_merges else "–"
     rows.append((n_merges, new, len(ids), " ".join(known.token(i) for i in ids)))
 table(rows, ["merges", "new token", "tokens", "the text, cut"])
+assert [row[1] for row in rows[1:5]] == ["ai", "rai", "rain", "␣rain"]
+
+# %% [markdown]
+# The pairs `r a`, `a i` and `i n` occur four times each. The pair `a i` has the smallest numbers, so it goes first. The
+# fourth merge already makes a word with its space, `␣rain`.
 
 # %% [markdown]
 # ## The merges of the tiny world
 #
-# The same function on real text. The first merges are letters that often stand together; soon they are
-# endings and short words, then whole words. A token mostly begins with its space, so `␣the` is the word
-# and `the` a piece of `gather`.
+# Now the same function reads the training text. It learns a vocabulary (词表): the 256 bytes, and one more token for each
+# merge. We write V for the number of tokens in a vocabulary.
 #
-# **Predict before you run:** which two neighbours, the space included, stand together most often?
+# **Predict before you run:** in English, which two neighbours stand together most often? A space counts as a letter here.
 
 # %%
 largest = 512 if QUICK else 4096
 ranks = train_bpe("\n".join(documents["train"])[:800_000], vocab_size=largest)
 learned = Tokenizer(ranks)
 for first in (256, 356, 456):
-    verbatim(
-        " ".join(
-            [
-                f"merges {first - 255:>3} to {first - 236}:",
-                " ".join(learned.token(i) for i in range(first, first + 20)),
-            ]
-        )
-    )
+    shown = " ".join(learned.token(i) for i in range(first, first + 20))
+    verbatim(f"merges {first - 255:>3} to {first - 236}: {shown}")
+assert learned.token(256) == "␣t"
+
+# %% [markdown]
+# The first merge is `␣t`, because many frequent words begin with t: the, to, two. The first merges are pairs of letters.
+# Later merges are endings and short words, and then whole words. Most tokens begin with their space. So `␣the` is the word,
+# and `the` without the space is a part of a longer word, such as `gather`.
 
 # %% [markdown]
 # ## Encoding replays the merges
 #
-# To encode new text, the merges are repeated in the order in which they were learned: of all neighbours
-# that form a token, the pair of lowest rank goes first. You write this function yourself in exercise 1.2 of the
-# workbook; once yours passes, the package's is printed here. Below: what it makes of one word when it knows more and
-# more tokens.
+# A new text is encoded by the same merges, in the order in which they were learned. The rank of a token is its place in that
+# order. So the rule is: of all neighbours that form a token together, merge the pair with the lowest rank. Repeat until no
+# two neighbours form a token.
 #
-# **Predict before you run:** `grandmother` is in the training text. Will it become one token?
+# You write this function yourself in exercise 1.2 of the workbook. When yours passes, the package's version is printed here.
+# Below it we encode one word with more and more tokens.
+#
+# **Predict before you run:** the stories of the tiny world speak of grandmothers now and then. Is `␣grandmother` a single
+# token when V = 4,096?
 
 # %%
 source(encode_piece)
-word = " grandmother"
-for size in (256, 288, 320, 512, 1024, 4096):
+word, cut = " grandmother", []
+for size in [size for size in (256, 288, 320, 512, 1024, 4096) if size <= largest]:
     some_ranks = {token: rank for token, rank in ranks.items() if rank < size}
-    verbatim(
-        " ".join(
-            [
-                f"V = {size:>5,}  ",
-                " ".join(learned.token(i) for i in encode_piece(word.encode(), some_ranks)),
-            ]
-        )
-    )
+    cut = [learned.token(i) for i in encode_piece(word.encode(), some_ranks)]
+    verbatim(f"V = {size:>5,}   {' '.join(cut)}")
+assert QUICK or len(cut) == 1
+
+# %% [markdown]
+# In a full run it is. On the way there, the pieces are not always syllables. A pair is merged because it is frequent, and not
+# because it means something.
 
 # %% [markdown]
 # ## The same merges, handed to tiktoken
 #
-# That function is slow, so the library tiktoken is given our merges and does the rest. The course has one
-# vocabulary for all its models, English and Chinese, trained by the same function and stored in
-# `data/tokenizer.tiktoken`. Both ways must give the same ids (编号) for the whole validation text.
+# Our function is easy to read, but slow. The library tiktoken does the same work fast, so we hand our merges to it. From here
+# on all models of this course use one vocabulary, for English and Chinese. The same function has learned it, and it is stored
+# in `data/tokenizer.tiktoken`.
+#
+# We encode the whole validation text in both ways. Both must give the same ids (编号), which are the tokens' numbers.
 
 # %%
 import time
@@ -143,17 +158,28 @@ fast = tokenizer.encode(text)
 ended = time.perf_counter()
 assert slow == fast
 say(
-    f"{len(slow):,} ids, all equal. Our loop took {between - began:.2f} s, tiktoken {ended - between:.3f} s. "
-    f"The vocabulary has V = {tokenizer.n_vocab} tokens: 256 bytes, {len(tokenizer.ranks) - 256} merges and "
+    f"There are {len(slow):,} ids, and all are equal. Our loop took {between - began:.2f} s, and tiktoken took "
+    f"{ended - between:.3f} s."
+)
+say(
+    f"The vocabulary has V = {tokenizer.n_vocab:,} tokens: 256 bytes, {len(tokenizer.ranks) - 256:,} merges, and "
     f"{len(tokenizer.special_ids)} special tokens, {' '.join(tokenizer.special_ids)}."
 )
 
 # %% [markdown]
+# A special token is not a piece of text. For example, `<|endoftext|>` marks the end of a document. The others are explained
+# where a lesson needs them.
+
+# %% [markdown]
 # ## Nothing is outside the vocabulary
 #
-# What has no token of its own falls back to bytes, and decoding gives back every character. Even the name
-# of a special token is ordinary text, unless the caller says otherwise: nobody who types it can end a
-# document.
+# A character without a token of its own falls back to its bytes, because every byte is a token. So every text can be encoded,
+# and decoding gives back every character.
+#
+# Special tokens are safe from the reader's keyboard. If somebody types `<|endoftext|>`, it is ordinary text, unless our own
+# code asks for the special token.
+#
+# **Predict before you run:** the balloon has no token of its own. How many tokens does it become?
 
 # %%
 rows = []
@@ -168,61 +194,76 @@ for text in (
     assert tokenizer.decode(ids) == text
     rows.append((text, len(text.encode()), len(ids), " ".join(tokenizer.token(i) for i in ids)))
 table(rows, ["text", "bytes", "tokens", "the text, cut"])
-say(f"With allow_special=True, {text} is the one id {tokenizer.encode(text, allow_special=True)}.")
+say(f"With allow_special=True, {text} is one id: {tokenizer.encode(text, allow_special=True)}.")
+assert len(tokenizer.encode("🎈")) == 4
+
+# %% [markdown]
+# The balloon becomes four tokens, one for each byte. In the table they are printed as `\xf0` and so on.
 
 # %% [markdown]
 # ## How large should a vocabulary be?
 #
-# Each merge makes the text shorter. But each token also needs a row in the model's tables, and must occur
-# often enough to be learned. Because merges are learned in order, the first V tokens of a large
-# vocabulary are the vocabulary of size V: one training is enough to measure them all.
+# Each merge makes the text shorter, so the model has fewer tokens to read. But each token also needs parameters in the model,
+# and it must occur often enough to be learned. We measure the first part:
 #
 #     compression = bytes of text / tokens
 #
-# **Predict before you run:** does doubling V double the compression?
+# The merges are learned in order. So the first V tokens of a large vocabulary are the vocabulary of size V, and one training
+# is enough for all sizes.
+#
+# **Predict before you run:** if V is doubled, is the compression doubled too?
 
 # %%
 text = "\n".join(documents["valid"])
-n_bytes = len(text.encode())
 sizes = [size for size in (256, 288, 320, 384, 512, 768, 1024, 2048, 4096) if size <= largest]
 compression = []
 for size in sizes:
     some = Tokenizer({token: rank for token, rank in ranks.items() if rank < size})
-    compression.append(n_bytes / len(some.encode(text)))
+    compression.append(len(text.encode()) / len(some.encode(text)))
 with figure("compression", "Bytes of English per token, by the size of the vocabulary.") as axes:
     axes.plot(sizes, compression, "o-")
     axes.set(xscale="log", xlabel="vocabulary size V", ylabel="bytes per token (validation text)")
+    axes.set(ylim=(0, None))
     axes.set_xticks(sizes[::2], [f"{size:,}" for size in sizes[::2]], minor=False)
     axes.minorticks_off()
-for size, value in zip(sizes, compression, strict=True):
-    verbatim(
-        f"V = {size:>5,}   {value:.2f} bytes per token  {bar(value, largest=max(compression))}"
-    )
+table(
+    [(v, c, bar(c, largest=max(compression))) for v, c in zip(sizes, compression, strict=True)],
+    ["V", "bytes per token", ""],
+    [",", ".2f", None],
+)
+assert compression == sorted(compression)
+assert QUICK or compression[-1] < 1.25 * compression[-2]
+
+# %% [markdown]
+# At the beginning it almost is, and later it is not. The most frequent pairs are merged first, so each later merge saves
+# less. In a full run the last doubling, from 2,048 to 4,096, makes the text only a little shorter.
 
 # %% [markdown]
 # ## The chain rule
 #
-# Now the probabilities. A sentence is s = (w_1, …, w_n), its tokens in order, and w_<t is short for all
-# tokens before the t-th. The chain rule (链式法则, 000 §4.1) takes P(s) apart:
+# Now we come to the probabilities. 000 §4.1 writes a sentence as s = (w_1, w_2, ..., w_n), where each w is a token. Its
+# probability is the probability that all these tokens stand there, in this order:
 #
-#     P(s) = P(w_1) · P(w_2 | w_1) · … · P(w_n | w_1, …, w_{n−1}) = Π P(w_t | w_<t)
+#     P(s) = P(w_1, w_2, ..., w_n)
 #
-# 000 §4.1 says that this simplifies the computation. It does not: it is an identity, and the last factor
-# is as hard to know as the whole. What it does give is a task for a machine: predict the next token from
-# those before it.
+# The chain rule (链式法则) splits it into factors. Each factor asks for one token, given the tokens before it:
 #
-# To see the identity, count how the training documents begin. The w_t are whole words here; we take the
-# most frequent three words that begin with `In`.
+#     P(s) = P(w_1) P(w_2|w_1) P(w_3|w_1, w_2) ... P(w_n|w_1, w_2, ..., w_{n-1})
 #
-# **Predict before you run:** the product of the last column is a fraction of two counts. Which two?
+# We write w_<t for all tokens before w_t. Then the same rule is P(s) = Π_t P(w_t | w_<t), where Π means a product.
+#
+# Let us count. How many documents begin with `In`? How many of these go on with a certain second word, and with a certain
+# third? (In this step w_t is a whole word.) We take the most frequent beginning of three words. Each factor is a fraction of
+# two counts, such as "documents that begin with In / all documents".
+#
+# **Predict before you run:** we multiply the three fractions. Which two counts are left?
 
 # %%
 from collections import Counter
 
 begins = [tuple(document.split()[:3]) for document in documents["train"]]
 beginning = Counter(words for words in begins if words[0] == "In").most_common(1)[0][0]
-n_all = before = len(begins)
-product, rows = 1.0, []
+product, rows, before = 1.0, [], len(begins)
 for t in (1, 2, 3):
     count = sum(words[:t] == beginning[:t] for words in begins)
     rows.append((" ".join(beginning[:t]), count, f"{count:,} / {before:,}", count / before))
@@ -230,25 +271,36 @@ for t in (1, 2, 3):
     before = count
 table(rows, ["the document begins", "documents", "P(w_t | w_<t)", ""], [None, ",", None, ".4f"])
 say(
-    f"The product is {product:.6f}. Of {n_all:,} documents {count} begin so, a share of {count / n_all:.6f}: "
-    "the counts between cancel."
+    f"The product is {product:.6f}. Of {len(begins):,} documents {count:,} begin with these three words, which is a "
+    f"fraction of {count / len(begins):.6f}."
 )
-assert math.isclose(product, count / n_all)
+assert math.isclose(product, count / len(begins))
+
+# %% [markdown]
+# The counts in the middle cancel. What is left is "documents with this beginning / all documents". So the chain rule is
+# exact: nothing is lost, and nothing is assumed. It also gives a machine a task that it can practise: *predict the next token
+# from the tokens before it*. Every GPT is trained on this task.
+#
+# *Where the document is loose.* 000 §4.1 says that the chain rule is used to simplify the computation (为了简化计算). The rule
+# alone simplifies nothing. Its last factor needs all tokens before it, and is as hard to know as the whole. The next step
+# simplifies.
 
 # %% [markdown]
 # ## A bigram model remembers one token
 #
-# A longer sentence soon has a beginning that never occurred, and then counting is at its end. Here
-# something has to be given up. A bigram model (二元语法) forgets all but the last token:
+# The beginning of a longer sentence has often never occurred before, and then we have nothing to count. So we give something
+# up. A bigram model (二元语法) forgets all tokens except the last one:
 #
 #     P(w_t | w_<t) ≈ P(w_t | w_{t−1}) = N(w_{t−1} w_t) / N(w_{t−1})
 #
-# N(a b) counts how often b follows a in the training text, N(a) how often anything does. This is the
-# simplification (Markov's assumption), and it loses information; the chain rule loses none.
+# N(a b) is how often the token b follows the token a in the training text. N(a) is how often any token follows a. The sign ≈
+# is the price: this step loses information, and the chain rule did not. (It is called the Markov assumption.)
 #
-# The document's P(w_1) has nothing before it, and no end. We put `<|endoftext|>` between all documents:
-# it is the token before the first word and the one after the last. Without an end the probabilities of
-# the sentences of each length would sum to 1, and those of all sentences together to infinity.
+# The first word of a document has no token before it. So we put `<|endoftext|>` between all documents. It is the token before
+# each first word, and it is also the token after each last word. A model needs this end. Without it, the probabilities of
+# all sentences of one word would sum to 1, those of two words again to 1, and so on. With it, all sentences together sum to 1.
+#
+# **Predict before you run:** which token follows `␣went` most often?
 
 # %%
 import torch
@@ -259,167 +311,248 @@ train, valid, test = (
 )  # (T)
 V = tokenizer.n_vocab
 bigram = NGram(train, V, n=2)
-say(
-    f"{len(train):,} training tokens hold {bigram.n_grams:,} different pairs, "
-    f"of {V * V:,} that could be. What follows `␣went`?"
-)
 probs = bigram.next_probs(torch.tensor(tokenizer.encode(" went")))  # (V)
 likeliest = probs.argsort(descending=True)[:6].tolist()
 rows = [(tokenizer.token(i), probs[i].item(), bar(probs[i].item())) for i in likeliest]
 table(rows, ["token b", "P(b | ␣went)", ""], [None, ".3f", None])
+say(
+    f"The {len(train):,} training tokens hold {bigram.n_grams:,} different pairs. {V * V:,} pairs would be possible."
+)
+assert bigram.n_grams < 0.05 * V * V
+
+# %% [markdown]
+# Only a small fraction of all possible pairs ever occurs. The model has probability 0 for the others. This will need a
+# repair.
 
 # %% [markdown]
 # ## The whole model is a table
 #
-# A bigram model has a row for every token a, a column for every token b, and in it P(b | a). The row of
-# each token that occurs sums to 1 (one that never occurs, a Chinese one, has an empty row). Here is a piece of it: the most frequent tokens a, and the tokens b that follow them most.
+# A bigram model is a table with a row for each token a and a column for each token b. The cell holds P(b | a). Each row sums
+# to 1. (A token that never occurs in the training text, such as a Chinese one, has a row of zeros.)
 #
-# **Predict before you run:** which pair will be brightest?
+# We draw a corner of the table: the 16 most frequent tokens a, and the 24 tokens b that follow them most. The end token is
+# written `<end>`.
+#
+# **Predict before you run:** where is the brightest cell: after `␣the`, after `,`, or after `.`? Think of how many different
+# tokens can follow.
 
 # %%
 rows = torch.bincount(train, minlength=V).topk(16).indices  # the most frequent tokens a
 probs = torch.stack([bigram.next_probs(a[None]) for a in rows])  # (16, V)
 columns = probs.sum(dim=0).topk(24).indices  # the tokens b that follow them most
 corner = probs[:, columns]  # (16, 24)
+a, b = divmod(corner.argmax().item(), 24)
 with figure(
-    "bigram_table", "P(b | a): each row is what follows one token a.", size=(9.0, 5.5)
+    "bigram_table", "P(b | a): each row is what follows one token a.", size=(9.0, 5.0)
 ) as axes:
     image = axes.imshow(corner, vmin=0)
-    axes.set_xticks(range(24), [tokenizer.token(b) for b in columns.tolist()], rotation=90)
-    axes.set_yticks(range(16), [tokenizer.token(a) for a in rows.tolist()])
+    names = [
+        ["<end>" if i == tokenizer.eot_id else tokenizer.token(i) for i in ids.tolist()]
+        for ids in (rows, columns)
+    ]
+    axes.set_yticks(range(16), names[0])
+    axes.set_xticks(range(24), names[1], rotation=90)
     axes.set(xlabel="next token b", ylabel="token a")
     axes.grid(False)
     axes.figure.colorbar(image, shrink=0.8, label="P(b | a)")
-a, b = divmod(corner.argmax().item(), 24)
-brightest = f"P({tokenizer.token(columns[b])} | {tokenizer.token(rows[a])}) = {corner[a, b]:.2f}"
 say(
-    f"The brightest cell is {brightest}. Rows sum to {probs.sum(dim=1).min():.4f} to {probs.sum(dim=1).max():.4f}."
+    f"The brightest cell is P({tokenizer.token(columns[b])} | {tokenizer.token(rows[a])}) = {corner[a, b]:.2f}. "
+    f"The rows sum to {probs.sum(dim=1).min():.4f} at least and {probs.sum(dim=1).max():.4f} at most."
 )
+assert QUICK or tokenizer.token(rows[a]) == ","
+assert bigram.next_probs(torch.tensor(tokenizer.encode(" the"))).max() < 0.05
+assert (bigram.next_probs(torch.tensor(tokenizer.encode(" the"))) > 0).sum() > 200
+
+# %% [markdown]
+# In a full run it is after the comma, where `␣and` follows very often. The row of `␣the` is dark everywhere. Hundreds of
+# tokens can follow it, so each of them has a small probability.
 
 # %% [markdown]
 # ## The probability of a sentence
 #
-# Now the chain rule on a real sentence. Products of small numbers get unhandy, and a logarithm turns them
-# into sums:
+# Now we apply the chain rule to a real sentence. A product of many small numbers is inconvenient. Its logarithm is a sum:
 #
-#     log P(s) = Σ log P(w_t | w_{t−1})
+#     log P(s) = Σ_t log P(w_t | w_{t−1})
 #
-# (log is the natural logarithm throughout.) We ask how likely a document is to begin like this, so the
-# end token stands before the sentence as w_0, and none after it.
+# (log is the natural logarithm throughout this course. Its unit is called nat.) We call −log P(w_t | w_{t−1}) the *surprise*
+# of a token. It is 0 for a token that was certain, and large for a token that nobody expected.
 #
-# **Predict before you run:** in `It was a cold morning.`, which token has the smallest probability?
+# We ask how likely a document is to begin with `It was a cold morning.` So the end token stands before the sentence, and no
+# token stands after it.
+#
+# **Predict before you run:** the sentence has six tokens, five words and the full stop. Which of them surprises the model
+# most?
 
 # %%
 sentence = "It was a cold morning."
-ids = torch.tensor([tokenizer.eot_id, *tokenizer.encode(sentence)])
+ids = torch.tensor([tokenizer.eot_id, *tokenizer.encode(sentence)])  # (T)
 log_probs = bigram.log_probs(ids)  # (T-1)
 rows = []
 for i, log_prob in zip(ids[1:].tolist(), log_probs.tolist(), strict=True):
-    rows.append(
-        (tokenizer.token(i), math.exp(log_prob), log_prob, bar(-log_prob, largest=10, width=20))
-    )
-table(
-    rows, ["w_t", "P(w_t | w_{t−1})", "log P", "−log P: the surprise"], [None, ".5f", ".3f", None]
-)
+    rows.append((tokenizer.token(i), math.exp(log_prob), log_prob, bar(-log_prob, 10, width=20)))
+table(rows, ["w_t", "P(w_t | w_{t−1})", "log P", "surprise"], [None, ".5f", ".3f", None])
 product, total = log_probs.exp().prod().item(), log_probs.sum().item()
 say(
-    f"The product is {product:.3e}; the logarithms sum to {total:.3f}, and exp of that is {math.exp(total):.3e}."
+    f"The product is {product:.3e}. The logarithms sum to {total:.3f}, and e to this power is {math.exp(total):.3e}."
 )
+assert math.isclose(product, math.exp(total), rel_tol=1e-6)
+assert QUICK or rows[log_probs.argmin()][0] == "␣cold" and rows[log_probs.argmax()][0] == "␣was"
+
+# %% [markdown]
+# In a full run it is `␣cold`, because many different tokens can follow `␣a`. The token `␣was` after `It` surprises it least.
 
 # %% [markdown]
 # ## Which sentence is likelier?
 #
-# The question of the lesson. The same words in another order have other neighbours, and the model need
-# not know any grammar to object. A value of −inf would say that some pair never occurred in the training
-# text, and that the model therefore takes the sentence for impossible; we come back to that.
+# This is the question of the lesson. The second sentence has the same words in another order.
+#
+# **Predict before you run:** does the model need grammar to prefer the first one?
 
 # %%
+compared = {}
 for text in ("It was a cold morning.", "It was morning a cold."):
     ids = torch.tensor([tokenizer.eot_id, *tokenizer.encode(text)])
-    verbatim(f"log P = {bigram.log_probs(ids).sum():7.2f}   {text}")
+    compared[text] = bigram.log_probs(ids).sum().item()
+    verbatim(f"log P = {compared[text]:7.2f}   {text}")
+first, second = compared.values()
+assert second == -math.inf < first
+
+# %% [markdown]
+# It needs no grammar. The words in the other order have other neighbours, and that is enough. The −inf says that one of the
+# pairs never occurred in the training text. One factor of the product is then 0, so P(s) is 0, and log 0 is −inf. The model
+# takes the sentence for impossible. That is too strict. A later step mends it.
 
 # %% [markdown]
 # ## Why logarithms
 #
-# **Predict before you run:** we multiply the probabilities of the training text from its start. The
-# smallest positive number of 32-bit floating point is about 1e-45. After how many tokens is the product
-# exactly 0?
+# There is a second reason for logarithms. We multiply the probabilities of the training text from its start. The smallest
+# positive number that 32-bit floating point can hold is about 1e-45; below that it is 0.
+#
+# **Predict before you run:** suppose that a typical factor is about 1/20. After how many tokens is the product exactly 0?
 
 # %%
+log_probs = bigram.log_probs(train[:2000])  # (T-1)
+zero_from = {}
 for dtype in (torch.float32, torch.float64):
-    running = bigram.log_probs(train[:2000]).exp().to(dtype).cumprod(0)  # (T-1)
-    say(f"{dtype}: the product is 0 from token {(running > 0).sum().item() + 1} on")
-say(
-    f"The sum of all {len(train[:2000]) - 1:,} logarithms is a plain number: {bigram.log_probs(train[:2000]).sum():.1f}"
-)
+    running = log_probs.exp().to(dtype).cumprod(0)  # (T-1)
+    zero_from[dtype] = (running > 0).sum().item() + 1
+    say(f"{dtype}: the product is 0 from token {zero_from[dtype]} on.")
+say(f"The sum of all {len(log_probs):,} logarithms is {log_probs.sum():.1f}.")
+assert 10 < zero_from[torch.float32] < 100 < zero_from[torch.float64] < 1000
+assert log_probs.sum().isfinite()
+
+# %% [markdown]
+# A few dozen tokens are enough, and a few hundred at double precision. The sum of the logarithms is an ordinary number,
+# however long the text is. So programs compute with logarithms.
 
 # %% [markdown]
 # ## Cross-entropy: the mean surprise
 #
-# How well does the model know a text? 004 §4.2 measures one prediction by cross-entropy (交叉熵):
+# How well does the model know a text? We need one number for it. 004 §4.2 measures one prediction by the cross-entropy loss
+# (交叉熵损失):
 #
-#     L(x, y) = −Σ_i y_i log ŷ_i        i = 1 … C
+#     L(x, y) = −Σ_{i=1}^{C} y_i log ŷ_i
 #
-# ŷ is the predicted distribution over C classes; y is the truth, a 1 at the right class and 0 elsewhere
-# (one-hot), so that of the whole sum only −log ŷ of the right class is left: the surprise. For a language
-# model the classes are the tokens, C = V. Where the document is brief: its formula is for one example,
-# and training takes the mean over all N of them (as its L_MLM does); its formula for classification is
-# the same one again; and ŷ has to be a distribution, so what a network puts out, the logits z, first goes
-# through
+# Here C is the number of classes. For a language model the classes are the tokens, so C = V. (Later C has another meaning in
+# this course, the width of a model. So we write V from now on.) ŷ is the predicted distribution: ŷ_i is the probability of
+# token i. y is the truth: y_i is 1 for the token that really came, and 0 for all others. Such a vector is called one-hot.
 #
-#     softmax(z)_i = exp(z_i) / Σ_j exp(z_j)
+# The loss of a text is the mean of this over all its predictions. We compute it for 200 of them in two ways: by the formula,
+# and by the method `loss` of our bigram model, which only averages the surprise.
 #
-# By hand, by our function and by PyTorch's, on the first training tokens (0 · log 0 counts as 0):
+# **Predict before you run:** the sum over i has V terms. How many of them are not 0?
 
 # %%
 import torch.nn.functional as F
-from minitransformer.models.bigram import bits_per_byte, cross_entropy, perplexity
 
 x, targets = train[:200], train[1:201]  # each token, and the one that follows it
 y_hat = torch.stack([bigram.next_probs(token[None]) for token in x])  # (T, V)
 y = F.one_hot(targets, V)  # (T, V)
-by_hand = -torch.xlogy(y, y_hat).sum(dim=-1).mean()
-logits = y_hat.log() + 5.0  # softmax does not mind a constant
-for name, loss in (
-    ("−Σ y log ŷ, averaged", by_hand),
-    ("cross_entropy(logits)", cross_entropy(logits, targets)),
-    ("torch's own", F.cross_entropy(logits, targets)),
-    ("NGram.loss", bigram.loss(train[:201])),
-):
-    verbatim(f"{name:24} {loss:.6f}")
-    assert abs(loss - by_hand) < 1e-9
+terms = torch.xlogy(y, y_hat)  # y_i log ŷ_i, and 0 · log 0 counts as 0
+by_formula = -terms.sum(dim=-1).mean()
+by_method = bigram.loss(train[:201])
+table(
+    [("−Σ y log ŷ, averaged", by_formula.item()), ("NGram.loss", by_method)],
+    ["computed by", "nats per token"],
+    [None, ".6f"],
+)
+say(f"At most {(terms != 0).sum(dim=-1).max()} of the {V:,} terms of a prediction is not 0.")
+assert abs(by_formula - by_method) < 1e-9 and (terms != 0).sum(dim=-1).max() == 1
+
+# %% [markdown]
+# Only the term of the right token is left: −log ŷ of the token that came. So cross-entropy is the surprise, and the loss of
+# a text is its mean surprise. The lower the loss, the better the model knows the text.
+#
+# *Where the document is loose.* The formula is for one example (对于一个样本x). Training uses the mean over many, which the
+# document writes only in its L_MLM (1/N). And its formula for classification is the first formula once more.
+
+# %% [markdown]
+# ## Softmax: from scores to a distribution
+#
+# The formula needs a distribution ŷ: no number below 0, and a sum of 1. A neural network does not put out such numbers. It
+# puts out one score u_i for each token, and a score can be any number. These scores are called logits. Softmax turns them
+# into a distribution:
+#
+#     softmax(u)_i = exp(u_i) / Σ_j exp(u_j)
+#
+# exp makes every number positive, and the division makes the sum 1. Our function `cross_entropy` takes logits: it applies
+# softmax, and then averages the surprise. You write it in exercise 1.3 of the workbook. When yours passes, the package's
+# version is printed here. PyTorch has the same function.
+#
+# Our bigram has no logits, but log ŷ will do, because softmax(log ŷ) = ŷ.
+#
+# **Predict before you run:** we add 5 to every logit. How does the loss change?
+
+# %%
+from minitransformer.models.bigram import bits_per_byte, cross_entropy, perplexity
+
+source(cross_entropy)
+logits = y_hat.log() + 5.0  # (T, V)
+with_logits = {
+    "cross_entropy(logits)": cross_entropy(logits, targets).item(),
+    "torch's own": F.cross_entropy(logits, targets).item(),
+}
+table(list(with_logits.items()), ["computed by", "nats per token"], [None, ".6f"])
+assert all(abs(loss - by_method) < 1e-9 for loss in with_logits.values())
+
+# %% [markdown]
+# It does not change. The factor exp(5) stands above and below the fraction bar, and cancels. Only differences between logits
+# matter.
 
 # %% [markdown]
 # ## What never occurred
 #
-# **Predict before you run:** now the validation text. It holds pairs that the training text does not, and
-# the counted model gives them probability 0. What is its loss?
+# Now the bigram reads the validation text. Some pairs in it never occurred in the training text, and the model gives them
+# probability 0.
+#
+# **Predict before you run:** suppose that only one of the pairs is new. What is the loss of the whole text?
 
 # %%
 unseen = bigram.log_probs(valid).isneginf()  # (T-1)
 first = unseen.nonzero()[0].item()
 pair = " ".join(f"`{tokenizer.token(i)}`" for i in valid[first : first + 2].tolist())
-say(
-    f"The loss is {bigram.loss(valid)}. Of {len(unseen):,} validation pairs {unseen.sum():,} are unseen; "
-    f"the first is {pair}. One is enough: −log 0 = ∞."
-)
+say(f"The loss is {bigram.loss(valid)}.")
+say(f"Of {len(unseen):,} validation pairs {unseen.sum():,} are new. The first new pair is {pair}.")
+assert bigram.loss(valid) == math.inf
+
+# %% [markdown]
+# A single new pair is enough: −log 0 is infinite, and so is every mean that contains it.
 
 # %% [markdown]
 # ## Smoothing, chosen on validation
 #
-# Never seen does not mean impossible. Smoothing (平滑) pretends that every pair was seen α more times
-# than it was:
+# A pair that was never seen is not impossible. Smoothing (平滑) acts as if every pair had occurred α more times than it did:
 #
 #     P(b | a) = (N(a b) + α) / (N(a) + αV)
 #
-# α is chosen by us and not counted: a hyper-parameter (超参数). On the training text the best α is always
-# 0, so it cannot be chosen there; and if it were chosen on the test text, the test would no longer be a
-# test. That is what the validation split is for.
+# We have to choose α; it cannot be counted. Such a number is called a hyper-parameter (超参数). We cannot choose it on the
+# training text: there α = 0 is always the best, because no pair of the training text is new. We must not choose it on the
+# test text, because then the test would no longer be a test. The validation text exists for such choices.
 #
-# **Predict before you run:** what happens to the two losses when α gets very large?
+# **Predict before you run:** what do the two losses do when α gets very large? Is there a value that they come near to?
 
 # %%
-alphas = [10**exponent for exponent in torch.arange(-4, 2.01, 1.0 if QUICK else 0.5).tolist()]
+alphas = [10**exponent for exponent in torch.arange(-4, 3.01, 1.0 if QUICK else 0.5).tolist()]
 
 
 def losses(model: NGram, text: torch.Tensor) -> list[float]:
@@ -433,47 +566,71 @@ def losses(model: NGram, text: torch.Tensor) -> list[float]:
 
 on_train, on_valid = losses(bigram, train), losses(bigram, valid)
 best_alpha = alphas[on_valid.index(min(on_valid))]
-with figure("smoothing", "Training loss only grows with α; validation loss has a minimum.") as axes:
-    axes.plot(alphas, on_train, "o-", label="train")
-    axes.plot(alphas, on_valid, "s-", label="validation")
-    axes.axvline(best_alpha, color="grey", linestyle=":", label="chosen")
-    axes.set(xscale="log", xlabel="α", ylabel="loss, nats per token")
-    axes.set_ylim(min(on_train) - 0.03, min(on_valid) + 0.15)  # the rest runs out of the picture
-    axes.set_xlim(alphas[0] / 2, 2)
-    axes.legend()
-assert on_train == sorted(on_train)
 bigram.alpha = best_alpha
+with figure(
+    "smoothing",
+    "Loss by α: for all α on the left; on the right, the lowest part enlarged.",
+    (9.5, 3.8),
+    1,
+    2,
+) as (whole, enlarged):
+    for axes in (whole, enlarged):
+        axes.plot(alphas, on_train, "o-", label="train")
+        axes.plot(alphas, on_valid, "s-", label="validation")
+        axes.set(xscale="log", xlabel="α")
+    whole.axhline(math.log(V), color="grey", linestyle=":", label="all tokens alike, ln V")
+    whole.set(ylabel="loss, nats per token", ylim=(0, 1.1 * math.log(V)))
+    whole.legend(loc="lower right")
+    enlarged.axvline(best_alpha, color="grey", linestyle="--", label="the chosen α")
+    enlarged.set(xlim=(alphas[0] / 2, 0.3), ylim=(min(on_train) - 0.1, min(on_valid) + 0.4))
+    enlarged.legend(loc="upper left", bbox_to_anchor=(0.0, 0.62))
 say(
-    f"Best on validation: α = {best_alpha:.2g}, loss {min(on_valid):.3f}. As α grows, every row gets "
-    f"more uniform: at α = {alphas[-1]:.0f} the loss is {on_valid[-1]:.3f}, and ln V = {math.log(V):.3f}."
+    f"The best on validation is α = {best_alpha:.2g}, with a loss of {min(on_valid):.3f}. At α = {alphas[-1]:,.0f} the "
+    f"loss is {on_valid[-1]:.3f}; ln V is {math.log(V):.3f}."
 )
+assert on_train == sorted(on_train) and alphas[0] < best_alpha < 1
+assert 0.95 * math.log(V) < min(on_train[-1], on_valid[-1]) <= on_valid[-1] < 1.01 * math.log(V)
+
+# %% [markdown]
+# Both come near to ln V. When α is very large, the counts no longer matter: P(b | a) ≈ α / (αV) = 1/V, and −log(1/V) = ln V.
+# In between, the training loss only grows. The validation loss first falls, because new pairs get some probability, and then
+# grows too. We take the α at its lowest point.
 
 # %% [markdown]
 # ## Perplexity, and what to compare with
 #
-# A loss in nats is hard to picture. Perplexity (困惑度) turns it into a number of choices:
+# A loss in nats is hard to imagine. Perplexity (困惑度) turns it into a number of choices:
 #
 #     perplexity = exp(loss)
 #
-# A model that is in doubt among k equally likely tokens has loss ln k and perplexity k. So the worst
-# sensible model, all V tokens equally likely, has loss ln V; and one that counts single tokens only (a
-# unigram model, 一元语法) shows what is gained without looking at any context.
+# If a model hesitates between k equally likely tokens, its loss is ln k, and its perplexity is k.
 #
-# **Predict before you run:** what is the perplexity of the uniform model, to the last digit?
+# A number needs something to compare it with. We take two simpler models. The uniform model gives all V tokens the same
+# probability. A unigram model (一元语法) knows how frequent each token is, and looks at nothing before it.
+#
+# **Predict before you run:** what exactly is the perplexity of the uniform model? (V was printed above, with the special
+# tokens.)
 
 # %%
 unigram = NGram(train, V, n=1, alpha=best_alpha)
 baselines = {"uniform": math.log(V), "unigram": unigram.loss(valid), "bigram": bigram.loss(valid)}
 rows = [(name, loss, perplexity(loss)) for name, loss in baselines.items()]
 table(rows, ["model", "loss on validation", "perplexity"], [None, ".3f", ".1f"])
+assert baselines["bigram"] < 0.7 * baselines["unigram"] < baselines["unigram"] < math.log(V)
+
+# %% [markdown]
+# It is V: the model hesitates between all tokens. To know the frequencies helps. To know one token before helps much more.
 
 # %% [markdown]
 # ## A longer memory, and overfitting
 #
-# If one token of context helps so much, why not two, or four? An n-gram model (n 元语法) looks at the n −
-# 1 tokens before. There are V to the power n possible n-grams, and the text holds only so many.
+# If one token before helps so much, what about two, or four? An n-gram model (n 元语法) looks at the n − 1 tokens before. For
+# n = 2 it is the bigram. (In 000 §4.1 above, n was the length of a sentence. From here on it is the length of an n-gram.)
+# There are V^n possible n-grams, and the text holds only a few of them.
 #
-# **Predict before you run:** which n is best on the training text? On validation?
+# Each n gets its own best α, chosen on validation.
+#
+# **Predict before you run:** which n has the lowest loss on the training text? Which on the validation text?
 
 # %%
 rows, models = [], {}
@@ -483,38 +640,38 @@ for n in (1, 2, 3, 4, 5):
     model.alpha = alphas[on_valid.index(min(on_valid))]  # its own best
     models[n] = model
     rows.append((n, model.n_grams, model.alpha, model.loss(train), min(on_valid)))
+best_n = min(rows, key=lambda row: row[-1])[0]
 table(
     rows,
     ["n", "different n-grams", "best α", "train loss", "validation loss"],
     [None, ",", ".2g", ".3f", ".3f"],
 )
-best_n = min(rows, key=lambda row: row[-1])[0]
 n_values, on_train, on_valid = ([row[column] for row in rows] for column in (0, 3, 4))
-assert on_train == sorted(on_train, reverse=True)
-assert on_valid[best_n - 1 :] == sorted(on_valid[best_n - 1 :])
-with figure(
-    "ngrams", "A longer memory: the training text is learned by heart, the validation text is not."
-) as axes:
+with figure("ngrams", "The loss by the length of the memory.") as axes:
     axes.plot(n_values, on_train, "o-", label="train")
     axes.plot(n_values, on_valid, "s-", label="validation")
-    axes.set(xlabel="n", ylabel="loss, nats per token", xticks=n_values)
+    axes.set(xlabel="n", ylabel="loss, nats per token", xticks=n_values, ylim=(0, None))
     axes.legend()
-say(
-    f"On validation n = {best_n} is best. Beyond it the two part: the longer memory holds contexts of the "
-    "training text that never come again. To learn by heart instead of learning is overfitting (过拟合)."
-)
+say(f"The lowest validation loss is that of n = {best_n}.")
+assert on_train == sorted(on_train, reverse=True) and 1 < best_n < 5
+assert on_valid[best_n - 1 :] == sorted(on_valid[best_n - 1 :])
+
+# %% [markdown]
+# On the training text, a longer memory is always better. On the validation text it is better at first, and then worse. The
+# long contexts of the training text almost never come again in another text. The model has learned the text by heart, and
+# not the language. This is called overfitting (过拟合). We see it only because we have kept a text apart.
 
 # %% [markdown]
 # ## Bits per byte: comparing vocabularies
 #
-# May two models with different vocabularies be compared by perplexity? A token of a large vocabulary says
-# more, so to guess it is harder. What stays the same is the text. So share the whole surprise out over
-# its bytes, and count in bits (a nat is 1 / ln 2 bits):
+# Can we compare two models by perplexity if their vocabularies differ? A token of a large vocabulary stands for more text, so
+# it is harder to predict. But the text itself is the same for both. So we divide the whole surprise by the number of bytes,
+# and count in bits (one nat is 1 / ln 2 bits):
 #
 #     bits per byte = loss · tokens / bytes / ln 2
 #
-# **Predict before you run:** of V = 256, 512, 1,024 and 2,048, which gives a bigram the lowest perplexity?
-# The fewest bits?
+# **Predict before you run:** we count bigrams for several V, the smallest being 256 (single bytes). Which V gives the lowest
+# perplexity? Which gives the fewest bits per byte?
 
 # %%
 rows = []
@@ -528,38 +685,46 @@ for size in [size for size in (256, 512, 1024, 2048) if size <= largest]:
     rows.append((size, loss, perplexity(loss), bits_per_byte(loss, len(some_valid), n_bytes)))
 table(rows, ["V", "loss per token", "perplexity", "bits per byte"], [",", ".3f", ".1f", ".3f"])
 assert min(rows, key=lambda row: row[2]) == max(rows, key=lambda row: row[3]) == rows[0]
-say(
-    "Single bytes have the lowest perplexity, and yet they need the most bits: perplexity compares models "
-    "of one vocabulary only."
-)
+assert min(rows, key=lambda row: row[3]) == rows[-1]
+
+# %% [markdown]
+# Single bytes have the lowest perplexity, and yet they need the most bits. The largest vocabulary needs the fewest.
+# Perplexity compares models of one vocabulary only. Bits per byte compare all of them.
 
 # %% [markdown]
 # ## The test, once
 #
-# n and α were chosen on validation, so the validation loss may flatter them. No model has been asked about
-# the test text until now, and after this line it is not used again.
+# We chose n and α on the validation text, so the validation loss may look a little too good. The test text had no part in any
+# choice. We ask the best model about it now, and never again.
+#
+# **Predict before you run:** will the test loss be near the validation loss of the same model, or far above it?
 
 # %%
 model = models[best_n]
 n_bytes = sum(len(text.encode()) for text in documents["test"])
 loss = model.loss(test)
 say(
-    f"n = {best_n}, α = {model.alpha:.2g}: validation loss {model.loss(valid):.3f}, test loss {loss:.3f}, "
-    f"perplexity {perplexity(loss):.1f}, {bits_per_byte(loss, len(test), n_bytes):.3f} bits per byte."
+    f"n = {best_n}, α = {model.alpha:.2g}: the validation loss is {model.loss(valid):.3f}, and the test loss is {loss:.3f}. "
+    f"That is a perplexity of {perplexity(loss):.1f}, or {bits_per_byte(loss, len(test), n_bytes):.3f} bits per byte."
 )
+assert abs(loss - model.loss(valid)) < 0.3
+
+# %% [markdown]
+# It is near. Two choices among a few values cannot fit a text of this size by chance.
 
 # %% [markdown]
 # ## Let it write
 #
-# A model of the next token can write: draw a token from its distribution, append it, ask again, until the
-# end token comes. All models go on from the same beginning, with α = 0, so that each writes only what it
-# has seen. `copied` is the longest piece that stands in the training text letter by letter.
+# A model of the next token can write. We draw a token from its distribution, append it, and ask again, until the end token
+# comes. All five models go on from the same beginning. We set α = 0, so each model writes only n-grams that it has seen.
 #
-# **Predict before you run:** where will a bigram's sentence go wrong, and what is wrong with the fluent
-# ones?
+# We also measure how much is copied: the longest piece of the text that stands in the training text, letter by letter.
+#
+# **Predict before you run:** what will be wrong with the sentences of the bigram (n = 2)? What will be wrong with the fluent
+# ones (n = 5)?
 
 # %%
-corpus = "\n".join(documents["train"])
+corpus, longest = "\n".join(documents["train"]), {}
 start = train[:6]  # the end token and the first five tokens of the training text
 for n, model in models.items():
     model.alpha = 0.0
@@ -569,53 +734,79 @@ for n, model in models.items():
     for i in range(len(text)):
         while i + copied < len(text) and text[i : i + copied + 1] in corpus:
             copied += 1
-    say(f"n = {n}, {copied} of {len(text)} characters copied: {text}\n")
+    longest[n] = copied
+    say(f"**n = {n}**, {copied} of {len(text)} characters copied in one piece: {text}\n")
+assert QUICK or longest[5] > 2 * max(longest[1], longest[2])
+
+# %% [markdown]
+# In the bigram's text every two neighbours fit, but the sentence as a whole goes nowhere. With n = 5 the text is fluent, but
+# long pieces of it are copied. A good model has to do what neither can: look far back, and still write something new.
 
 # %% [markdown]
 # ## The same bigram, learned
 #
-# So far we counted. A neural network (神经网络) cannot count: it is a function with adjustable numbers, its
-# parameters, and these are changed step by step so that the loss falls. The smallest such function is a
-# table, and the bigram can be had in this way too. Its parameters are logits, row a for what follows a:
+# So far we have counted. A neural network (神经网络) does not count. It is a function with adjustable numbers, which are called
+# its parameters (参数). Training changes the parameters step by step, so that the loss falls.
+#
+# The smallest such function is a table. Its V × V parameters are logits. Row a holds the logits of what follows token a:
 #
 #     P(b | a) = softmax(table[a])_b
 #
-# It starts from zeros. **Predict before you run:** which loss has it before the first step?
+# So this network is a bigram model too. We start it with zeros everywhere.
+#
+# **Predict before you run:** what is its loss before the first step?
 
 # %%
 from minitransformer.models.bigram import BigramTable
 
 network = BigramTable(V)
-x, targets = train[:2000], train[1:2001]
+x, targets = train[:2000], train[1:2001]  # (T)
 loss = F.cross_entropy(network(x), targets)
-say(f"loss {loss.item():.4f}, ln V {math.log(V):.4f}")
+say(f"The loss is {loss.item():.4f}, and ln V is {math.log(V):.4f}.")
+assert abs(loss.item() - math.log(V)) < 1e-4
+
+# %% [markdown]
+# Equal logits give equal probabilities, so this is the uniform model, with the loss ln V.
 
 # %% [markdown]
 # ## Which way is down?
 #
-# The gradient says how each logit changes the loss. For one prediction it has a simple form:
+# The gradient (梯度) tells for each parameter how the loss changes when the parameter grows a little. For one prediction with
+# logits u it has a simple form:
 #
-#     ∂L / ∂z_i = ŷ_i − y_i
+#     ∂L/∂u_i = ŷ_i − y_i
 #
-# The logit of the right token is pushed up, all others down, each by as much as it was wrong. PyTorch
-# computes it by itself (`backward()` puts every derivative of the loss into `.grad`); here is the check.
+# PyTorch computes gradients by itself: `backward()` puts the derivative of the loss for each parameter into `.grad`. We take
+# random logits, and compare.
+#
+# **Predict before you run:** there are V tokens, and the logits are random, so each ŷ_i is small. What is the gradient of the
+# right token's logit, approximately?
 
 # %%
-z = torch.randn(V, generator=torch.Generator().manual_seed(0), requires_grad=True)
-F.cross_entropy(z, targets[0]).backward()
-formula = z.detach().softmax(dim=-1) - F.one_hot(targets[0], V)  # (V)
-say(f"largest difference between the gradient and ŷ − y: {(z.grad - formula).abs().max():.1e}")
+u = torch.randn(V, generator=torch.Generator().manual_seed(0), requires_grad=True)
+F.cross_entropy(u, targets[0]).backward()
+formula = u.detach().softmax(dim=-1) - F.one_hot(targets[0], V)  # (V)
+difference = (u.grad - formula).abs().max().item()
+say(f"The gradient of the right token's logit is {u.grad[targets[0]]:.4f}.")
+say(f"PyTorch's gradient and ŷ − y differ by {difference:.0e} at most, which is rounding.")
+assert difference < 1e-6 and -1 <= u.grad[targets[0]] < -0.9
+
+# %% [markdown]
+# It is nearly −1. A negative gradient says that the loss falls when this logit grows. So a step against the gradient raises
+# the logit of the right token and lowers all others, each by as much as its probability was wrong.
 
 # %% [markdown]
 # ## Gradient descent finds the counts
 #
-# Take some pairs, compute the loss, go a little way down, repeat: gradient descent (梯度下降), here with
-# Adam, which chooses the length of the way for each parameter: `optimizer.step()` moves each against its
-# `.grad`, at most about `lr` far, and `zero_grad()` clears them for the next step. No bigram table can have a lower training
-# loss than the counted one with α = 0: that is the dotted line.
+# Gradient descent (梯度下降) repeats four lines. It takes some pairs of tokens, computes the loss, computes the gradient, and
+# moves each parameter a little against its gradient. `optimizer.step()` does the last. The rule for the size of the step is
+# Adam's, in which no step is much longer than the learning rate `lr`. `zero_grad()` clears the gradients for the next round.
 #
-# **Predict before you run:** will the learned table get below, onto, or only near to that line? And on
-# validation?
+# Counting with α = 0 gives the lowest training loss that any bigram table can have. So we know where the learned table can go
+# at best.
+#
+# **Predict before you run:** one round takes 2,048 of the training pairs. In a full run there are 700,000 pairs and 160
+# rounds. Will the learned table reach that lowest loss, or only come near to it?
 
 # %%
 from tqdm import tqdm
@@ -628,52 +819,55 @@ for step in tqdm(range(steps + 1), desc="learning the bigram", mininterval=0.5):
     loss = F.cross_entropy(network(train[at]), train[at + 1])
     if step % 20 == 0:
         table_of_logs = network.table.detach().log_softmax(dim=-1)  # (V, V)
-        history.append(
-            [step, *(-table_of_logs[text[:-1], text[1:]].mean().item() for text in (train, valid))]
-        )
+        mean_loss = [-table_of_logs[text[:-1], text[1:]].mean().item() for text in (train, valid)]
+        history.append((step, *mean_loss))
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
 
-bigram.alpha = 0.0
-optimum = bigram.loss(train)
 bigram.alpha = best_alpha
 smoothed = bigram.loss(valid)
+bigram.alpha = 0.0
+optimum = bigram.loss(train)
 at, on_train, on_valid = zip(*history, strict=True)
-with figure("learned_bigram", "The learned table approaches the counted one.") as axes:
-    axes.plot(at, on_train, label="learned, train")
-    axes.plot(at, on_valid, label="learned, validation")
-    axes.axhline(optimum, color="black", linestyle=":", label="counted (α = 0), train")
-    axes.axhline(smoothed, color="grey", linestyle="--", label="counted (best α), validation")
-    axes.set(xlabel="step", ylabel="loss, nats per token")
-    axes.legend()
+with figure("learned_bigram", "The loss of the learned table, step by step.") as axes:
+    axes.plot(at, on_train, "o-", label="learned, train")
+    axes.plot(at, on_valid, "s-", label="learned, validation")
+    axes.axhline(smoothed, color="grey", linestyle="--", label="counted, validation (best α)")
+    axes.axhline(optimum, color="black", linestyle=":", label="counted, train (α = 0)")
+    axes.set(xlabel="step", ylabel="loss, nats per token", ylim=(0, None))
+    axes.legend(loc="upper right")
 rows = [("train", optimum, on_train[-1]), ("validation", smoothed, on_valid[-1])]
 table(rows, ["split", "counted", "learned"], [None, ".3f", ".3f"])
 assert on_train[-1] > optimum and on_valid[-1] > smoothed
+assert QUICK or (on_train[-1] < optimum + 0.6 and on_valid[-1] < smoothed + 0.6)
 
 # %% [markdown]
-# ## What was gained
+# In a full run it comes near, and does not reach it. Frequent pairs are learned quickly. Rare pairs are seen too seldom in so
+# few rounds. So for a bigram, counting is better.
 #
-# Here counting is better. But look at what the learned way needed: a function from context to
-# logits, the cross-entropy, and a gradient. Nothing in it asks how long the context is, or that a context
-# was seen before. Put a Transformer in the place of the table, and the same few lines train it: that is
-# lesson 3, and lesson 2 builds the part that lets it look further back than one token.
+# But look at what the learned way needs: a function from the context to logits, the cross-entropy, and a gradient. It does not
+# matter how long the context is, or whether it has occurred before. If we put a Transformer in the place of the table, the
+# same few lines train it. This is what lesson 3 does.
+
+# %% [markdown]
+# ## The answer
 #
-# **The answer.** A language model cuts text into tokens and, by the chain rule, multiplies the
-# probabilities of each token given those before it; the likelier sentence has the larger product, and how
-# well a model knows a text is its mean surprise there, the cross-entropy: the lower, the better.
+# A language model cuts a text into tokens and multiplies the probabilities of each token given the tokens before it. The
+# likelier sentence has the larger product. The mean surprise on a held-out text, the cross-entropy, measures how well the
+# model knows the language; lower is better.
 #
-# To try:
+# To try next:
 #
-# - Put your own sentences into "Which sentence is likelier?". Can you find a pair that a bigram gets
-#   wrong?
-# - Write one sentence of Chinese in "Nothing is outside the vocabulary". Which characters are single
-#   tokens?
-# - Give "The merges of the tiny world" another text, in another language.
-# - In the last step, what do more steps do to the validation loss? Why is it no longer the same picture
-#   as for training?
+# - Put sentences of your own into "Which sentence is likelier?". Can you find a pair for which the bigram is wrong?
+# - Write a sentence in Chinese into "Nothing is outside the vocabulary". Which characters are single tokens?
+# - Give "The merges of the tiny world" a text in another language.
+# - Take more steps in the last training. What happens to the validation loss, and why is it not the same picture as for the
+#   training loss?
 #
-# Further reading: Sennrich, Haddow, Birch, “Neural Machine Translation of Rare Words with Subword Units”
-# (2016); Shannon, “Prediction and Entropy of Printed English” (1951); Jurafsky, Martin, “Speech and
-# Language Processing”, the chapter on n-gram language models; Chen, Goodman, “An Empirical Study of
-# Smoothing Techniques for Language Modeling” (1999).
+# Exercises: `make start-1` writes the stubs of this lesson's exercises to `workbook/lesson_01.py`, and `make check-1` checks
+# them. Lesson 2 builds attention, which looks further back than one token.
+#
+# Further reading: "Neural Machine Translation of Rare Words with Subword Units" (Sennrich et al., 2016); "Prediction and
+# Entropy of Printed English" (Shannon, 1951); "Speech and Language Processing" (Jurafsky & Martin), the chapter on n-gram
+# language models; "An Empirical Study of Smoothing Techniques for Language Modeling" (Chen & Goodman, 1999).
