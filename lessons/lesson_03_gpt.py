@@ -9,98 +9,141 @@ needs: 1, 2
 # %% [markdown]
 # ## The text
 #
-# Lesson 1's bigram model saw one token back; lesson 2's attention sees them all. Here the two meet: a GPT (Generative
-# Pre-trained Transformer), trained from nothing on the tiny world, until it writes.
+# The bigram model of lesson 1 sees one token back. The attention of lesson 2 sees all tokens before. In this lesson the two
+# meet. We build a GPT (Generative Pre-trained Transformer) and train it from nothing on the tiny world, until it writes.
 #
-# All documents become one long row of token ids, an end-of-text token between them (shown as ⏹). Training cuts it into
-# windows of T = 64 tokens, wherever they fall, and takes B = 8 of them at a time, a batch. (`TEXT=my.txt make lesson-3`
-# trains on a text of your own; `TEXT=python make lesson-3` on the English of Python's own manual, which every Python
-# carries.)
+# (You can train it on a text of your own: `TEXT=my.txt make lesson-3`. With `TEXT=python make lesson-3` it reads the English
+# manual that comes with every Python.)
 #
-# **Predict before you run:** about how many bytes of English make one token?
+# All documents become one long row of token ids. Between two documents stands the end-of-text token, which we print as ⏹.
+#
+# **Predict before you run:** the vocabulary is that of lesson 1, with 2,048 tokens. About how many bytes of English does one
+# token stand for?
 
 # %%
-import os
-from pathlib import Path
-
-import torch
-from minitransformer.course.data import DATA, default_tokenizer
+from minitransformer.course.data import DATA, default_tokenizer, own_text
 from minitransformer.course.show import QUICK, bar, figure, say, source, table
-from minitransformer.text.corpora import (
-    END_OF_TEXT,
-    Windows,
-    eval_windows,
-    read_documents,
-    token_stream,
+from minitransformer.text.corpora import END_OF_TEXT, read_documents, token_stream
+
+own = own_text()  # None, if the text is the tiny world's
+train_documents, valid_documents = own or (
+    read_documents(DATA / "text" / f"{part}.txt") for part in ("train", "valid")
 )
-
-own = os.environ.get("MINITRANSFORMER_TEXT")
-if not own:
-    train_documents, valid_documents = (
-        read_documents(DATA / "text" / f"{part}.txt") for part in ("train", "valid")
-    )
-else:
-    if own == "python":
-        from pydoc_data.topics import topics
-
-        documents = list(topics.values())
-    else:
-        documents = read_documents(own)
-    paragraphs = [part for document in documents for part in document.split("\n\n") if part.strip()]
-    n_valid = max(1, len(paragraphs) // 20)
-    train_documents, valid_documents = paragraphs[n_valid:], paragraphs[:n_valid]
-
 tokenizer = default_tokenizer()
-T, B = 64, 8
-train_stream, valid_stream = (
-    token_stream(part, tokenizer) for part in (train_documents, valid_documents)
-)
-windows = Windows(train_stream, length=T, batch_size=B, seed=0)
-valid = eval_windows(valid_stream, length=T, batch_size=32, most=64 if QUICK else 192)
-judged = valid_stream[
-    : sum(batch["ids"][:, 1:].numel() for batch in valid) + 1
-]  # the tokens in those windows
-n_bytes = len(tokenizer.decode([i for i in judged[1:].tolist() if i != tokenizer.eot_id]).encode())
+V = tokenizer.n_vocab
+train_stream = token_stream(train_documents, tokenizer)  # one long row of ids
+valid_stream = token_stream(valid_documents, tokenizer)
+n_bytes = sum(len(document.encode()) for document in valid_documents)
 say(
-    f"{len(train_stream):,} training tokens; every model here is judged on the same {len(judged) - 1:,} validation tokens, "
-    f"{n_bytes / (len(judged) - 1):.2f} bytes each. The first window of the first batch begins, in mid-text:"
+    f"There are {len(train_stream):,} tokens to train on, and {len(valid_stream):,} to validate on. The validation text has "
+    f"{n_bytes / len(valid_stream):.2f} bytes per token."
 )
-say(tokenizer.decode(windows(0)["ids"][0, :48].tolist()).replace(END_OF_TEXT, "⏹"))
+assert own or 3 < n_bytes / len(valid_stream) < 4
 
 # %% [markdown]
-# ## The model, part by part
+# ## Windows and batches
 #
-# A GPT is short to say (003 §3.1):
+# A text is too long to be read at once. So training cuts the long row into windows of T = 64 tokens, wherever they fall. It
+# takes B = 8 of them at a time. Such a group is called a batch (批次).
 #
-#     h_i = LM(z_i, h_<i)
-#     p(z_{i+1} | h_≤i) = softmax(W h_i^(n))
+# The validation text is cut in the same way. Every model in this lesson is judged on the same windows of it.
 #
-# z_i is the i-th token. Two learned tables give it a vector of C numbers, one for what it is and one for where it stands;
-# their sum is x. Then come n layers, each of two parts, each part added to x (lesson 2's Norm, then Add):
-#
-# - attention that may look back: h_<i are the vectors of all tokens before i, in every layer;
-# - a feed-forward network (前馈网络), for each token by itself: W_down · gelu(W_up x + b_up) + b_down. W_up widens C numbers
-#   to 4 C, gelu (a smooth version of max(0, x)) bends them, W_down brings them back to C. What attention has fetched from
-#   elsewhere is worked on here.
-#
-# After the last layer one more Norm gives h_i^(n), and W turns it into one score for each token of the vocabulary. You
-# write one layer yourself (exercise 3.1); once yours passes, the package's is printed here (`drop` does nothing in this
-# lesson).
-#
-# Where the document is loose: it calls h_i^(n) itself the distribution over the vocabulary. It is a vector of C
-# numbers; softmax(W h) is the distribution. And W is not a matrix of its own: in GPT-2 it is the token table again (weight
-# tying, 权重共享), so a token's vector is both what it means when read and what h must point at for it to be said.
-#
-# **Predict before you run:** which part holds most of the parameters? There are n = 4 layers, each with 4 C² numbers in
-# its attention and 8 C² in its feed-forward; C = 128, V = 2,048, and T = 64 places: a place
-# that training never saw would have a vector that means nothing.
+# **Predict before you run:** will a window begin at the beginning of a sentence?
 
 # %%
-from minitransformer.models.gpt import GPT, Block, GPTConfig
+from minitransformer.text.corpora import Windows, eval_windows
+
+T, B = 64, 8
+windows = Windows(train_stream, length=T, batch_size=B, seed=0)
+valid = eval_windows(valid_stream, length=T, batch_size=32, most=64 if QUICK else 192)
+judged = valid_stream[: sum(batch["ids"][:, 1:].numel() for batch in valid) + 1]  # their tokens
+ids = windows(0)["ids"]  # (B, T+1)
+say("The first window of the first batch begins like this:")
+say("> " + tokenizer.decode(ids[0, :48].tolist()).replace(END_OF_TEXT, "⏹"))
+say(f"A batch has the shape {tuple(ids.shape)}. We judge on {len(judged) - 1:,} validation tokens.")
+
+# %% [markdown]
+# Usually it begins in the middle. A window has 65 ids, one more than T. A later step explains why.
+
+# %% [markdown]
+# ## A GPT in two formulas
+#
+# 003 §3.1 writes z = [x; y] for all tokens of a text in order: first the input x of a task, then its output y. Until we have
+# a task, z is simply the text. The token at position i is z_i. A GPT computes
+#
+#     h_i = LM_φ(z_i, h_<i)
+#     p_φ(z_{i+1} | h_≤i) = softmax(W_φ h_i^(n))
+#
+# φ stands for all parameters of the model. The model has n layers (in our code, `n_layer`), and each layer computes one
+# vector of C numbers for each token. h_i is the list of these vectors at position i: h_i = [h_i^(1); ⋯; h_i^(n)]. So the
+# first formula says: *compute the vectors of token i from the token itself and from the vectors of all tokens before it*.
+#
+# The second formula takes the vector of the last layer, h_i^(n). The matrix W_φ turns it into V scores, one for each token
+# of the vocabulary. Softmax turns the scores into the distribution of the next token.
+#
+# In GPT-2 and in our model, W_φ is the token table again, in which each token has its vector (this is called weight tying,
+# 权重共享). So a score is a dot product: h_i^(n) · (vector of the token). A fresh model can already compute all this; its
+# answer is useless, but it is a distribution.
+#
+# **Predict before you run:** we read 5 tokens with a model of C = 128. What are the shapes of h^(n) and of the probabilities?
+# What does each row of each of them sum to?
+
+# %%
+import torch
+from minitransformer.models.gpt import GPT, GPTConfig
+
+torch.manual_seed(0)
+model = GPT(GPTConfig(vocab_size=V, n_positions=T))
+with torch.inference_mode():
+    z = ids[:1, :5]  # (B, T)
+    h = model(z, return_hidden=True)  # (B, T, C), the last layer's vectors
+    p = (h @ model.token_embedding.weight.T).softmax(dim=-1)  # (B, T, V)
+    difference = (p - model(z).softmax(dim=-1)).abs().max().item()
+table(
+    [
+        ("h^(n)", tuple(h.shape), h[0, -1].sum().item(), h.min().item()),
+        ("softmax(W h^(n))", tuple(p.shape), p[0, -1].sum().item(), p.min().item()),
+    ],
+    ["", "shape", "the last row sums to", "smallest number"],
+    [None, None, ".4f", ".4f"],
+)
+assert difference < 1e-6 and torch.allclose(p.sum(-1), torch.ones(1, 5)) and h.min() < 0
+
+# %% [markdown]
+# h^(n) has C numbers for each token, and some of them are negative. Only after W and softmax do we have V probabilities that
+# sum to 1.
+#
+# *Where the document is loose.* 003 §3.1 calls the vector itself the distribution: 最后一层的hi是Transformer训练后获得的概率分布.
+# The distribution is softmax(W_φ h_i^(n)), as its own formula says.
+
+# %% [markdown]
+# ## One layer
+#
+# What does LM_φ do? First, two learned tables give each token a vector of C numbers: one for *what* it is, and one for *where*
+# it stands. Their sum is x. Then x passes through the n layers. Each layer has two parts, and each part is added to x
+# (lesson 2: Norm, then Add):
+#
+#     x ← x + Attention(Norm(x))
+#     x ← x + FeedForward(Norm(x))
+#
+# Attention brings information from the tokens before: this is the h_<i of the formula. The feed-forward network (前馈网络)
+# then works on each token by itself:
+#
+#     FeedForward(x) = W_down · gelu(W_up x + b_up) + b_down
+#
+# W_up widens C numbers to 4 C numbers. gelu is a smooth version of max(0, x). W_down brings the 4 C numbers back to C. After
+# the last layer there is one more Norm, and its result is h_i^(n).
+#
+# You write one layer yourself in exercise 3.1. When yours passes, the package's version is printed here. (`drop` does nothing
+# in this lesson.)
+#
+# **Predict before you run:** which part of the model has the most parameters? Each of the 4 layers has 4 C² in its attention
+# and 8 C² in its feed-forward network. The token table has V · C, and the position table T · C. (C = 128, V = 2,048, T = 64.)
+
+# %%
+from minitransformer.models.gpt import Block
 
 source(Block.forward)
-torch.manual_seed(0)
-model = GPT(GPTConfig(vocab_size=tokenizer.n_vocab, n_positions=T))
 parts = {
     "token table (and W)": "token_embedding",
     "position table": "position_embedding",
@@ -113,20 +156,23 @@ for name, parameter in model.named_parameters():
     counts[next(part for part, key in parts.items() if key in name)] += parameter.numel()
 total = sum(p.numel() for p in model.parameters())
 table(
-    [(part, n, n / total, bar(n / total)) for part, n in counts.items()],
-    ["part", "parameters", "share", ""],
+    [(part, count, count / total, bar(count / total)) for part, count in counts.items()],
+    ["part", "parameters", "fraction", ""],
     [None, ",", ".1%", None],
 )
-say(
-    f"{total:,} parameters in all, {model.config.n_layer} layers, {model.config.n_head} heads, C = {model.config.d_model}."
-)
-assert sum(counts.values()) == total
+say(f"There are {total:,} parameters in all.")
+assert sum(counts.values()) == total and max(counts, key=counts.get) == "feed-forward"
+
+# %% [markdown]
+# Half of the parameters are in the feed-forward networks. This is usual for Transformers. The position table has only 64
+# rows, so the model cannot read a longer text: a position that training never saw would have a vector without meaning.
 
 # %% [markdown]
 # ## Before training
 #
-# **Predict before you run:** the fresh model knows nothing. What is its loss, if the vocabulary has V tokens? (Lesson 1
-# had the worst sensible model.) And what does it write?
+# The fresh model knows nothing. Lesson 1 had a model that knows nothing, the uniform model.
+#
+# **Predict before you run:** what is the loss of the fresh model, approximately? What will it write?
 
 # %%
 import math
@@ -137,45 +183,64 @@ from minitransformer.training.loop import evaluate
 loss_before = evaluate(model, valid)
 before = tokenizer.decode(generate(model, [[tokenizer.eot_id]], 30, temperature=0.5, seed=0)[0])
 say(
-    f"Loss {loss_before:.3f} nats per token; ln V = ln {tokenizer.n_vocab} = {math.log(tokenizer.n_vocab):.3f}. (The rest is the price of "
-    "random scores, which are not quite equal scores.) It writes:"
+    f"The loss is {loss_before:.3f} nats per token; ln V = ln {V:,} = {math.log(V):.3f}. It writes:"
 )
 say("> " + before.replace("\n", " ").replace(END_OF_TEXT, "⏹"))
-assert 0 < loss_before - math.log(tokenizer.n_vocab) < 0.5
+assert 0 < loss_before - math.log(V) < 0.5
+
+# %% [markdown]
+# The loss is near to ln V. It is a little higher, because the scores are random and not quite equal. The text is a random
+# sequence of tokens, English and Chinese.
 
 # %% [markdown]
 # ## What is learned: shift by one
 #
-# The chain rule makes of a text of T + 1 tokens T exercises, one at each position: all tokens so far in, the next one
-# out. The causal mask lets the model do all of them in one pass, without repeating the text T times, for position t cannot
-# see t + 1. The loss is their mean cross-entropy (lesson 1), the negative logarithm of 000 §4.1's product, divided by its number of
-# factors:
+# By the chain rule (000 §4.1), a text of T + 1 tokens gives T predictions, one at each position: read all tokens so far, and
+# predict the next one. Because of the causal mask, position t cannot see position t + 1. So the model makes all T predictions
+# in one pass over the text. The loss is the mean cross-entropy of lesson 1, over all N predictions:
 #
 #     L = −1/N Σ_t log P(w_t | w_<t)
+#
+# 003 §3.1 writes its goal as
+#
+#     max_φ log p_φ(y | x) = Σ_{i ∈ Y_idx} log p_φ(z_i | h_<i)
+#
+# Y_idx are the positions of y, the output of a task. So 003 counts only the tokens of y. In this lesson there is no task yet,
+# and every token counts. Apart from this the two are the same: to make the sum of logarithms large is to make L small.
+#
+# **Predict before you run:** a window has 9 tokens. How many predictions does it give? The model is still the fresh one. About
+# how many nats do they cost in all?
 
 # %%
 from minitransformer.training.losses import language_model_loss
 
 ids = windows(0)["ids"][:1, :9]  # (1, T+1)
 shown = [tokenizer.token(i) for i in ids[0].tolist()]
+summed, count = language_model_loss(model, {"ids": ids})
 table(
     [(t + 1, " ".join(shown[: t + 1]), shown[t + 1]) for t in range(8)],
-    ["t", "reads", "has to say"],
+    ["t", "reads", "predicts"],
 )
-summed, count = language_model_loss(model, {"ids": ids})
-say(f"{count} exercises, {summed.item():.2f} nats in all, {summed.item() / count:.3f} each.")
+say(
+    f"{count} predictions cost {summed.item():.1f} nats in all, which is {summed.item() / count:.2f} nats each."
+)
+assert count == 8 and abs(summed.item() / count - math.log(V)) < 1.5
 
 # %% [markdown]
 # ## Training
 #
-# One step: a batch in, its mean loss, the gradient, an update of every parameter. The update is AdamW: lesson 1's Adam,
-# which here also shrinks every matrix a little. The learning rate (学习率), how far one step goes, rises for the first
-# steps (warm-up) and then falls along a cosine to `final_lr` times its peak; the gradient is clipped to length 1, so that
-# one odd batch cannot throw the model off. The whole loop is `minitransformer/training/loop.py`, and every model of the course
-# goes through it. Every so often it reads the validation text, which it never trains on.
+# One step of training has four parts: take a batch, compute its mean loss, compute the gradient, and change every parameter.
+# The rule for the change is AdamW. It is lesson 1's Adam, and it also makes every matrix a little smaller in each step.
 #
-# **Predict before you run:** the training lasts one epoch (轮次): every token is trained on about once. Can the training
-# loss be much lower than the validation loss at the end?
+# Two more rules keep the training stable. The learning rate (学习率), which is the size of a step, first grows (this is called
+# warm-up) and then falls along a cosine, to `final_lr` times its peak. And a gradient that is longer than 1 is shortened to 1
+# (clipping), so that one strange batch cannot do damage.
+#
+# The whole loop is in `minitransformer/training/loop.py`, and all models of this course go through it. From time to time it
+# measures the loss on the validation text. It never trains on that text.
+#
+# **Predict before you run:** a full run takes 1,200 steps of 8 · 64 tokens. There are about 700,000 tokens to train on. How
+# often does the model see each token?
 
 # %%
 from minitransformer.training.loop import TrainConfig, train
@@ -183,117 +248,119 @@ from minitransformer.training.loop import TrainConfig, train
 steps = 40 if QUICK else 1200
 config = TrainConfig(steps=steps, lr=4e-3, warmup=steps // 12, final_lr=0.02, eval_every=steps // 6)
 log = train(model, windows, config, valid=valid)
+loss_after = log.valid[-1]["loss"]
 table(
     [(row["step"], row["loss"], math.exp(row["loss"])) for row in log.valid],
     ["step", "validation loss", "perplexity"],
     ["d", ".3f", ".1f"],
 )
 say(
-    f"{steps} steps of {B * T} tokens, {steps * B * T / len(train_stream):.2f} epochs, in {log.seconds:.0f} s: "
-    f"{log.tokens_per_second:,.0f} tokens a second."
+    f"{steps:,} steps took {log.seconds:.0f} s, at {log.tokens_per_second:,.0f} tokens per second. They saw each training token "
+    f"{steps * B * T / len(train_stream):.2f} times on average."
 )
-loss_after = log.valid[-1]["loss"]
+assert loss_after < loss_before - 0.5
+
+# %% [markdown]
+# In a full run it sees each token less than once. To see all tokens once is called an epoch (轮次).
 
 # %% [markdown]
 # ## The curves
 #
-# Lesson 1's counted models, on the very same tokens, judge whether looking further back was worth it: the bigram, and
-# n = 3.
+# Is it worth it to look further back? We compare the GPT with two counted models of lesson 1, on the same tokens: the bigram,
+# which sees one token back, and the trigram, which sees two. Each has its best smoothing.
+#
+# **Predict before you run:** in less than one epoch, can the training loss be much lower than the validation loss? (Lesson 1
+# called that overfitting.)
 
 # %%
 from minitransformer.models.bigram import NGram, bits_per_byte
 
 counted = {}
-for n in (2, 3):
-    ngram, tried = NGram(train_stream, tokenizer.n_vocab, n=n), []
-    for ngram.alpha in (
-        0.0003,
-        0.001,
-        0.003,
-        0.01,
-        0.03,
-        0.1,
-    ):  # lesson 1's smoothing, chosen on validation
+for name, length in (("bigram", 2), ("trigram", 3)):
+    ngram, tried = NGram(train_stream, V, n=length), []
+    for ngram.alpha in (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1):
         tried.append(ngram.loss(judged))
-    counted[n] = min(tried)
-smooth = max(1, steps // 50)
+    counted[name] = min(tried)
+last_tenth = [row["loss"] for row in log.train[-max(1, steps // 10) :]]
+last_train = sum(last_tenth) / len(last_tenth)
+judged_bytes = len(tokenizer.decode(judged[1:].tolist()).replace(END_OF_TEXT, "").encode())
+losses = counted | {"GPT": loss_after}
+every = max(1, steps // 50)  # steps that are averaged to one point of the figure
 means = [
-    sum(row["loss"] for row in log.train[i : i + smooth]) / smooth
-    for i in range(0, steps - smooth + 1, smooth)
+    sum(row["loss"] for row in log.train[i : i + every]) / every for i in range(0, steps, every)
 ]
-with figure("loss", "The loss on training and validation text while the GPT learns.") as axes:
-    axes.plot(
-        [smooth * (i + 0.5) for i in range(len(means))],
-        means,
-        label=f"training (means of {smooth} steps)",
-    )
-    axes.plot(
-        [0] + [row["step"] for row in log.valid],
-        [loss_before] + [row["loss"] for row in log.valid],
-        "o-",
-        label="validation",
-    )
-    axes.axhline(
-        math.log(tokenizer.n_vocab), color="grey", linestyle=":", label="knowing nothing, ln V"
-    )
-    for n, style in ((2, "--"), (3, "-.")):
-        axes.axhline(
-            counted[n], color="grey", linestyle=style, label=f"counted, n = {n} (lesson 1)"
-        )
+with figure(
+    "loss", "The loss on training and validation text while the GPT learns.", (8, 4.5)
+) as axes:
+    axes.plot([every * (i + 0.5) for i in range(len(means))], means, label="training")
+    validated = [(0, loss_before)] + [(row["step"], row["loss"]) for row in log.valid]
+    axes.plot(*zip(*validated, strict=True), "o-", label="validation")
+    lines = {"knows nothing, ln V": math.log(V)} | counted
+    for (name, loss), style in zip(lines.items(), (":", "--", "-."), strict=True):
+        axes.axhline(loss, color="grey", linestyle=style, label=name)
     axes.set(xlabel="step", ylabel="loss, nats per token", ylim=(0, None))
-    axes.legend()
-bits = [
-    bits_per_byte(loss, len(judged) - 1, n_bytes) for loss in (counted[2], counted[3], loss_after)
-]
-last_train = sum(row["loss"] for row in log.train[-steps // 10 :]) / len(log.train[-steps // 10 :])
-say(
-    f"Bits per byte on validation: bigram {bits[0]:.3f}, n = 3 {bits[1]:.3f}, GPT {bits[2]:.3f}. The last tenth of training "
-    f"has a mean loss of {last_train:.3f}, validation {loss_after:.3f}. In the first epoch each window is scored before it is "
-    "learned from, so the training loss is itself a loss on text not seen before; learning by heart (lesson 1) would show only "
-    "when windows come again."
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+table(
+    [(n, loss, bits_per_byte(loss, len(judged) - 1, judged_bytes)) for n, loss in losses.items()],
+    ["model", "validation loss", "bits per byte"],
+    [None, ".3f", ".3f"],
 )
-assert QUICK or own or loss_after < min(counted.values())
+say(f"The mean training loss of the last tenth of the steps is {last_train:.3f}.")
+assert QUICK or own or loss_after < min(counted.values()) and last_train > loss_after - 0.2
+
+# %% [markdown]
+# In a full run the GPT is better than both counted models. Looking further back is worth it.
+#
+# The training loss is not much lower than the validation loss. In the first epoch the model meets each window for the first
+# time. Its loss is measured before it learns from the window. So this is also a loss on text that it has never seen.
+# Overfitting can show only when windows come again.
 
 # %% [markdown]
 # ## After training
 #
-# The same request as before training, and some beginnings to go on from. (Both are drawn at temperature 0.5, which the
-# next step explains.) Read them with three questions: are the words words? the sentences sentences? and does what one
-# sentence says still hold in the next?
+# We let the model write: first a new text, then three texts that go on from a beginning of ours. (The tokens are drawn at
+# temperature 0.5, which the next step explains.) While you read, ask three questions. Are the words words? Are the sentences
+# sentences? Does a sentence agree with the one before it?
+#
+# **Predict before you run:** which of the three will this small model do worst?
 
 # %%
-say("Before: " + before.replace("\n", " ").replace(END_OF_TEXT, "⏹")[:160])
-say("After:")
 starts = ["", "One snowy morning", "The museum of", "On Sunday"] if not own else [""] * 4
 ids = [[tokenizer.eot_id, *tokenizer.encode(start)] for start in starts]
 texts = generate(model, ids, 56, temperature=0.5, seed=1, stop_id=tokenizer.eot_id)
+say("Before training: " + before.replace("\n", " ").replace(END_OF_TEXT, "⏹")[:160])
+say("After training:")
 for start, text in zip(starts, texts, strict=True):
-    say(
-        f"> **{start}**" + tokenizer.decode(text)
-        if start
-        else "> " + tokenizer.decode(text).strip()
-    )
+    rest = tokenizer.decode(text)
+    say(f"> **{start}**{rest}" if start else f"> {rest.strip()}")
 
 # %% [markdown]
-# ## How to choose: temperature, top-k, top-p
+# After a full run the words are words, and most sentences are sentences. The agreement between sentences is the hardest: it
+# needs the longest memory. A model of this size, after so short a training, loses names and reasons on the way.
+
+# %% [markdown]
+# ## Temperature, top-k, top-p
 #
-# The model gives a distribution; the sampler (`minitransformer/generation/sampling.py`) has to choose one token from it.
+# The model gives a distribution. A *sampler* chooses one token from it. There are four usual ways:
 #
-#     greedy            the likeliest token, always
-#     temperature τ     divide the scores by τ before softmax: below 1 the likely gets likelier
-#     top-k             keep the k likeliest, draw among them
-#     top-p (nucleus)   keep the fewest that hold a share p of the probability, draw among them
+#     greedy            take the likeliest token, always
+#     temperature τ     divide the scores by τ before softmax, then draw
+#     top-k             keep only the k likeliest tokens, then draw
+#     top-p             keep only the likeliest tokens that together have probability p, then draw
 #
-# Here is what they do to one distribution; and below it, how many tokens top-k and top-p leave at three places.
+# With τ below 1 the likely tokens become still likelier; with τ above 1 the unlikely ones gain. Top-p is also called nucleus
+# sampling. You write it in exercise 3.4.
 #
-# **Predict before you run:** which of the two leaves few tokens at one place and many at another?
+# **Predict before you run:** the table shows the probabilities of the 8 likeliest tokens, before and after. In which columns
+# are some of them exactly 0?
 
 # %%
 from minitransformer.generation.sampling import apply_temperature, keep_top_k, keep_top_p
 
-start = [tokenizer.eot_id, *tokenizer.encode("The wind comes from the" if not own else "The")]
+beginning = "The wind comes from the" if not own else "The"
+ids = torch.tensor([[tokenizer.eot_id, *tokenizer.encode(beginning)]])  # (1, T)
 with torch.inference_mode():
-    logits = model(torch.tensor([start]))[:, -1]  # (1, V)
+    logits = model(ids)[:, -1]  # (1, V)
 choices = {
     "the model": logits,
     "τ = 0.5": apply_temperature(logits, 0.5),
@@ -301,30 +368,52 @@ choices = {
     "top-k 3": keep_top_k(logits, 3),
     "top-p 0.8": keep_top_p(logits, 0.8),
 }
-best = logits[0].topk(8).indices.tolist()
+probs = {name: scores.softmax(dim=-1)[0] for name, scores in choices.items()}  # each (V)
+likeliest = logits[0].topk(8).indices.tolist()
+say(f"After `{beginning}`:")
 table(
-    [(tokenizer.token(i), *(c.softmax(-1)[0, i].item() for c in choices.values())) for i in best],
+    [(tokenizer.token(i), *(p[i].item() for p in probs.values())) for i in likeliest],
     ["token", *choices],
     [None] + [lambda p: f"{p:.3f}" if p else "·"] * len(choices),
 )
-rows = []
-for beginning in ("The wind comes from the", "", "Mira") if not own else ("The", "", "A"):
-    with torch.inference_mode():
-        logits = model(torch.tensor([[tokenizer.eot_id, *tokenizer.encode(beginning)]]))[
-            :, -1
-        ]  # (1, V)
-    left = [
-        int((kept > -math.inf).sum()) for kept in (keep_top_k(logits, 3), keep_top_p(logits, 0.8))
-    ]
-    rows.append((beginning or "(a new text)", *left))
-table(rows, ["after", "top-k 3 leaves", "top-p 0.8 leaves"])
+assert (probs["top-k 3"] > 0).sum() == 3 and (probs["τ = 2"] > 0).all()
+assert probs["τ = 0.5"].max() > probs["the model"].max() > probs["τ = 2"].max()
 
 # %% [markdown]
-# What that does to a text, over 12 of them: `surprise` is the mean of −log P that the model itself gives to what was written;
-# `different` is the share of words that are no repetition. (Greedy writes the same text twelve times.) Whether surprise is
-# variety or a mistake, no number says here: read the beginnings.
+# Only top-k and top-p rule tokens out; these stand as `·`. The tokens that stay share the probability of the others.
+# Temperature rules nothing out. It only moves probability from unlikely to likely tokens (τ = 0.5) or back (τ = 2).
+
+# %% [markdown]
+# ## How many tokens are left?
 #
-# **Predict before you run:** which row repeats itself most, which is the most surprising?
+# In some places of a text only few tokens make sense. In other places many do: any name can begin a story.
+#
+# **Predict before you run:** which of the two, top-k with k = 3 or top-p with p = 0.8, leaves few tokens in one place and many
+# in another?
+
+# %%
+rows = []
+for beginning in ("The wind comes from the", "", "Mira") if not own else ("The", "", "A"):
+    ids = torch.tensor([[tokenizer.eot_id, *tokenizer.encode(beginning)]])  # (1, T)
+    with torch.inference_mode():
+        logits = model(ids)[:, -1]  # (1, V)
+    left = [int((s > -math.inf).sum()) for s in (keep_top_k(logits, 3), keep_top_p(logits, 0.8))]
+    rows.append((beginning or "(a new text)", *left))
+table(rows, ["after", "top-k 3 leaves", "top-p 0.8 leaves"])
+assert all(row[1] == 3 for row in rows)
+assert QUICK or own or max(row[2] for row in rows) > 3 * min(row[2] for row in rows)
+
+# %% [markdown]
+# Top-k always leaves k tokens. Top-p adapts: where the model is sure, it leaves few tokens, and where the model is in doubt,
+# it leaves many.
+
+# %% [markdown]
+# ## What a sampler does to a text
+#
+# We let each sampler write 12 texts, and measure two things. *Surprise* is the mean of −log P that the model itself gives to
+# the tokens that were chosen. *Different words* is the fraction of words that are not a repetition of an earlier word.
+#
+# **Predict before you run:** which sampler repeats itself most? Which has the highest surprise?
 
 # %%
 samplers = {
@@ -335,73 +424,83 @@ samplers = {
     "top-k 10": {"temperature": 1.0, "top_k": 10},
     "top-p 0.9": {"temperature": 1.0, "top_p": 0.9},
 }
-n_texts, length = 12, 50
 rows = []
 for name, settings in samplers.items():
-    texts = generate(model, [[tokenizer.eot_id]] * n_texts, length, seed=2, **settings)
+    texts = generate(model, [[tokenizer.eot_id]] * 12, 50, seed=2, **settings)
     ids = torch.tensor([[tokenizer.eot_id, *text] for text in texts])  # (B, T+1)
-    surprise = evaluate(model, [{"ids": ids}])
     words = tokenizer.decode([i for text in texts for i in text]).split()
-    rows.append(
-        (
-            name,
-            surprise,
-            len(set(words)) / max(1, len(words)),
-            tokenizer.decode(texts[0][:12]).strip(),
-        )
-    )
+    begins = tokenizer.decode(texts[0][:12]).strip().replace("\n", " ")
+    different = len(set(words)) / max(1, len(words))
+    rows.append((name, evaluate(model, [{"ids": ids}]), different, begins))
 table(
     rows,
-    ["sampler", "surprise", "different", "the first begins"],
-    [None, ".2f", ".0%", lambda s: s.replace("\n", " ")],
+    ["sampler", "surprise", "different words", "the first text begins"],
+    [None, ".2f", ".0%", None],
 )
+surprise, different = ({row[0]: row[k] for row in rows} for k in (1, 2))
+assert QUICK or max(surprise, key=surprise.get) == "τ = 1.5" and min(surprise.values()) < 1
+assert QUICK or min(surprise, key=surprise.get) == min(different, key=different.get) == "greedy"
+
+# %% [markdown]
+# Greedy repeats itself most: it writes the same text twelve times. The highest surprise is that of τ = 1.5, where unlikely
+# tokens are chosen often. The other samplers lie between. A high surprise can mean variety, and it can mean mistakes; no
+# number here tells which. Read the beginnings.
 
 # %% [markdown]
 # ## The cache
 #
-# To write token 100, the model needs the keys and values of tokens 1 to 99 in every layer. They were computed when
-# those tokens were read, and cannot change: under the causal mask nothing that comes later touches them. So they are
-# kept, in the K/V cache (键值缓存), and each step computes one row of the attention, that of the new token, instead of all.
-# The text must be the same, only sooner.
+# To write token 100, the model needs the keys and values of tokens 1 to 99, in every layer. It has computed them before, when
+# it read those tokens. They have not changed since, because under the causal mask nothing that comes later can change them.
 #
-# **Predict before you run:** how does the time for n tokens grow with n, without the cache and with it?
+# So we keep them, in the K/V cache (键值缓存). Each step then computes only what belongs to the new token. The text must be the
+# same, and it must come sooner. Speed does not depend on what a model has learned, so we take a fresh model with room for more
+# tokens.
+#
+# **Predict before you run:** we double the number of tokens to write. How much longer does it take without the cache?
 
 # %%
 import time
 
-longest = 64 if QUICK else 256
-lengths = [n for n in (16, 32, 64, 128, 256) if n <= longest]
+lengths = [length for length in (16, 32, 64, 128, 256) if length <= (64 if QUICK else 256)]
 torch.manual_seed(0)
-long_model = GPT(
-    GPTConfig(vocab_size=tokenizer.n_vocab, n_positions=longest + 8)
-).eval()  # untrained: speed is the same
+long_model = GPT(GPTConfig(vocab_size=V, n_positions=lengths[-1] + 8)).eval()
 seconds: dict[bool, list[float]] = {True: [], False: []}
-for n in lengths:
+for length in lengths:
     written = {}
     for use_cache in (True, False):
         began = time.perf_counter()
-        written[use_cache] = generate(long_model, [[0] * 8], n, use_cache=use_cache)
+        written[use_cache] = generate(long_model, [[0] * 8], length, use_cache=use_cache)
         seconds[use_cache].append(time.perf_counter() - began)
     assert written[True] == written[False]
-with figure("cache", "Time to write n tokens, with and without the K/V cache.") as axes:
-    axes.plot(lengths, seconds[False], "s--", label="without: everything again for each token")
+with figure("cache", "The time to write a text, with and without the K/V cache.") as axes:
+    axes.plot(lengths, seconds[False], "s--", label="without: all again for each token")
     axes.plot(lengths, seconds[True], "o-", label="with the cache")
     axes.set(xlabel="tokens written", ylabel="seconds", ylim=(0, None))
-    axes.legend()
-say(
-    f"For {longest} tokens: {seconds[False][-1]:.2f} s without, {seconds[True][-1]:.2f} s with, {seconds[False][-1] / seconds[True][-1]:.1f} "
-    f"times as fast; the same tokens every time. At {lengths[0]} tokens it was {seconds[False][0] / seconds[True][0]:.1f} times: "
-    "without the cache the n-th token costs the work of n tokens, so that n of them cost about n²/2; with it, about n."
+    axes.legend(loc="upper left")
+table(
+    [(n, a, b, a / b) for n, a, b in zip(lengths, seconds[False], seconds[True], strict=True)],
+    ["tokens", "seconds without", "seconds with", "times as fast"],
+    ["d", ".2f", ".2f", ".1f"],
 )
+say("The tokens are the same every time.")
+assert QUICK or seconds[False][-1] > 1.5 * seconds[True][-1]
+
+# %% [markdown]
+# Without the cache, each new token costs the work of all tokens so far. So m tokens cost about m²/2 units of work, and twice
+# as many tokens cost up to four times as much. With the cache they cost about twice as much. (For short texts the difference
+# is small, because calling the model takes most of the time.)
 
 # %% [markdown]
 # ## What the heads look at
 #
-# The weights of lesson 2, in a model that has learned something. Each small picture is one head; a row is the token that
-# reads, a column the token that is read.
+# These are the attention weights of lesson 2, in a model that has learned something. Each small picture is one head. A row is
+# the token that reads, and a column is the token that is read. A head that always reads the token just before would be a
+# bright line right below the diagonal.
 #
-# **Predict before you run:** a head that looks exactly one token back would be a bright line beside the diagonal. Has any
-# head become one, or at least leaned that way, compared with an untrained model?
+# For each head we measure how much of its attention goes one token back, as a mean over all tokens.
+#
+# **Predict before you run:** what would this mean be in a fresh model: larger or smaller than in the trained one? Think of the
+# best head of each.
 
 # %%
 from minitransformer.models.watch import watch_attention
@@ -411,52 +510,55 @@ ids = torch.tensor([tokenizer.encode(sentence)])  # (1, T)
 
 
 def head_maps(net: GPT) -> torch.Tensor:
-    """The weights of every head of every layer on the sentence."""
+    """The weights of every head of every layer on the sentence: (layers, H, T, T)."""
     with torch.inference_mode(), watch_attention(net) as maps:
         net(ids)
-    return torch.stack([weights[0][0] for weights in maps.values()])  # a (H, T, T) for each layer
+    return torch.stack([weights[0][0] for weights in maps.values()])
 
 
 grid = head_maps(model)
+torch.manual_seed(0)
+fresh = GPT(model.config).eval()
+one_back, fresh_one_back = (
+    maps.diagonal(offset=-1, dim1=-2, dim2=-1).mean(-1) for maps in (grid, head_maps(fresh))
+)  # (layers, H)
 labels = [tokenizer.token(i) for i in ids[0].tolist()]
 with figure(
-    "heads",
-    "What every head reads in one sentence: rows read, columns are read.",
-    (11, 11),
-    *grid.shape[:2],
+    "heads", "What each head reads: rows read, columns are read.", (11, 11), *grid.shape[:2]
 ) as axes:
-    for layer in range(grid.shape[0]):
-        for head in range(grid.shape[1]):
-            ax = axes[layer][head]
-            ax.imshow(grid[layer, head], vmin=0, vmax=1)
-            ax.grid(False)
-            ax.set_title(f"layer {layer + 1}, head {head + 1}", fontsize=9)
-            ax.set_yticks(range(len(labels)), labels if head == 0 else [], fontsize=7)
-            ax.set_xticks(
-                range(len(labels)),
-                labels if layer == grid.shape[0] - 1 else [],
-                fontsize=7,
-                rotation=90,
-            )
-one_back = grid.diagonal(offset=-1, dim1=-2, dim2=-1).mean(-1)  # for each layer and head
+    for (layer, head), ax in [((i, j), axes[i][j]) for i, j in one_back.ge(0).nonzero().tolist()]:
+        ax.imshow(grid[layer, head], vmin=0, vmax=1)
+        ax.grid(False)
+        ax.set_title(f"layer {layer + 1}, head {head + 1}", fontsize=9)
+        ax.set_yticks(range(len(labels)), labels if head == 0 else [], fontsize=7)
+        bottom = layer == grid.shape[0] - 1
+        ax.set_xticks(range(len(labels)), labels if bottom else [], fontsize=7, rotation=90)
 layer, head = divmod(one_back.argmax().item(), grid.shape[1])
-torch.manual_seed(0)
-untrained = head_maps(GPT(model.config).eval()).diagonal(offset=-1, dim1=-2, dim2=-1).mean(-1).max()
-say(
-    f"Of the {one_back.numel()} heads, head {head + 1} of layer {layer + 1} looks one token back the most: it gives {one_back.max():.2f} of its "
-    f"attention there, on average. Spread evenly it would be {(1 / torch.arange(2, len(labels) + 1)).mean():.2f}, and the best head of an "
-    f"untrained model gives {untrained:.2f}."
+even = (1 / torch.arange(2, len(labels) + 1)).mean().item()
+table(
+    [
+        (f"trained (head {head + 1} of layer {layer + 1})", one_back.max().item()),
+        ("fresh", fresh_one_back.max().item()),
+        ("attention spread evenly", even),
+    ],
+    ["the head that looks one token back most", "attention one token back"],
+    [None, ".2f"],
 )
+assert QUICK or own or one_back.max() > fresh_one_back.max() + 0.1
+
+# %% [markdown]
+# After a full run, some head gives clearly more attention to the token before than any head of a fresh model. Nobody told it
+# to. The token before is useful for the prediction (a bigram lives on it), so training has found it.
 
 # %% [markdown]
 # ## A prefix from a real prompt
 #
-# Lesson 2 slipped two invented keys and values into one layer. A GPT takes a prefix in every layer, and there is one that
-# we can check: the keys and values that a real text leaves in the cache. Given as a prefix, they must act exactly like
-# that text, and the tokens after it start at position P, where they would have stood.
+# Lesson 2 put two invented keys and values in front of one layer. A GPT takes a prefix in every layer. There is one prefix that
+# we can check: the keys and values that a real text leaves in the cache. If we give them as a prefix, they must act exactly as
+# that text does. The tokens after the prefix start at position P, because the text would have filled the positions before.
 #
-# **Predict before you run:** how many numbers is a prefix of P = 1? (One key and one value of C numbers, in each of 4
-# layers.)
+# **Predict before you run:** each layer has one key and one value of C = 128 numbers per token, and there are 4 layers. How
+# many numbers does a prefix of length P = 1 have?
 
 # %%
 from minitransformer.models.attention import Prefix
@@ -469,42 +571,70 @@ with torch.inference_mode():
     as_text = model(torch.tensor([prompt + rest]))[0, -1]  # (V)
     as_prefix = model(torch.tensor([rest]), prefix=prefix)[0, -1]  # (V)
     alone = model(torch.tensor([rest]))[0, -1]  # (V)
-numbers = sum(k.numel() + v.numel() for k, v in prefix)
-say(
-    f"P = {len(prompt)}, {numbers:,} numbers. As text and as prefix the next-token scores differ by {(as_text - as_prefix).abs().max():.0e}; "
-    f"without either they differ by {(as_text - alone).abs().max():.1f}."
+n_numbers = sum(k.numel() + v.numel() for k, v in prefix)
+P = len(prompt)
+table(
+    [
+        ("the same text as a prefix", (as_text - as_prefix).abs().max().item()),
+        ("nothing in front", (as_text - alone).abs().max().item()),
+    ],
+    ["instead of the text", "largest difference of a score"],
+    [None, ".0e"],
 )
 say(
-    "Prefix tuning (前缀微调) starts from here: if a text acts only through these numbers, we may as well train the numbers, "
-    "and need not care whether any text has them."
+    f"P = {P}. The prefix has {n_numbers:,} numbers, which is {n_numbers // P:,} for each of its tokens."
 )
-assert (as_text - as_prefix).abs().max() < 1e-3
+assert (as_text - as_prefix).abs().max() < 1e-3 < 1e-2 < (as_text - alone).abs().max()
+assert n_numbers == P * 2 * 4 * 128
+
+# %% [markdown]
+# A text acts on what follows only through these numbers. So we can train the numbers directly, and need not care whether any
+# text has them. This is prefix tuning (前缀微调), the subject of the second half of the course.
 
 # %% [markdown]
 # ## Words for what comes
 #
-# What we did is pre-training (预训练): learning from plain text, with the text itself as the answer. 001 §2 lays out what can
-# follow. Fine-tuning (微调) trains on the examples of a task, and uses what was learned before: transfer (迁移学习). It changes
-# all parameters. Parameter-efficient tuning (参数高效微调) freezes them and trains few others; for this model:
+# 001 §2 defines the words that we need from here on. A large language model (大规模语言模型) is a deep network with hundreds of
+# millions to hundreds of billions of parameters (数亿到上千亿量级). Ours has one million. Everything else is the same.
+#
+# - Pre-training (预训练) is what we did: self-supervised learning from plain text, where the text itself is the answer.
+# - Fine-tuning (微调) trains on labelled examples of a task, starting from the pre-trained model.
+# - Transfer learning (迁移学习) means that what was learned in one task is used in another. Pre-training followed by
+#   fine-tuning is its typical case.
+# - Parameter-efficient fine-tuning (参数高效微调) keeps the parameters of the model fixed, and trains a few new ones.
+#
+# The document draws how they hang together:
+#
+#     大规模语言模型 → 预训练 → 微调 → 参数高效微调 → Prompt, Adapter, LoRA, P-Tuning
+#     大规模语言模型 → 迁移学习 → 微调
+#
+# Lesson 5 is about fine-tuning. Prompts are in lesson 7, P-Tuning in 8, adapters in 11 and LoRA in 12.
+#
+# **Predict before you run:** how small is "a few"? A prefix of P = 10 has 10 times the numbers of the last step. What fraction
+# of our model's million parameters is that?
 
 # %%
 P = 10
-sizes = {
-    "fine-tuning, all": total,
+trained = {
+    "all parameters (fine-tuning)": total,
     f"a prefix of {P} in every layer": P * 2 * model.config.n_layer * model.config.d_model,
-    f"{P} trained vectors before the input only (a soft prompt, 软提示)": P * model.config.d_model,
+    f"{P} vectors in front of the input (a soft prompt, 软提示)": P * model.config.d_model,
 }
 table(
-    [(name, n, n / total) for name, n in sizes.items()],
-    ["method", "trained numbers", "share"],
+    [(name, count, count / total) for name, count in trained.items()],
+    ["what is trained", "parameters", "fraction"],
     [None, ",", ".2%"],
 )
+assert list(trained.values())[1] < 0.01 * total
+
+# %% [markdown]
+# It is less than one per cent.
 
 # %% [markdown]
 # ## Keep it
 #
-# The weights go into a safetensors file: tensors and their names, no code. A model that is loaded again is the same, to
-# the last bit.
+# We store the model in a safetensors file. It contains tensors and their names, and no code. A model that is loaded again is
+# the same to the last bit.
 
 # %%
 from minitransformer.checkpoint import load_model, save_model
@@ -515,22 +645,24 @@ save_model(path, model)
 again = load_model(path, GPT, GPTConfig)
 ids = torch.tensor([prompt])
 assert torch.equal(again(ids), model(ids))
-say(
-    f"Saved: {Path(path).relative_to(ROOT).as_posix()}, {path.stat().st_size / 1e6:.1f} MB for {total:,} numbers of 4 bytes."
-)
+say(f"Saved: {path.relative_to(ROOT).as_posix()}, {path.stat().st_size / 1e6:.1f} MB.")
+say(f"It has {total:,} parameters of 4 bytes each.")
 
 # %% [markdown]
 # ## The answer
 #
-# It takes a table of vectors, a few layers that let each token read those before it, one exercise at every position of a
-# text, and a minute or two: a model that gives good probabilities to the next token writes when its choices are fed back to
-# it.
+# It takes a table of vectors, a few layers in which each token reads the tokens before it, and training on one task at every
+# position: predict the next token. Such a model writes as soon as each token that it chooses becomes the input of its next
+# prediction.
 #
 # To try next:
 #
-# - `TEXT=python make lesson-3`: the same minute on real English. What is the validation loss, and why is it higher?
-# - Set `n_layer=1`. Do its heads lean one token back more, or less? What happens to the loss?
+# - `TEXT=python make lesson-3` trains on real English. What is the validation loss, and why is it higher?
+# - Set `n_layer=1`. Do its heads look one token back more, or less? What happens to the loss?
 # - Halve `steps`. Which kind of mistake in the texts goes away last?
+#
+# Exercises: `make start-3` writes the stubs of this lesson's exercises to `workbook/lesson_03.py`, and `make check-3` checks
+# them. Lesson 4 builds a BERT, which reads a text in both directions.
 #
 # Further reading: "Language Models are Unsupervised Multitask Learners" (Radford et al., 2019); "Using the Output Embedding
 # to Improve Language Models" (Press & Wolf, 2017); "The Curious Case of Neural Text Degeneration" (Holtzman et al., 2020);

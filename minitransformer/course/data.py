@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import functools
+import os
 from pathlib import Path
 
+from minitransformer.errors import UserError
+from minitransformer.text.corpora import read_documents
 from minitransformer.text.tokenizer import SPECIAL_TOKENS, Tokenizer, train_bpe
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -18,6 +21,31 @@ DEFAULT_PATH = DATA / "tokenizer.tiktoken"
 def default_tokenizer() -> Tokenizer:
     """Return the one tokenizer that GPT, BERT and the encoder–decoder share: `data/tokenizer.tiktoken`."""
     return Tokenizer.load(DEFAULT_PATH)
+
+
+def own_text() -> tuple[list[str], list[str]] | None:
+    """Training and validation paragraphs of the reader's own text, or None where the reader named none.
+
+    `TEXT=file make lesson-3` sets the environment variable MINITRANSFORMER_TEXT to a file, or to "python": the manual
+    that comes with Python. The first twentieth of the paragraphs is for validation.
+
+    Raises:
+        UserError: the file cannot be read, or it has fewer than two paragraphs.
+    """
+    name = os.environ.get("MINITRANSFORMER_TEXT")
+    if not name:
+        return None
+    if name == "python":
+        from pydoc_data.topics import topics
+
+        documents = list(topics.values())
+    else:
+        documents = read_documents(name)
+    paragraphs = [part for document in documents for part in document.split("\n\n") if part.strip()]
+    if len(paragraphs) < 2:
+        raise UserError(f"{name} has only one paragraph. Give a text with empty lines between its paragraphs.")
+    n_valid = max(1, len(paragraphs) // 20)
+    return paragraphs[n_valid:], paragraphs[:n_valid]
 
 
 def train_default_tokenizer(data: Path = DATA) -> Tokenizer:

@@ -12,6 +12,7 @@ import pytest
 
 from minitransformer.course import data
 from minitransformer.course.data import DEFAULT_PATH, VOCAB_SIZE, default_tokenizer
+from minitransformer.errors import UserError
 from minitransformer.text.tokenizer import SPECIAL_TOKENS
 
 CHINESE = "昨天米拉在河边放风筝。风筝是红色的，天气很好，可是下午下雨了。今天米拉不在河边，她在家里看书。"
@@ -86,3 +87,20 @@ def test_default_tokenizer_needs_no_network(tmp_path: Path) -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, encoding="utf-8", env=env, cwd=tmp_path
     )
     assert result.stdout.strip() == "Hello 世界", result.stderr
+
+
+def test_own_text_is_cut_in_two_and_nothing_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paragraphs = [f"Paragraph number {i}." for i in range(40)]
+    (tmp_path / "text.txt").write_text("\n\n".join(paragraphs), encoding="utf-8")
+    monkeypatch.setenv("MINITRANSFORMER_TEXT", str(tmp_path / "text.txt"))
+    train, valid = data.own_text()
+    assert valid + train == paragraphs and len(valid) == 2
+    monkeypatch.setenv("MINITRANSFORMER_TEXT", "")
+    assert data.own_text() is None
+
+
+def test_own_text_of_one_paragraph_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "text.txt").write_text("One line.\nAnother line.", encoding="utf-8")
+    monkeypatch.setenv("MINITRANSFORMER_TEXT", str(tmp_path / "text.txt"))
+    with pytest.raises(UserError, match="only one paragraph"):
+        data.own_text()
