@@ -11,19 +11,24 @@ What an exercise is, read from lessons/exercises/:
 The learner's files in workbook/:
     book.py         writes, completes and resets lesson_NN.py, and keeps dated copies
     reading.py      finds in its text what belongs to which exercise
+    moved.py        where names of earlier courses went
     loading.py      runs it
     progress.py     progress.txt
     standing.py     how each exercise stands now
 
 Judging code:
     switch.py       the one switch: puts a learner's code in the package's place
+    state.py        what code changes around it, and the way back
     observe.py      runs one case and notes what comes of it
     compare.py      finds the first difference
+    general.py      what every exercise is asked beside its own cases
+    costs.py        calls, memory and work, counted (for authors)
     examine.py      runs the cases of an exercise, smallest first
     diagnose.py     names the mistake
     check.py        all of it for a workbook, in a child process
     child.py        that process
     sandbox.py      starts it, and holds its limits of time, memory and output
+    server.py       forks it from a process that has everything loaded (make watch-N)
 
 Words for it:
     report.py       why an exercise does not pass

@@ -15,7 +15,7 @@ from minitransformer.course import show
 from minitransformer.course.workbook.book import workbook_path
 from minitransformer.course.workbook.catalogue import exercises, find
 from minitransformer.course.workbook.compare import Outcome
-from minitransformer.course.workbook.general import every_case
+from minitransformer.course.workbook.general import case_of, every_case
 from minitransformer.course.workbook.loading import load
 from minitransformer.course.workbook.observe import observe
 from minitransformer.errors import UserError
@@ -50,7 +50,7 @@ def _outcome(identity: str, number: int) -> Outcome:
     if candidate is None:
         raise UserError(f"The workbook has no {exercise.name}: make start-{exercise.lesson} adds its stub.")
     workbook.link({identity})
-    return observe(exercise, every_case(exercise)[number - 1], candidate)
+    return observe(exercise, case_of(exercise, number - 1), candidate)
 
 
 def command(identity: str, number: int) -> str:

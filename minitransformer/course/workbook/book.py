@@ -10,7 +10,9 @@ import codecs
 import re
 import stat
 import textwrap
+import time
 from collections.abc import Collection
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -142,16 +144,22 @@ def write(path: Path, text: str) -> None:
 
 def backup(path: Path) -> Path:
     """Put a dated copy of a workbook into workbook/backup/."""
+    copy = _dated(path)
+    try:
+        write_aside(copy, path.read_bytes())
+    except OSError as error:
+        raise UserError(f"{place(path)} cannot be read: {error.strerror}. Nothing was changed.") from None
+    return copy
+
+
+def _dated(path: Path) -> Path:
+    """A name for a dated copy that no copy has yet."""
     stamp = datetime.now().strftime("%Y-%m-%d_%H%M%S")
     copy = path.parent / "backup" / f"{path.stem}.{stamp}{path.suffix}"
     number = 1
     while copy.exists():
         number += 1
         copy = copy.with_name(f"{path.stem}.{stamp}_{number}{path.suffix}")
-    try:
-        write_aside(copy, path.read_bytes())
-    except OSError as error:
-        raise UserError(f"{place(path)} cannot be read: {error.strerror}. Nothing was changed.") from None
     return copy
 
 
@@ -220,6 +228,39 @@ def missing_workbook(lesson: int) -> UserError:
             f"kept last, {place(kept[-1])}."
         )
     return UserError(f"There is no workbook for lesson {lesson} yet: make start-{lesson} writes {place(path)}.")
+
+
+class Kept:
+    """The learner's files as they are before a learner's code runs, which may delete them.
+
+    Args:
+        where: the folder of the workbook that is run.
+    """
+
+    def __init__(self, where: Path) -> None:
+        self.before: dict[Path, bytes] = {}
+        for path in [*where.glob("lesson_*.py"), *where.glob("progress.txt")]:
+            with suppress(OSError):
+                self.before[path] = path.read_bytes()
+
+    def losses(self) -> list[str]:
+        """Put back what is gone, and say so; of what is suddenly much shorter, a dated copy is kept and named."""
+        said = []
+        if any(not path.exists() for path in self.before):
+            time.sleep(0.3)  # an editor that saves may have taken it away for a moment
+        for path, text in self.before.items():
+            with suppress(UserError, OSError):
+                if not path.exists():
+                    write_aside(path, text)
+                    said.append(f"{place(path)} was deleted while your code ran. It is back, as it was before.")
+                elif 2 * path.stat().st_size < len(text):
+                    copy = _dated(path)
+                    write_aside(copy, text)
+                    said.append(
+                        f"{place(path)} lost more than half of its text while your code ran. What stood there before "
+                        f"is kept in {place(copy)}."
+                    )
+        return said
 
 
 def own_code(exercise: Exercise) -> str | None:

@@ -14,8 +14,8 @@ from minitransformer.course.workbook import exceptions, report
 from minitransformer.course.workbook.compare import Outcome, difference_of
 from minitransformer.course.workbook.diagnose import Diagnosis, diagnose, is_left_empty, narrowed
 from minitransformer.course.workbook.examine import Examination, Verdict
-from minitransformer.course.workbook.exercise import Case, Exercise
-from minitransformer.course.workbook.general import KEPT, asked_again, every_case, signature_complaint
+from minitransformer.course.workbook.exercise import Exercise
+from minitransformer.course.workbook.general import ASKED, KEPT, asked_again, case_of, signature_complaint
 from minitransformer.course.workbook.loading import Workbook, load
 from minitransformer.course.workbook.observe import observe, quiet
 from minitransformer.course.workbook.reading import WorkbookError
@@ -38,13 +38,15 @@ def check(
         some: all exercises of the workbook.
         path: the workbook.
         request: "only": an id, or None for all; "all": whether to go on after one that fails (only the first that
-            fails is diagnosed then); "told": ids of which it was said what they are for; "width": in columns.
+            fails is diagnosed then); "asked": which of the questions to every exercise; "told": ids of which it was
+            said what they are for; "width": in columns.
         emit: called with what happens: event="begin" or "result", id, state ("passed", "failed", "unwritten",
             "absent"), text, line, source (its digest); event="case", number (from 0), label, where the code runs on a
             case; or event="problem", text, where the workbook cannot be run.
         wind_up: sets the clock of the time limit to its beginning; called for each exercise.
         prepared: examinations that know already what the cases should give, by the exercise's id.
     """
+    ASKED.intersection_update(request.get("asked", ASKED))
     wind_up()
     emit(event="begin", id=None)
     try:
@@ -67,10 +69,11 @@ def check(
         try:
             told = exercise.id in request.get("told", ())
 
-            cases = every_case(exercise)
-
-            def begins(number: int, cases: list[Case] = cases) -> None:
-                emit(event="case", number=number, label=cases[number].label)
+            def begins(number: int, exercise: Exercise = exercise) -> None:
+                if number < 0 or number == len(exercise.cases):
+                    wind_up()
+                if number >= 0:
+                    emit(event="case", number=number, label=case_of(exercise, number).label)
 
             examination = prepared.get(exercise.id) or Examination(exercise)
             state = check_one(workbook, examination, request.get("width", 80), say, told, not has_failed, begins)
@@ -146,14 +149,14 @@ def check_one(
 def _is_right_alone(workbook: Workbook, examination: Examination, verdict: Verdict) -> bool:
     """Whether the case that failed comes out right in a workbook that was loaded anew, and ran no other."""
     exercise = examination.exercise
-    if not verdict.case or every_case(exercise)[verdict.case].is_scene and verdict.difference.kind == "error":
+    if not verdict.case or case_of(exercise, verdict.case).is_scene and verdict.difference.kind == "error":
         return False
     with quiet(), suppress(UserError):
         fresh = load(workbook.path, workbook.exercises)
         fresh.link({exercise.id})
         with restored():
-            outcome = observe(exercise, every_case(exercise)[verdict.case], fresh.candidates[exercise.id])
-        return difference_of(verdict.expected, outcome, every_case(exercise)[verdict.case].tolerance) is None
+            outcome = observe(exercise, case_of(exercise, verdict.case), fresh.candidates[exercise.id])
+        return difference_of(verdict.expected, outcome, case_of(exercise, verdict.case).tolerance) is None
     return False
 
 

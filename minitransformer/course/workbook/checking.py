@@ -106,11 +106,18 @@ def check_with(sandbox: Sandbox, lesson: int, only: str | None = None, **limits:
     elif answer.printed.strip():
         print()
     _printed(answer)
+    for loss in answer.losses:
+        say(loss)
+        print()
     if answer.note:
         print("\n".join(_wrapped(answer.note)) + "\n")
     wanted = [only] if only else [one.id for one in some]
     failing = next((identity for identity in wanted if identity not in answer.passed()), None)
-    _what_next(lesson, some, shown.id if shown is not None else failing, answer, only)
+    if answer.problem and shown is None:  # of the file, and of no exercise: no hint helps
+        print(f"make check-{only or lesson}: check again, once that is mended")
+        print(f"make watch-{lesson}: check on every save")
+    else:
+        _what_next(lesson, some, shown.id if shown is not None else failing, answer, only)
     progress.complain()
     return failing is None
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from minitransformer.course.workbook.compare import Outcome, compare, difference_of, parts, same, tensors
 from minitransformer.course.workbook.examine import Examination, Verdict
 from minitransformer.course.workbook.exercise import Mistake
-from minitransformer.course.workbook.general import every_case
+from minitransformer.course.workbook.general import case_of
 from minitransformer.course.workbook.observe import arguments, observe, quiet
 from minitransformer.course.workbook.state import restored
 from minitransformer.errors import UserError
@@ -37,12 +37,11 @@ def matching(examination: Examination, verdict: Verdict) -> list[Mistake]:
     def matches(mistake: Mistake) -> bool:
         # The failing case first: it tells most mistakes apart at once.
         order = [verdict.case, *(n for n in range(len(verdict.actual)) if n != verdict.case)]
-        tolerance = [case.tolerance for case in every_case(examination.exercise)]
         for n in order:
             mistaken, actual, expected = examination.mistaken(mistake, n), verdict.actual[n], examination.expected(n)
             # What is to be refused, and is, each refuses in words of its own.
             all_refuse = all(isinstance(one.error, UserError) for one in (mistaken, actual, expected))
-            if not (all_refuse or same(mistaken, actual, expected, tolerance[n])):
+            if not (all_refuse or same(mistaken, actual, expected, case_of(examination.exercise, n).tolerance)):
                 return False
         return True
 
@@ -72,10 +71,9 @@ def narrowed(examination: Examination, verdict: Verdict, diagnosis: Diagnosis) -
     left = matching(examination, verdict)
     if left:
         return Diagnosis(left, sure=True)
-    tolerance = [case.tolerance for case in every_case(examination.exercise)]
 
     def is_right(n: int, outcome: Outcome) -> bool:
-        return difference_of(examination.expected(n), outcome, tolerance[n]) is None
+        return difference_of(examination.expected(n), outcome, case_of(examination.exercise, n).tolerance) is None
 
     passed = [n for n, outcome in enumerate(verdict.actual) if is_right(n, outcome)]
     possible = [one for one in diagnosis.mistakes if all(is_right(n, examination.mistaken(one, n)) for n in passed)]
@@ -94,7 +92,7 @@ def is_left_empty(examination: Examination, verdict: Verdict) -> bool:
     torch.set_deterministic_debug_mode("warn")  # it fills what torch.empty gives with nan, or with a large number
     try:
         with quiet(), restored():
-            again = observe(examination.exercise, every_case(examination.exercise)[verdict.case], verdict.candidate)
+            again = observe(examination.exercise, case_of(examination.exercise, verdict.case), verdict.candidate)
     finally:
         torch.set_deterministic_debug_mode(before)
     difference = compare(verdict.actual[verdict.case].value, again.value, "", 0.0)
@@ -127,7 +125,7 @@ def look_alikes(examination: Examination, verdict: Verdict) -> Iterator[str]:
         return
     if difference.kind not in ("value", "shape"):
         return
-    case = every_case(exercise)[verdict.case]
+    case = case_of(exercise, verdict.case)
     if not case.is_scene:
         given = arguments(exercise, case)
         for name, tensor in tensors(list(given.values()), list(given)):

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from minitransformer.course.workbook.compare import Difference, Outcome, difference_of
-from minitransformer.course.workbook.exercise import Exercise, Mistake
-from minitransformer.course.workbook.general import every_case
+from minitransformer.course.workbook.exercise import Case, Exercise, Mistake
+from minitransformer.course.workbook.general import case_of, every_case
 from minitransformer.course.workbook.observe import observe, quiet
 from minitransformer.course.workbook.state import restored
 from minitransformer.errors import UserError
@@ -52,7 +52,7 @@ class Examination:
     def expected(self, number: int) -> Outcome:
         """What case `number` gives on the package's code, or by its oracle."""
         if number not in self._expected:
-            case = every_case(self.exercise)[number]
+            case = case_of(self.exercise, number)
             with quiet():
                 outcome = observe(self.exercise, case, None)
             refused = isinstance(outcome.error, UserError)
@@ -75,7 +75,7 @@ class Examination:
         key = self.exercise.mistakes.index(mistake), number
         if key not in self._mistaken:
             with quiet():
-                self._mistaken[key] = observe(self.exercise, every_case(self.exercise)[number], mistake.code)
+                self._mistaken[key] = observe(self.exercise, case_of(self.exercise, number), mistake.code)
         return self._mistaken[key]
 
     def examine(self, candidate: Any, begins: Callable[[int], None] = lambda number: None) -> Verdict:
@@ -83,23 +83,33 @@ class Examination:
 
         Args:
             candidate: a function; for a class or a method, the class or what stands in it.
-            begins: called with the number of each case before the candidate runs on it.
+            begins: called with the number of each case before the candidate runs on it; with −1 before the cases that
+                every exercise has are made.
         """
         verdict = Verdict(self.exercise, candidate)
-        for number, case in enumerate(every_case(self.exercise)):
+        if self._differs(verdict, 0, self.exercise.cases, begins):
+            return verdict
+        begins(-1)  # what every exercise is asked is found out here, once its own cases are right: it takes a while
+        own = len(self.exercise.cases)
+        self._differs(verdict, own, every_case(self.exercise)[own:], begins)
+        return verdict
+
+    def _differs(self, verdict: Verdict, first: int, cases: list[Case], begins: Callable[[int], None]) -> bool:
+        """Run cases, of which the first has this number, and note the first difference; whether there is one."""
+        for number, case in enumerate(cases, first):
             expected = self.expected(number)
             begins(number)
             with restored():
-                actual = observe(self.exercise, case, candidate)
+                actual = observe(self.exercise, case, verdict.candidate)
             verdict.actual.append(actual)
             difference = difference_of(expected, actual, case.tolerance)
             if difference is not None:
                 verdict.difference, verdict.case, verdict.expected = difference, number, expected
-                break
-        return verdict
+                return True
+        return False
 
     def go_on(self, verdict: Verdict) -> None:
         """Run the cases that a failed examination left out, to tell its possible mistakes apart."""
-        for case in every_case(self.exercise)[len(verdict.actual) :]:
+        for case in self.exercise.cases[len(verdict.actual) :]:
             with quiet(), restored():  # what is printed belongs to the case that is shown
                 verdict.actual.append(observe(self.exercise, case, verdict.candidate))

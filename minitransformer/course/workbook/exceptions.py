@@ -12,6 +12,8 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from minitransformer.course.workbook.examine import Verdict
 from minitransformer.course.workbook.exercise import Exercise, bare
 from minitransformer.course.workbook.general import is_of_devices
@@ -39,6 +41,11 @@ def in_plain_words(error: BaseException) -> str:
     name = error.name if isinstance(error, AttributeError) else None
     if name in RENAMED:
         return f"What was called {name} in an earlier course is called {RENAMED[name]} now."
+    if isinstance(error, AttributeError) and "before Module.__init__() call" in text:
+        return "A class that is an nn.Module calls super().__init__() first, before it sets its parts."
+    codes = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
+    if isinstance(error, TypeError) and codes[-1:] == [nn.Module.__init__.__code__]:
+        return "The class above yours is an nn.Module: its super().__init__() takes no arguments."
     lost = error.name if isinstance(error, ModuleNotFoundError) else None
     if lost and (said := said_of(lost)):
         return said

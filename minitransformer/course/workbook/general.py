@@ -30,6 +30,8 @@ from minitransformer.course.workbook.source import resolve
 from minitransformer.course.workbook.state import restored
 
 QUESTIONS = ("signature", "doubles", "device", "again")
+ASKED = set(QUESTIONS)
+"""Those that are asked in this process. For the device, PyTorch loads more of itself, which takes two seconds."""
 TRIED = 3
 """Of so many cases the first that the package answers is taken."""
 
@@ -44,13 +46,22 @@ def every_case(exercise: Exercise) -> list[Case]:
     return [*exercise.cases, *exercise.general[1]]
 
 
+def case_of(exercise: Exercise, number: int) -> Case:
+    """The case of this number, from 0; those that every exercise has are made only if it is one of them."""
+    return exercise.cases[number] if number < len(exercise.cases) else every_case(exercise)[number]
+
+
 def general_cases(exercise: Exercise) -> list[Case]:
     """An exercise's first case in double precision, and on another device, where the package answers that."""
     found = []
     for name, made in (("doubles", _in_doubles), ("device", _on_meta)):
-        calls = [case for case in exercise.cases if not case.is_scene][:TRIED] if name not in exercise.unasked else []
+        calls = [case for case in exercise.cases if not case.is_scene][:TRIED] if _is_asked(exercise, name) else []
         found += list(islice((one for case in calls if (one := _answered(exercise, made(exercise, case), name))), 1))
     return found
+
+
+def _is_asked(exercise: Exercise, name: str) -> bool:
+    return name in ASKED and name not in exercise.unasked
 
 
 def _answered(exercise: Exercise, case: Case, name: str) -> Case | None:
@@ -169,7 +180,7 @@ def signature_complaint(exercise: Exercise, candidate: Any) -> str:
     More parameters with defaults are fine, and so is the name of self.
     """
     reference = resolve(exercise.target, exercise.who)[0]
-    if "signature" in exercise.unasked:
+    if not _is_asked(exercise, "signature"):
         return ""
     if not inspect.isclass(reference):
         return _complaint(exercise.name, bare(reference), bare(candidate), exercise.cut.method is not None)
@@ -240,7 +251,7 @@ def _plain(parameter: inspect.Parameter) -> str:
 def asked_again(exercise: Exercise, candidate: Any, expected: Outcome) -> Difference | None:
     """What is wrong when the first case is run once more, after all cases were right; None where nothing is."""
     case = exercise.cases[0]
-    if "again" in exercise.unasked:
+    if not _is_asked(exercise, "again"):
         return None
     with quiet(), restored():
         return difference_of(expected, observe(exercise, case, candidate), case.tolerance)

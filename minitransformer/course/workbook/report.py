@@ -6,6 +6,7 @@ import inspect
 import itertools
 import re
 import textwrap
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,12 @@ from torch import Tensor
 
 from minitransformer.course.workbook import draw
 from minitransformer.course.workbook.catalogue import exercises
-from minitransformer.course.workbook.compare import Difference
+from minitransformer.course.workbook.compare import Difference, compare
 from minitransformer.course.workbook.diagnose import Diagnosis, by_a_factor
 from minitransformer.course.workbook.examine import Verdict
 from minitransformer.course.workbook.exceptions import MADE_ELSEWHERE, explained, lost_import, own_lines
-from minitransformer.course.workbook.exercise import Exercise
-from minitransformer.course.workbook.general import every_case
+from minitransformer.course.workbook.exercise import Case, Exercise
+from minitransformer.course.workbook.general import case_of
 from minitransformer.course.workbook.inputs import input_blocks
 from minitransformer.course.workbook.loading import Workbook
 from minitransformer.course.workbook.reading import (
@@ -51,10 +52,11 @@ def failure(verdict: Verdict, diagnosis: Diagnosis, path: Path, width: int, told
         told: whether it was said before what the exercise is for.
     """
     exercise, difference = verdict.exercise, verdict.difference
-    case = every_case(exercise)[verdict.case]
+    case = case_of(exercise, verdict.case)
     blocks = [] if told else [wrapped(f"What it is for: {exercise.purpose}", width)]
     blocks += input_blocks(exercise, case, verdict.case, width)
     blocks.append(_difference(verdict, difference, path, width))
+    blocks.append(_others_too(verdict, case, width))
     if diagnosis.mistakes:
         if difference.kind == "value" and isinstance(difference.expected, Tensor):
             blocks += itertools.islice(by_a_factor(difference.expected, difference.actual), 1)
@@ -77,6 +79,24 @@ def failure(verdict: Verdict, diagnosis: Diagnosis, path: Path, width: int, told
     return "\n\n".join(block for block in blocks if block)
 
 
+def _others_too(verdict: Verdict, case: Case, width: int) -> str:
+    """Which other things that a scene observed are not as they should be; the first may not tell most."""
+    expected, actual = verdict.expected.value, verdict.actual[verdict.case].value
+    if not case.is_scene or not isinstance(expected, dict) or not isinstance(actual, dict):
+        return ""
+    first = re.match(r"output\[(.*?)\]", verdict.difference.where)
+    wrong = [
+        name
+        for name in expected
+        if name in actual
+        and not (first and repr(name) == first[1])
+        and compare(expected[name], actual[name], "", case.tolerance) is not None
+    ]
+    if not wrong:
+        return ""
+    return wrapped("Not as it should be, either: " + ", ".join(f'"{name}"' for name in wrong) + ".", width)
+
+
 def _difference(verdict: Verdict, difference: Difference, path: Path, width: int) -> str:
     kind, where = difference.kind, _named(difference.where, verdict)
     expected, actual = difference.expected, difference.actual
@@ -97,7 +117,9 @@ def _difference(verdict: Verdict, difference: Difference, path: Path, width: int
     if kind == "keys":
         return f"{what} has {shown(actual)}; it should have {shown(expected)}."
     if kind == "changed":
-        head = f"The call changed its input {where}. It has to stay as it is: make a new tensor, write into that."
+        kind_of = type(expected).__name__
+        new = "tensor, and write into that" if isinstance(expected, Tensor) else f"{kind_of}, and change that"
+        head = f"The call changed its input {where}. It has to stay as it is: make a new {new}."
         return wrapped(head, width) + _drawn(difference, width, "before", "after")
     if kind == "shared":
         return wrapped(
@@ -144,7 +166,7 @@ def _of_no_value(actual: Any) -> str:
 
 def _named(where: str, verdict: Verdict) -> str:
     """Which part of the output, in words: what a scene calls it, or its place."""
-    if every_case(verdict.exercise)[verdict.case].is_scene:
+    if case_of(verdict.exercise, verdict.case).is_scene:
         found = re.match(r"""output\[(?:'(.*?)'|"(.*?)")\](.*)""", where)
         if found:
             where = f'"{found[1] or found[2]}"' + (f", at {found[3]}," if found[3] else "")
@@ -181,6 +203,9 @@ def _raised(verdict: Verdict, error: BaseException, expected: Any, path: Path, w
     if isinstance(error, SystemExit):
         return f"Your code ends the program:\n\n{lines}"
     head = "Your code raises an exception:"
+    if not any(frame.filename == str(path) for frame in traceback.extract_tb(error.__traceback__)):
+        if line := _line_of_scene(verdict, error):
+            head = f"What your code gave cannot be used in this line of what is run:\n\n    {line}"
     if expected is not None:
         head = wrapped(f"The package refuses this with a UserError: {expected}", width)
         head += "\nYours raises another exception:"
@@ -189,6 +214,14 @@ def _raised(verdict: Verdict, error: BaseException, expected: Any, path: Path, w
         more = lost_import(error, parse(path, read(path)), exercises(verdict.exercise.lesson))
     folded = "\n".join(line if line.startswith("    ") else wrapped(line, width) for line in more.split("\n"))
     return f"{head}\n\n{lines}" + (f"\n\n{folded}" if more else "")
+
+
+def _line_of_scene(verdict: Verdict, error: BaseException) -> str:
+    """The line of a scene that raised an exception, where it is a scene's."""
+    case = case_of(verdict.exercise, verdict.case)
+    source = inspect.getsourcefile(case.make) if case.is_scene else None
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if source and frame.filename == source]
+    return (frames[-1].line or "") if frames else ""
 
 
 def other_parameters(exercise: Exercise, complaint: str, width: int, told: bool = False) -> str:

@@ -22,6 +22,8 @@ from typing import Any
 
 from minitransformer.course import show
 from minitransformer.course.output.terminal import text_width
+from minitransformer.course.workbook.book import Kept
+from minitransformer.course.workbook.general import QUESTIONS
 from minitransformer.course.workbook.server import CAN_FORK, Server, ServerEnded, command, environment
 from minitransformer.course.workbook.source import place
 from minitransformer.errors import UserError
@@ -49,6 +51,8 @@ class Answer:
     line: int | None = None
     source: str = ""
     """The digest of that exercise's code."""
+    losses: list[str] = field(default_factory=list)
+    """What was done to the learner's files meanwhile, in sentences."""
     note: str = ""
     """What is to be said of the workbook beside all results."""
     printed: str = ""
@@ -144,6 +148,7 @@ class Sandbox:
         only: str | None = None,
         every: bool = False,
         told: Collection[str] = (),
+        asked: Collection[str] = QUESTIONS,
         seconds: float = SECONDS,
         megabytes: int = MEGABYTES,
         on_result: Callable[[dict[str, Any]], None] = lambda result: None,
@@ -155,6 +160,7 @@ class Sandbox:
             workbook: the file.
             only: an exercise's id; None for all in order.
             every: go on after one that fails; only the first is diagnosed then.
+            asked: which of the questions to every exercise.
             told: ids of exercises of which it was said what they are for.
             seconds: time limit for each exercise.
             megabytes: of memory, where the system can limit it.
@@ -167,11 +173,12 @@ class Sandbox:
             "only": only,
             "all": every,
             "told": list(told),
+            "asked": list(asked),
             "seconds": seconds,
             "megabytes": megabytes,
             "width": text_width(),
         }
-        answer = Answer()
+        answer, kept = Answer(), Kept(workbook.parent)
         try:
             self.process.stdin.write(json.dumps(request).encode() + b"\n")
             self.process.stdin.flush()
@@ -182,6 +189,7 @@ class Sandbox:
             pass
         finally:
             self.close()
+            answer.losses = kept.losses()
         if not answer.problem and not self._ended:
             answer.problem = self._why(workbook, seconds) + _on_which_input(answer)
         trace = re.search(r"^Timeout \(|^Fatal Python error", self.printed, re.M)

@@ -255,7 +255,7 @@ def check_here(only=None, every=False, told=()) -> dict[str, dict]:
 class SandboxHere:
     """Stands in for the child process where a test is about something else."""
 
-    def check(self, lesson, path, only=None, every=False, told=(), on_result=lambda result: None, **limits):
+    def check(self, lesson, path, only=None, every=False, told=(), asked=(), on_result=lambda result: None, **limits):
         answer = sandbox.Answer()
         for key, event in check_here(only, every, told).items():
             if key == "problem":

@@ -166,3 +166,13 @@ def test_what_the_code_prints_is_shown_and_cut(here, capsys, monkeypatch):
     assert "line 0\n" in out and "line 30" not in out and "which is cut here" in out
     checking._printed(sandbox.Answer(printed="\033[2Jgone\r\x07over"))
     assert "·[2Jgone··over" in capsys.readouterr().out, "what is printed must not clear the screen"
+
+
+def test_a_mistake_of_the_file_offers_no_hint_of_an_exercise(here, capsys):
+    write_workbook()
+    checking.check(1)
+    write_workbook(edits=[("def mean(", "def mean((")])
+    capsys.readouterr()
+    assert checking.check(1) == 1
+    out = capsys.readouterr().out
+    assert "make hint" not in out and "make check-1: check again, once that is mended" in out

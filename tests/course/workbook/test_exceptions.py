@@ -122,3 +122,14 @@ def test_an_exceptions_message_moves_no_cursor():
     message = r"a\x1b[2Jb\x9b31mc\u202ed\re"
     write_workbook(edits=[("    total, sums = torch.zeros(()), []", f"    raise ValueError('{message}')")])
     assert "ValueError: a·[2Jb·31mc·d·e" in check_here("1.1")["1.1"]["text"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "before", "says"),
+    [("", "self.a = torch.nn.Linear(1, 1); ", "calls super().__init__() first"), ("3", "", "takes no arguments")],
+)
+def test_the_start_of_a_module_is_explained(arguments, before, says):
+    line = f"            {before}super().__init__({arguments})"
+    code = f"    class M(torch.nn.Module):\n        def __init__(self):\n{line}\n    M()"
+    write_workbook(edits=[("    total, sums = torch.zeros(()), []", code)])
+    assert says in check_here("1.1")["1.1"]["text"]
