@@ -672,7 +672,7 @@ words.slip(
     "padding not looked at",
     "You do not look whether a question stands at padding. Its vector means nothing, and neither would the answer: such a batch is put together wrongly, and has to be refused.",
     (
-        "if attention_mask is not None and (outside := at & ~attention_mask).any():",
+        "if attention_mask is not None and (outside := at & ~as_mask(attention_mask)).any():",
         "if (outside := at & False).any():",
     ),
 )
@@ -696,7 +696,7 @@ words.slip(
     "padding passed over",
     "You leave out the questions at padding without a word. Such a batch is put together wrongly, and whoever made it has to hear of it: a UserError.",
     (
-        "if attention_mask is not None and (outside := at & ~attention_mask).any():",
+        "if attention_mask is not None and (outside := at & ~as_mask(attention_mask)).any():",
         "if attention_mask is not None:\n        at = at & attention_mask\n    if (outside := at & False).any():",
     ),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from minitransformer.course.workbook.examine import Examination
-from minitransformer.course.workbook.exercise import exercises, files
+from minitransformer.course.workbook.catalogue import exercises, files
 from minitransformer.errors import UserError
 
 
