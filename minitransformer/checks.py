@@ -120,19 +120,24 @@ def check_settings(settings: Mapping[str, object], rules: Mapping[str, Rule]) ->
             raise UserError(f"{name} = {settings[name]!r}: it has to be {rule.says}.")
 
 
-def as_mask(mask: Tensor, name: str = "attention_mask") -> Tensor:
+def as_mask(mask: Tensor, shape: tuple[int, ...] | None = None) -> Tensor:
     """An attention mask as booleans: True (or 1) at real tokens, False (or 0) at padding.
 
     Raises:
-        UserError: another value in it, such as -inf or -1e9: those are masks that are added to the scores.
+        UserError: another value in it, such as -inf or -1e9: those are masks that are added to the scores. Another
+            shape than this one.
     """
     if not isinstance(mask, Tensor):
-        raise UserError(f"{name} is a tensor of booleans, True at real tokens; this is a {type(mask).__name__}.")
+        raise UserError(f"attention_mask is a tensor of booleans, True at real tokens; not a {type(mask).__name__}.")
+    if shape is not None and mask.shape != shape:
+        raise UserError(
+            f"attention_mask has the shape {tuple(mask.shape)}; it has to mark every token, {tuple(shape)}."
+        )
     if mask.dtype == torch.bool:
         return mask
     if mask.is_complex() or not bool(((mask == 0) | (mask == 1)).all()):
         raise UserError(
-            f"{name} has to be True (or 1) at real tokens and False (or 0) at padding; this one is {mask.dtype} and "
-            "has other values. A mask that is added to the scores (0 and -inf) becomes one with mask == 0."
+            "attention_mask has to be True (or 1) at real tokens and False (or 0) at padding; this one is "
+            f"{mask.dtype} and has other values. A mask that is added to the scores (0 and -inf) becomes one with mask == 0."
         )
     return mask.bool()

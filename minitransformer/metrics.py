@@ -156,8 +156,7 @@ def distinct_n(texts: Sequence[Sequence[Hashable]], n: int) -> float:
     Raises:
         UserError: n below 1, or no text as long as n.
     """
-    if n < 1:
-        raise UserError(f"n = {n}: a run has at least one token.")
+    check_settings({"n": n}, {"n": integer(1)})
     grams = [tuple(text[i : i + n]) for text in texts for i in range(len(text) - n + 1)]
     if not grams:
         raise UserError(f"There is nothing to measure: no text has {n} tokens.")

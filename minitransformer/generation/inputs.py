@@ -15,6 +15,7 @@ from minitransformer.models.classifier import Classifier
 
 Prompts = Sequence[Sequence[int]] | Tensor
 Stop = int | Sequence[int] | None
+SHAPE = "prompts is a list of prompts, each of them a list of token ids, such as [[5, 6]]"
 
 
 def check_writes(model: object, use_cache: bool) -> None:
@@ -38,16 +39,17 @@ def checked_prompts(prompts: Prompts) -> list[list[int]]:
     Raises:
         UserError: texts, a single prompt where a list of them belongs, or what is no whole number.
     """
+    if not isinstance(prompts, Sequence | Tensor) and not hasattr(prompts, "tolist"):
+        raise UserError(f"{SHAPE}; this is a {type(prompts).__name__}.")
+    if not isinstance(prompts, Sequence) and not prompts.ndim:
+        raise UserError(f"{SHAPE}; this is a single number.")
     if isinstance(prompts, str) or (len(prompts) and isinstance(prompts[0], str)):
         raise UserError("Prompts are token ids and not texts: give [tokenizer.encode(text)], one list for each text.")
     rows = []
     for row, prompt in enumerate(prompts):
         prompt = prompt.tolist() if hasattr(prompt, "tolist") else prompt
         if not isinstance(prompt, Sequence):
-            raise UserError(
-                "prompts is a list of prompts, each of them a list of token ids, such as [[5, 6]]; prompt "
-                f"{row} is the number {prompt!r}. A single prompt goes into a list of one."
-            )
+            raise UserError(f"{SHAPE}; prompt {row} is {prompt!r}. A single prompt goes into a list of one.")
         rows.append([_whole(i, f"Prompt {row}") for i in prompt])
     return rows
 

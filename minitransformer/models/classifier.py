@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from minitransformer.checks import check_settings, integer
+from minitransformer.checks import as_mask, check_settings, integer
 from minitransformer.errors import UserError
 from minitransformer.models.bert import Bert
 from minitransformer.models.gpt import GPT
-from minitransformer.models.layers import drop
+from minitransformer.models.layers import checked_ids, drop
 
 
 class Classifier(nn.Module):
@@ -65,8 +65,8 @@ def last_token(ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
 
     The attention mask (B, T) decides, False at padding on either side; the padding's id may also be a word.
     """
-    B, T = ids.shape
+    B, T = checked_ids(ids).shape
     last = torch.full((B,), T - 1, device=ids.device)  # (B)
     if attention_mask is not None:
-        last -= attention_mask.flip(1).int().argmax(dim=1)
+        last -= as_mask(attention_mask, (B, T)).flip(1).int().argmax(dim=1)
     return torch.arange(T, device=ids.device) == last[:, None]  # (B, T)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from minitransformer.checks import as_mask
 from minitransformer.errors import UserError
 from minitransformer.models.bert import Bert
+from minitransformer.models.layers import checked_ids
 from minitransformer.text.batches import IGNORE, Batch
 
 Loss = Callable[[Any, Batch], tuple[Tensor, int]]
@@ -38,9 +39,11 @@ def language_model_loss(model: Callable[..., Tensor], batch: Batch) -> tuple[Ten
     Raises:
         UserError: labels of another shape, or outside the vocabulary.
     """
-    ids, labels, attention_mask = batch["ids"], batch.get("labels"), batch.get("attention_mask")
+    ids, labels, attention_mask = checked_ids(batch["ids"]), batch.get("labels"), batch.get("attention_mask")
+    if attention_mask is not None:
+        attention_mask = as_mask(attention_mask, tuple(ids.shape))
     if labels is None:
-        labels = ids if attention_mask is None else ids.masked_fill(~as_mask(attention_mask), IGNORE)
+        labels = ids if attention_mask is None else ids.masked_fill(~attention_mask, IGNORE)
     if labels.shape != ids.shape:
         raise UserError(
             f"labels stand at the token that is to be predicted, as the ids do, {tuple(ids.shape)}; these are "
@@ -187,6 +190,8 @@ def _masked_words(model: Bert, hidden: Tensor, batch: Batch) -> tuple[Tensor, in
         UserError: a label where "attention_mask" is False, or outside the vocabulary.
     """
     labels, attention_mask = batch["labels"], batch.get("attention_mask")
+    if labels.shape != hidden.shape[:2]:
+        raise UserError(f"There is one label for each token: {tuple(hidden.shape[:2])}, not {tuple(labels.shape)}.")
     at = labels != IGNORE  # (B, T)
     if attention_mask is not None and (outside := at & ~as_mask(attention_mask)).any():
         row, column = outside.nonzero()[0].tolist()

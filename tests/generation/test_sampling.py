@@ -287,8 +287,8 @@ def test_sampling_follows_the_probabilities():
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"prompts": [5, 6]}, r"each of them a list of token ids, such as \[\[5, 6\]\]; prompt 0 is the number 5"),
-        ({"prompts": torch.tensor([5, 6])}, "prompt 0 is the number 5"),
+        ({"prompts": [5, 6]}, r"each of them a list of token ids, such as \[\[5, 6\]\]; prompt 0 is 5"),
+        ({"prompts": torch.tensor([5, 6])}, "prompt 0 is 5"),
         ({"prompts": "hello"}, "Prompts are token ids and not texts"),
         ({"prompts": ["hello"]}, "Prompts are token ids and not texts"),
         ({"prompts": [[1.5]]}, "Prompt 0 has 1.5, which is no token id"),

@@ -38,7 +38,7 @@ def infill(
     for _ in range(2 * len(ids)):  # runs that would overlap are drawn again, but not for ever
         if left <= 0:
             break
-        length = min(int(torch.poisson(torch.tensor(mean_span), generator=generator)), left)
+        length = min(int(torch.poisson(torch.tensor(float(mean_span)), generator=generator)), left)
         start = int(torch.randint(len(ids) - length + 1, (1,), generator=generator))
         if start in spans or any(taken[max(0, start - 1) : start + length + 1]):
             continue
