@@ -4,7 +4,7 @@ PYTHON ?= python3
 RUN := $(PYTHON) -m minitransformer
 
 .DEFAULT_GOAL := help
-.PHONY: help lessons chat lab progress verify test parity book-test mutants bench tune generate predict evaluate pretrain data tokenizer lint
+.PHONY: help lessons chat lab progress verify test parity record book translate book-test mutants bench tune generate predict evaluate pretrain data tokenizer lint
 
 help:  ## print this list
 	@echo "make lesson-3    run lesson 3 (any lesson's number)"
@@ -59,6 +59,15 @@ test:  ## run the tests
 
 parity:  ## run the slow tests and those against other libraries
 	@$(RUN) parity $(ARGS)
+
+record:  ## run the lessons whose recorded outcomes are stale, and record them; ARGS=9 names one
+	@$(RUN) record $(ARGS)
+
+book:  ## build the read-along book, build/book/en/index.html
+	@$(RUN) book
+
+translate:  ## bring a catalogue of translations up to date: ARGS='zh 9'
+	@$(RUN) translate $(ARGS)
 
 book-test:  ## run the tests of the read-along book, in a browser
 	@$(RUN) book-test $(ARGS)

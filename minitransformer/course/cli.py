@@ -91,6 +91,15 @@ def parser() -> argparse.ArgumentParser:
     add("verify", "prove the exercises: stubs fail, solutions pass, mistakes are rejected and named")
     add("test", "run the tests; further arguments go to pytest, such as -k attention")
     add("parity", "run the slow tests and those against the transformers and peft libraries")
+    record = add("record", "run the lessons whose recorded outcomes are stale, and record them for the book")
+    record.add_argument("lessons", nargs="*", metavar="N", type=lesson_number, help="these lessons instead")
+    record.add_argument("--again", action="store_true", help="record also what is not stale")
+    add("book", "build the read-along book, build/book/en/index.html, from the records")
+    translate = add("translate", "bring a lesson's catalogue of translations up to date, and say what it lacks")
+    translate.add_argument("language", metavar="LANGUAGE", help="such as zh")
+    translate.add_argument(
+        "number", nargs="?", type=lesson_number, metavar="N", help="the lesson; the book's own words if none"
+    )
     add("book-test", "run the tests of the read-along book, which need a browser (apt-get install chromium)")
     add("mutants", "change the code in one place after another and see whether a test notices; stopped, it goes on")
     add("bench", "measure speed and memory beside other libraries")
@@ -117,7 +126,9 @@ EXERCISES = {
     "reset": "begin a workbook or an exercise anew, after a dated copy",
 }
 EXTRAS = {
-    "book-test": ("book", "browser"),
+    "book": ("book",),
+    "translate": ("book",),
+    "book-test": ("book", "browser", "notebook"),
     "parity": ("parity", "mutants", "notebook"),
     "notebook": ("notebook",),
     "bench": ("parity",),
@@ -182,6 +193,18 @@ def dispatch(arguments: argparse.Namespace, rest: "list[str]") -> int:
         from minitransformer.course.workbook import verify
 
         return verify.main()
+    elif arguments.command == "record":
+        from minitransformer.course.book import records
+
+        records.main(arguments.lessons, again=arguments.again)
+    elif arguments.command == "book":
+        from minitransformer.course.book import site
+
+        site.main()
+    elif arguments.command == "translate":
+        from minitransformer.course.book import translation
+
+        translation.main(arguments.language, arguments.number)
     elif arguments.command in MARKED:
         marked = ["-m", MARKED[arguments.command]] if MARKED[arguments.command] else []
         command = [sys.executable, "-m", "pytest", *marked, *rest]

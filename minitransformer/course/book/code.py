@@ -48,15 +48,16 @@ class Module:
         return found
 
     @cached_property
-    def constants(self) -> set[str]:
-        """Names that the module assigns at its top level, dotted."""
-        targets = [
-            target
-            for node in self.tree.body
-            if isinstance(node, (ast.Assign, ast.AnnAssign))
-            for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
-        ]
-        return {f"{self.name}.{target.id}" for target in targets if isinstance(target, ast.Name)}
+    def constants(self) -> dict[str, int]:
+        """Names that the module assigns at its top level, dotted, and the line of the first assignment."""
+        found: dict[str, int] = {}
+        for node in self.tree.body:
+            if isinstance(node, (ast.Assign, ast.AnnAssign)):
+                for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+                    for name in target.elts if isinstance(target, ast.Tuple) else [target]:
+                        if isinstance(name, ast.Name):
+                            found.setdefault(f"{self.name}.{name.id}", node.lineno)
+        return found
 
 
 class Package:
@@ -69,6 +70,8 @@ class Package:
     def __init__(self, folder: Path = ROOT / PACKAGE) -> None:
         self.modules: dict[str, Module] = {}
         for path in sorted(folder.rglob("*.py")):
+            if path.stem == "__main__":
+                continue
             parts = path.relative_to(folder.parent).with_suffix("").parts
             name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
             source = path.read_text(encoding="utf-8")
@@ -161,9 +164,8 @@ class Linker:
         if not isinstance(value, ast.Call):
             return None
         target = self._dotted(value.func)
-        if target:
-            module = self.package.module_of(target)
-            return target if isinstance(module.definitions.get(target), ast.ClassDef) else None
+        if target and isinstance(self.package.module_of(target).definitions.get(target), ast.ClassDef):
+            return target
         if isinstance(value.func, ast.Attribute) and value.func.attr in ("attach", "eval", "train"):
             return self._made(value.func.value)
         return None
@@ -228,7 +230,7 @@ def highlight(code: str, links: Iterable[Link] = (), address: Mapping[str, str] 
         css = STANDARD_TYPES.get(kind, "")
         inner = escape(text, quote=False)
         link = linked.get(index)
-        if link and link.text == text and address and link.target in address:
+        if link and link.text == text and address is not None and link.target in address:
             name = link.target.removeprefix(f"{PACKAGE}.")
             inner = f'<a class="code-link" href="{escape(address[link.target])}" title="{escape(name)}">{inner}</a>'
         parts.append(f'<span class="{css}">{inner}</span>' if css else inner)

@@ -17,12 +17,13 @@ from torch import Tensor
 
 from minitransformer.checkpoint import load_tensors
 from minitransformer.course.bases import FOLDER, prefix_path
-from minitransformer.course.data import DEFAULT_PATH
+from minitransformer.course.data import DATA, DEFAULT_PATH
 from minitransformer.course.tasks import task_rows
 from minitransformer.course.tinyworld import STYLES
 from minitransformer.errors import UserError
 from minitransformer.files import write_aside
 
+CHANGE = DATA / "records" / "change.safetensors"  # of a weight, for the figure "rank"; living_record.py makes it
 PREFIXES = tuple(style for style in STYLES if style != "plain")
 
 
@@ -89,6 +90,10 @@ def data_scripts() -> dict[str, str]:
     """
     files = {"base": base_file(), "tokenizer": DEFAULT_PATH.read_bytes()}
     files["pairs"] = pairs_file()
+    try:
+        files["change"] = CHANGE.read_bytes()
+    except OSError:
+        raise UserError(f"{CHANGE} is missing: `make record` makes it again.") from None
     files |= {f"prefix-{name}": prefix_file(prefix_path(name)) for name in PREFIXES}
     return {name: as_script(name, content) for name, content in files.items()}
 

@@ -13,6 +13,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+PAGE = Path(__file__).parent / "page"
 SENTENCE = "Nipa drew a green clock at the station in Letewick on Thursday."
 
 
@@ -159,9 +160,12 @@ def html(figure: Living, numbers: Mapping[str, Any], translate: Callable[[str], 
 
 
 def scripts(names: list[str]) -> list[str]:
-    """The scripts that a page with these figures needs, in order, below the page folder."""
+    """The scripts that a page with these figures needs, in order, below the page folder.
+
+    The first has the figures' words in the book's language.
+    """
     model = [f"model/{name}.js" for name in ("files", "tokenizer", "gpt", "sampling", "train")]
-    return [*model, "living/common.js", *(f"living/{name}.js" for name in names)] if names else []
+    return ["living/words.js", *model, "living/common.js", *(f"living/{name}.js" for name in names)] if names else []
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -6,9 +6,8 @@ rounded to half precision first, because that is what the page computes with.
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -24,6 +23,7 @@ from minitransformer.course.bases import FOLDER, load_base, prefix_path
 from minitransformer.course.book import export
 from minitransformer.course.book.living import FIGURES
 from minitransformer.course.data import DATA, DEFAULT_PATH, default_tokenizer
+from minitransformer.course.fingerprints import fingerprint
 from minitransformer.course.tasks import prompt_ids, task_ids
 from minitransformer.files import write_aside
 from minitransformer.generation.sampling import generate
@@ -40,7 +40,6 @@ from minitransformer.tuning.prefix import activations, to_flat, to_prefixes
 
 RECORDS = DATA / "records"
 LIVING = RECORDS / "living.json"
-CHANGE = RECORDS / "change.safetensors"
 CHANGED = "blocks.1.attention.qkv.weight"  # the weight whose change the figure "rank" takes apart
 SETTINGS = {figure.name: figure.settings for figure in FIGURES}
 VIRTUAL, RATE, WARMUP, STEPS = 10, 0.1, 5, 15  # as page/living/train.js has them
@@ -55,7 +54,7 @@ def record(path: Path = LIVING) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     gpt, tokenizer = rounded_base(), default_tokenizer()
-    write_aside(CHANGE, changed_weight(tokenizer))
+    write_aside(export.CHANGE, changed_weight(tokenizer))
     numbers = {
         "merges": merges(tokenizer),
         "attention": attention_row(gpt, tokenizer),
@@ -75,7 +74,7 @@ def inputs() -> dict[str, str]:
     files = [FOLDER / "gpt.safetensors", DEFAULT_PATH, *map(prefix_path, export.PREFIXES)]
     files += [DATA / "tasks" / "styles" / "train.jsonl", Path(__file__)]
     root = DATA.parent
-    return {file.relative_to(root).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()[:16] for file in files}
+    return {file.relative_to(root).as_posix(): fingerprint(file) for file in files}
 
 
 def rounded_base() -> GPT:
@@ -236,14 +235,13 @@ def changed_weight(tokenizer: Tokenizer) -> bytes:
 
 def spectrum() -> dict[str, Any]:
     """The singular values of that change, and the rank that holds half and nine tenths of it."""
-    change = load_safetensors(CHANGE.read_bytes())["change"].float()
+    change = load_safetensors(export.CHANGE.read_bytes())["change"].float()
     values = torch.linalg.svdvals(change)  # (C)
     held = (values**2).cumsum(0) / (values**2).sum()
     bars = [[f"rank {r}", held[r - 1].item()] for r in (1, 2, 4, 8, 16, 32, 64)]
     return {"values": values.tolist(), "bars": bars}
 
 
-def stale(numbers: Mapping[str, Any]) -> list[str]:
-    """The files that are not what the numbers were computed from."""
-    recorded = numbers["about"]["inputs"]
-    return sorted(file for file, print_ in inputs().items() if recorded.get(file) != print_)
+def is_stale(path: Path = LIVING) -> bool:
+    """Whether there are no recorded numbers, or they were computed from other files than there are now."""
+    return not path.is_file() or json.loads(path.read_text(encoding="utf-8"))["about"]["inputs"] != inputs()

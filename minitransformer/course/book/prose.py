@@ -7,13 +7,11 @@ the translator, "{0} rows that sum to {1} each", so that a measured number goes 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
 
 from minitransformer.course.book import tex
-
-Translate = Callable[[str], str]
 
 ITEM = re.compile(r"(\s*)([-*•]|\d+[.)])\s+(?=\S)")
 NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
@@ -105,31 +103,50 @@ def filled(text: str, numbers: list[str]) -> str:
     return re.sub(r"\{(\d+)\}", lambda match: numbers[int(match[1])], text)
 
 
-def translator(catalogue: dict[str, str]) -> Translate:
-    """A function that translates a block, or gives it back where the catalogue has no translation."""
+class Translator:
+    """Translates blocks; what it does not know stays English.
 
-    def translate(text: str) -> str:
+    Args:
+        catalogue: masked English → masked translation; None for the English book.
+    """
+
+    def __init__(self, catalogue: Mapping[str, str] | None = None) -> None:
+        self.catalogue = catalogue
+
+    def __call__(self, text: str) -> str:
+        """A block in the book's language."""
         pattern, numbers = masked(text)
-        return filled(catalogue[pattern], numbers) if catalogue.get(pattern) else text
+        known = (self.catalogue or {}).get(pattern)
+        return filled(known, numbers) if known else text
 
-    return translate
+    def lacks(self, text: str) -> bool:
+        """Whether a block appears in English because it is not translated."""
+        return self.catalogue is not None and is_words(text) and not self.catalogue.get(masked(text)[0])
+
+
+ENGLISH = Translator()
+
+
+def is_words(text: str) -> bool:
+    """Whether there is something to translate, and not only symbols, numbers and code."""
+    return bool(re.search(r"[^\W\d_]{2,}", re.sub(r"`[^`]*`", "", text)))
 
 
 def translatable(text: str) -> list[str]:
     """The blocks of a text that a translator is given, masked; those without a letter are left out."""
-    found = [masked(block.text)[0] for block in blocks(text) if block.kind in ("paragraph", "item", "heading")]
-    return [pattern for pattern in found if re.search(r"[^\W\d_]{2,}", pattern)]
+    found = [block.text for block in blocks(text) if block.kind in ("paragraph", "item", "heading")]
+    return [masked(words)[0] for words in found if is_words(words)]
 
 
 # ---------------------------------------------------------------- writing for the page
 
 
-def markdown(text: str, translate: Translate = lambda text: text, raise_by: int = 0) -> str:
+def markdown(text: str, translate: Translator = ENGLISH, raise_by: int = 0) -> str:
     """A text as the page's Markdown: symbols and formulas as TeX, each block translated.
 
     Args:
         text: light Markdown, as lessons say it.
-        translate: see `translator`.
+        translate: into the book's language.
         raise_by: how much deeper headings stand in the page than in the text.
     """
     parts: list[str] = []
@@ -137,8 +154,10 @@ def markdown(text: str, translate: Translate = lambda text: text, raise_by: int 
         match block.kind:
             case "paragraph":
                 words = tex.inline(translate(block.text))
-                predict = re.match(r"\*\*Predict before you run:?\*\*|\*\*Predict before you run:\*\*", block.text)
-                parts.append(f":::{{div}} predict\n{words}\n:::" if predict else words)
+                predict = block.text.startswith("**Predict before you run")
+                if translate.lacks(block.text):
+                    words = f"{{.untranslated lang=en}}\n{words}"
+                parts.append(f":::{{container}} predict\n{words}\n:::" if predict else words)
             case "item":
                 separator = "" if parts and parts[-1].lstrip()[:2] in ("- ", "* ") else "\n"
                 parts.append(f"{separator}{block.mark}{tex.inline(translate(block.text))}")
@@ -176,17 +195,21 @@ def indented(text: str) -> str:
             parts.append(f"<pre class='plain'>{escape(chr(10).join(group))}</pre>")
         elif len(rows) == 1 and len(rows[0]) == 1:
             parts.append(f"<div class='formula'>{tex.html(rows[0][0][1], display=True)}</div>")
-        elif len({len(row) for row in rows}) == 1 and len(rows) > 1 and len(rows[0]) > 1:
-            cells = ("".join(f"<td>{_cell(cell)}</td>" for cell in row) for row in rows)
-            body = "".join(f"<tr>{row}</tr>" for row in cells)
+        elif len(rows) > 1 and (most := max(map(len, rows))) > 1:
+            body = "".join(f"<tr>{_row(row, most)}</tr>" for row in rows)
             parts.append(f"<div class='formula'><table class='formulas'><tbody>{body}</tbody></table></div>")
         else:
-            body = "".join(
-                f"<div class='formula-row'>{''.join(f'<span>{_cell(cell)}</span>' for cell in row)}</div>"
-                for row in rows
-            )
+            spans = ("".join(f"<span>{_cell(cell)}</span>" for cell in row) for row in rows)
+            body = "".join(f"<div class='formula-row'>{row}</div>" for row in spans)
             parts.append(f"<div class='formula'>{body}</div>")
     return "\n".join(parts)
+
+
+def _row(row: list[tuple[str, str]], most: int) -> str:
+    """The cells of a table's row; the last of a short one takes the rest of the width."""
+    last = len(row) - 1
+    widths = (f" colspan='{most - last}'" if i == last < most - 1 else "" for i in range(len(row)))
+    return "".join(f"<td{width}>{_cell(cell)}</td>" for cell, width in zip(row, widths, strict=True))
 
 
 def _cell(cell: tuple[str, str]) -> str:

@@ -156,7 +156,7 @@ class _Reader:
             return r"\sqrt{" + self.argument(root=True) + "}"
         if text == "{":
             return r"\{" + self.read("}") + r"\}"
-        if text == "(":
+        if text == "(" and any(token[1] == ")" for token in self.tokens[self.at :]):
             return "(" + self.read(")") + ")"
         if text == "|":
             return self.bar()
@@ -304,6 +304,7 @@ def _inline(text: str) -> str:
             and kinds[end + 2]
             and words[end + 1] == " "
             and not re.search(r"[,;:.?!]$", words[end].rstrip("*"))
+            and words[end + 2].count("(") <= words[end + 2].count(")")
             and ("operator" in (kinds[end], kinds[end + 2]) or STRONG.search(words[end] + " " + words[end + 2]))
         ):
             end += 2
@@ -363,7 +364,8 @@ def _as_math(run: str) -> str:
         core = core[1:]
     if not core:
         return run
-    return f"{start}${from_unicode(core)}${tail}"
+    joined = "\u2060" if tail else ""  # no line begins with the punctuation behind a formula
+    return f"{start}${from_unicode(core)}${joined}{tail}"
 
 
 # ---------------------------------------------------------------- lines that stand alone

@@ -132,15 +132,17 @@
     };
   }
 
-  /** The reader's text as ids, or an error in words: it is empty, or longer than the model reads. */
-  function read(text, { tokenizer, room, least = 1 }) {
+  /**
+   * The reader's text as ids, or an error in words: it is empty, or longer than the model reads. `end` is put behind it.
+   */
+  function read(text, { tokenizer, room, end = "" }) {
     if (text.length > MOST_CHARACTERS) {
       throw new Error(
         t("The text has {0} characters; this figure reads up to {1}. Shorten it.", number(text.length), number(MOST_CHARACTERS)),
       );
     }
-    const ids = tokenizer.encode(text);
-    if (ids.length < least) throw new Error(t("Type a text to see what the model does with it."));
+    if (!text.trim()) throw new Error(t("Type a text to see what the model does with it."));
+    const ids = tokenizer.encode(text + end);
     if (ids.length > room) {
       throw new Error(t("The text has {0} tokens; there is room for {1}. Shorten it.", number(ids.length), number(room)));
     }

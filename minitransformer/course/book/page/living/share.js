@@ -53,7 +53,7 @@
     const xs = Object.values(points).map((p) => p[0]), ys = Object.values(points).map((p) => p[1]);
     const [x0, x1, y0, y1] = [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
     const scale = Math.min(250 / (x1 - x0 || 1), 130 / (y1 - y0 || 1));
-    const place = ([x, y]) => [45 + (x - x0) * scale, 165 - (y - y0) * scale];
+    const place = ([x, y]) => [45 + (x - x0) * scale, 35 + (y1 - y) * scale];
     const line = (a, b, kind) => {
       const [p, q] = [place(points[a]), place(points[b])];
       return h("line", { x1: p[0], y1: p[1], x2: q[0], y2: q[1], class: kind });
@@ -68,7 +68,7 @@
     };
     return h(
       "svg",
-      { viewBox: "0 0 340 200", role: "img", class: "living-plane",
+      { viewBox: `0 0 340 ${65 + (y1 - y0) * scale}`, role: "img", class: "living-plane",
         "aria-label": t("In the plane of the two answers, the result lies on the line between the text's answer and the prefix's, at the fraction λ = {0}.", number(lambda, 3)) },
       line("zero", "text", "of-text"), line("zero", "prefix", "of-prefix"), line("text", "prefix", "between"),
       dotAt("zero", 2, "zero"), dotAt("text", 4, "of-text"), dotAt("prefix", 4, "of-prefix"),
@@ -84,7 +84,7 @@
 
     const changed = Mini.newest(status, async (current) => {
       const m = +share.input.value;
-      const ids = [tokenizer.eot, ...Mini.read(text.value + "\n", { tokenizer, room: gpt.N - P - MOST - 1, least: 2 })];
+      const ids = [tokenizer.eot, ...Mini.read(text.value, { tokenizer, room: gpt.N - P - MOST - 1, end: "\n" })];
       const cache = gpt.newCache(P_theta);
       const firstPosition = fromZero.input.checked ? 0 : P;
       const { tape } = gpt.forward(ids, cache, { tape: true, share: m, firstPosition });

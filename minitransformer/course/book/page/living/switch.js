@@ -11,7 +11,7 @@
     const changed = Mini.newest(status, async (current) => {
       const P_theta = await Mini.prefix(prefix.chosen());
       const P = P_theta ? P_theta.length / (gpt.L * 2 * gpt.C) : 0;
-      const x = Mini.read(text.value + "\n", { tokenizer, room: gpt.N - P - MOST - 1, least: 2 });
+      const x = Mini.read(text.value, { tokenizer, room: gpt.N - P - MOST - 1, end: "\n" });
       const ids = [tokenizer.eot, ...x];
       const options = { prefix: P_theta, most: MOST, stop: tokenizer.eot };
       const y = await Mini.write(gpt, ids, options, current, (added) => {

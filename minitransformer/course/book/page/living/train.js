@@ -27,7 +27,7 @@
     function read() {
       return rows.map(({ plain, styled }, i) => {
         try {
-          const x = [tokenizer.eot, ...Mini.read(plain.value + "\n", { tokenizer, room: 100, least: 2 })];
+          const x = [tokenizer.eot, ...Mini.read(plain.value, { tokenizer, room: 100, end: "\n" })];
           return [x, [...Mini.read(styled.value, { tokenizer, room: 100 }), tokenizer.eot]];
         } catch (error) {
           throw new Error(t("Pair {0}: {1}", i + 1, error.message));
@@ -56,7 +56,7 @@
       let pairs;
       try {
         pairs = read();
-        Mini.read(test.value + "\n", { tokenizer, room: 100, least: 2 });
+        Mini.read(test.value, { tokenizer, room: 100, end: "\n" });
         status.textContent = "";
       } catch (error) {
         status.textContent = error.message;

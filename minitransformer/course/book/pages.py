@@ -1,0 +1,570 @@
+"""The book's pages as Markdown files, which Sphinx then turns into a site: lessons, sources, index, glossary, …
+
+Nothing is run here. What lessons print comes from their records (course/record.py).
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from html import escape
+from typing import Any
+
+from minitransformer.course import documents, lessons
+from minitransformer.course.book import code, glossary, living, prose, tex
+from minitransformer.course.bootstrap import ROOT
+from minitransformer.course.workbook import catalogue
+
+READING_ORDER = (
+    ("models", "the three architectures; begin with attention"),
+    ("text", "tokenizer, corpora, batches"),
+    ("training", "losses, and the one training loop"),
+    ("generation", "sampling and beam search"),
+    ("tuning", "every method that goes onto a frozen base, one file each"),
+)
+
+
+@dataclass
+class Book:
+    """What all pages share."""
+
+    package: code.Package
+    records: Mapping[int, Any]
+    """Lesson → its record; lessons without one are printed without outcomes."""
+    stale: Mapping[int, str]
+    """Lesson → why its record does not hold."""
+    numbers: Mapping[str, Any]
+    """The living figures' recorded numbers."""
+    translate: Callable[[int | None], prose.Translator] = lambda lesson: prose.ENGLISH
+    """Lesson → how its blocks are translated; None for what belongs to no lesson."""
+    uses: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
+    """Dotted name → the lessons whose code uses it; filled while lessons are written."""
+    lessons: list[lessons.Lesson] = field(default_factory=list)
+
+    @cached_property
+    def targets(self) -> dict[str, Any]:
+        """What the exercises ask the reader to write: dotted name → exercise."""
+        return {
+            exercise.target.replace(":", "."): exercise
+            for number in catalogue.files()
+            for exercise in catalogue.exercises(number)
+        }
+
+
+# ---------------------------------------------------------------- addresses
+
+
+def source_page(module: str) -> str:
+    """The page of a module, "source/minitransformer.models.attention"."""
+    return f"source/{module}"
+
+
+def anchor(dotted: str, module: str) -> str:
+    """The place of a definition in its module's page."""
+    return "" if dotted == module else dotted.removeprefix(module + ".")
+
+
+class Addresses(dict):
+    """Dotted name → href from a page, made when asked for.
+
+    Args:
+        package: what names there are.
+        up: from the page to the book's root, "../".
+    """
+
+    def __init__(self, package: code.Package, up: str) -> None:
+        super().__init__()
+        self.package, self.up = package, up
+
+    def __contains__(self, dotted: object) -> bool:
+        """Whether a name is the package's."""
+        return isinstance(dotted, str) and dotted.startswith(code.PACKAGE)
+
+    def __missing__(self, dotted: str) -> str:
+        """The href of one name."""
+        module = self.package.module_of(dotted).name
+        place = anchor(dotted, module)
+        return f"{self.up}{source_page(module)}.html" + (f"#{place}" if place else "")
+
+
+def lesson_page(number: int) -> str:
+    """The page of a lesson, "lessons/lesson_09"."""
+    return f"lessons/lesson_{number:02}"
+
+
+# ---------------------------------------------------------------- a lesson
+
+
+def lesson(book: Book, found: lessons.Lesson) -> str:
+    """One lesson: prose, formulas, code, what it printed, living figures, exercises."""
+    number, translate = found.number, book.translate(found.number)
+    record = book.records.get(number)
+    up = "../"
+    tree = ast.parse(found.path.read_text(encoding="utf-8"))
+    linker = code.Linker(book.package, tree)
+    addresses = Addresses(book.package, up)
+    parts = [
+        f"(lesson-{number})=\n# {number} · {translate(found.title)}",
+        f"{{.question}}\n{tex.inline(translate(found.question))}",
+        prose.raw(_facts(found)),
+    ]
+    if number in book.stale:
+        why = book.stale[number].partition(": ")[0]
+        parts.append(f":::{{admonition}} {translate('Not up to date')}\n:class: warning\n{why}.\n:::")
+    figures = {figure.name: figure for figure in living.FIGURES if figure.lesson == number}
+    step, waiting = "", []  # the step that is being written, and the living figures that stand at its end
+
+    def end_of_step() -> None:
+        parts.extend(prose.raw(living.html(figure, book.numbers[figure.name], translate)) for figure in waiting)
+        waiting.clear()
+
+    outcomes = iter(record.cells) if record is not None else None  # one for each cell of code
+    for cell in found.cells:
+        if cell.title:
+            end_of_step()
+            step = cell.title
+            parts.append(f"(lesson-{number}-step-{cell.number})=\n## {translate(cell.title)}")
+            for name in [name for name, figure in figures.items() if re.search(figure.step, step)]:
+                waiting.append(figures.pop(name))
+        if cell.prose:
+            parts.append(prose.markdown(cell.prose, translate, raise_by=1))
+        if cell.shown and not cell.hidden:
+            links = _links(linker, cell.shown)
+            for link in links:
+                book.uses[link.target].add(number)
+            parts.append(prose.raw(code.box(code.highlight(cell.shown, links, addresses), "lesson-code")))
+        if outcomes is not None and cell.is_code:
+            shown = [event_html(event, number, addresses, translate, book.targets) for event in next(outcomes).events]
+            if shown:
+                parts.append("\n\n".join(["::::{container} outcome", *shown, "::::"]))
+    waiting.extend(figures.values())
+    end_of_step()
+    parts.append(exercises(book, number))
+    if record is not None:
+        parts.append(prose.raw(f'<p class="measured">{escape(measured(record, translate))}</p>'))
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _links(linker: code.Linker, shown: str) -> list[code.Link]:
+    try:
+        return linker.links(shown)
+    except SyntaxError:  # a cell whose visible part is no whole statement
+        return []
+
+
+def _facts(found: lessons.Lesson) -> str:
+    needs = ", ".join(f'<a href="lesson_{need:02}.html">{need}</a>' for need in found.needs)
+    return (
+        '<ul class="facts">'
+        f"<li>{escape(f'about {found.minutes:g} minutes')}</li>"
+        + (f"<li>after lesson{'s' * (len(found.needs) > 1)} {needs}</li>" if needs else "")
+        + f"<li>mirrors {escape(found.documents)}</li>"
+        f"<li>run it: <code>make lesson-{found.number}</code></li>"
+        f'<li><a href="../notebooks/{found.path.stem}.ipynb" download>notebook</a></li></ul>'
+    )
+
+
+def measured(record: Any, translate: prose.Translator = prose.ENGLISH) -> str:
+    """Where the numbers of a page come from."""
+    machine = record.machine
+    return translate(
+        f"The numbers on this page were measured in {record.seconds:.0f} seconds on {machine['system']} "
+        f"({machine['processor']}), {machine['threads']} threads of {machine['cores']} cores, with PyTorch "
+        f"{record.versions['torch']} and Python {record.versions['python']}. On another machine the last digits will "
+        "differ, and whatever measures time."
+    )
+
+
+# ---------------------------------------------------------------- what lessons printed
+
+
+def event_html(
+    event: Mapping[str, Any],
+    number: int,
+    addresses: Mapping[str, str],
+    translate: prose.Translator = prose.ENGLISH,
+    targets: Mapping[str, Any] | None = None,
+) -> str:
+    """One recorded outcome of lesson `number`, in the page's Markdown."""
+    targets = targets or {}
+    match event["kind"]:
+        case "say":
+            return prose.markdown(event["text"], translate, raise_by=1)
+        case "verbatim":
+            return prose.raw(f"<pre class='plain'>{escape(event['text'])}</pre>")
+        case "table":
+            return prose.raw(table_html(event, translate))
+        case "source":
+            name = event["name"]
+            dotted = name.replace(":", ".")
+            href = addresses[dotted] if dotted in addresses else ""
+            shown = name.removeprefix(code.PACKAGE + ".").replace(":", " · ")
+            head = f'<p class="source-name"><a href="{escape(href)}">{escape(shown)}</a></p>'
+            box = code.box(code.highlight(event["code"]), "package-code")
+            if (exercise := targets.get(dotted)) is not None:
+                summary = f"The answer of exercise {exercise.id}, {event['code'].count(chr(10)) + 1} lines"
+                box = f"<details class='answer'><summary>{summary}</summary>{box}</details>"
+            return prose.raw(head + box)
+        case "figure":
+            address = f"../_static/figures/lesson_{number:02}/{event['file']}"
+            width = round(96 * event["inches"][0])
+            picture = f'<img src="{address}" alt="{escape(event["alt"])}" width="{width}" loading="lazy">'
+            words = prose.inline_html(translate(event["caption"]))
+            return prose.raw(f'<figure class="drawn">{picture}<figcaption>{words}</figcaption></figure>')
+    raise ValueError(f"no page shows an event of kind {event['kind']}")
+
+
+def table_html(table: Mapping[str, Any], translate: prose.Translator = prose.ENGLISH) -> str:
+    """A recorded table; its bars are drawn, its symbols are set."""
+    sides = ["right" if right else "left" for right in table["right"]]
+    head = "".join(
+        f'<th scope="col" class="{s}">{prose.inline_html(translate(h))}</th>'
+        for h, s in zip(table["headers"], sides, strict=True)
+    )
+    body = "".join(
+        "<tr>" + "".join(f'<td class="{s}">{_cell(c)}</td>' for c, s in zip(row, sides, strict=True)) + "</tr>"
+        for row in table["rows"]
+    )
+    return (
+        f'<div class="table-wrapper outcome-table"><table><thead><tr>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def _cell(cell: str | Mapping[str, Any]) -> str:
+    """A cell: what has an index or a Greek letter is set as a formula; a lone letter may be a token, and stays."""
+    if isinstance(cell, Mapping):
+        return f'<span class="bar" style="--value: {cell["bar"]:.4f}"></span>'
+    if len(cell) < 40 and tex.STRONG.search(cell):
+        return prose.inline_html(cell)
+    return escape(cell)
+
+
+# ---------------------------------------------------------------- exercises
+
+
+def exercises(book: Book, number: int) -> str:
+    """The exercises of a lesson: purpose, hints folded one in another, the command that starts them."""
+    if number not in catalogue.files():
+        return ""
+    translate = book.translate(number)
+    addresses = Addresses(book.package, "../")
+    parts = [
+        f"(exercises-{number})=\n## {translate('Exercises')}",
+        translate(
+            f"`make start-{number}` writes the stubs to your workbook, and `make check-{number}` says what is wrong."
+        )
+        + f" `make hint-{number}` gives one hint at a time; they are below as well.",
+    ]
+    for exercise in catalogue.exercises(number):
+        target = exercise.target.replace(":", ".")
+        href = addresses[target]
+        name = exercise.target.rpartition(":")[2]
+        parts.append(
+            f"### {exercise.id} · {translate(exercise.title)}\n\n"
+            + prose.raw(
+                f'<p class="exercise-facts"><a href="{href}"><code>{escape(name)}</code></a> · '
+                f'<span title="difficulty {exercise.difficulty} of 3">{"●" * exercise.difficulty}'
+                f"{'○' * (3 - exercise.difficulty)}</span> · about {exercise.minutes:g} minutes · "
+                f"<code>make check-{exercise.id}</code></p>"
+            )
+            + "\n\n"
+            + prose.markdown(exercise.purpose, translate)
+            + "\n"
+            + prose.raw(_hints(exercise.hints, translate))
+        )
+    return "\n\n".join(parts)
+
+
+def _hints(hints: Sequence[str], translate: prose.Translator) -> str:
+    html = ""
+    for at in range(len(hints) - 1, -1, -1):
+        words, *lines = hints[at].split("\n")
+        shown = f"<p>{prose.inline_html(translate(words))}</p>"
+        if lines:
+            shown += code.box(code.highlight("\n".join(line.removeprefix("    ") for line in lines)))
+        html = f"<details class='hint'><summary>Hint {at + 1} of {len(hints)}</summary>{shown}{html}</details>"
+    return html
+
+
+# ---------------------------------------------------------------- source pages
+
+
+def source(book: Book, module: code.Module) -> str:
+    """One module: its docstring as prose, its code with anchors, an exercise's answer folded."""
+    addresses = Addresses(book.package, "../")
+    linker = code.Linker(book.package, module.tree, module.name)
+    links = sorted(_links(linker, module.source), key=lambda link: link.line)
+    path = module.path.relative_to(ROOT).as_posix()
+    lines = module.source.split("\n")
+    orphan = module.name.startswith(f"{code.PACKAGE}.course")  # many, and no part of the library: not in the sidebar
+    parts = ["---\norphan: true\n---"] if orphan else []
+    parts += [f"# {module.name.removeprefix(code.PACKAGE + '.')}", prose.raw(f'<p class="path">{path}</p>')]
+    if text := ast.get_docstring(module.tree):
+        parts.append(prose.markdown(text, raise_by=2))
+    for node, first, last in code.pieces(module):
+        if node is not None:
+            dotted = f"{module.name}.{node.name}"
+            parts.append(f"## `{node.name}`")
+            used = sorted(set().union(*(book.uses.get(name, set()) for name in _within(module, dotted))))
+            if used:
+                where = ", ".join(f'<a href="../{lesson_page(n)}.html">{n}</a>' for n in used)
+                parts.append(prose.raw(f'<p class="used">used in lesson{"s" * (len(used) > 1)} {where}</p>'))
+        while first < last and not lines[first - 1].strip():
+            first += 1
+        while last > first and not lines[last - 1].strip():
+            last -= 1
+        if node is None and first == last and (part := re.fullmatch(r"# -{8,} (.+)", lines[first - 1])):
+            parts.append(prose.raw(f'<p class="part">{escape(part[1])}</p>'))
+            continue
+        parts.append(prose.raw(_piece(module, lines, first, last, links, addresses, book.targets)))
+    return "\n\n".join(parts) + "\n"
+
+
+def _within(module: code.Module, dotted: str) -> Iterable[str]:
+    """A definition and its methods."""
+    return (name for name in module.definitions if name == dotted or name.startswith(dotted + "."))
+
+
+def _piece(
+    module: code.Module,
+    lines: list[str],
+    first: int,
+    last: int,
+    links: list[code.Link],
+    addresses: Mapping[str, str],
+    targets: Mapping[str, Any],
+) -> str:
+    """Lines of a module as boxes of code: an anchor before each definition, an exercise's answer in a fold."""
+    cuts: list[tuple[int, str, Any]] = []  # line, "anchor" or "fold", the name or the exercise and its last line
+    for dotted, node in module.definitions.items():
+        if not first <= node.lineno <= last:
+            continue
+        start = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+        cuts.append((start, "anchor", anchor(dotted, module.name)))
+        if dotted in targets and isinstance(node, ast.FunctionDef):
+            has_docstring = ast.get_docstring(node) is not None
+            body = node.body[1:] if has_docstring else node.body
+            if body:
+                cuts.append((body[0].lineno, "fold", (targets[dotted], node.end_lineno)))
+    for dotted, line in module.constants.items():
+        if first <= line <= last and dotted not in module.definitions:
+            cuts.append((line, "anchor", anchor(dotted, module.name)))
+    html, at = [], first
+
+    def show(start: int, end: int) -> str:
+        text = "\n".join(lines[start - 1 : end])
+        return code.highlight(text, [link for link in links if start <= link.line <= end], addresses, start)
+
+    box: list[str] = []
+    for line, kind, what in sorted(cuts, key=lambda cut: (cut[0], cut[1])):
+        if line < at:
+            continue
+        if line > at:
+            box.append(show(at, line - 1) + "\n")
+        at = line
+        if kind == "anchor":
+            box.append(f'<span id="{escape(what)}"></span>')
+        else:
+            exercise, end = what
+            html.append(code.box("".join(box).rstrip("\n"), "package-code"))
+            inside = code.box(show(line, end), "package-code")
+            href = f"../{lesson_page(exercise.lesson)}.html#exercises-{exercise.lesson}"
+            html.append(
+                f"<details class='answer'><summary>The answer of <a href='{href}'>exercise {exercise.id}</a>, "
+                f"{end - line + 1} lines</summary>{inside}</details>"
+            )
+            box, at = [], end + 1
+    if at <= last and "".join(lines[at - 1 : last]).strip():
+        box.append(show(at, last))
+    if "".join(box).strip():
+        html.append(code.box("".join(box).strip("\n"), "package-code"))
+    return "\n".join(html)
+
+
+# ---------------------------------------------------------------- the other pages
+
+
+def index_page(book: Book) -> str:
+    """The first page."""
+    translate = book.translate(None)
+    rows = "".join(
+        f'<tr><td class="right">{found.number}</td><td><a href="{lesson_page(found.number)}.html">'
+        f"{escape(book.translate(found.number)(found.title))}</a><br><span class='question-in-list'>"
+        f"{prose.inline_html(book.translate(found.number)(found.question))}</span></td></tr>"
+        for found in book.lessons
+    )
+    toctree = "\n".join(lesson_page(found.number) for found in book.lessons)
+    first = (
+        "This is the course to read along. Every lesson is a program; what it printed stands here below its code. "
+        "Every name in the code leads to its source. The figures marked ▶ run in this page: type your own sentence."
+    )
+    return "\n\n".join(
+        [
+            f"# {translate('Transformers and parameter-efficient tuning')}",
+            translate(first),
+            prose.raw(f'<table class="lesson-list"><tbody>{rows}</tbody></table>'),
+            f"```{{toctree}}\n:hidden:\n:caption: {translate('Lessons')}\n\n{toctree}\n```",
+            f"```{{toctree}}\n:hidden:\n:caption: {translate('Beside the lessons')}\n\nfigures\ndocuments\nglossary\n"
+            "laboratory\napi\n```",
+        ]
+    )
+
+
+def figures_page(book: Book) -> str:
+    """All living figures on one page."""
+    translate = book.translate(None)
+    parts = [f"# {translate('Living figures')}"]
+    parts.append(
+        translate(
+            "Each of these runs a GPT in the page, the same weights as in the lessons. It was written by hand for this "
+            "course, in plain JavaScript: [the model](source/page/gpt), [its training](source/page/train), [the "
+            "tokenizer](source/page/tokenizer), [sampling](source/page/sampling)."
+        )
+    )
+    for figure in living.FIGURES:
+        parts.append(f"## {book.translate(figure.lesson)(figure.title)}")
+        number = figure.lesson
+        parts.append(f"{translate('From')} [{translate('lesson')} {number}]({lesson_page(number)}).")
+        parts.append(prose.raw(living.html(figure, book.numbers[figure.name], book.translate(number))))
+    names = ("gpt", "train", "tokenizer", "sampling", "files")
+    parts.append("```{toctree}\n:hidden:\n\n" + "\n".join(f"source/page/{name}" for name in names) + "\n```")
+    return "\n\n".join(parts) + "\n"
+
+
+def script_page(name: str) -> str:
+    """The source of one of the page's own scripts."""
+    from pygments import highlight
+    from pygments.formatters import HtmlFormatter
+    from pygments.lexers.javascript import JavascriptLexer
+
+    text = (living.PAGE / "model" / f"{name}.js").read_text(encoding="utf-8")
+    html = highlight(text, JavascriptLexer(), HtmlFormatter(nowrap=True))
+    box = f'<div class="highlight-js notranslate package-code"><div class="highlight"><pre>{html}</pre></div></div>'
+    return f"# {name}.js\n\n{prose.raw(box)}\n"
+
+
+def documents_page(book: Book) -> str:
+    """From the documents' sections to the steps that treat them."""
+    where: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for found in book.lessons:
+        for reference in documents.references(found.documents):
+            where[reference.document, reference.section].append(f"[{found.number}](#lesson-{found.number})")
+        step = 0
+        for cell in found.cells:
+            step = cell.number or step
+            for reference in documents.references(f"{cell.title}\n{cell.prose}"):
+                link = f"[{found.number}.{step}](#lesson-{found.number}-step-{step})"
+                if link not in where[reference.document, reference.section]:
+                    where[reference.document, reference.section].append(link)
+    parts = [
+        "# From the documents to the steps",
+        "The lessons mirror five documents. This index says which step of which lesson treats a section; 9.4 is the "
+        "fourth step of lesson 9.",
+    ]
+    for document, title in documents.TITLES.items():
+        parts.append(f"## {document} 《{title}》")
+        rows = [f"| § | | {'steps'} |", "|---|---|---|"]
+        for section, name in documents.CONTENTS[document].items():
+            links = " ".join(where.get((document, section), [])) or "–"
+            rows.append(f"| {section} | {name} | {links} |")
+        parts.append("\n".join(rows))
+    return "\n\n".join(parts) + "\n"
+
+
+def glossary_page(book: Book) -> str:
+    """Chinese, English, symbol."""
+    rows = "".join(
+        f'<tr><td lang="zh">{term.chinese}</td><td>{escape(term.english)}</td>'
+        f"<td>{tex.html(term.symbol) if term.symbol else ''}</td><td>{escape(book.translate(None)(term.meaning))}</td>"
+        f'<td><a href="{lesson_page(term.lesson)}.html">{term.lesson}</a></td></tr>'
+        for term in sorted(glossary.terms(), key=lambda term: term.english.lower())
+    )
+    heads = "".join(f'<th scope="col">{head}</th>' for head in ("中文", "English", "symbol", "meaning", "lesson"))
+    return (
+        "# Glossary\n\nThe Chinese terms are those of the five documents.\n\n"
+        + prose.raw(
+            f'<div class="table-wrapper"><table class="glossary"><thead><tr>{heads}</tr></thead>'
+            f"<tbody>{rows}</tbody></table></div>"
+        )
+        + "\n"
+    )
+
+
+def laboratory_page() -> str:
+    """The laboratory's own report; its rows can be downloaded."""
+    text = (ROOT / "data" / "lab" / "README.md").read_text(encoding="utf-8")
+    text = text.replace("$", r"\$")
+    return text + "\n\nAll rows: {download}`rows.jsonl <rows.jsonl>`.\n"
+
+
+def api_page(book: Book) -> str:
+    """The library's modules in the order in which to read them, with what each offers."""
+    parts = [
+        "# The library, in reading order",
+        prose.markdown(ast.get_docstring(book.package.modules[code.PACKAGE].tree)),
+    ]
+    pages: list[str] = []
+
+    def add(module: code.Module) -> None:
+        pages.append(source_page(module.name))
+        short = module.name.removeprefix(code.PACKAGE + ".")
+        first = (ast.get_docstring(module.tree) or "").split("\n")[0]
+        rows = "".join(
+            f'<tr><td><a href="{source_page(module.name)}.html#{node.name}"><code>{node.name}</code></a></td>'
+            f"<td>{prose.inline_html((ast.get_docstring(node) or '').split(chr(10))[0])}</td></tr>"
+            for node in module.tree.body
+            if isinstance(node, code.Definition) and not node.name.startswith("_")
+        )
+        parts.append(f"### [{short}]({source_page(module.name)})\n\n{tex.inline(first)}")
+        if rows:
+            parts.append(prose.raw(f'<table class="api"><tbody>{rows}</tbody></table>'))
+
+    modules = book.package.modules
+    for folder, what in READING_ORDER:
+        parts.append(f"## {folder}\n\n{what[0].upper()}{what[1:]}.")
+        inside = [m for name, m in modules.items() if name.startswith(f"{code.PACKAGE}.{folder}")]
+        for module in sorted(inside, key=_order):
+            add(module)
+    parts.append("## Beside them")
+    for name, module in modules.items():
+        if name.count(".") == 1 and module.path.stem != "__init__":
+            add(module)
+    parts.append("## The machine around the lessons")
+    course = [m for n, m in modules.items() if n.startswith(f"{code.PACKAGE}.course")]
+    rows = "".join(
+        f'<tr><td><a href="{source_page(module.name)}.html">{module.name.removeprefix(code.PACKAGE + ".")}</a></td>'
+        f"<td>{prose.inline_html((ast.get_docstring(module.tree) or '').split(chr(10))[0])}</td></tr>"
+        for module in course
+    )
+    parts.append(prose.raw(f'<table class="api"><tbody>{rows}</tbody></table>'))
+    parts.append("```{toctree}\n:hidden:\n\n" + "\n".join([*pages, source_page(code.PACKAGE)]) + "\n```")
+    return "\n\n".join(parts) + "\n"
+
+
+FIRST = (
+    "attention",
+    "cache",
+    "layers",
+    "gpt",
+    "bert",
+    "seq2seq",
+    "tokenizer",
+    "corpora",
+    "losses",
+    "loop",
+    "sampling",
+    "method",
+)
+
+
+def _order(module: code.Module) -> tuple[int, str]:
+    """A folder's own page first, then what the others need, then the rest by name."""
+    last = module.name.rpartition(".")[2]
+    if module.path.name == "__init__.py":
+        return -1, module.name
+    return (FIRST.index(last) if last in FIRST else len(FIRST)), module.name
