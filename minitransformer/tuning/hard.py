@@ -23,6 +23,7 @@ from torch import Tensor
 from minitransformer.errors import UserError
 from minitransformer.models.bert import Bert
 from minitransformer.models.gpt import GPT
+from minitransformer.models.layers import in_eval_mode
 from minitransformer.text.batches import pad_right
 from minitransformer.text.tokenizer import Tokenizer
 from minitransformer.tuning.answers import Answers, is_bert
@@ -160,13 +161,9 @@ def label_log_probs(
                 f"Example {i} needs {needed} positions in this template; the model has n_positions = "
                 f"{model.config.n_positions}. Shorten the text or the template, or show fewer solved examples."
             )
-    was_training = model.training
-    model.eval()  # dropout has no place in scoring
-    try:
+    with in_eval_mode(model):  # dropout has no place in scoring
         parts = [gaps[start : start + batch_size] for start in range(0, len(gaps), batch_size)]
         log_probs = torch.cat([_word_log_probs(model, tokenizer, part, words) for part in parts])  # (examples, words)
-    finally:
-        model.train(was_training)
     neutral = None
     if calibrate is not None:
         neutral = label_log_probs(model, tokenizer, template, [calibrate], answers, normalise=normalise)

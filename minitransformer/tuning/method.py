@@ -212,20 +212,22 @@ class Method(nn.Module):
                 f"This {name} was made for a base with the fingerprint {self.fingerprint}; this {type(base).__name__} "
                 f"has {own}. Its parameters mean nothing to other weights: load the base that it was trained on."
             )
+        like = next(base.parameters())
         if self.fingerprint is None:
             with torch.no_grad():
                 self.build(base)
-            self.to(next(base.parameters()))  # its device and precision
+            self.to(like)  # its device and precision
+        self.to(like.device)
         self.fingerprint = own
         if not hasattr(base, "tuning"):
             base.tuning = Attached(base)
             base.__dict__["__reduce_ex__"] = on_base(base).__reduce_ex__  # asked first by copy and pickle: both refuse
             base.requires_grad_(False)
             base.zero_grad()  # a gradient left over from before would count when gradients are clipped
-        self.to(next(base.parameters()).device)
         self.train(base.training)  # a base that does not drop out gets no method that does
         self._base.append(base)
-        self._head += [model.head] if isinstance(model, Classifier) else []
+        if isinstance(model, Classifier):
+            self._head.append(model.head.to(like))
         on_base(base).append(self)
         self.requires_grad_(True)
         try:

@@ -22,6 +22,7 @@ from torch.utils.hooks import RemovableHandle
 
 from minitransformer.errors import UserError
 from minitransformer.models.attention import Attention, Prefix, split_heads
+from minitransformer.models.layers import in_eval_mode
 from minitransformer.models.seq2seq import Seq2Seq
 from minitransformer.tuning.bases import Base
 from minitransformer.tuning.hooks import before_each_call, check_not_given, is_prefill
@@ -87,12 +88,10 @@ def activations(base: Base, ids: Tensor) -> dict[str, list[Prefix]]:
         for slot, layers in prefix_slots(base).items()
         for layer in layers
     ]
-    was_training = base.training
-    base.eval()
     try:
-        base(ids, **({"source": ids} if isinstance(base, Seq2Seq) else {}))
+        with in_eval_mode(base):
+            base(ids, **({"source": ids} if isinstance(base, Seq2Seq) else {}))
     finally:
-        base.train(was_training)
         for hook in hooks:
             hook.remove()
     return found

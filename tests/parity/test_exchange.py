@@ -200,15 +200,14 @@ def test_we_read_what_peft_wrote(kind, config, tmp_path):
     assert_close(read_by_both(kind, tuned, ours)[0], actual, "there and back it is another", tolerance=2e-5)
 
 
-def test_a_random_configuration_of_lora_goes_there_and_back(tmp_path):
-    """Small and seeded: rank, α, targets and kinds at random."""
+def test_random_configurations_say_the_same_there(tmp_path):
+    """Small and seeded: sizes of the model, kind of method, its settings; each held to peft's own code."""
     generator = torch.Generator().manual_seed(0)
 
     def one_of(values):
         return values[int(torch.randint(len(values), (1,), generator=generator))]
 
-    for i in range(12):
-        kind = one_of(["gpt2", "bert", "bart"])
+    def some_lora(kind):
         names = [
             "q",
             "k",
@@ -218,14 +217,34 @@ def test_a_random_configuration_of_lora_goes_there_and_back(tmp_path):
             "down",
             *(["cross.q", "cross.v", "cross.out"] * (kind == "bart")),
         ]
-        chosen = sorted({one_of(names) for _ in range(one_of([1, 2, 4]))})
-        theirs, ours = both(kind)
-        method = stir(LoRA(one_of([1, 2, 5]), one_of([0.5, 3.0, 16]), chosen).attach(ours), seed=i, std=0.4)
+        return LoRA(
+            one_of([1, 2, 4]), one_of([0.5, 3.0, 16]), sorted({one_of(names) for _ in range(one_of([1, 2, 4]))})
+        )
+
+    makers = {
+        "lora": some_lora,
+        "ia3": lambda kind: IA3(),
+        "prefix": lambda kind: PrefixTuning(one_of([1, 2, 6]), one_of([None, 7])),
+        "prompt": lambda kind: PromptTuning(one_of([1, 2, 6])),
+    }
+    cannot = {("bart", "prefix"), ("bert", "prompt")}
+    tried = set()
+    for i in range(24):
+        kind, what = one_of(["gpt2", "bert", "bart"]), one_of(list(makers))
+        if (kind, what) in cannot:
+            continue
+        head = one_of([4, 6])
+        sizes = {"n_layer": one_of([1, 2, 3]), "n_head": (heads := one_of([1, 2, 3])), "d_model": heads * head * 2}
+        theirs = MAKE[kind](**sizes, d_ff=one_of([5, 24]), seed=i)
+        ours = from_transformers(theirs.state_dict(), theirs.config)
+        method = stir(makers[what](kind).attach(ours), seed=i, std=0.4)
         to_peft(method, tmp_path / str(i))
         tuned = peft.PeftModel.from_pretrained(theirs, tmp_path / str(i)).eval()
         with torch.no_grad():
             actual, expected = read_by_both(kind, tuned, ours)
-        assert_close(actual, expected, f"{kind}, {method.settings}", tolerance=3e-5)
+        assert_close(actual, expected, f"{kind} {sizes}: {what} {method.settings}", tolerance=5e-5)
+        tried.add((kind, what))
+    assert len(tried) > 7, "too few kinds were tried"
 
 
 @pytest.mark.parametrize(

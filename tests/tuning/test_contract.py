@@ -196,6 +196,12 @@ def test_a_classifiers_head_keeps_its_precision_when_the_method_changes_its_own(
         assert model.head.weight.dtype == torch.bfloat16 and model(random_ids(1, T)).dtype == torch.bfloat16
 
 
+def test_a_head_that_was_made_in_another_precision_follows_its_base():
+    model = Classifier(tiny_bert().bfloat16(), 3)
+    with attached(model, PrefixTuning(P)):
+        assert model.head.weight.dtype == torch.bfloat16 and model(random_ids(2, T)).shape == (2, 3)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_a_low_precision_base_and_its_float32_copy_are_one_base(dtype, tmp_path):
     """peft#2421: a model saved in bfloat16 and read as float32 refused its own prefix. The numbers are the same."""
@@ -250,6 +256,24 @@ def test_torch_func_gives_the_gradients_of_backward(base, method):
     for name, p in named.items():
         expected = torch.zeros_like(p) if p.grad is None else p.grad
         assert_close(found[name], expected, f"torch.func.grad of {name}", 1e-4)
+
+
+@pytest.mark.parametrize("name", ["prefix", "prefix-mlp", "lora-all", "houlsby", "ia3", "toy-shift"])
+def test_per_sample_gradients_are_those_of_each_text_alone(name):
+    """torch.func.vmap over a tuned base, for the methods that look at no ids."""
+    base, method = make("gpt", name)
+    stir(method.attach(base))
+    named = {n: p.detach() for n, p in base.named_parameters() if p.requires_grad}
+    ids = random_ids(3, T)
+
+    def loss(parameters, row):
+        return torch.func.functional_call(base, parameters, (row[None],)).square().mean()
+
+    every = torch.func.vmap(torch.func.grad(loss), (None, 0))(named, ids)
+    for row in range(len(ids)):
+        alone = torch.func.grad(loss)(named, ids[row])
+        for n in named:
+            assert_close(every[n][row], alone[n], f"the gradient of {n} from text {row}", 1e-4)
 
 
 def test_a_base_with_a_method_is_neither_copied_nor_pickled_nor_saved_in_silence(tmp_path):
