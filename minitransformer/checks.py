@@ -138,6 +138,7 @@ def as_mask(mask: Tensor, shape: tuple[int, ...] | None = None) -> Tensor:
     if mask.is_complex() or not bool(((mask == 0) | (mask == 1)).all()):
         raise UserError(
             "attention_mask has to be True (or 1) at real tokens and False (or 0) at padding; this one is "
-            f"{mask.dtype} and has other values. A mask that is added to the scores (0 and -inf) becomes one with mask == 0."
+            f"{mask.dtype} and has other values. A mask that is added to the scores (0 and -inf) becomes one with "
+            "mask == 0."
         )
     return mask.bool()

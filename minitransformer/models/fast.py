@@ -3,7 +3,11 @@
 Each is reached from one line of the plain code, gives the same values as it (the tests hold the two together), and
 steps aside where somebody looks at, replaces or differentiates a part that it would pass over: see `must_step_aside`.
 
-    decode_step    from `GPT.decode_step`    MEASURED
+    decode_step    from `GPT.decode_step`. The same text takes 1.47 times as long without it at batch 1, 1.27 times at 8
+                   and 1.17 times at 32 (CPU time of one thread, the course's GPT, 60 tokens, median of 9 in turn).
+
+A causal attention in two halves and a GELU through the sigmoid, each with a gradient written by hand, stood here once.
+They were worth 0 to 3 % and 3 to 4 % of a training step, and went.
 """
 
 from __future__ import annotations
