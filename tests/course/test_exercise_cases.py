@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from minitransformer.course.workbook.examine import Examination
 from minitransformer.course.workbook.catalogue import exercises, files
+from minitransformer.course.workbook.examine import Examination
 from minitransformer.errors import UserError
 
 

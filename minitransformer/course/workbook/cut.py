@@ -1,15 +1,8 @@
 """Stub, solution and page of an exercise, cut from the package's source, so that they cannot drift apart.
 
 An exercise names its target from above, as in "minitransformer.models.attention:attend_by_formula"; the package does
-not know that it is an exercise. What stands between a function's docstring and its end is the answer. Where only a part
-of a longer function is to be written, a pair of comments on lines of their own marks that part:
-
-    # ⟨answer⟩
-    …
-    # ⟨/answer⟩
-
-(The second may be the last line of its function.) The stub keeps decorators, signature and docstring (and, with a
-marked part, what stands around it), and has one place to write for each function. Comments inside an answer go with it.
+not know that it is an exercise. What stands between a function's docstring and its end is the answer. The stub keeps
+decorators, signature and docstring, and has one place to write for each function. Comments inside an answer go with it.
 """
 
 from __future__ import annotations
@@ -26,7 +19,6 @@ from minitransformer.course.workbook.source import (
     Source,
     find_definition,
     first_line,
-    last_line,
     place,
     read_file,
     read_source,
@@ -62,8 +54,6 @@ class Cut:
     """The lines of it that the stub must not show: of a class, not the signatures that the stub keeps."""
     names: frozenset[str] = field(repr=False)
     """Names of the module that the solution uses."""
-    around: tuple[tuple[str, ...], tuple[str, ...]] | None = field(repr=False, default=None)
-    """Where only a part is to be written: the given lines of the function before it, and those after it."""
     is_class: bool = False
     """Whether all of a class is to be written."""
     notes: tuple[str, ...] = field(repr=False, default=())
@@ -138,30 +128,6 @@ def _with_notes(stub: list[str], node: Definition, given: tuple[str, ...]) -> tu
     return [*stub[:at], *gap, *notes, *stub[at:]], tuple(line.strip() for line in notes)
 
 
-def _marked(source: Source, node: Definition, who: str) -> tuple[int, int] | None:
-    """The lines of the pair of markers inside a definition, if it has one.
-
-    Raises:
-        UserError: a marker without its other half, or more than one pair.
-    """
-    inside = [(line, kind) for line, kind in source.markers if node.lineno <= line <= last_line(source, node)]
-    if not inside:
-        return None
-    kinds = "".join(kind or "(" for _, kind in inside)
-    if kinds != "(/":
-        line, kind = inside[0] if inside[0][1] or len(inside) == 1 else inside[1]
-        if len(inside) == 1:
-            wrong = "⟨/answer⟩ closes what nothing opened" if kind else "⟨answer⟩ is never closed by ⟨/answer⟩"
-        elif inside[0][1]:
-            wrong = "⟨/answer⟩ stands before its ⟨answer⟩"
-        elif not kind:
-            wrong = "a second ⟨answer⟩ opens before the first is closed"
-        else:
-            line, wrong = inside[2][0], "there is more than one marked part; an exercise has one place to write"
-        raise UserError(f"{place(source.path, line)}: {wrong} ({who}, {node.name}).")
-    return inside[0][0], inside[1][0]
-
-
 def _cut_function(source: Source, node: ast.FunctionDef, who: str) -> tuple[list[str], list[str], list[str]]:
     """Stub, solution and answer of a function, as lines with their indentation."""
     if ast.get_docstring(node) is None:
@@ -170,34 +136,10 @@ def _cut_function(source: Source, node: ast.FunctionDef, who: str) -> tuple[list
         )
     first, last = first_line(node), node.end_lineno
     whole = source.lines[first - 1 : last]
-    marked = _marked(source, node, who)
-    if marked is None:
-        head = _head(source, node)
-        answer = whole[len(head) :]
-        if _is_empty(_answer_statements(node)):
-            raise UserError(
-                f"{who}: {node.name} ({place(source.path, node.lineno)}) has an empty body: no answer to cut."
-            )
-        return [*head, *_place_to_write(node.body[0].col_offset)], whole, answer
-    opened, closed = marked
-    answer = source.lines[opened : closed - 1]
-    if not any(line.strip() and not line.lstrip().startswith("#") for line in answer):
-        raise UserError(f"{place(source.path, opened)}: nothing stands between the markers ({who}, {node.name}).")
-    indent = min(len(line) - len(line.lstrip()) for line in answer if line.strip())
-    before, after = source.lines[first - 1 : opened - 1], source.lines[closed:last]
-    stub = [*before, *_place_to_write(indent), *after]
-    for text, what in ((stub, "around"), (answer, "between")):
-        try:
-            ast.parse(textwrap.dedent("\n".join(text)))
-        except SyntaxError as error:
-            raise UserError(
-                f"{place(source.path, opened)}: what stands {what} the markers is not Python by itself "
-                f"({error.msg}); put them around whole statements ({who}, {node.name})."
-            ) from error
-    solution = [*before, *answer, *after]
-    while not solution[-1].strip():
-        solution.pop()
-    return stub, solution, answer
+    head = _head(source, node)
+    if _is_empty(_answer_statements(node)):
+        raise UserError(f"{who}: {node.name} ({place(source.path, node.lineno)}) has an empty body: no answer to cut.")
+    return [*head, *_place_to_write(node.body[0].col_offset)], whole, whole[len(head) :]
 
 
 def _cut_class(source: Source, node: ast.ClassDef, who: str) -> tuple[list[str], list[str], list[str], list[str]]:
@@ -214,8 +156,6 @@ def _cut_class(source: Source, node: ast.ClassDef, who: str) -> tuple[list[str],
         raise UserError(f"{who}: {node.name} ({place(source.path, node.lineno)}) has no method with a body to write.")
     first, last = first_line(node), node.end_lineno
     whole = source.lines[first - 1 : last]
-    if _marked(source, node, who) is not None:
-        raise UserError(f"{who}: {node.name} is a class; to mark a part of it, name the method that holds the part.")
     stub = source.lines[first - 1 : node.body[0].end_lineno]
     hidden: list[str] = []
     before: ast.stmt | None = None
@@ -248,15 +188,11 @@ def _cut(target: str, who: str, given: tuple[str, ...], path: Path, changed: int
     module, qualname = split_target(target, who)
     source = read_file(path, changed)
     node, owner = find_definition(source, qualname, who)
-    around = None
     if isinstance(node, ast.ClassDef):
         stub, solution, answer, hidden = _cut_class(source, node, who)
     else:
         stub, solution, answer = _cut_function(source, node, who)
         hidden = answer
-        if _marked(source, node, who) is not None:
-            at = next(number for number, line in enumerate(stub) if line.strip() == COMMENT)
-            around = tuple(stub[:at]), tuple(stub[at + 2 :])
     stub, notes = _with_notes(stub, node, given)
     if owner is not None:
         base = f"class {owner.name}({owner.name}):"
@@ -282,7 +218,6 @@ def _cut(target: str, who: str, given: tuple[str, ...], path: Path, changed: int
         textwrap.dedent("\n".join(answer)).strip("\n"),
         tuple(hidden),
         names,
-        around,
         isinstance(node, ast.ClassDef),
         notes,
     )
@@ -298,26 +233,8 @@ def cut(target: str, who: str = "exercise", given: tuple[str, ...] = ()) -> Cut:
             begins with is imported if the target's module knows it.
 
     Raises:
-        UserError: the target does not exist, has no docstring or no body, or its markers are broken.
+        UserError: the target does not exist, has no docstring or no body.
     """
     module, _ = split_target(target, who)
     path = read_source(module, who).path
     return _cut(target, who, given, path, path.stat().st_mtime_ns)
-
-
-def unused_markers(targets: list[str], folder: Path) -> list[str]:
-    """Places of markers in the files of `folder` that no target contains."""
-    covered: dict[Path, list[tuple[int, int]]] = {}
-    for target in targets:
-        module, qualname = split_target(target, target)
-        source = read_source(module, target)
-        node, _ = find_definition(source, qualname, target)
-        covered.setdefault(source.path, []).append((node.lineno, last_line(source, node)))
-    lost = []
-    for path in sorted(folder.rglob("*.py")):
-        if path == Path(__file__) or "⟨" not in path.read_text(encoding="utf-8"):
-            continue
-        for line, _ in read_file(path, path.stat().st_mtime_ns).markers:
-            if not any(first <= line <= last for first, last in covered.get(path, [])):
-                lost.append(place(path, line))
-    return lost

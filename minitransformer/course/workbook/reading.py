@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import hashlib
 import inspect
 import re
@@ -266,34 +265,15 @@ def wants_its_name(path: Path, found: tuple[str, int], exercise: Exercise) -> st
 
 
 def own_source(text: str, tree: ast.Module, exercise: Exercise) -> str:
-    """What the learner wrote for an exercise, without docstring and indentation, to be shown beside the solution.
-
-    Of a function of which only a part is asked for, only what stands in that place.
-    """
+    """What the learner wrote for an exercise, without docstring and indentation, to be shown beside the solution."""
     node, _ = locate(tree, exercise)
     if node is None:
         return ""
     lines = text.split("\n")
     body, comments = node.body, {COMMENT, *exercise.cut.notes}
-    if exercise.cut.around is not None:
-        first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
-        own = _between(lines[first - 1 : node.end_lineno], *exercise.cut.around)
-        return textwrap.dedent("\n".join(line for line in own if line.strip() not in comments)).strip("\n")
     if len(body) > 1 and ast.get_docstring(node) is not None:
         first = body[0].end_lineno
     else:
         first = body[0].lineno - 1
     own = [line for line in lines[first : node.end_lineno] if line.strip() not in comments]
     return textwrap.dedent("\n".join(own)).strip("\n")
-
-
-def _between(lines: list[str], before: tuple[str, ...], after: tuple[str, ...]) -> list[str]:
-    """The lines between those that were given; where the learner changed some of these, all that were not given."""
-    plain, above, below = ([line.strip() for line in some] for some in (lines, before, after))
-    end = len(plain) - len(below)
-    if plain[: len(above)] == above and plain[end:] == below:
-        return lines[len(above) : end]
-    given: set[int] = set()
-    for block in difflib.SequenceMatcher(None, above + below, plain, autojunk=False).get_matching_blocks():
-        given |= set(range(block.b, block.b + block.size))
-    return [line for number, line in enumerate(lines) if number not in given]

@@ -6,9 +6,7 @@ import ast
 import difflib
 import importlib.util
 import inspect
-import io
 import re
-import tokenize
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,8 +17,6 @@ from minitransformer.errors import UserError
 
 PACKAGE = Path(__file__).resolve().parents[3]
 """The course's own folder, in which the package lies."""
-
-MARKER = re.compile(r"#\s*⟨(/?)answer⟩\s*")
 
 Definition = ast.FunctionDef | ast.ClassDef
 
@@ -36,8 +32,6 @@ class Source:
     """name → the statement that imports it."""
     defined: set[str]
     """Names that the module itself defines at its top level."""
-    markers: list[tuple[int, str]]
-    """(line, "" or "/") of each marker."""
 
 
 def split_target(target: str, who: str) -> tuple[str, str]:
@@ -81,14 +75,7 @@ def read_file(path: Path, _changed: int) -> Source:
         elif isinstance(node, ast.Assign | ast.AnnAssign):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             defined |= {name.id for one in targets for name in ast.walk(one) if isinstance(name, ast.Name)}
-    markers = []
-    for token in tokenize.generate_tokens(io.StringIO(text).readline):
-        found = MARKER.fullmatch(token.string) if token.type == tokenize.COMMENT else None
-        if found:
-            if token.line.strip() != token.string.strip():
-                raise UserError(f"{place(path, token.start[0])}: the marker has to stand on a line of its own.")
-            markers.append((token.start[0], found[1]))
-    return Source(path, text.split("\n"), tree, imports, defined, markers)
+    return Source(path, text.split("\n"), tree, imports, defined)
 
 
 def read_source(module: str, who: str) -> Source:

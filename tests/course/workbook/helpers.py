@@ -40,10 +40,8 @@ def mean(x: Tensor, empty: float = 0.0) -> tuple[Tensor, int]:
     """
     if x.dim() != 1:
         raise UserError("x has to be a vector.")
-    # ⟨answer⟩
     count = x.numel()
     value = x.sum() / count
-    # ⟨/answer⟩
     return value, count
 
 

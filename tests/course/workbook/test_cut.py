@@ -26,13 +26,6 @@ def test_a_solution_is_the_source_itself(toys):
     assert the("1.1").cut.solution == inspect.getsource(toys.running_sum).rstrip("\n")
 
 
-def test_a_marked_part_leaves_the_rest():
-    one = the("1.2").cut
-    assert one.answer == "count = x.numel()\nvalue = x.sum() / count"
-    assert "⟨" not in one.stub + one.solution and "x.sum()" not in one.stub
-    assert 'raise UserError("x has to be a vector.")' in one.stub and "return value, count" in one.stub
-
-
 def test_a_method_stands_in_its_class_with_what_it_may_count_on():
     stub = the("1.3").cut.stub
     assert stub.startswith("class Counter(Counter):\n")
@@ -90,68 +83,6 @@ def test_a_broken_target_is_named(toys, target, says):
     with pytest.raises(UserError, match=says) as error:
         cut.cut(target, "exercise 9.9 (file.py)")
     assert "9.9" in str(error.value) or "toys.py" in str(error.value)
-
-
-@pytest.mark.parametrize(
-    "body, line, says",
-    [
-        ("    # ⟨answer⟩\n    y = x\n    return y\n", 3, "never closed"),
-        ("    y = x\n    # ⟨/answer⟩\n    return y\n", 4, "closes what nothing opened"),
-        ("    # ⟨/answer⟩\n    y = x\n    # ⟨answer⟩\n    return y\n", 3, "before its"),
-        ("    # ⟨answer⟩\n    # ⟨answer⟩\n    y = x\n    # ⟨/answer⟩\n    return y\n", 4, "second ⟨answer⟩"),
-        ("    # ⟨answer⟩\n    y = x\n    # ⟨/answer⟩\n" * 2 + "    return y\n", 6, "more than one"),
-        ("    # ⟨answer⟩\n    # ⟨/answer⟩\n    return x\n", 3, "nothing stands between"),
-        ("    # ⟨answer⟩\n    if x:\n    # ⟨/answer⟩\n        return x\n", 3, "whole statements"),
-        ("    y = x  # ⟨answer⟩\n    # ⟨/answer⟩\n    return y\n", 3, "line of its own"),
-    ],
-)
-def test_a_broken_marker_is_an_error_with_its_place(toys, body, line, says):
-    Path(toys.__file__).write_text(f"def f(x):\n    '''Doc.'''\n{body}", encoding="utf-8")
-    with pytest.raises(UserError, match=says) as error:
-        cut.cut("toys:f", "exercise 9.9")
-    assert f"toys.py:{line}:" in str(error.value)
-
-
-def test_markers_that_no_exercise_uses_are_found(toys):
-    folder = Path(toys.__file__).parent
-    assert cut.unused_markers(["toys:mean"], folder) == []
-    assert len(cut.unused_markers(["toys:running_sum"], folder)) == 2
-
-
-@pytest.mark.parametrize(
-    "text, target",
-    [
-        ("def f(x):\n    '''Doc.'''\n    y = 2 * x\n    # ⟨answer⟩\n    return y\n    # ⟨/answer⟩\n", "toys:f"),
-        (
-            "def f(x):\n    '''Doc.'''\n    y = 2 * x\n    # ⟨answer⟩\n    return y\n\n    # ⟨/answer⟩\n\n\nX = 1\n",
-            "toys:f",
-        ),
-        (
-            "class A:\n    '''Doc.'''\n\n    def f(self, x):\n        '''Doc.'''\n        y = 2 * x\n"
-            "        # ⟨answer⟩\n        return y\n        # ⟨/answer⟩\n\n    def g(self):\n        return 1\n",
-            "toys:A.f",
-        ),
-    ],
-)
-def test_a_marker_may_be_the_last_line(toys, text, target):
-    Path(toys.__file__).write_text(text, encoding="utf-8")
-    one = cut.cut(target, "exercise 9.9")
-    assert one.answer == "return y"
-    assert "y = 2 * x" in one.stub and "return y" not in one.stub and one.stub.endswith(cut.PLACE)
-    assert one.solution.endswith("    return y") and "⟨" not in one.solution
-    assert cut.unused_markers([target], Path(toys.__file__).parent) == []
-
-
-def test_a_marker_behind_a_function_is_not_its_last_line(toys):
-    text = "def f(x):\n    '''Doc.'''\n    # ⟨answer⟩\n    return x\n\n\n# ⟨/answer⟩\ndef g(x):\n    return x\n"
-    Path(toys.__file__).write_text(text, encoding="utf-8")
-    with pytest.raises(UserError, match="never closed"):
-        cut.cut("toys:f", "exercise 9.9")
-
-
-def test_a_marker_in_a_string_is_none(toys):
-    Path(toys.__file__).write_text("def f(x):\n    '''Doc.'''\n    return '''\n# ⟨answer⟩\n'''\n", encoding="utf-8")
-    assert cut.cut("toys:f").answer.lstrip().startswith("return")
 
 
 def test_what_may_be_used_stands_below_the_docstring(tmp_path):
