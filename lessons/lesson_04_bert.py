@@ -276,7 +276,6 @@ say(
 # the masked tokens above or below ln V?
 
 # %%
-from minitransformer.models.watch import watch_attention
 from minitransformer.training.losses import bert_loss, mlm_loss, nsp_loss
 
 sizes = BertConfig(vocab_size=V, n_positions=n_positions, n_layer=2)
@@ -319,6 +318,9 @@ assert before["masked tokens"] < math.log(V) and abs(before["pairs"] - math.log(
 
 
 # %%
+from minitransformer.models.watch import watch_attention
+
+
 @torch.inference_mode()
 def at_itself(net: Bert) -> float:
     """How much of its attention [CLS] gives to [CLS], the mean over heads and layers."""
@@ -403,12 +405,13 @@ assert QUICK or both["pairs"][1] < math.log(2) - 0.01
 # **Predict before you run:** a coin falls on heads 52 times in 100. Is it a fair coin? What about 5,200 times in 10,000?
 
 # %%
+PROBABLE = 1.96  # 95 % of a normal distribution lie within so many standard deviations
 
 
 def margin(right: int, n: int) -> float:
     """Half the width of the 95 % confidence interval of right / n."""
     p = (right + 2) / (n + 4)
-    return 1.96 * math.sqrt(p * (1 - p) / (n + 4))
+    return PROBABLE * math.sqrt(p * (1 - p) / (n + 4))
 
 
 def as_fraction(counted: tuple[int, int]) -> str:
@@ -444,13 +447,13 @@ assert not beyond((52, 100), 0.5) and beyond((5200, 10000), 0.5)
 # **Predict before you run:** do the masked tokens help to judge pairs? Do the pairs help to predict tokens?
 
 # %%
-import re
+TASKS = 2  # [MASK]s, and pairs
 
 
 @torch.inference_mode()
 def right_answers(net: Bert, batches: list[dict]) -> list[tuple[int, int]]:
     """How many [MASK]s and how many pairs the model gets right, each with how many there are."""
-    right, n = [0, 0], [0, 0]
+    right, n = [0] * TASKS, [0] * TASKS
     for batch in batches:
         hidden = net(batch["ids"], batch["attention_mask"], batch["types"])  # (B, T, C)
         at = batch["ids"] == tokenizer.mask_id  # (B, T)
@@ -467,6 +470,9 @@ def right_answers(net: Bert, batches: list[dict]) -> list[tuple[int, int]]:
 
 
 # %%
+import re
+
+
 def names(sentence: str) -> set[str]:
     """Its words with a capital, the first word left out."""
     return set(re.findall(r"(?<=\s)[A-Z]\w+", sentence))
@@ -634,7 +640,8 @@ with figure(
 
 # %% [markdown]
 # Spread evenly, the twin would get 1/27. (The runs have different lengths, and the table gives the mean.) Compare the two
-# columns in the middle of the table. A head that has learned to find the same word elsewhere gives the twin much more than that. The last column shows whether the model also uses it.
+# columns in the middle of the table. A head that has learned to find the same word elsewhere gives the twin much more than
+# that. The last column shows whether the model also uses it.
 
 # %% [markdown]
 # ## Is the pair task too easy?
