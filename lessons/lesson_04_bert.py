@@ -581,7 +581,7 @@ runs = [text.split("\n")[0] for text in draw("copied run", 12 if QUICK else 160,
 
 @torch.inference_mode()
 def look(net: Bert, run: str) -> tuple[torch.Tensor, int, int, int, bool]:
-    """All maps (layers, H, T, T), the hole, its twin, the number of ids, and if the guess is right."""
+    """All maps (layers, H, T, T), the hole, its twin, the number of ids, if the guess is right."""
     ids, types = encode_pair(tokenizer, run, run)
     n = (len(ids) - 3) // 2  # tokens of one copy
     twin = 1 + n // 2
