@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 from minitransformer.files import write_aside
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from torch import Tensor
 
 # The palette of Okabe and Ito, which colour-blind readers can tell apart.
 PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
@@ -86,3 +88,17 @@ def save(figure: Figure, path: Path) -> None:
         UserError: no room on the disk, or no permission to write.
     """
     write_aside(path, picture(figure, path.suffix[1:]))
+
+
+def number_map(axes: Axes, values: Tensor, title: str, columns: str, rows: str) -> None:
+    """Draw fractions (rows, columns) as colours with the number in each cell, counted from 1: layers and heads, say."""
+    axes.imshow(values, vmin=0, vmax=1)
+    n_rows, n_columns = values.shape
+    axes.set(title=title, xlabel=columns, ylabel=rows)
+    axes.set_xticks(range(n_columns), range(1, n_columns + 1))
+    axes.set_yticks(range(n_rows), range(1, n_rows + 1))
+    axes.grid(False)
+    for i, row in enumerate(values.tolist()):
+        for j, value in enumerate(row):
+            colour = "white" if value < 0.6 else "black"
+            axes.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=9, color=colour)
