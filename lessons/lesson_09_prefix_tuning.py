@@ -316,10 +316,10 @@ assert history == sorted(history, reverse=True) and (QUICK or len(history) - 1 <
 assert abs(loss_with["words that were searched"] - loss_with["an instruction"]) < 0.1 * untouched
 
 # %% [markdown]
-# Less than half of the swaps are kept. On validation they change little, because swaps that suit eight pairs need not
-# suit others. There are about 2,000¹⁰ texts of ten tokens, and each trial costs a pass through the model and tests
-# only one of them. Between two words there is no slope that would tell in which direction to go. And the text that
-# was found is no language any more, because the search does not care about meaning.
+# In a full run less than half of the swaps are kept. On validation they change little, because swaps that suit eight
+# pairs need not suit others. There are about 2,000¹⁰ texts of ten tokens, and each trial costs a pass through the
+# model and tests only one of them. Between two words there is no slope that would tell in which direction to go. And
+# the text that was found is no language any more, because the search does not care about meaning.
 #
 # This is the reason for vectors. 003 §3.2 says of them that they, unlike discrete ones, cause no difficulty in
 # computing (不同于离散向量，不会引发计算的困难). A vector can be moved a little, and one gradient says for all of its
@@ -1084,8 +1084,8 @@ say(
 # %% [markdown]
 # ## Four rules of practice
 #
-# 003 §5 ends with four rules. Here they are beside what this lesson measured, in a single run each. Lesson 14 judges
-# them.
+# 003 §5 ends with four rules. Here they are beside what this lesson measures in a full run, once each. Lesson 14
+# judges them.
 #
 # - *Length: neither too long nor too short, found by experiment for each task.* One virtual token did about as much
 #   as ten or forty. No threshold was seen, and it could not be seen in so few steps.
