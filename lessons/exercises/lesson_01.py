@@ -414,8 +414,8 @@ surprise = Exercise(
     hints=(
         "Two steps: from logits to log ŷ, for all V tokens of each row; then from each row the one number that belongs to its "
         "target. Then minus, and the mean.",
-        "log softmax(z)_i = z_i − log Σ_j exp(z_j). Spelled with exp it overflows at z = 89; logsumexp(dim=-1, keepdim=True) "
-        "does not. gather takes one number from each row; it wants the targets as (T, 1).",
+        "log softmax(u)_i = u_i − log Σ_j exp(u_j). If you compute exp(u) itself, it overflows from u = 89 on. "
+        "logsumexp(dim=-1, keepdim=True) does not. gather takes one number from each row; it wants the targets as (T, 1).",
         "    log_probs = logits - logits.logsumexp(dim=-1, keepdim=True)\n"
         "    return -log_probs.gather(-1, targets[:, None]).mean()",
     ),
@@ -505,7 +505,7 @@ def softmax_spelled_out(logits, targets):
 
 @surprise.mistake
 def logarithm_of_softmax(logits, targets):
-    """You take the logarithm of what softmax gives. Far below the largest score that is 0 in a float32, and its logarithm −∞; z − logsumexp(z) never leaves the logarithm, and log_softmax neither."""
+    """You take the logarithm of what softmax gives. Far below the largest score that is 0 in a float32, and its logarithm −∞; u − logsumexp(u) never leaves the logarithm, and log_softmax does not either."""
     return -logits.softmax(-1).log().gather(-1, targets[:, None]).mean()
 
 

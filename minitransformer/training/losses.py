@@ -178,7 +178,7 @@ def _read(model: nn.Module, batch: Batch) -> Tensor:
 
 
 def _masked_words(model: Bert, hidden: Tensor, batch: Batch) -> tuple[Tensor, int]:
-    """-Σ log p(true word) over the chosen positions, in nats, and how many they are; L_MLM is the quotient (004 §3.1).
+    """-Σ log p(true word) over the chosen positions, in nats, and how many they are; L_MLM is the quotient (004 §4.2).
 
     Args:
         model: with its mlm head.
