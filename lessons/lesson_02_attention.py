@@ -69,7 +69,7 @@ assert weights.argmax() == words.index("red") and 5.5 < (weights @ values).item(
 #
 # Each line of our code ends with a shape. B is the number of texts, H the number of heads (a later step; 1 for now), T the
 # number of queries, S the number of keys, and D is d_k. You write this function yourself in exercise 2.3. When yours passes,
-# the package's version is printed here. Its two `if attention_mask` blocks belong to the step about masks.
+# the package's version is printed here, with the mask of a later step in it.
 
 # %%
 source(attend_by_formula, docstring=False)
@@ -113,9 +113,9 @@ assert difference < 1e-5
 # of the weight before anything is learned.
 #
 # Two measures show it. The first is the entropy (熵) of the weights, −Σ p log p. It is log S where all S keys get the same
-# weight, and 0 where one key gets everything. The second is the slope of softmax. A softmax p changes with its scores z as
+# weight, and 0 where one key gets everything. The second is the slope of softmax, Σ_i ∂p_i/∂u_i. A softmax p changes with its scores u as
 #
-#     ∂p_i/∂z_j = p_i (δ_ij − p_j)          (δ_ij is 1 where i = j, and 0 elsewhere)
+#     ∂p_i/∂u_j = p_i (δ_ij − p_j)          (δ_ij is 1 where i = j, and 0 elsewhere)
 #
 # Where p is almost 0 or almost 1, the slope is almost 0, and nothing can be learned.
 #
@@ -128,12 +128,12 @@ S, n_queries = 32, 50 if QUICK else 400
 spread, entropy, slope = [], {True: [], False: []}, {True: [], False: []}
 for d in widths:
     queries, longer_keys = torch.randn(n_queries, d), torch.randn(n_queries, S, d)
-    z = (longer_keys @ queries[:, :, None])[..., 0]  # one row of S scores for each query
-    spread.append(z.std().item())
+    u = (longer_keys @ queries[:, :, None])[..., 0]  # one row of S scores for each query
+    spread.append(u.std().item())
     for divided in (True, False):
-        p = (z / math.sqrt(d) if divided else z).softmax(dim=-1)
+        p = (u / math.sqrt(d) if divided else u).softmax(dim=-1)
         entropy[divided].append(-torch.xlogy(p, p).sum(-1).mean().item())
-        slope[divided].append((p * (1 - p)).sum(-1).mean().item())  # Σ_i ∂p_i/∂z_i
+        slope[divided].append((p * (1 - p)).sum(-1).mean().item())  # Σ_i ∂p_i/∂u_i
 with figure(
     "sqrt_dk",
     "Without √d_k, entropy and slope fall as keys get longer; with it they stay.",
@@ -143,7 +143,7 @@ with figure(
 ) as (left, right):
     for axes, lines, name in (
         (left, entropy, "entropy of the weights (nats)"),
-        (right, slope, "Σ ∂p_i/∂z_i"),
+        (right, slope, "Σ ∂p_i/∂u_i"),
     ):
         axes.plot(widths, lines[True], "o-", label="q·k / √d_k")
         axes.plot(widths, lines[False], "s--", label="q·k")
@@ -167,7 +167,7 @@ assert all(abs(one - entropy[True][-1]) < 0.3 for one in entropy[True])
 # a fresh layer can learn.
 #
 # *Where the document is loose.* 004 §4.1 says that the division keeps the gradient from vanishing or exploding (梯度消失或爆炸).
-# We measure the first half of that. We see nothing explode here, because the slope of softmax is never more than 1.
+# We measure the first half of that. We see nothing explode here, because Σ_i p_i (1 − p_i) = 1 − Σ_i p_i² is never more than 1.
 
 # %% [markdown]
 # ## A mask: who may look where
@@ -210,8 +210,8 @@ assert maps["causal"][0, 0] == 1 and all(
 # %% [markdown]
 # ## Attention does not know the order
 #
-# Nothing in the formula says which token comes first. If we shuffle the tokens, every answer is the same as before, and the
-# answers are shuffled in the same way. To such a model "Mira saw Fado" and "Fado saw Mira" are one text.
+# Nothing in the formula says which token comes first. If we shuffle the tokens, each token still gets the
+# same answer; only the answers' order is shuffled, too. To such a model "Mira saw Fado" and "Fado saw Mira" are one text.
 #
 # **Predict before you run:** does this also hold under the causal mask?
 
@@ -260,7 +260,7 @@ for H in (1, 2, 4, 8):
     difference = (ours(x) - theirs(x, x, x, need_weights=False)[0]).abs().max().item()
     rows.append((H, C // H, sum(p.numel() for p in ours.parameters()), difference))
 table(rows, ["H", "D", "parameters", "differs from torch's"], ["d", "d", ",", ".0e"])
-with watch_attention(ours) as watched:
+with watch_attention(ours) as watched:  # the last of them, with eight heads
     ours(x)
 one, other = watched[""][0][0, :2].flatten(1)  # the maps of two of the eight heads, (T·S) each
 correlation = torch.corrcoef(torch.stack([one, other]))[0, 1].item()
@@ -314,7 +314,7 @@ assert difference < 1e-5
 #
 # The figure in 004 §2.2 shows the first order. Most models since GPT-2 use the second, and our GPT does so too.
 #
-# Their effect shows in depth. We stack 24 fresh attention layers (without biases, which would be alike for all tokens). Then
+# Their effect shows in depth. We stack 24 fresh attention layers of width C = 32 (without biases, which would be alike for all tokens). Then
 # we measure two things. The first is how alike the tokens are at the top, as the cosine of two of them. The second is how
 # much gradient arrives at the bottom when a gradient of size 1 enters every number at the top.
 #
@@ -358,7 +358,7 @@ assert alone[1] > 0.99 > max(row[1] for row in with_add)
 # output at 1. Norm before the layer lets the sum grow, a little with each layer.
 
 # %% [markdown]
-# ## Two that nobody wrote
+# ## Two keys that nobody wrote
 #
 # Here is the idea on which the second half of this course rests. A query does not know where keys and values come from. So we
 # can put two more in front of those of the text, a prefix (前缀) of length P = 2. 003 §3.3 writes for all that is read
@@ -408,7 +408,7 @@ assert change["of length 0"] == 0 and change["zeros"] > 1e-3
 # %% [markdown]
 # ## What a prefix does, exactly
 #
-# Let λ be the fraction of its attention that a query gives to the prefix. In the table above it is the sum of the first two
+# Let λ be the fraction of its attention that a query gives to the prefix. In the rows of weights printed in the step before, it is the sum of the first two
 # columns. He et al. (2022, Equations 7–10) rearranged the sums of softmax and found that a head with a prefix is a blend of
 # two heads:
 #

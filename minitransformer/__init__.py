@@ -1,18 +1,22 @@
 """Transformers and parameter-efficient tuning, small enough to read.
 
-Read the library in this order; a module imports only what stands above it, and the last line:
+Read the library in this order. A module imports only what stands above it, and what the last two lines name:
 
-    models/       attention, then the layers around it, then gpt, bert, seq2seq (BART); bigram and classifier
+    models/       attention, then cache and layers, then gpt, bert, seq2seq (BART); bigram and classifier.
+                  fast repeats what they say in fewer operations, watch collects attention weights: skip both
     text/         tokenizer, corpora on disk, masking, batches
     training/     losses, then the one training loop
     generation/   sampling, then beam search
-    tuning/       method (how any of them goes onto a frozen base), then one file for each method
+    tuning/       method (the life of a method: onto a frozen base, trained, off again), then hooks, then the methods
     metrics       accuracy and F1; BLEU, chrF and ROUGE by the libraries that everyone uses
     published     GPT-2, BERT and BART as they are published, in our models
     checkpoint, files, checks, errors
 
-Begin with models/attention.py: a prefix meets attention in `Attention.forward`, and tuning/prefix.py says where the
-prefix comes from. `minitransformer.course` is the machine around the lessons; the library imports nothing of it.
+A prefix comes from `PrefixTuning.prefixes` (tuning/prefix.py), is handed to each call of the base by a hook
+(`before_each_call` in tuning/hooks.py), and meets attention in `Attention.forward` (models/attention.py), where
+`prepend` puts its keys and values in front of the text's.
+
+`minitransformer.course` is the machine around the lessons; the library imports nothing of it.
 
 The names below can be imported from `minitransformer` itself; PyTorch is loaded with the first of them.
 """

@@ -1,4 +1,13 @@
-"""The machine around the lessons: runner, output, workbook, laboratory, tiny world.
+"""The machine around the lessons, which a reader of the lessons or of the library need not read.
+
+    cli, bootstrap, own/        the command line; the private environment; a task of your own
+    lessons, runner, output/    a lesson is read, run, and shown in a terminal, a notebook or a record
+    workbook/                   the exercises
+    lab/, trial                 the documents' claims as experiments; one trial of a method
+    tinyworld/, tasks, skills   the data, how a task is asked, what a base can do
+    pretrain, bases, data       how the bases are made, and where they lie
+    book/, index, documents     the read-along book; the way from the documents to the lessons
+    chat, bench, mutants        a conversation, speed, and whether the tests notice changes
 
 The library imports nothing of it.
 """

@@ -3,8 +3,8 @@
     h_i = LM(z_i, h_<i),   p(z_{i+1} | h_≤i) = softmax(W h_i^(n))                (003 §3.1)
 
 W is the token embedding again (weight tying): a token's vector is both what it means when read and what the
-last layer has to point at when it is to be said. Note that h_i^(n) itself is no distribution, as 003 §3.1 has
-it; only softmax(W h_i^(n)) is.
+last layer has to point at when it is to be said. 003 §3.1 calls h_i^(n) a distribution; only
+softmax(W h_i^(n)) is one.
 """
 
 from __future__ import annotations

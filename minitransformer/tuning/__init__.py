@@ -1,4 +1,4 @@
-"""Tuning methods: each a module that goes onto a frozen base and off again, in a file named for it.
+"""Tuning methods: each goes onto a base and off again, and trains as little as it can.
 
 Read `method` first, what all of them share, then `prefix`. Here lives what is trained beside a base, and nothing about
 how it is trained (`training`) or what about (the tasks). A method is known by its file being in this folder: every

@@ -97,9 +97,9 @@ class Attached(nn.ModuleList):
 class Method(nn.Module):
     """One way to tune a base: a class in a file of its own in this folder.
 
-    A new method says what it brings (`build`) and where it goes (`install`); all else is here. It is known everywhere
-    by being there: in files, tables, measurements and in the tests of what every method promises, which run on each of
-    its `examples`. The first line of its docstring is what is said about it.
+    A new method says what it brings (`build`) and where it goes (`install`); all else is here. By being there it can be
+    saved and loaded by its name, and the tests of what every method promises run on each of its `examples`. The first
+    line of its docstring is what is said about it.
 
     Args:
         settings: what the constructor was called with. Each is declared as a `Setting` of the class.
@@ -336,7 +336,7 @@ def on_base(base: Base) -> Attached:
 
 
 def methods() -> dict[str, type[Method]]:
-    """Every method that works as it is, by its class's name: those that have examples."""
+    """Every method, by its class's name; a class without `examples`, such as a base class, is none."""
     return {name: kind for name, kind in sorted(Method.kinds.items()) if kind.examples}
 
 

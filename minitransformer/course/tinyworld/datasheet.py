@@ -15,7 +15,7 @@ Written by `python -m minitransformer data` (or `make data`), together with ever
 
 ## What it is and why
 
-Text and tasks for this course, made by its own generator (`minitransformer/tinyworld`). It tells of towns, \
+Text and tasks for this course, made by its own generator (`minitransformer/course/tinyworld`). It tells of towns, \
 people, films and weather that exist nowhere, in simple English and, in single sentences, in Chinese. It is \
 small enough to commit, needs no network, and is simple enough that a model of about a million parameters can learn \
 to write it on a laptop. \
