@@ -363,7 +363,7 @@ from minitransformer.training.losses import seq2seq_loss
 
 base = load_base("seq2seq")
 config = base.config
-pair = read_jsonl(DATA / "tasks" / "translation" / "train.jsonl")[:4]
+pair = read_jsonl(DATA / "tasks" / "translation" / "train.jsonl", ("en", "zh"))[:4]
 batch = translation_batch(
     *(tokenizer.encode_batch([row[side] for row in pair]) for side in ("en", "zh")), config
 )
@@ -429,9 +429,9 @@ assert (
 
 # %%
 TASKS = {  # name: folder, what is read, what is to be written, tokens at most
-    "translation": ("translation", lambda row: row["en"], "zh", 28),
-    "summarisation": ("news_summary", lambda row: row["article"], "summary", 34),
-    "question answering": ("qa", lambda row: f"{row['passage']} {row['question']}", "answer", 12),
+    "translation": ("translation", ("en",), "zh", 28),
+    "summarisation": ("news_summary", ("article",), "summary", 34),
+    "question answering": ("qa", ("passage", "question"), "answer", 12),
 }
 MEASURES = {
     "translation": ["BLEU", "chrF", "exact"],
@@ -445,9 +445,11 @@ for task, (folder, read, asked, _) in TASKS.items():
         ("valid", 6 if QUICK else 80),
         ("test", 6 if QUICK else 150),
     ):
-        rows = read_jsonl(DATA / "tasks" / folder / f"{split}.jsonl")[:most]
+        rows = read_jsonl(DATA / "tasks" / folder / f"{split}.jsonl", (*read, asked))[:most]
         right[task, split] = [row[asked] for row in rows]
-        sources[task, split] = tokenizer.encode_batch([read(row) for row in rows])
+        sources[task, split] = tokenizer.encode_batch(
+            [" ".join(row[name] for name in read) for row in rows]
+        )
         targets[task, split] = tokenizer.encode_batch(right[task, split])
 valid, swapped = {}, {}  # in the second, every target stands under the source of another
 for task in TASKS:

@@ -82,6 +82,7 @@ assert (
 
 # %%
 from minitransformer import metrics
+from minitransformer.course import trial
 from minitransformer.course.bases import load_base
 from minitransformer.course.data import DATA, default_tokenizer
 from minitransformer.course.show import QUICK, bar, figure, say
@@ -90,7 +91,7 @@ from minitransformer.course.tinyworld import slot_values
 from minitransformer.generation.sampling import generate_texts
 from minitransformer.text.batches.completion import Completions, eval_completions
 from minitransformer.text.corpora import eval_windows, read_documents, token_stream
-from minitransformer.training.loop import Log, TrainConfig, evaluate, train
+from minitransformer.training.loop import Log, TrainConfig, evaluate
 from minitransformer.tuning import FullFineTuning, PrefixTuning, Report, attached, fingerprint, load
 
 tokenizer, base = default_tokenizer(), load_base("gpt")
@@ -387,9 +388,8 @@ LR = {"xavier": 1e-2, "normal": 3e-3, "zero": 3e-3, "prefix": 3e-3, "full": 1e-4
 
 
 def tune(method, lr: float, steps: int, every: int = 0) -> Log:
-    """Put a method onto the base and train it on batches of 8; where it has no numbers yet, seed 0 decides them."""
+    """Train a method on batches of 8, and take it off again; where it has no numbers yet, seed 0 decides them."""
     torch.manual_seed(0)
-    method.attach(base)
     batches = Completions(
         xs["train"],
         ys["train"],
@@ -401,13 +401,12 @@ def tune(method, lr: float, steps: int, every: int = 0) -> Log:
     config = TrainConfig(
         steps, lr, warmup=steps // 12, final_lr=0.02, weight_decay=0.0, eval_every=every
     )
-    return train(base, batches, config, valid=valid, progress=False)
+    return trial.tune(base, method, batches, config, valid=valid, progress=False).log
 
 
 logs = {}
 for init, method in methods.items():  # each as it was measured above
     logs[init] = tune(method, LR[init], MANY, EVERY)
-    method.detach()
 curves = {
     init: [(0, losses_at_start[init])] + [(row["step"], row["loss"]) for row in logs[init].valid]
     for init in INITS
@@ -502,10 +501,8 @@ assert curves["xavier"][0][1] > loss_before + 0.1 and curves["xavier"][1][1] > c
 
 # %%
 def try_out(method, lr: float = LR["zero"]) -> float:
-    """The validation loss of a method after a few steps; it is off the base again afterwards."""
-    loss = tune(method, lr, FEW).valid[-1]["loss"]
-    method.detach()
-    return loss
+    """The validation loss of a method after a few steps."""
+    return tune(method, lr, FEW).valid[-1]["loss"]
 
 
 places = {
@@ -662,10 +659,10 @@ methods["prefix"], methods["full"] = PrefixTuning(P, reparametrise=256), FullFin
 reports = {"zero": ours}
 for name in ("prefix", "full"):
     logs[name] = tune(methods[name], LR[name], MANY, EVERY)
-    reports[name] = methods[name].report()
-    if name == "prefix":
-        methods[name].drop_mlp()
-    methods[name].detach()
+    with attached(base, methods[name]):
+        reports[name] = methods[name].report()
+        if name == "prefix":
+            methods[name].drop_mlp()
     curves[name] = [(0, loss_before)] + [(row["step"], row["loss"]) for row in logs[name].valid]
     end[name] = min(row["loss"] for row in logs[name].valid)
 for name, key in NAMES.items():

@@ -24,6 +24,7 @@ needs: 2, 5, 9, 11
 
 # %%
 import torch
+from minitransformer.course import trial
 from minitransformer.course.bases import load_base
 from minitransformer.course.data import default_tokenizer
 from minitransformer.course.show import QUICK, bar, figure, say, table
@@ -31,7 +32,7 @@ from minitransformer.course.tasks import table_scores, task_ids, task_rows
 from minitransformer.generation.sampling import generate, generate_texts
 from minitransformer.models.attention import Stacked
 from minitransformer.text.batches.completion import Completions, eval_completions
-from minitransformer.training.loop import TrainConfig, evaluate, train
+from minitransformer.training.loop import TrainConfig, evaluate
 from minitransformer.training.losses import language_model_loss
 from minitransformer.tuning import FullFineTuning, LoRA, attached, fingerprint
 from minitransformer.tuning.merge import linear_maps
@@ -51,15 +52,15 @@ LR = {"full": 2.5e-4, "LoRA": 3e-3}  # of those tried on validation, the best fo
 
 
 def tune(method, lr: float, steps: int = STEPS) -> float:
-    """Train a method on batches of 8 tables and give its validation loss; it stays on the base. Seed 0 decides where it starts."""
+    """Train a method on batches of 8 tables and give its validation loss; it is off the base again. Seed 0 decides where it starts."""
     torch.manual_seed(0)
-    method.attach(base)
     batches = Completions(
         xs["train"], ys["train"], eot, batch_size=8, n_positions=base.config.n_positions, seed=0
     )
     config = TrainConfig(steps, lr=lr, warmup=steps // 12, final_lr=0.02, weight_decay=0.0)
-    train(base, batches, config, progress=False)
-    return evaluate(base, valid)
+    return trial.tune(
+        base, method, batches, config, lambda: evaluate(base, valid), progress=False
+    ).judged
 
 
 def matrices() -> dict[str, torch.Tensor]:
@@ -80,12 +81,12 @@ scores = {
     )
 }
 loss["full fine-tuning"] = tune(full, LR["full"])
-scores["full fine-tuning"] = table_scores(
-    generate_texts(base, tokenizer, xs["valid"], MOST), rows["valid"]
-)
-dW = {name: tuned - W[name] for name, tuned in matrices().items()}
-n_full = full.report().trained
-full.detach()
+with attached(base, full):
+    scores["full fine-tuning"] = table_scores(
+        generate_texts(base, tokenizer, xs["valid"], MOST), rows["valid"]
+    )
+    dW = {name: tuned - W[name] for name, tuned in matrices().items()}
+    n_full = full.report().trained
 MAPS = ["q", "k", "v", "out", "up", "down"]
 
 
@@ -454,7 +455,6 @@ assert by_start["both random (Xavier)"][2] > 0.1 and by_start["both random (Xavi
 after = {}
 for start, method in starting.items():
     after[start] = tune(method, LR["LoRA"], STEPS if start != "both zero" else 2)
-    method.detach()
 table(
     [
         (start, by_start[start][1], after[start], bar(after[start], max(after.values())))
@@ -486,7 +486,6 @@ for rank in RANKS:
     if rank not in loras:
         loras[rank] = LoRA(rank, targets=MAPS)
         ranked[rank] = tune(loras[rank], LR["LoRA"])
-        loras[rank].detach()
 table(
     [
         (rank, n_lora(rank, MAPS), n_lora(rank, MAPS) / n_full, ranked[rank], cut[rank])
@@ -556,13 +555,11 @@ for name, alphas in SCALES.items():
         method = LoRA(rank, alphas[rank], MAPS)
         tune(method, LR["LoRA"], steps=1)
         first[name, rank] = size(method)
-        method.detach()
         if alphas[rank] == ALPHA:  # trained above
             reached[name, rank], end[name, rank] = ranked[rank], size(loras[rank])
         elif rank != 16:
             method = LoRA(rank, alphas[rank], MAPS)
             reached[name, rank], end[name, rank] = tune(method, LR["LoRA"]), size(method)
-            method.detach()
 table(
     [
         (
@@ -627,7 +624,6 @@ for name, (rank, targets) in PLACES.items():
     if name not in placed:
         placed[name] = LoRA(rank, targets=targets)
         spent[name] = tune(placed[name], LR["LoRA"])
-        placed[name].detach()
 largest = max(0.01, loss["untouched base"] - min(spent.values()))
 table(
     [

@@ -384,6 +384,7 @@ assert moved["8 × 1"] < 0.05 * moved["8 × 1, means averaged"]
 # **Predict before you run:** the order of the three after so few steps?
 
 # %%
+from minitransformer.course.trial import tune
 from minitransformer.tuning import FullFineTuning, PromptTuning
 
 STEPS, P = (4, 20) if QUICK else (160, 20)
@@ -400,23 +401,21 @@ RATES = {
 valid = eval_completions(xs["valid"], ys["valid"], eot, 50)
 losses = {"untouched": evaluate(base, valid)}
 reports, per_step = {}, {}
+
+
+def loss_and_texts() -> tuple[float, list[str]]:
+    """Of the base with what is on it."""
+    return evaluate(base, valid), write(xs["valid"])
+
+
 for name, method in methods.items():
     torch.manual_seed(0)
-    method.attach(base)
     batches = Completions(xs["train"], ys["train"], eot, 8, n_positions - P, seed=0)
-    log = train(
-        base,
-        batches,
-        TrainConfig(STEPS, RATES[name], warmup=STEPS // 10, final_lr=0.02, weight_decay=0.0),
-    )
-    losses[name], reports[name], per_step[name] = (
-        evaluate(base, valid),
-        method.report(),
-        log.seconds / STEPS,
-    )
-    texts[name] = write(xs["valid"])
+    config = TrainConfig(STEPS, RATES[name], warmup=STEPS // 10, final_lr=0.02, weight_decay=0.0)
+    done = tune(base, method, batches, config, loss_and_texts)
+    reports[name], per_step[name] = done.report, done.log.seconds / STEPS
+    losses[name], texts[name] = done.judged
     scores[name] = judge(texts[name], rows["valid"])
-    method.detach()
 table(
     [
         (
