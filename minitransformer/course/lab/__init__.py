@@ -46,7 +46,7 @@ def main(names: Sequence[str] = (), draw: bool = False, again: bool = False) -> 
     if QUICK:
         chosen = [experiment.trial() for experiment in chosen]
     store = Store((FOLDER / "trial" if QUICK else FOLDER) / "rows.jsonl", same_code=again)
-    arms = [arm for experiment in chosen for arm in experiment.arms]
+    arms = [arm for experiment in chosen for arm in (*experiment.arms, *experiment.company)]
     if not draw:
         say(
             f"What is finished is in {store.path.parent.name}/{store.path.name}; Ctrl-C stops, and the same command "

@@ -62,6 +62,7 @@ class Budgets:
 
     small: bool = False
     name = "budgets"
+    company = ()  # what a claim measures besides
 
     def sized(self, task: str) -> list[Sized]:
         """What is measured on a task."""

@@ -77,6 +77,7 @@ class Claim:
     panels: Sequence[Panel]
     untested: str  # what the experiment does not say
     beside: Sequence[Check] = ()  # measured in the same way, some thought of later; not judged by
+    company: Sequence[Arm] = ()  # measured too, and told as far as they are there; no part of the verdict
     why: str | None = None  # the name of the claim whose failure it looks into; None: it is a claim of the documents
 
     @property
@@ -86,7 +87,7 @@ class Claim:
 
     def trial(self) -> Claim:
         """The claim in small."""
-        return replace(self, arms=[trial(arm) for arm in self.arms])
+        return replace(self, arms=[trial(arm) for arm in self.arms], company=[trial(arm) for arm in self.company])
 
     def arm(self, name: str) -> Arm:
         """By its name."""
@@ -125,7 +126,7 @@ class Claim:
     def numbers(self, store: Store) -> tuple[list[str], list[list[str]]]:
         """Headers, and a line for each arm that is finished."""
         lines = []
-        for arm in self.arms:
+        for arm in (*self.arms, *self.company):
             rows = arm.rows(store)
             if rows is None:
                 continue
@@ -186,7 +187,7 @@ class Claim:
 
     def section(self, store: Store) -> list[str]:
         """The lines of data/lab/README.md about it, from the rows alone."""
-        used, verdict = used_rows(self.arms, store), self.verdict(store)
+        used, verdict = used_rows((*self.arms, *self.company), store), self.verdict(store)
         lines = [
             f"## {self.name}",
             "",

@@ -8,9 +8,11 @@ from __future__ import annotations
 import copy
 import statistics
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from torch import Tensor
 
+from minitransformer.course.lab.roster import own_methods
 from minitransformer.course.timing import in_turn, update
 from minitransformer.generation.sampling import generate
 from minitransformer.models.gpt import GPT
@@ -18,7 +20,7 @@ from minitransformer.text.batches import Batch
 from minitransformer.training.losses import language_model_loss
 from minitransformer.tuning import Adapter, FullFineTuning, LoRA, Method, PrefixTuning, PromptTuning
 
-METHODS: Mapping[str, Callable[[], Method]] = {
+CHOSEN: Mapping[str, Callable[[], Method]] = {  # which the claim `cost` is judged by
     "full": FullFineTuning,
     "prefix": lambda: PrefixTuning(10, reparametrise=256),
     "prefix, direct": lambda: PrefixTuning(10),
@@ -26,6 +28,21 @@ METHODS: Mapping[str, Callable[[], Method]] = {
     "adapter": lambda: Adapter(10),
     "LoRA": lambda: LoRA(11),
 }
+
+
+def others() -> dict[str, Callable[[], Method]]:
+    """The first example of every other method of the library that needs no special text."""
+    known = {type(make()) for make in CHOSEN.values()}
+    found: dict[str, Callable[[], Method]] = {}
+    for kind in own_methods().values():
+        if kind not in known and GPT in kind.goes_onto and not kind.reads_virtual_ids:
+            name, settings = next(iter(kind.examples.items()))
+            found[name] = partial(kind, **settings)
+    return found
+
+
+OTHERS = others()
+METHODS = {**CHOSEN, **OTHERS}
 QUANTITIES = {
     "step": "milliseconds of a step of training: forward, backward, Adam",
     "token": "milliseconds of a token that is written, one text at a time, greedily",
@@ -36,21 +53,27 @@ FLOAT = 4  # bytes
 
 
 def costs(
-    base: GPT, batches: Callable[[int], Batch], prompts: Sequence[list[int]], rounds: int = 20, most: int = 40
+    base: GPT,
+    batches: Callable[[int], Batch],
+    prompts: Sequence[list[int]],
+    names: Sequence[str] = tuple(METHODS),
+    rounds: int = 20,
+    most: int = 40,
 ) -> dict[str, float]:
-    """Every quantity of every method, as "prefix step".
+    """Every quantity of these methods, as "prefix step".
 
     Args:
         base: tuned in copies; it stays as it is.
         batches: batch number i.
         prompts: one is written on in each round.
+        names: of the methods, from `METHODS`.
         rounds: of each measurement, after one that is not counted.
         most: tokens that are written.
     """
     steps, writers, found = {}, {}, {}
-    for name, make in METHODS.items():
+    for name in names:
         model = copy.deepcopy(base)
-        method = make().attach(model)
+        method = METHODS[name]().attach(model)
         report = method.report()
         found[f"{name} memory"] = 3 * report.trained * FLOAT / 1e6
         found[f"{name} kept"] = report.stored * FLOAT / 1e6

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from minitransformer.course.lab.cells import NO_METHOD, Cell, Row
 from minitransformer.course.lab.store import Store
@@ -75,6 +76,7 @@ class Arm:
     also: Sequence[str] = ()  # what is scored besides
     write: bool = True
     shots: int | None = None  # of no method: a hard prompt of so many examples
+    methods: Sequence[str] | None = None  # of no method: those whose cost one cell measures in turn
     seeds: Sequence[int] = SEEDS
 
     def cells_at(self, lr: float) -> list[Cell]:
@@ -82,7 +84,7 @@ class Arm:
         return [
             Cell(
                 self.task,
-                *named(self.method, self.shots),
+                *named(self.method, self.shots, self.methods),
                 lr,
                 self.steps,
                 seed,
@@ -124,10 +126,13 @@ def searched(name: str, task: str, method: Method, middle: float, **more: object
     return Arm(name, task, method, Search(task, method, middle, more.get("n_train")), **more)
 
 
-def named(method: Method | None, shots: int | None = None) -> tuple[str, dict]:
+def named(
+    method: Method | None, shots: int | None = None, methods: Sequence[str] | None = None
+) -> tuple[str, dict[str, Any]]:
     """A method as a cell says it: its class's name, and its settings as JSON has them."""
     if method is None:
-        return NO_METHOD, {} if shots is None else {"shots": shots}
+        settings = {"shots": shots, "methods": methods and list(methods)}
+        return NO_METHOD, {name: value for name, value in settings.items() if value is not None}
     return type(method).__name__, json.loads(json.dumps(method.settings))
 
 

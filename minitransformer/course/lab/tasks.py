@@ -26,7 +26,7 @@ from minitransformer.text.batches.completion import Completions, eval_completion
 from minitransformer.text.corpora import read_jsonl
 from minitransformer.training.loop import evaluate
 from minitransformer.training.losses import CountedClassification, Loss, language_model_loss
-from minitransformer.tuning.virtual import virtual_ids
+from minitransformer.tuning import Method, virtual_ids
 
 BEAMS = 5  # in table-to-text (Li & Liang 2021, §5)
 SHORT = 80  # tokens of an example that stands before a task
@@ -86,8 +86,9 @@ def around(cell: Cell, pairs: Sequence[tuple[list[int], list[int]]]) -> tuple[li
     if cell.method == NO_METHOD and cell.settings.get("shots"):
         short = [x + y for x, y in pairs if len(x + y) <= SHORT]
         return [i for example in short[: cell.settings["shots"]] for i in example], []
-    virtual = virtual_ids(cell.settings["length"]) if cell.method in ("Infix", "PTuning") else []
-    return (virtual, []) if cell.method == "PTuning" else ([], virtual)
+    kind = Method.kinds.get(cell.method)
+    virtual = virtual_ids(cell.settings["length"]) if kind and kind.reads_virtual_ids else []
+    return ([], virtual) if cell.method == "Infix" else (virtual, [])  # an infix stands behind x
 
 
 def texts(judge: Judge, also_greedy: str | None, cell: Cell, base: nn.Module) -> Setup:
@@ -176,7 +177,7 @@ def cost(cell: Cell, base: nn.Module) -> Setup:
     def measure(split: str) -> tuple[float, dict[str, float]]:
         prompts, targets = (side[: cell.n_scored] for side in task_ids("table_to_text", split, tokenizer))
         loss = evaluate(base, eval_completions(prompts, targets, tokenizer.eot_id, 50), language_model_loss)
-        return loss, costs(base, batches, prompts)
+        return loss, costs(base, batches, prompts, cell.settings["methods"])
 
     return Setup(base, batches, language_model_loss, measure)
 
@@ -216,4 +217,6 @@ LAB_TASKS = {
 
 def score_names(cell: Cell) -> list[str]:
     """The scores that a row of this cell has; none where nothing is written, or there is no such task."""
+    if cell.task == "cost":
+        return [f"{name} {quantity}" for name in cell.settings.get("methods", ()) for quantity in QUANTITIES]
     return list(LAB_TASKS[cell.task].scores) if cell.write and cell.task in LAB_TASKS else []

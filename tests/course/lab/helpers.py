@@ -10,7 +10,7 @@ from minitransformer.course.lab import provenance, run, tasks
 from minitransformer.course.lab.cells import ABILITIES, Cell
 from minitransformer.course.lab.experiment import Arm
 from minitransformer.course.lab.store import Store
-from minitransformer.course.lab.tasks import LAB_TASKS
+from minitransformer.course.lab.tasks import score_names
 from minitransformer.models.bert import BertConfig
 from minitransformer.models.gpt import GPTConfig
 from tests.helpers import tiny_bert, tiny_gpt
@@ -38,7 +38,7 @@ def fake_row(cell: Cell, made_from: dict | None = None, **more: object) -> dict:
     loss = dice.uniform(0.2, 0.5)
 
     def scores() -> dict[str, float]:
-        return {name: dice.uniform(0.5, 0.9) for name in LAB_TASKS[cell.task].scores}
+        return {name: dice.uniform(0.5, 0.9) for name in score_names(replace(cell, write=True))}
 
     def besides(split: str) -> dict[str, float]:
         if split == ABILITIES:

@@ -3,15 +3,17 @@
 import pytest
 
 from minitransformer.course import show
-from minitransformer.course.lab import budgets, families
+from minitransformer.course.lab import budgets, cost, families
 from minitransformer.course.lab.budgets import Budgets
 from minitransformer.course.lab.families import BUDGETS, FAMILIES, FULL, HEAD, PROTOCOLS, sized
 from minitransformer.course.lab.report import shown
+from minitransformer.course.lab.roster import own_methods
 from minitransformer.course.lab.store import Store
 from minitransformer.course.lab.tasks import LAB_TASKS
 from minitransformer.errors import UserError
 from minitransformer.tuning import IA3, LoRA
 from tests.course.lab.helpers import TINY, filled, without
+from tests.tuning.toy import Shift
 
 PLAN = Budgets()
 EVERY = [one for task in PROTOCOLS for one in sized(task)]
@@ -54,6 +56,31 @@ def test_the_closest_size_is_the_closest(budget):
 def test_no_size_comes_near():
     with pytest.raises(UserError, match="No size of IA3 keeps about 1,000,000 numbers on this GPT"):
         families.closest_size(lambda _: IA3(), TINY["gpt"](), 1_000_000, most=2)
+
+
+def test_every_method_of_the_library_is_compared_and_its_cost_measured():
+    compared = {type(family.of_size(1)).__name__ for family in FAMILIES if family.of_size}
+    assert compared | set(families.NOT_COMPARED) == set(own_methods()), "no family, and no reason"
+    measured = {type(make()) for make in cost.METHODS.values()}
+    left = {name for name, kind in own_methods().items() if kind not in measured}
+    assert all(own_methods()[name].reads_virtual_ids for name in left), f"nobody measures what {left} cost"
+
+
+class Wide(LoRA):
+    """A new method with a size: its first argument."""
+
+    def __init__(self, rank: int = 4) -> None:
+        super().__init__(rank)
+
+
+def test_a_new_method_is_compared_without_being_named(monkeypatch):
+    monkeypatch.setattr(families, "own_methods", lambda: {**own_methods(), "Shift": Shift, "Wide": Wide})
+    with_size, without = sorted(families.others(), key=lambda family: family.size, reverse=True)
+    assert (with_size.name, with_size.size, with_size.budgets) == ("Wide", "rank", ("2 %",))
+    size = families.closest_size(with_size.of_size, families.one_base("gpt"), BUDGETS["2 %"])
+    assert with_size.of_size(size).settings["rank"] == 11, "as many as LoRA in q and v"
+    assert (without.name, without.size, without.budgets) == ("Shift", "", ()) and isinstance(without.of_size(0), Shift)
+    assert len({family.look for family in (*FAMILIES, with_size, without)}) == len(FAMILIES) + 2
 
 
 def test_a_family_is_searched_once_at_its_middle_size():

@@ -182,7 +182,8 @@ def test_a_cost_cell_measures_every_method(monkeypatch):
     for module in (run, provenance):
         monkeypatch.setattr(module, "load_base", lambda kind: wide_gpt())
     monkeypatch.setattr(tasks, "costs", partial(cost.costs, rounds=2, most=3))
-    row = run_cell(replace(TABLES, task="cost", method=NO_METHOD, settings={}, steps=0, lr=0.0, n_train=None))
+    settings = {"methods": list(cost.METHODS)}
+    row = run_cell(replace(TABLES, task="cost", method=NO_METHOD, settings=settings, steps=0, lr=0.0, n_train=None))
     assert set(row["scores"]) == set(LAB_TASKS["cost"].scores) and min(row["scores"].values()) > 0
     rank, L, C = 11, 2, 16
     lora = L * 2 * (rank * C + C * rank)  # two layers, q and v, A and B
@@ -199,7 +200,7 @@ def test_costs_leave_the_base_alone():
     before = fingerprint(base)
     xs, ys = task_ids("table_to_text", "valid", tokenizer)
     batches = Completions(xs, ys, tokenizer.eot_id, 2, base.config.n_positions, 0)
-    cost.costs(base, batches, xs[:2], rounds=1, most=2)
+    cost.costs(base, batches, xs[:2], ["prefix", "LoRA"], rounds=1, most=2)
     assert fingerprint(base) == before and not hasattr(base, "tuning")
 
 

@@ -1,10 +1,12 @@
 """Claims on what tuning costs: of what the base could do before (002), and of time, memory and disk (000)."""
 
+from collections.abc import Iterable
+
 from minitransformer.course.lab.cells import ABILITIES
 from minitransformer.course.lab.claim import Check, Claim, Panel
 from minitransformer.course.lab.claims.common import FULL, PREFIX, TABLES
 from minitransformer.course.lab.claims.data import UNSEEN_KINDS
-from minitransformer.course.lab.cost import METHODS
+from minitransformer.course.lab.cost import CHOSEN, OTHERS
 from minitransformer.course.lab.experiment import Arm
 
 # ------------------------------------------------------------------------------------ what the base could do
@@ -63,6 +65,12 @@ def saved(quantity: str, what: str, method: str = "prefix") -> Check:
     )
 
 
+def in_turn(names: Iterable[str]) -> tuple[Arm, ...]:
+    """An arm for each method. One cell measures all of them, so that each is measured beside the others."""
+    names = tuple(names)
+    return tuple(Arm(name, "cost", None, 0.0, steps=0, split="valid", n_scored=50, methods=names) for name in names)
+
+
 COST = Claim(
     name="cost",
     title="Prefix tuning is faster, lighter and smaller",
@@ -75,11 +83,11 @@ COST = Claim(
     "what gradients and Adam's two moments take; it is counted, as is what is kept.",
     untested="the memory of activations, which a prefix needs as well; more than one core, a GPU; whether as many "
     "steps are needed (`adapter_training` asks that of adapters).",
-    # One cell measures all of them, so that each is measured beside the others.
-    arms=tuple(Arm(name, "cost", None, 0.0, steps=0, split="valid", n_scored=50) for name in METHODS),
+    arms=in_turn(CHOSEN),
+    company=in_turn(("full", *OTHERS))[1:],
     checks=(saved("step", "time of a step"), saved("memory", "memory"), saved("kept", "bytes kept")),
     beside=(
-        *(saved("step", "time of a step", name) for name in METHODS if name not in ("full", "prefix")),
+        *(saved("step", "time of a step", name) for name in CHOSEN if name not in ("full", "prefix")),
         saved("token", "time of a written token"),
     ),
     scores={
@@ -89,7 +97,7 @@ COST = Claim(
         "kept, MB": "{arm} kept",
     },
     panels=(
-        Panel({"step": ("{arm} step", list(METHODS))}, "milliseconds of a training step"),
-        Panel({"memory": ("{arm} memory", list(METHODS)), "kept": ("{arm} kept", list(METHODS))}, "MB"),
+        Panel({"step": ("{arm} step", list(CHOSEN))}, "milliseconds of a training step"),
+        Panel({"memory": ("{arm} memory", list(CHOSEN)), "kept": ("{arm} kept", list(CHOSEN))}, "MB"),
     ),
 )
