@@ -20,6 +20,7 @@ from minitransformer.tuning import PrefixTuning, fingerprint, load
 
 FOLDER = DATA / "bases"
 TUNED = DATA / "tuned"
+LARGEST = 1e4  # no number of a tuned prefix comes near to it; a flipped bit makes 1e38
 
 KINDS = {"gpt": (GPT, GPTConfig), "bert": (Bert, BertConfig), "seq2seq": (Seq2Seq, Seq2SeqConfig)}
 
@@ -64,7 +65,7 @@ def load_prefix(task: str, base: nn.Module, folder: Path = TUNED) -> PrefixTunin
     path, again = prefix_path(task, folder), "`python -m minitransformer pretrain prefixes` makes it again."
     if not path.is_file():
         raise UserError(f"The prefix {path} is missing. It belongs to the course; {again}")
-    made_for = load_tensors(path)[1].get("fingerprint")
+    made_for = fingerprint_in(path)
     if made_for not in (None, fingerprint(base)):
         all_made_for = [fingerprint_in(other) for other in folder.glob(prefix_path("*", folder).name)]
         if len(all_made_for) > 1 and set(all_made_for) == {made_for}:  # then it is not this prefix that was changed
@@ -82,13 +83,17 @@ def load_prefix(task: str, base: nn.Module, folder: Path = TUNED) -> PrefixTunin
     method.detach()
     if not isinstance(method, PrefixTuning):
         raise UserError(f"{path} holds a {type(method).__name__}; a PrefixTuning is needed here.")
+    largest = max(float(tensor.abs().max()) for tensor in method.tensors().values())
+    if largest > LARGEST:  # finite, but what the base makes of it need not be
+        raise UserError(f"The prefix {path} holds the number {largest:.3g}: the file was changed. {again}")
     return method
 
 
 def fingerprint_in(path: Path) -> str | None:
-    """The fingerprint of the base that a tuned part was made for; None if the file cannot be read."""
+    """The fingerprint of the base that a tuned part was made for; None if the file does not say."""
     with suppress(UserError):
-        return load_tensors(path)[1].get("fingerprint")
+        found = load_tensors(path)[1].get("fingerprint")
+        return found if isinstance(found, str) else None
     return None
 
 

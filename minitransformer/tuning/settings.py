@@ -77,6 +77,8 @@ def whole_number(why: str, least: int = 1) -> Check:
             raise UserError(f"{name} = {value!r}: it has to be a whole number.")
         if n < least:
             raise UserError(f"{name} = {n}: {why}.")
+        if n >= 2**31:
+            raise UserError(f"{name} = {n}: no model is as large as that.")
         return n
 
     return check

@@ -1,14 +1,25 @@
 """Damaged files of the course: what reads them says a sentence, or reads what is still right; never anything else."""
 
+import random
+import shutil
+
+import pytest
+
+from minitransformer.checkpoint import load_tensors, save_tensors
 from minitransformer.course import lab, tasks
+from minitransformer.course.bases import prefix_path
+from minitransformer.course.chat import Conversation
 from minitransformer.course.data import DATA, DEFAULT_PATH
 from minitransformer.course.lab.experiment import used_rows
 from minitransformer.course.lab.report import footing
 from minitransformer.course.lab.store import Store
 from minitransformer.errors import UserError
+from minitransformer.models.gpt import GPTConfig
 from minitransformer.text.tokenizer import Tokenizer
+from minitransformer.tuning import PrefixTuning
 from tests.course.lab.helpers import filled
-from tests.fuzz.damage import changed_lines, damaged
+from tests.fuzz.damage import changed, changed_lines, damaged
+from tests.helpers import tiny_gpt
 
 CLAIMS = [lab.EXPERIMENTS[name] for name in ("infix", "abilities", "cost", "sport")]
 
@@ -65,3 +76,37 @@ def test_the_tokenizer(tmp_path):
             assert "tokenizer.tiktoken" in str(error)
         else:
             assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+@pytest.fixture(scope="module")
+def base():
+    return tiny_gpt(config=GPTConfig(vocab_size=2048, n_positions=256, n_layer=2, n_head=2, d_model=8, d_ff=16))
+
+
+def described_otherwise(path, times: int):
+    """The file with something else in what it says about itself."""
+    dice = random.Random(0)
+    tensors, about = load_tensors(path)
+    for _ in range(times):
+        other = path.with_name("other")
+        save_tensors(other, tensors, changed(about, dice))
+        yield other.read_bytes()
+
+
+def test_prefixes_in_the_conversation(tmp_path, base):
+    path = prefix_path("dialogue", tmp_path)
+    method = PrefixTuning(4).attach(base)
+    method.save(path)
+    method.detach()
+    shutil.copy(path, prefix_path("pirate", tmp_path))
+    whole = path.read_bytes()
+    for data in [*damaged(whole, 90), *described_otherwise(path, 60)]:
+        prefix_path("pirate", tmp_path).write_bytes(data)
+        conversation = Conversation("dialogue", base=base, folder=tmp_path)
+        try:
+            conversation.switch("pirate")
+        except UserError as error:
+            assert "pirate.prefix.safetensors" in str(error), f"the sentence does not name the file: {error}"
+            assert conversation.task == "dialogue" and not hasattr(base, "tuning")
+        else:
+            assert conversation.answer("Mira sang at the lake in Velo on Monday.") is not None
