@@ -45,7 +45,8 @@ def test_without_a_name_claims_are_measured_and_everything_is_drawn(folder, draw
     arms = []
     monkeypatch.setattr(lab, "carry_out", lambda given, store: arms.extend(given))
     lab.main(draw=draw)
-    expected = [] if draw else [arm for claim in (*lab.CLAIMS, *lab.WHYS) for arm in claim.arms]
+    claims = (*lab.CLAIMS, *lab.WHYS)
+    expected = [] if draw else [arm for claim in claims for arm in (*claim.arms, *claim.company)]
     assert {id(arm) for arm in arms} == {id(arm) for arm in expected}
     told = capsys.readouterr().out
     assert all(claim.title in told for claim in lab.CLAIMS)
