@@ -18,7 +18,7 @@ from minitransformer.course.workbook.examine import Verdict
 from minitransformer.course.workbook.exercise import Exercise, bare
 from minitransformer.course.workbook.general import is_of_devices
 from minitransformer.course.workbook.imports import header
-from minitransformer.course.workbook.moved import PARAMETERS, RENAMED, said_of
+from minitransformer.course.workbook.moved import MEMBERS, PARAMETERS, said_of
 from minitransformer.course.workbook.reading import binds
 from minitransformer.course.workbook.source import resolve
 from minitransformer.course.workbook.switch import TRAMPOLINES
@@ -39,8 +39,8 @@ def in_plain_words(error: BaseException) -> str:
         if isinstance(error, TypeError) and (now := PARAMETERS.get(before[1])):
             return f"What was called {before[1]} in an earlier course is called {now} now."
     name = error.name if isinstance(error, AttributeError) else None
-    if name in RENAMED:
-        return f"What was called {name} in an earlier course is called {RENAMED[name]} now."
+    if name in MEMBERS:
+        return f"What was called {name} in an earlier course is called {MEMBERS[name]} now."
     if isinstance(error, AttributeError) and "before Module.__init__() call" in text:
         return "A class that is an nn.Module calls super().__init__() first, before it sets its parts."
     codes = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]

@@ -62,7 +62,12 @@ def load(path: Path, some: list[Exercise]) -> Workbook:
     """
     text = read(path)
     tree = parse(path, text)
-    code, note = followed(tree)
+
+    def pairs(tree: ast.Module) -> list[tuple[ast.FunctionDef, ast.FunctionDef]]:
+        both = [(locate(tree, one)[0], locate(ast.parse(one.cut.stub), one)[0]) for one in some]
+        return [pair for pair in both if all(isinstance(node, ast.FunctionDef) for node in pair)]
+
+    code, note = followed(tree, pairs)
     module = ModuleType(f"workbook_{path.stem}")
     module.__file__ = str(path)
     sys.modules[module.__name__] = module

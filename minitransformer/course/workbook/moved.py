@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import copy
 import re
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -30,12 +31,21 @@ RENAMED = {
     "quick_step": "decode_step",
     "Table": "PrefixEncoder",
     "_label_vectors": "label_vectors",
+    "_is_bert": "is_bert",
     "words": "ids_to_start_from",
 }
 """Functions and classes of before → their names now."""
 
-PARAMETERS = {"keep": "attention_mask", "hidden": "return_hidden"}
-"""Parameters of before → their names now."""
+MEMBERS = {"quick_step": "decode_step", "tables": "encoders", "hooks": "install"}
+"""Methods and attributes of before → their names now."""
+
+PARAMETERS = {
+    "keep": "attention_mask",
+    "source_keep": "source_mask",
+    "context_keep": "context_mask",
+    "hidden": "return_hidden",
+}
+"""Parameters of before, and keys of batches → their names now."""
 
 FORMER = {
     **{"2.4": "keep_mask", "2.5": "Attention.forward", "4.1": "mask_tokens", "6.5": "_Search.step"},
@@ -143,22 +153,66 @@ class Followed(ast.NodeTransformer):
         return node
 
 
-def followed(tree: ast.Module) -> tuple[ast.Module, str]:
-    """A workbook's syntax with imports led to where the names are now, and what to say of that; "" if nothing is.
+Pairs = Callable[[ast.Module], list[tuple[ast.FunctionDef, ast.FunctionDef]]]
+
+
+def followed(tree: ast.Module, pairs: Pairs = lambda tree: []) -> tuple[ast.Module, str]:
+    """A workbook's syntax with names of before led to those of now, and what to say of that; "" if nothing is.
 
     Args:
         tree: is not changed.
+        pairs: gives of a tree like it each exercise's function with that of its stub.
     """
     following = Followed()
     new = following.visit(copy.deepcopy(tree))
-    if not following.notes:
+    if not following.notes:  # a workbook of before shows in its imports; in others, names mean what they say
         return tree, ""
-    lines = [f"    line {line}: {text}" for line, texts in following.notes.items() for text in texts]
+    for own, stub in pairs(new):
+        for line, texts in renamed(own, stub).items():
+            following.notes.setdefault(line, []).extend(texts)
+    lines = [f"    line {line}: {text}" for line, texts in sorted(following.notes.items()) for text in texts]
     few = lines[:6] + [f"    … and {len(lines) - 6} more"] * (len(lines) > 6)
     return new, (
-        "Your workbook imports by names of an earlier course. They were followed to where they are now, and it works "
-        "as it is. To bring it up to date, write:\n\n" + "\n".join(few)
+        "Your workbook has names of an earlier course. They were followed to what they are now, and it works as it is. "
+        "To bring it up to date, write:\n\n" + "\n".join(few)
     )
+
+
+def renamed(own: ast.FunctionDef, stub: ast.FunctionDef) -> dict[int, list[str]]:
+    """Give parameters of before their names of today, in a function of which the stub has these; what is said, by line.
+
+    So it is for the names of what the function calls with, and for the keys of batches, all through it.
+    """
+    wanted = {one.arg for one in _arguments(stub)}
+    mine = {one.arg for one in _arguments(own)}
+    changed = {old: new for old, new in PARAMETERS.items() if old in mine - wanted and new in wanted - mine}
+    notes: dict[int, list[str]] = {}
+
+    def note(node: Any, old: str, new: str) -> None:
+        said = f"{new} (it was {old})"
+        if said not in notes.setdefault(node.lineno, []):
+            notes[node.lineno].append(said)
+
+    for one in _arguments(own):
+        if one.arg in changed:
+            note(one, one.arg, changed[one.arg])
+            one.arg = changed[one.arg]
+    for node in ast.walk(own):
+        if isinstance(node, ast.Name) and node.id in changed:
+            node.id = changed[node.id]
+        elif isinstance(node, ast.keyword) and node.arg in PARAMETERS:
+            # hidden= has two meanings: whether hidden states are wanted is yes or no, and was renamed.
+            if node.arg != "hidden" or isinstance(node.value, ast.Constant):
+                note(node, node.arg, PARAMETERS[node.arg])
+                node.arg = PARAMETERS[node.arg]
+        elif isinstance(node, ast.Constant) and node.value in ("keep", "source_keep"):
+            note(node, repr(node.value), repr(PARAMETERS[node.value]))
+            node.value = PARAMETERS[node.value]
+    return notes
+
+
+def _arguments(node: ast.FunctionDef) -> list[ast.arg]:
+    return [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
 
 
 def said_of(module: str) -> str:

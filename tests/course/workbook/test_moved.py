@@ -177,3 +177,30 @@ def test_former_names_are_those_of_exercises_that_there_are(monkeypatch):
                 assert one.former != one.name
     known = {one.id for lesson in catalogue.files() for one in catalogue.exercises(lesson)}
     assert set(moved.FORMER) <= known
+
+
+OLD = """
+from minitransformer.gpt import GPT
+
+def f(self, x, keep=None, *, source_keep, hidden=False):
+    y = self.base(x, keep=keep, source_keep=source_keep, hidden=True)
+    z = loss(y, hidden=y)
+    return {"keep": keep, "ids": z, "hidden": hidden}
+"""
+NEW = """
+from minitransformer.models.gpt import GPT
+
+def f(self, x, attention_mask=None, *, source_mask, return_hidden=False):
+    y = self.base(x, attention_mask=attention_mask, source_mask=source_mask, return_hidden=True)
+    z = loss(y, hidden=y)
+    return {"attention_mask": attention_mask, "ids": z, "hidden": return_hidden}
+"""
+
+
+def test_parameters_of_before_are_followed_in_an_exercise():
+    stub = ast.parse("def f(self, x, attention_mask=None, *, source_mask, return_hidden=False): pass").body[0]
+    new, note = moved.followed(ast.parse(OLD), lambda tree: [(tree.body[1], stub)])
+    assert ast.unparse(new) == ast.unparse(ast.parse(NEW))
+    assert "line 4: attention_mask (it was keep)" in note
+    today = ast.parse("def f(x, keep):\n    return g(x, keep=keep)")
+    assert moved.followed(today, lambda tree: [(tree.body[0], stub)]) == (today, ""), "a name of the learner's own"
