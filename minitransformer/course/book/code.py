@@ -228,6 +228,8 @@ def highlight(code: str, links: Iterable[Link] = (), address: Mapping[str, str] 
     parts = []
     for index, kind, text in PythonLexer(stripnl=False, ensurenl=False).get_tokens_unprocessed(code):
         css = STANDARD_TYPES.get(kind, "")
+        if css in ("n", "p", "o", "w"):  # names, brackets, operators: as the text around them, and half of all tokens
+            css = ""
         inner = escape(text, quote=False)
         link = linked.get(index)
         if link and link.text == text and address is not None and link.target in address:

@@ -106,6 +106,7 @@ def _sphinx(source: Path, site: Path, work: Path, language: str, languages: Sequ
         "extensions": ["myst_parser", __name__],
         "html_theme": "furo",
         "html_static_path": ["_static"],
+        "html_favicon": "_static/favicon.svg",  # or a browser asks a server for /favicon.ico
         "html_css_files": ["katex/katex.min.css", "living/living.css", "book.css"],
         "html_theme_options": {"sidebar_hide_name": False},
         "html_math_renderer": "katex",
