@@ -14,7 +14,7 @@ from functools import cached_property
 from html import escape
 from typing import Any
 
-from minitransformer.course import documents, lessons
+from minitransformer.course import documents, index, lessons
 from minitransformer.course.book import code, glossary, living, prose, tex
 from minitransformer.course.bootstrap import ROOT
 from minitransformer.course.workbook import catalogue
@@ -450,29 +450,23 @@ def script_page(name: str) -> str:
 
 def documents_page(book: Book) -> str:
     """From the documents' sections to the steps that treat them."""
-    where: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for found in book.lessons:
-        for reference in documents.references(found.documents):
-            where[reference.document, reference.section].append(f"[{found.number}](#lesson-{found.number})")
-        step = 0
-        for cell in found.cells:
-            step = cell.number or step
-            for reference in documents.references(f"{cell.title}\n{cell.prose}"):
-                link = f"[{found.number}.{step}](#lesson-{found.number}-step-{step})"
-                if link not in where[reference.document, reference.section]:
-                    where[reference.document, reference.section].append(link)
+    present = {found.number for found in book.lessons}
+    every = [step for step in index.steps() if step.lesson in present]
     parts = [
         "# From the documents to the steps",
         "The lessons mirror five documents. This index says which step of which lesson treats a section; 9.4 is the "
         "fourth step of lesson 9.",
     ]
     for document, title in documents.TITLES.items():
-        parts.append(f"## {document} 《{title}》")
-        rows = [f"| § | | {'steps'} |", "|---|---|---|"]
+        rows = ["| § | | steps |", "|---|---|---|"]
         for section, name in documents.CONTENTS[document].items():
-            links = " ".join(where.get((document, section), [])) or "–"
-            rows.append(f"| {section} | {name} | {links} |")
-        parts.append("\n".join(rows))
+            links = [
+                f"[{step.lesson}.{step.number}](#lesson-{step.lesson}-step-{step.number})"
+                for step in every
+                if documents.Reference(document, section, "") in step.cites
+            ]
+            rows.append(f"| {section} | {name} | {' '.join(links) or '–'} |")
+        parts += [f"## {document} 《{title}》", "\n".join(rows)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -480,7 +474,7 @@ def glossary_page(book: Book) -> str:
     """Chinese, English, symbol."""
     rows = "".join(
         f'<tr><td lang="zh">{term.chinese}</td><td>{escape(term.english)}</td>'
-        f"<td>{tex.html(term.symbol) if term.symbol else ''}</td><td>{escape(book.translate(None)(term.meaning))}</td>"
+        f"<td>{tex.shown(term.symbol) if term.symbol else ''}</td><td>{escape(book.translate(None)(term.meaning))}</td>"
         f'<td><a href="{lesson_page(term.lesson)}.html">{term.lesson}</a></td></tr>'
         for term in sorted(glossary.terms(), key=lambda term: term.english.lower())
     )

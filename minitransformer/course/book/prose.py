@@ -194,7 +194,7 @@ def indented(text: str) -> str:
         if rows is None:
             parts.append(f"<pre class='plain'>{escape(chr(10).join(group))}</pre>")
         elif len(rows) == 1 and len(rows[0]) == 1:
-            parts.append(f"<div class='formula'>{tex.html(rows[0][0][1], display=True)}</div>")
+            parts.append(f"<div class='formula'>{tex.shown(rows[0][0][1], display=True)}</div>")
         elif len(rows) > 1 and (most := max(map(len, rows))) > 1:
             body = "".join(f"<tr>{_row(row, most)}</tr>" for row in rows)
             parts.append(f"<div class='formula'><table class='formulas'><tbody>{body}</tbody></table></div>")
@@ -214,7 +214,7 @@ def _row(row: list[tuple[str, str]], most: int) -> str:
 
 def _cell(cell: tuple[str, str]) -> str:
     kind, text = cell
-    return tex.html(r"\displaystyle " + text) if kind == "tex" else inline_html(text)
+    return tex.shown(r"\displaystyle " + text) if kind == "tex" else inline_html(text)
 
 
 def inline_html(text: str) -> str:
@@ -225,7 +225,7 @@ def inline_html(text: str) -> str:
         if part.startswith("`") and part.endswith("`") and len(part) > 1:
             html.append(f"<code class='literal'>{escape(part[1:-1])}</code>")
         elif part.startswith("$") and part.endswith("$") and len(part) > 1:
-            html.append(tex.html(part[1:-1]))
+            html.append(tex.shown(part[1:-1]))
         else:
             words = re.sub(r"\*\*([^*]+)\*\*", r"<strong>\1</strong>", escape(part, quote=False))
             html.append(re.sub(r"(?<![\w*])\*([^*\s][^*]*)\*(?!\w)", r"<em>\1</em>", words))

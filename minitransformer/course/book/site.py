@@ -196,14 +196,14 @@ def setup(app: Any) -> dict[str, bool]:
 def _inline_math(translator: Any, node: Any) -> None:
     from docutils.nodes import SkipNode
 
-    translator.body.append(tex.html(node.astext()))
+    translator.body.append(tex.shown(node.astext()))
     raise SkipNode
 
 
 def _display_math(translator: Any, node: Any) -> None:
     from docutils.nodes import SkipNode
 
-    translator.body.append(f"<div class='formula'>{tex.html(node.astext(), display=True)}</div>")
+    translator.body.append(f"<div class='formula'>{tex.shown(node.astext(), display=True)}</div>")
     raise SkipNode
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from functools import lru_cache
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -373,6 +374,12 @@ def _as_math(run: str) -> str:
 RELATION = re.compile(r"[=←≈∈→]|∂")
 
 
+CODE_LINE = re.compile(
+    r"\w=\w|[a-z]_[a-z]+_|[A-Za-z]\.[A-Za-z]{2,}|^(from|import|def|for|if|with|return) .*[:(]|\w\(\)"
+)
+"""What a line of Python has and a formula has not."""
+
+
 def is_formula(part: str) -> bool:
     """Whether a part of an indented line is a formula, and not words."""
     words = WORDS.findall(re.sub(r"[A-Za-z]+['′]?(?=[(_\[])|[_^]\{?[A-Za-z]+|\[[A-Z]+\]", "", part))
@@ -388,6 +395,8 @@ def display(lines: list[str]) -> list[list[tuple[str, str]]] | None:
         lines: the block's lines, without the indentation that they share. Where one is indented further, or nothing
             in the block is a formula or stands in columns, it is code or a drawing.
     """
+    if any(CODE_LINE.search(line) for line in lines):
+        return None
     rows = []
     for line in lines:
         closed = re.sub(r" {2,}(?=[=+←→≈])", " ", line.rstrip())  # spaces that only line up the signs of relation
@@ -409,6 +418,17 @@ def _katex() -> Any:
     context.eval((KATEX / "katex.min.js").read_text(encoding="utf-8"))
     context.eval("function render(tex, display) { return katex.renderToString(tex, {displayMode: display}) }")
     return context.get("render")
+
+
+def shown(tex: str, display: bool = False) -> str:
+    """A formula as HTML, or its TeX as code, of the class "unset", where KaTeX cannot set it.
+
+    A page with one bad formula is better than no book; a test sees to it that there is none.
+    """
+    try:
+        return html(tex, display)
+    except UserError:
+        return f'<code class="unset">{escape(tex)}</code>'
 
 
 @lru_cache(maxsize=4096)

@@ -64,6 +64,7 @@ def test_display():
     ]
     assert tex.display(["greedy     the likeliest token"]) == [[("text", "greedy"), ("text", "the likeliest token")]]
     assert tex.display(["start with the bytes; then:", "    join two"]) is None
+    assert tex.display(["config = PrefixTuningConfig(num_virtual_tokens=10)"]) is None
 
 
 @pytest.mark.book
@@ -74,7 +75,9 @@ def test_every_formula_of_lessons_and_library_can_be_set():
     for text in texts:
         for block in prose.blocks(text):
             if block.kind == "indented":
-                count += prose.indented(block.text).count("katex-html")
+                html = prose.indented(block.text)
+                assert 'class="unset"' not in html, block.text
+                count += html.count("katex-html")
             elif block.kind in ("paragraph", "item"):
                 for formula in re.findall(r"\$([^$]+)\$", tex.inline(block.text)):
                     assert "katex-html" in tex.html(formula)
