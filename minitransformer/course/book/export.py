@@ -16,12 +16,14 @@ from safetensors.torch import save
 from torch import Tensor
 
 from minitransformer.checkpoint import load_tensors
-from minitransformer.course.bases import FOLDER, prefix_path
+from minitransformer.course.bases import FOLDER, load_base, prefix_path
 from minitransformer.course.data import DATA, DEFAULT_PATH
 from minitransformer.course.tasks import task_rows
 from minitransformer.course.tinyworld import STYLES
 from minitransformer.errors import UserError
 from minitransformer.files import write_aside
+from minitransformer.tuning import load
+from minitransformer.tuning.prefix import PrefixTuning, to_flat
 
 CHANGE = DATA / "records" / "change.safetensors"  # of a weight, for the figure "rank"; living_record.py makes it
 PREFIXES = tuple(style for style in STYLES if style != "plain")
@@ -61,15 +63,16 @@ def base_file(path: Path = FOLDER / "gpt.safetensors") -> bytes:
 
 
 def prefix_file(path: Path) -> bytes:
-    """P_θ (P, L·2·C) of a tuned prefix, in half precision, by the name "prefix".
+    """P_θ (P, L·2·C) of a prefix that was tuned on the GPT base, in half precision, by the name "prefix".
 
     Raises:
-        UserError: no such file, or one that holds no prefix for every layer of a GPT.
+        UserError: no such file, or one that is no prefix of this base.
     """
-    tensors, about = load_tensors(path)
-    if about.get("tuning") != "PrefixTuning" or set(tensors) != {"tables.prefix.free"}:
-        raise UserError(f"{path} holds no prefix of a GPT.")
-    return as_file({"prefix": tensors["tables.prefix.free"]}, {"base": about["fingerprint"]})
+    method = load(path, load_base("gpt"))
+    if not isinstance(method, PrefixTuning):
+        raise UserError(f"{path} holds a {type(method).__name__}, not a PrefixTuning.")
+    with torch.no_grad():
+        return as_file({"prefix": to_flat(method.prefixes()["prefix"])}, {"base": method.fingerprint})
 
 
 def pairs_file(n: int = 8) -> bytes:

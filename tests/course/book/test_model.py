@@ -7,7 +7,6 @@ import pytest
 import torch
 from safetensors.torch import load as load_safetensors
 
-from minitransformer.checkpoint import load_tensors
 from minitransformer.course.bases import load_base, prefix_path
 from minitransformer.course.book import export
 from minitransformer.course.data import default_tokenizer
@@ -15,6 +14,7 @@ from minitransformer.generation.sampling import apply_temperature, generate, kee
 from minitransformer.models.watch import watch_attention
 from minitransformer.text.batches.completion import completion_batch
 from minitransformer.training.losses import language_model_loss
+from minitransformer.tuning import load as load_method
 from minitransformer.tuning.prefix import PrefixTuning, activations, to_flat, to_prefixes
 from tests.helpers import random_ids, random_prefix, tiny_gpt
 
@@ -187,7 +187,8 @@ def test_too_long_a_text_is_refused(js, tiny):
 
 def test_the_real_base_with_a_prefix(js, real, tokenizer):
     """Half precision in the file; PyTorch computes with the same rounded weights."""
-    flat = load_tensors(prefix_path("pirate"))[0]["tables.prefix.free"].half().float()  # (P, n_layer·2·C)
+    tuned = load_method(prefix_path("pirate"), load_base("gpt"))
+    flat = to_flat(tuned.prefixes()["prefix"]).detach().half().float()  # (P, n_layer·2·C)
     ids = [tokenizer.eot_id, *tokenizer.encode("Nipa drew a green clock at the station in Letewick on Thursday.\n")]
     prefix = to_prefixes(flat, real.config.n_layer, real.config.n_head)
     with torch.no_grad():
@@ -311,7 +312,7 @@ def test_five_steps_are_adams(js, tiny):
     start = torch.randn(3, 3 * 2 * 8, generator=torch.Generator().manual_seed(3))
     method = PrefixTuning(3).attach(tiny)
     with torch.no_grad():
-        method.tables["prefix"].free.copy_(start)
+        method.encoders["prefix"].free.copy_(start)
     optimizer = torch.optim.Adam(method.parameters(), lr=0.05, betas=(0.9, 0.95))
     batch = completion_batch([x for x, _ in PAIRS], [y[:-1] for _, y in PAIRS], end_id=0)
     losses = []
@@ -341,5 +342,5 @@ def test_five_steps_are_adams(js, tiny):
         [start.flatten().tolist(), PAIRS],
     )
     assert found["losses"] == pytest.approx(losses, abs=1e-3)
-    assert near(found["theta"], method.tables["prefix"].free.detach(), within=1e-3)
+    assert near(found["theta"], method.encoders["prefix"].free.detach(), within=1e-3)
     assert losses[-1] < losses[0]
