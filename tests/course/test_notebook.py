@@ -119,8 +119,8 @@ def test_a_lesson_through_jupytext_and_a_kernel():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", NUMBERS)
-def test_every_lesson_runs_as_a_notebook(number):
+@pytest.mark.parametrize("number", NUMBERS[2::5])  # in a terminal, each lesson runs in CI; here one for each base
+def test_a_lesson_runs_as_a_notebook(number):
     shown = outputs(run(notebook.as_notebook(course.load(number)), ROOT / "lessons"))
     assert sum("text/html" in data for data in shown), "no table"
     assert sum("text/markdown" in data for data in shown), "no sentence"
