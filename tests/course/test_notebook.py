@@ -116,11 +116,3 @@ def test_a_lesson_through_jupytext_and_a_kernel():
     shown = outputs(run(jupytext.read(course.lesson_files()[2], fmt="py:percent")))
     figures, tables = [sum(kind in data for data in shown) for kind in ("image/png", "text/html")]
     assert (figures, tables) == (2, 4) and sum("text/markdown" in data for data in shown) > 10
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("number", NUMBERS[2::5])  # in a terminal, each lesson runs in CI; here one for each base
-def test_a_lesson_runs_as_a_notebook(number):
-    shown = outputs(run(notebook.as_notebook(course.load(number)), ROOT / "lessons"))
-    assert sum("text/html" in data for data in shown), "no table"
-    assert sum("text/markdown" in data for data in shown), "no sentence"
