@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -126,9 +125,3 @@ def require(base: nn.Module, kinds: Sequence[type], task: str, instead: str) -> 
     if not isinstance(base, tuple(kinds)):
         able = " or ".join(kind.__name__ for kind in kinds)
         raise UserError(f"{task} needs a {able}, and this base is a {type(base).__name__}. {instead}")
-
-
-def described(name: str) -> str:
-    """A base's name and sizes in a line, for the report."""
-    base = load(name).base
-    return f"{name}: {type(base).__name__}, {json.dumps({k: v for k, v in vars(base.config).items()})}"

@@ -125,9 +125,13 @@ def prepare(job: Job) -> tuple[Kind, Data]:
     task.model.to(job.device)
     label = wanted if job.task == "classification" else None
     splits = split_rows(rows, given, job.seed, job.valid, job.test, label)
-    digest = hashlib.sha256(Path(job.data).read_bytes()).hexdigest()[:16]
     said = sorted([*refused, *too_long], key=lambda one: one.number)
-    return task, Data(splits, said, labels, digest)
+    return task, Data(splits, said, labels, digest_of(job.data))
+
+
+def digest_of(path: str | Path) -> str:
+    """A short name for what a file of rows holds."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
 
 
 def _without_single_labels(rows: Sequence[Row]) -> tuple[list[Row], list[Refused]]:

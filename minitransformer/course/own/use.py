@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from minitransformer.course.own.base import load
-from minitransformer.course.own.job import TUNED, read_about
+from minitransformer.course.own.job import TUNED, digest_of, read_about
 from minitransformer.course.own.kinds import KINDS, Classification, Kind
 from minitransformer.course.own.rows import read_rows
 from minitransformer.errors import UserError
@@ -70,14 +70,12 @@ def evaluate(folder: str | Path, data: str | None = None, say: Callable[[str], N
     Raises:
         UserError: as `tuned` and `read_rows`; the job's data have changed since.
     """
-    import hashlib
-
     task, about = tuned(folder)
     job = about["job"]
     path = data or job["data"]
     rows, refused = read_rows(path, {name: job["columns"].get(name, name) for name in task.columns})
     if data is None:
-        if hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16] != about["data"]:
+        if digest_of(path) != about["data"]:
             raise UserError(f"{path} has changed since it was tuned on: name the file to test by with --data.")
         wanted = set(about["rows"]["test"])
         rows = [row for row in rows if row.number in wanted]
