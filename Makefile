@@ -4,7 +4,7 @@ PYTHON ?= python3
 RUN := $(PYTHON) -m minitransformer
 
 .DEFAULT_GOAL := help
-.PHONY: help lessons chat lab progress verify test parity record book translate book-test mutants bench tune generate predict evaluate pretrain data tokenizer lint
+.PHONY: help lessons chat lab real progress verify test parity record book translate book-test mutants bench tune generate predict evaluate pretrain data tokenizer lint
 
 help:  ## print this list
 	@echo "make lesson-3    run lesson 3 (any lesson's number)"
@@ -29,6 +29,9 @@ chat:  ## talk with the tuned GPT; TASK=dialogue names the task
 
 lab:  ## measure and judge the documents' claims; ARGS=length names one, ARGS=budgets every method
 	@$(RUN) lab $(ARGS)
+
+real:  ## measure lesson 15's methods on a published BERT and real text
+	@$(RUN) real
 
 start-%:
 	@$(RUN) start $*

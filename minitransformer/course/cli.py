@@ -81,6 +81,7 @@ def parser() -> argparse.ArgumentParser:
     )
     lab.add_argument("--draw", action="store_true", help="measure nothing; tell the rows that are in data/lab")
     lab.add_argument("--again", action="store_true", help="measure anew what other code than today's has measured")
+    add("real", "measure lesson 15's methods on a published BERT (an hour, and 84 MB of packages); it can be stopped")
     for name, text in EXERCISES.items():
         command = add(name, text)
         one = name in ("start", "watch")  # these take a whole lesson
@@ -132,6 +133,7 @@ EXTRAS = {
     "parity": ("parity", "mutants", "notebook"),
     "notebook": ("notebook",),
     "bench": ("parity",),
+    "real": ("real",),
     "mutants": ("mutants",),
     "lint": ("dev",),
 }
@@ -185,6 +187,10 @@ def dispatch(arguments: argparse.Namespace, rest: "list[str]") -> int:
         from minitransformer.course import lab
 
         lab.main(arguments.experiments, draw=arguments.draw, again=arguments.again)
+    elif arguments.command == "real":
+        from minitransformer.course.real import measure
+
+        measure.main()
     elif arguments.command in EXERCISES or arguments.command == "progress":
         from minitransformer.course.workbook import commands
 

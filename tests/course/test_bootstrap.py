@@ -136,7 +136,7 @@ def project(groups):
 def test_requirements_agree_with_packaging():
     locked = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if not line.startswith("#")]
     locked = [Requirement(line) for line in locked]
-    for extras in ((), ("parity",), ("dev",), ("mutants",), ("minilm",)):
+    for extras in ((), ("parity",), ("dev",), ("mutants",), ("real",)):
         wanted = {item.name: item for item in project(("metrics", "course", "test", *extras))}
         own = wanted.pop("minitransformer")  # a group that contains another
         assert own.extras == {"metrics"}
@@ -157,7 +157,7 @@ def test_every_python_has_one_pin_for_each_package(minor, monkeypatch):
 
 def test_the_library_needs_little():
     assert {item.name for item in project(())} == {"torch", "numpy", "tiktoken", "regex", "safetensors", "tqdm"}
-    for item in project(("metrics", "course", "test", "parity", "minilm", "mutants", "dev")):
+    for item in project(("metrics", "course", "test", "parity", "real", "mutants", "dev")):
         assert item.marker is None, (
             f"{item}: markers stand in requirements.lock, or the bootstrap would have to read two"
         )

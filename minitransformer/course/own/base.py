@@ -66,6 +66,9 @@ class FolderTokenizer:
             self._published = Published.from_file(str(path))
         except Exception as error:  # the library raises a bare Exception
             raise UserError(f"{path} is not a tokenizer that can be read: {error}.") from error
+        # A file may ask for texts of one length, cut or filled up; here each task cuts and pads for itself.
+        self._published.no_padding()
+        self._published.no_truncation()
         self.n_vocab = self._published.get_vocab_size()
         for name, spellings in self.NAMES.items():
             found = [i for word in spellings if (i := self._published.token_to_id(word)) is not None]
