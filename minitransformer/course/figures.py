@@ -6,7 +6,7 @@ Importing this costs nothing: matplotlib is loaded only when a figure is drawn.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -102,3 +102,23 @@ def number_map(axes: Axes, values: Tensor, title: str, columns: str, rows: str) 
         for j, value in enumerate(row):
             colour = "white" if value < 0.6 else "black"
             axes.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=9, color=colour)
+
+
+def rate_lines(axes: Axes, lines: Mapping[str, Sequence[tuple[float, float]]], chosen: Mapping[str, float]) -> None:
+    """Draw losses over learning rates, a line a method, with a ring around the rate that was chosen."""
+    for (name, points), colour, mark in zip(lines.items(), PALETTE, "osD^v", strict=False):
+        rates, losses = zip(*points, strict=True)
+        axes.plot(rates, losses, f"{mark}-", color=colour, label=name)
+        axes.plot(chosen[name], dict(points)[chosen[name]], "o", color=colour, markersize=14, fillstyle="none")
+    axes.set(xscale="log", xlabel="learning rate", ylabel="validation loss (nats)")
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=9)
+
+
+def dots(axes: Axes, rows: Mapping[str, Sequence[float]], xlabel: str) -> None:
+    """Draw several measurements of each thing as dots on a line of its own, the first on top, and their mean."""
+    for i, (colour, values) in enumerate(zip(PALETTE, rows.values(), strict=False)):
+        axes.plot(values, [i] * len(values), "o", color=colour, alpha=0.7)
+        axes.plot([sum(values) / len(values)] * 2, [i - 0.3, i + 0.3], color=colour)
+    axes.set_yticks(range(len(rows)), list(rows))
+    axes.invert_yaxis()
+    axes.set_xlabel(xlabel)

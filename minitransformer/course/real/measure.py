@@ -99,7 +99,6 @@ class Laboratory:
     """The published model and the rows, read once for all cells."""
 
     def __init__(self) -> None:
-        torch.set_num_threads(1)
         self.loaded = minilm.load_minilm()
         self.rows = {split: topics.read(split) for split in topics.SPLITS}
         self.rows["valid"] = self.rows["valid"][:N_VALID]
@@ -335,6 +334,7 @@ def results(rows: Rows) -> list[Result]:
 
 def main() -> None:
     """Measure what is not measured yet, a cell at a time, and print what came of it."""
+    torch.set_num_threads(1)  # the sums of floating-point numbers depend on how they are shared out
     laboratory = None
     while (cell := next(open_cells(rows := read_rows()), None)) is not None:
         laboratory = laboratory or Laboratory()
