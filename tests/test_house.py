@@ -58,6 +58,7 @@ COURSE = [
     "course.bench",
     "course.mutants",
     "course.own",
+    "course.real",
     "course.book",
     "course.cli",
 ]

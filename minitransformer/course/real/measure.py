@@ -82,7 +82,7 @@ class Setup(NamedTuple):
 
 
 class Summary(nn.Module):
-    """Texts that are read already: the "ids" of a batch are numbers of rows in a table of vectors (n, C)."""
+    """Texts that are read already: the "ids" of a batch are numbers of rows in a table of vectors (B, C)."""
 
     def __init__(self, vectors: Tensor, n_classes: int) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ class Laboratory:
         self.ids = {
             split: minilm.encode([row["text"] for row in rows], self.loaded.words) for split, rows in self.rows.items()
         }
-        self.vectors: dict[str, dict[str, Tensor]] = {}  # "head alone" or "… on the mean" → split → (n, C)
+        self.vectors: dict[str, dict[str, Tensor]] = {}  # "head alone" or "… on the mean" → split → vectors
 
     def labels(self, split: str) -> list[str]:
         """The topics of a split's rows."""
@@ -123,7 +123,7 @@ class Laboratory:
         return [texts.batch(part) for part in torch.tensor(order).split(32)]
 
     def frozen(self, arm: str) -> dict[str, Tensor]:
-        """What the frozen model makes of every text, by split: it never changes, so it is computed once (n, C)."""
+        """What the frozen model makes of every text, by split: it never changes, so it is computed once, (B, C)."""
         if not self.vectors:
             base = self.loaded.base
             found: dict[str, dict[str, Tensor]] = {"head alone": {}, "head alone, on the mean": {}}
@@ -136,7 +136,7 @@ class Laboratory:
                         parts["head alone"].append(base.pooled(hidden))
                         parts["head alone, on the mean"].append((hidden * real).sum(1) / real.sum(1))
                 for name in found:
-                    found[name][split] = torch.cat(parts[name])  # (n, C)
+                    found[name][split] = torch.cat(parts[name])  # (B, C)
             self.vectors = found
         return self.vectors[arm]
 
