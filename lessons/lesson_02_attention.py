@@ -17,12 +17,20 @@ needs: 1
 # values. The keys that match best contribute most.
 #
 # Queries, keys and values are vectors. How well two vectors match is their dot product, q · k. It is large where
-# both point the same way. Here are five words, "Mira has a red kite". Each has a key of three numbers that we made
-# by hand: person, colour, thing. (A kite is a thing, and often a coloured one, so its key is [0, 2, 3].) The key of
-# "red" is [0, 4, 0]. Each word also has a value of one number, say how warm it is: 3 for Mira, 10 for red, 1 for kite.
+# both point the same way. Softmax turns these scores into weights. Lesson 1 used it to turn any numbers into a
+# distribution: take e^(q·k) for each key, and divide by the sum. So no weight is 0, and the weights sum to 1. The
+# answer is the weighted mean of the values:
+#
+#     weight_s = e^(q·k_s) / Σ_j e^(q·k_j)
+#     answer = Σ_s weight_s · v_s
+#
+# Here are five words, "Mira has a red kite". Each has a key of three numbers that we made by hand: person, colour,
+# thing. The key of "Mira" is [4, 0, 0], and the key of "red" is [0, 4, 0]. (A kite is a thing, and often a coloured
+# one, so its key is [0, 2, 3].) The keys of "has" and "a" are zeros. Each word also has a value of one number, say how
+# warm it is: 3 for Mira, 10 for red, 1 for kite, and 0 for the other two.
 #
 # **Predict before you run:** the query is [0, 1, 0]; it asks for a colour. Which word gets the largest weight? Will the
-# answer be nearer to 1 or to 10?
+# answer be nearer to 1 or to 10? (e⁴ is about 55, and e² is about 7.)
 
 # %%
 import torch
@@ -33,43 +41,54 @@ words = ["Mira", "has", "a", "red", "kite"]
 keys = torch.tensor([[4.0, 0, 0], [0, 0, 0], [0, 0, 0], [0, 4, 0], [0, 2, 3]])
 values = torch.tensor([[3.0], [0], [0], [10], [1]])
 query = torch.tensor([[0.0, 1, 0]])  # "which colour?"
-scores = query @ keys.T  # (1, S)
+scores = query @ keys.T  # (1, S): one row, and a column for each of the S = 5 keys
 weights = scores.softmax(dim=-1)  # (1, S)
+answer = (weights @ values).item()
 rows = [
     (w, s, a, bar(a))
     for w, s, a in zip(words, scores[0].tolist(), weights[0].tolist(), strict=True)
 ]
 table(rows, ["word", "q · k", "weight", ""], [None, ".1f", ".3f", None])
-say(f"The answer is {(weights @ values).item():.2f}.")
-assert weights.argmax() == words.index("red") and 5.5 < (weights @ values).item() < 10
+say(f"The answer is {answer:.2f}.")
+assert weights.argmax() == words.index("red") and 8 < answer < 9
 
 # %% [markdown]
-# The weights come from softmax. Lesson 1 used it to turn any numbers into a distribution: take e^(q·k) for each key, and
-# divide by the sum. So no weight is 0, and the weights sum to 1. The answer is the weighted mean of the values:
+# The word `red` gets the largest weight, because its key matches best. The answer is nearer to 10. It is not 10 itself,
+# because every other word keeps a small weight.
 #
-#     answer = Σ_s weight_s · v_s
-#
-# Every step of this is smooth. Therefore gradient descent can learn all three parts: what to ask (q), what to offer (k),
-# and what to hand over (v).
+# Every step of this is smooth. Therefore gradient descent can learn all three parts: what to ask (q), what to offer
+# (k), and what to hand over (v).
 
 # %% [markdown]
 # ## The formula
 #
-# The queries, keys and values of a text come from its own tokens. Each token is a vector of C numbers. (Lesson 3 learns
-# these vectors; here they are random.) The rows of a matrix X are the tokens of one text. Three learned matrices turn every
-# token into a query, a key and a value (004 §4.1):
+# The queries, keys and values of a text come from its own tokens. Each token is a vector of C numbers. (Lesson 3
+# learns these vectors; here they are random.) The rows of a matrix X are the tokens of one text. Three learned matrices
+# turn every token into a query, a key and a value (004 §4.1):
 #
 #     Q = X W^Q     K = X W^K     V = X W^V
 #     Attention(Q, K, V) = softmax(Q Kᵀ / √d_k) V
 #
-# The product Q Kᵀ compares every query with every key at once. Its entry (t, s) says how much token t wants to read token
-# s. Softmax is taken along each row. The number d_k is the length of one key; a later step explains why √d_k is there. When
-# a text reads itself in this way, it is called self-attention (自注意力). A token at the far end of the text is as near as
-# the next one: both are one dot product away. The document calls this long-range dependency (长程依赖, 004 §2.2).
+# In W^Q the Q is a part of the name, and not a power. The raised ᵀ of Kᵀ is the transpose. And one letter has two
+# meanings in this course: beside Q and K, V is the matrix of values; everywhere else, V is the size of the vocabulary.
 #
-# Each line of our code ends with a shape. B is the number of texts, H the number of heads (a later step; 1 for now), T the
-# number of queries, S the number of keys, and D is d_k. You write this function yourself in exercise 2.3. When yours passes,
-# the package's version is printed here, with the mask of a later step in it.
+# The product Q Kᵀ compares every query with every key at once. Its entry (t, s) is the score of key s for query t.
+# Softmax along row t turns the scores of query t into its weights. The number d_k is the width of a key: how many
+# numbers one key has. A later step explains why √d_k is there.
+#
+# When a text reads itself in this way, it is called self-attention (自注意力). The distance in the text does not matter: a
+# token far away and the next token cost one dot product each. The document calls this long-range dependency
+# (长程依赖, 004 §2.2).
+#
+# Where a line of our code makes a tensor, a comment gives its shape. These letters occur:
+#
+#     B   the number of texts          T   the number of queries
+#     H   the number of heads          S   the number of keys
+#                                      D   d_k, the width of a query and of a key
+#
+# (Heads come in a later step; until then H = 1.) You write this function yourself in exercise 2.3; the end of the lesson
+# says how. Until your version passes, only a hint stands here. Then our version is shown, to compare it with yours. The
+# argument `attention_mask` belongs to a later step.
 
 # %%
 source(attend_by_formula, docstring=False)
@@ -77,8 +96,8 @@ source(attend_by_formula, docstring=False)
 # %% [markdown]
 # ## The formula against a loop
 #
-# To check the formula, we compute it once more with a plain loop: one query after another, one key after another. The text
-# has T = 6 tokens.
+# To check the formula, we compute it once more with a plain loop: one query after another, one key after another. The
+# text has T = 6 tokens. It reads itself, so S = T.
 #
 # **Predict before you run:** how many weights are there, and what is the sum of all of them?
 
@@ -88,7 +107,8 @@ import math
 torch.manual_seed(0)
 T, C = 6, 16
 X = torch.randn(T, C)  # (T, C)
-W_q, W_k, W_v = (torch.randn(C, C) / math.sqrt(C) for _ in range(3))
+# 1/√C keeps the numbers of Q, K and V at variance 1. It is not the √d_k of the formula.
+W_q, W_k, W_v = (torch.randn(C, C) / math.sqrt(C) for _ in range(3))  # (C, C) each
 Q, K, V = X @ W_q, X @ W_k, X @ W_v  # (T, C)
 q, k, v = Q[None, None], K[None, None], V[None, None]  # (B, H, T, D): one text, one head
 out, weights = attend_by_formula(q, k, v)  # (B, H, T, D), (B, H, T, S)
@@ -99,36 +119,42 @@ for t in range(T):
     answer = sum(e[s] / sum(e) * V[s] for s in range(T))
     difference = max(difference, (answer - out[0, 0, t]).abs().max().item())
 say(
-    f"There are {weights.numel()} weights in {T} rows. Each row sums to 1, so all of them sum to "
-    f"{weights.sum():.4f}. The loop and the formula differ by {difference:.0e} at most, which is rounding."
+    f"There are {weights.numel()} weights in {T} rows, and their sum is {weights.sum():.4f}. The loop and the formula "
+    f"differ by {difference:.0e} at most, which is rounding."
 )
-assert difference < 1e-5
+assert difference < 1e-5 and weights.numel() == 36
+
+# %% [markdown]
+# There are T · S = 36 weights. Each of the 6 rows sums to 1, so all of them sum to 6.
 
 # %% [markdown]
 # ## Why √d_k
 #
-# A dot product of two vectors with d numbers is a sum of d products. Suppose the numbers are random and independent, with
-# mean 0 and variance 1. Then each product has variance 1, and the sum has variance d. Its standard deviation is √d.
-# Softmax takes e to the power of these scores. So where keys are long and nothing is divided, one key gets nearly all
-# of the weight before anything is learned.
+# A dot product of two vectors with d numbers each is a sum of d products. Suppose the numbers are random and
+# independent, with mean 0 and variance 1. Then each product has variance 1, and the sum has variance d. Its standard
+# deviation is √d. Softmax takes e to the power of these scores, so it matters how far apart they are.
 #
-# Two measures show it. The first is the entropy (熵) of the weights, −Σ p log p. It is log S where all S keys get the same
-# weight, and 0 where one key gets everything. The second is the slope of softmax, Σ_i ∂p_i/∂u_i. A softmax p changes with its scores u as
+# Let u_1, …, u_S be the scores of one query, and p = softmax(u) its weights. Two measures show what happens to them. The
+# first is the entropy (熵) of the weights, −Σ_i p_i log p_i. It is log S where all S keys get the same weight, and 0 where
+# one key gets everything.
+#
+# The second is the slope of softmax. The weights change with the scores as
 #
 #     ∂p_i/∂u_j = p_i (δ_ij − p_j)          (δ_ij is 1 where i = j, and 0 elsewhere)
 #
-# Where p is almost 0 or almost 1, the slope is almost 0, and nothing can be learned.
+# For j = i this is p_i (1 − p_i). It is almost 0 where p_i is almost 0 or almost 1. There, a change of the score changes
+# almost nothing, so gradient descent gets no signal. We take Σ_i p_i (1 − p_i) as the slope.
 #
-# **Predict before you run:** we measure entropy and slope for longer and longer keys, each with and without the division by
-# √d_k. Which of these four lines stay flat?
+# **Predict before you run:** we draw random queries, with S = 32 random keys each. The scores are not divided. What is
+# their standard deviation when d_k = 1,024? Does the entropy then come near to log 32 = 3.47, or to 0?
 
 # %%
 widths = [1, 4, 16, 64, 256, 1024]
 S, n_queries = 32, 50 if QUICK else 400
 spread, entropy, slope = [], {True: [], False: []}, {True: [], False: []}
 for d in widths:
-    queries, longer_keys = torch.randn(n_queries, d), torch.randn(n_queries, S, d)
-    u = (longer_keys @ queries[:, :, None])[..., 0]  # one row of S scores for each query
+    queries, wide_keys = torch.randn(n_queries, d), torch.randn(n_queries, S, d)
+    u = (wide_keys @ queries[:, :, None])[..., 0]  # one row of S scores for each query
     spread.append(u.std().item())
     for divided in (True, False):
         p = (u / math.sqrt(d) if divided else u).softmax(dim=-1)
@@ -136,7 +162,7 @@ for d in widths:
         slope[divided].append((p * (1 - p)).sum(-1).mean().item())  # Σ_i ∂p_i/∂u_i
 with figure(
     "sqrt_dk",
-    "Without √d_k, entropy and slope fall as keys get longer; with it they stay.",
+    "Without √d_k, entropy and slope fall as keys get wider; with it they stay.",
     (9, 3.6),
     1,
     2,
@@ -151,7 +177,7 @@ with figure(
         axes.legend()
     left.set_ylim(0, 1.15 * math.log(S))
     left.axhline(math.log(S), color="grey", linewidth=1, linestyle=":")
-    left.text(widths[1], 1.03 * math.log(S), f"all keys alike: ln {S}", color="grey", fontsize=9)
+    left.text(widths[1], 1.03 * math.log(S), f"all keys alike: log {S}", color="grey", fontsize=9)
 table(
     list(
         zip(widths, spread, entropy[False], entropy[True], slope[False], slope[True], strict=True)
@@ -159,32 +185,38 @@ table(
     ["d_k", "std of q·k", "entropy", "with √d_k", "slope", "with √d_k"],
     ["d", ".2f", ".2f", ".2f", ".3f", ".3f"],
 )
-assert entropy[False][-1] < 0.5 * entropy[True][-1] and slope[False][-1] < 0.3 * slope[True][-1]
+assert 28 < spread[-1] < 36 and entropy[False][-1] < 0.3 and slope[False][-1] < 0.15
 assert all(abs(one - entropy[True][-1]) < 0.3 for one in entropy[True])
+assert all(abs(one - slope[True][-1]) < 0.1 for one in slope[True])
 
 # %% [markdown]
-# The two divided lines are flat. Without the division, entropy and slope both fall towards 0: the longer the keys, the less
-# a fresh layer can learn.
+# The standard deviation is about √1,024 = 32. Scores so far apart give one key nearly all of the weight, so the entropy
+# comes near to 0. The slope does the same. Therefore, where keys are wide, almost no gradient reaches Q and K, before
+# anything is learned. The division brings the standard deviation of the scores back to 1 for every d_k. Both divided
+# lines are flat.
 #
-# *Where the document is loose.* 004 §4.1 says that the division keeps the gradient from vanishing or exploding (梯度消失或爆炸).
-# We measure the first half of that. We see nothing explode here, because Σ_i p_i (1 − p_i) = 1 − Σ_i p_i² is never more than 1.
+# *Where the document is not exact.* 004 §4.1 says that the division keeps the gradient from vanishing or exploding
+# (梯度消失或爆炸). We measure the first half of that. We see nothing explode here, because Σ_i p_i (1 − p_i) = 1 − Σ_i p_i² is
+# never more than 1.
 
 # %% [markdown]
 # ## A mask: who may look where
 #
-# A model that predicts the next token must not see that token. The causal mask (因果掩码) forbids query t every key s > t. A
-# forbidden key gets so low a score that softmax gives it exactly 0, and the other keys share its weight. A second kind
-# of mask forbids everyone to read the padding (填充), which are tokens that only fill up a batch of texts of different
-# lengths. In our masks True means that a query *may* look.
+# A model that predicts the next token must not see that token. Under the causal mask (因果掩码), query t may read the keys
+# s ≤ t, and no key s > t. A forbidden key gets so low a score that softmax gives it exactly 0. The other keys share its
+# weight.
+#
+# A second kind of mask hides the padding (填充). Texts that are computed together must have one length. So short texts are
+# filled up with tokens that mean nothing, and no query may read these.
+#
+# In our masks True means that a query *may* read a key.
 #
 # **Predict before you run:** under the causal mask, what does the first row of weights look like, whatever Q and K are?
 
 # %%
-from minitransformer.models.attention import combined_mask
-
-causal = combined_mask(T, T, n_prefix=0, causal=True, attention_mask=None)  # (1, 1, T, S)
-real = torch.tensor([[True, True, True, True, False, False]])  # the last two are padding
-padded = combined_mask(T, T, n_prefix=0, causal=False, attention_mask=real)  # (B, 1, 1, S)
+causal = torch.ones(T, T, dtype=torch.bool).tril()  # (T, S): query t may read the keys s ≤ t
+real = torch.tensor([True, True, True, True, False, False])  # (S): the last two are padding
+padded = real.expand(T, -1)  # (T, S): the same for every query
 maps = {
     name: attend_by_formula(q, k, v, mask)[1][0, 0]  # (T, S)
     for name, mask in (("no mask", None), ("causal", causal), ("two are padding", padded))
@@ -205,13 +237,14 @@ assert maps["causal"][0, 0] == 1 and all(
 )
 
 # %% [markdown]
-# The first token can read only itself, so its row is 1 followed by zeros.
+# The first token can read only itself, so its row is 1 followed by zeros. (The package makes both masks with one function,
+# `combined_mask`. You write it in exercise 2.4.)
 
 # %% [markdown]
 # ## Attention does not know the order
 #
-# Nothing in the formula says which token comes first. If we shuffle the tokens, each token still gets the
-# same answer; only the answers' order is shuffled, too. To such a model "Mira saw Fado" and "Fado saw Mira" are one text.
+# Nothing in the formula says which token comes first. If we shuffle the tokens, each token still gets the same answer;
+# only the order of the answers is shuffled, too. For such a model "Mira saw Fado" and "Fado saw Mira" are the same text.
 #
 # **Predict before you run:** does this also hold under the causal mask?
 
@@ -226,23 +259,26 @@ table(list(changes.items()), ["mask", "largest change after unshuffling"], [None
 assert changes["no mask"] < 1e-5 < 1e-2 < changes["causal"]
 
 # %% [markdown]
-# Without a mask nothing changes. The causal mask breaks the symmetry, because it hides what comes later. Models do not rely
-# on that. They add a second vector to each token's vector, which stands for its position (位置编码). Lesson 3 does so.
+# It does not. Without a mask nothing changes. Under the causal mask the answers change, because the mask hides what comes
+# later, and after shuffling other tokens come later. Models do not rely on that. They add a second vector to each token's
+# vector, which stands for its position (位置编码). Lesson 3 does so.
 
 # %% [markdown]
 # ## Heads
 #
-# One row of weights is one decision. But a token may need several things at once, such as the subject of the verb *and* the
-# last colour. Multi-head attention (多头注意力, 004 §4.1) cuts the width C into H heads of width D = C / H. Each head attends
-# by itself, and the answers are put side by side:
+# So far a token has one row of weights, and so it gets one blend of values. But it may need two different things at once,
+# such as the subject of the verb *and* the last colour. Multi-head attention (多头注意力, 004 §4.1) cuts the width C into H
+# heads of width D = C / H. Each head attends by itself, and the answers are put side by side:
 #
 #     MultiHead(Q, K, V) = Concat(head_1, …, head_h) W^O
 #     head_i = Attention(Q W_i^Q, K W_i^K, V W_i^V)
 #
-# (The document writes h for the number of heads; we write H.) W^O is one more learned matrix. It mixes the heads' answers.
+# (The document writes h for the number of heads; we write H, because h means something else from lesson 3 on.) W^O is one
+# more learned matrix. It mixes the answers of the heads.
 #
-# The course has one attention module, and every model uses it. It stacks W^Q, W^K and W^V in one matrix, `qkv`. W^O is `out`.
-# Each of the two also has a bias, a learned vector that is added. We compare it with PyTorch's own module.
+# The course has one attention module, and every model uses it. It stacks W^Q, W^K and W^V in one matrix, `qkv`, of 3 C²
+# numbers. W^O is `out`, with C² numbers. Each of the two also has a bias, a learned vector that is added: 3 C and C
+# numbers. We compare the module with PyTorch's own.
 #
 # **Predict before you run:** does the number of parameters depend on the number of heads?
 
@@ -268,18 +304,23 @@ say(f"The weights of two of the eight heads have a correlation of {correlation:.
 assert all(row[2] == 4 * C * C + 4 * C and row[3] < 1e-5 for row in rows) and correlation < 0.9
 
 # %% [markdown]
-# There are 4 C² + 4 C parameters, whatever H is. The heads do not need more parameters; they divide them. And even with
-# fresh weights two heads read differently. This is what 004 §4.1 means by different subspaces (不同的子空间).
+# It does not. There are 4 C² + 4 C parameters, whatever H is. The heads share them: each head gets C / H columns of W^Q,
+# W^K and W^V. So each head works in a subspace of its own (不同的子空间, 004 §4.1), and two heads read differently even
+# before training. Whether training makes them look at different things is a question for lesson 3.
 #
-# *Where the document is loose.* It first defines Q = X W^Q and then multiplies Q by W_i^Q again. There is one projection, not
+# *Where the document is not exact.* It first defines Q = X W^Q and then multiplies Q by W_i^Q again. There is one projection, not
 # two: W_i^Q is a block of columns of W^Q, and the inputs of MultiHead are X three times. It also calls this line a weighted
 # sum (加权和). The weighted sum happens inside each head; Concat only puts the results side by side.
 
 # %% [markdown]
-# ## The fused path
+# ## The same function, faster
 #
-# The formula stores T × S weights for every head. PyTorch has the same function as one fused routine, which works in small
-# blocks and need not store the weights. Our models run on that routine. The formula is there to be read, and to draw maps.
+# The formula stores all weights of every text and every head. PyTorch also has the same function as one *fused* routine: it
+# does all steps together, in small blocks, and never stores the whole table of weights. Our models use that routine. We
+# keep the formula to read it, and to draw pictures of the weights.
+#
+# **Predict before you run:** we take B = 4 texts of T = S = 512 tokens, and H = 4 heads. How many weights does the formula
+# store?
 
 # %%
 import time
@@ -287,7 +328,7 @@ import time
 from minitransformer.models.attention import attend
 
 q_long, k_long, v_long = (torch.randn(4, 4, 512, 32) for _ in range(3))  # (B, H, T, D)
-mask = combined_mask(512, 512, n_prefix=0, causal=True, attention_mask=None)
+mask = torch.ones(512, 512, dtype=torch.bool).tril()  # (T, S)
 seconds = {}
 for name, function in (("formula", attend_by_formula), ("fused", attend)):
     times = []
@@ -296,27 +337,39 @@ for name, function in (("formula", attend_by_formula), ("fused", attend)):
         function(q_long, k_long, v_long, mask)
         times.append(time.perf_counter() - began)
     seconds[name] = sorted(times)[len(times) // 2]
-fused, formula = (f(q_long, k_long, v_long, mask) for f in (attend, attend_by_formula))
-difference = (fused - formula[0]).abs().max().item()
-table([(name, 1000 * s) for name, s in seconds.items()], ["path", "ms at T = 512"], [None, ".1f"])
-say(f"The two results differ by {difference:.0e}.")
-assert difference < 1e-5
+answers, stored = attend_by_formula(q_long, k_long, v_long, mask)  # (B, H, T, D), (B, H, T, S)
+difference = (attend(q_long, k_long, v_long, mask) - answers).abs().max().item()
+rows = [
+    ("formula", stored.numel(), 1000 * seconds["formula"]),
+    ("fused", 0, 1000 * seconds["fused"]),
+]
+table(rows, ["computed by", "stored weights", "milliseconds"], [None, ",", ".1f"])
+say(f"The two results differ by {difference:.0e}, which is rounding.")
+assert difference < 1e-5 and stored.numel() == 4 * 4 * 512 * 512
+
+# %% [markdown]
+# It stores 4 · 4 · 512 · 512 weights, about 4.2 million. The fused routine stores none and gives the same result. How much
+# time it saves depends on the computer.
 
 # %% [markdown]
 # ## Add & Norm
 #
-# Two small things follow each attention layer, and they make deep models trainable (004 §2.2). *Add* (residual connection,
-# 残差连接) adds what the layer computes to what it was given. *Norm* (layer normalization, 层归一化) brings each token's vector
-# to mean 0 and variance 1, and then scales and shifts it by learned parameters. The two can stand in either order:
+# Two small things stand around each attention layer, and they make deep models trainable (004 §2.2). *Add* (residual
+# connection, 残差连接) adds what the layer computes to what it was given. *Norm* (layer normalization, 层归一化) brings each
+# token's vector to mean 0 and variance 1, and then scales and shifts it by learned parameters. Let x be the tokens' vectors.
+# The two can stand in either order:
 #
 #     x ← Norm(x + Layer(x))      after the sum: the original order, and BERT's
-#     x ← x + Layer(Norm(x))      before the layer: GPT-2's order; the sum itself is never normalised
+#     x ← x + Layer(Norm(x))      before the layer: GPT-2's order
 #
-# The figure in 004 §2.2 shows the first order. Most models since GPT-2 use the second, and our GPT does so too.
+# In the second order the sum passes on as it is, and one more Norm stands at the very end (lesson 3). The figure in
+# 004 §2.2 shows the first order. Most models since GPT-2 use the second, and our GPT does so too.
 #
-# Their effect shows in depth. We stack 24 fresh attention layers of width C = 32 (without biases, which would be alike for all tokens). Then
-# we measure two things. The first is how alike the tokens are at the top, as the cosine of two of them. The second is how
-# much gradient arrives at the bottom when a gradient of size 1 enters every number at the top.
+# In a deep model one can see what they do. We stack 24 untrained attention layers of width C = 32. All their biases are 0,
+# because a bias adds the same vector to all tokens. It would make the tokens alike, and that would have nothing to do with
+# attention. Then we measure two things. The first is how alike the tokens are at the top: the cosine of two tokens, which
+# is 1 where they point the same way. For the second, a random gradient of standard deviation 1 enters at the top. How large
+# is the gradient that arrives at the bottom?
 #
 # **Predict before you run:** there are four stacks: the layer alone; with Add; Add, then Norm; Norm, then Add. In which of
 # them does almost no gradient arrive at the bottom?
@@ -349,43 +402,48 @@ table(
     [None, ".1e", ".3f", ".1e"],
 )
 alone, *with_add = measured.values()
+assert abs(measured["Add, then Norm"][0] - 1) < 0.01 < measured["Norm, then Add"][0] - 1
 assert alone[2] < 1e-3 * min(row[2] for row in with_add)
 assert alone[1] > 0.99 > max(row[1] for row in with_add)
 
 # %% [markdown]
-# Alone, the layers make all tokens alike, because each layer averages the tokens a little more. Almost no gradient arrives at
-# the bottom. With Add, both the tokens and the gradient have a way past the layers. Norm after the sum keeps the size of the
-# output at 1. Norm before the layer lets the sum grow, a little with each layer.
+# It is the stack of the layer alone. There, each layer averages the tokens once more, so all tokens become alike, and almost no
+# gradient arrives. With Add, both the tokens and the gradient have a way past the layers. Norm after the sum keeps the standard
+# deviation of the output at 1. Norm before the layer lets the sum grow, a little with each layer.
 
 # %% [markdown]
 # ## Two keys that nobody wrote
 #
-# Here is the idea on which the second half of this course rests. A query does not know where keys and values come from. So we
-# can put two more in front of those of the text, a prefix (前缀) of length P = 2. 003 §3.3 writes for all that is read
-#
-#     z = [PREFIX; x; y]
-#
-# where x is the input of a task and y its output. For the keys and values of one layer this means
+# Here is the idea on which the second half of this course rests. A query does not know where keys and values come from. So
+# we can put two more in front of those of the text, a prefix (前缀) of length P = 2. (P alone is this length; P(…) with
+# parentheses is still a probability.) For the keys and values of one layer this means
 #
 #     K ← [P_K; K]       V ← [P_V; V]
 #
-# No token was written for these two, and no weight of the model changes. Still every token reads them, so every answer
-# changes. In our attention module the prefix is an argument. Its columns are visible to every query, also under the causal
-# mask.
+# 003 §3.3 writes the whole sequence as
 #
-# **Predict before you run:** how many weights are in each row now? Does a prefix whose keys and values are all 0 change
-# anything?
+#     z = [PREFIX; x; y]
+#
+# First comes the prefix, then the input x and the output y of a task. (This x is a text, and not the x of the step before.)
+# Here we have no task yet, so [x; y] is just our text of T = 6 tokens.
+#
+# No token was written for the prefix, and no parameter of the model changes. Still every token can read it. In the table of
+# weights, the prefix adds two columns. Every row may read them, also under the causal mask. In our attention module the
+# prefix is an argument.
+#
+# **Predict before you run:** how many columns does each row of weights have now? Does a prefix whose keys and values are all
+# 0 change the answers?
 
 # %%
 from minitransformer.models.attention import Prefix
 
 torch.manual_seed(1)
 layer = Attention(C, n_head=2, causal=True).requires_grad_(False)
-x = torch.randn(1, T, C)  # (B, T, C)
+text = torch.randn(1, T, C)  # (B, T, C)
 shape = (1, 2, 2, 16)  # (B, H, P, D)
 prefix = Prefix(k=torch.randn(shape), v=torch.randn(shape))
 with watch_attention(layer) as watched:
-    layer(x), layer(x, prefix=prefix)
+    layer(text), layer(text, prefix=prefix)
 before, after = (weight[0, 0] for weight in watched[""])  # the first head's: (T, T), (T, P+T)
 for row in after:  # the two columns of the prefix, then those of the text
     parts = [
@@ -395,41 +453,40 @@ for row in after:  # the two columns of the prefix, then those of the text
 zeros = Prefix(torch.zeros(shape), torch.zeros(shape))
 empty = Prefix(torch.zeros(1, 2, 0, 16), torch.zeros(1, 2, 0, 16))
 change = {
-    name: (layer(x, prefix=p) - layer(x)).abs().max().item()
+    name: (layer(text, prefix=p) - layer(text)).abs().max().item()
     for name, p in (("random", prefix), ("zeros", zeros), ("of length 0", empty))
 }
 table(list(change.items()), ["prefix", "largest change of an output"], [None, ".4f"])
-assert change["of length 0"] == 0 and change["zeros"] > 1e-3
+assert change["of length 0"] == 0 and change["zeros"] > 1e-3 and after.shape == (T, 2 + T)
 
 # %% [markdown]
-# A prefix of zeros does change the output. A key of zeros has the score 0, and e⁰ = 1 still takes part of the attention. Only
-# a prefix of length 0 changes nothing.
+# Each row has P + T = 8 columns. (The causal mask still hides some of those of the text.) A prefix of zeros does change the
+# answers. A key of zeros has the score 0, and e⁰ = 1 still takes part of the attention. Only a prefix of length 0 changes
+# nothing.
 
 # %% [markdown]
-# ## What a prefix does, exactly
+# ## What a prefix does to a head
 #
-# Let λ be the fraction of its attention that a query gives to the prefix. In the rows of weights printed in the step before, it is the sum of the first two
-# columns. He et al. (2022, Equations 7–10) rearranged the sums of softmax and found that a head with a prefix is a blend of
-# two heads:
+# Let λ be the fraction of its attention that a query gives to the prefix. In the rows of weights of the last step, λ is the
+# sum of the first two columns. He et al. (2022, Equations 7–10) rearranged the sums of softmax and found that a head with a
+# prefix is a blend of two heads:
 #
 #     head = (1 − λ) Attention(q, K, V) + λ softmax(q P_Kᵀ / √d_k) P_V
 #
-# The first is the head as it was. The second attends to the prefix alone. So a prefix can turn down the reading of the text
-# and put something of its own in its place. In that layer it cannot make a query prefer one token of the text over another,
-# because their weights keep their ratio. In the next layer it can, because the queries there come from changed vectors.
+# The first is the head as it was. The second reads the prefix alone. (The causal mask does not change this. Both sides then
+# read only what the query may read.) We compute both sides, and the difference should be rounding.
 #
-# **Predict before you run:** how large is the difference between the two sides?
+# **Predict before you run:** without the prefix, the last query reads the first token r times as much as the second. Is r
+# larger, smaller or the same with the prefix? Remember that softmax divides all e^u by one sum.
 
 # %%
 from minitransformer.models.attention import split_heads
 
-q, k, v = split_heads(layer.qkv(x), 3, 2)  # (B, H, T, D)
-mask = combined_mask(T, T, n_prefix=0, causal=True, attention_mask=None)
-wider = combined_mask(T, T, n_prefix=2, causal=True, attention_mask=None)
-whole, weights = attend_by_formula(
-    q, torch.cat([prefix.k, k], 2), torch.cat([prefix.v, v], 2), wider
-)
-text_alone, _ = attend_by_formula(q, k, v, mask)  # (B, H, T, D)
+q, k, v = split_heads(layer.qkv(text), 3, 2)  # (B, H, T, D)
+wider = torch.cat([torch.ones(T, 2, dtype=torch.bool), causal], dim=1)  # (T, P+S)
+k_wider, v_wider = torch.cat([prefix.k, k], dim=2), torch.cat([prefix.v, v], dim=2)
+whole, weights = attend_by_formula(q, k_wider, v_wider, wider)
+text_alone, _ = attend_by_formula(q, k, v, causal)  # (B, H, T, D)
 prefix_alone, _ = attend_by_formula(q, prefix.k, prefix.v)  # (B, H, T, D)
 lam = weights[..., :2].sum(-1, keepdim=True)  # λ of each head and query
 blend = (1 - lam) * text_alone + lam * prefix_alone  # (B, H, T, D)
@@ -437,17 +494,21 @@ difference = (blend - whole).abs().max().item()
 say("λ of the first head, query by query: " + ", ".join(f"{one:.2f}" for one in lam[0, 0, :, 0]))
 say(f"The two sides differ by {difference:.0e}, which is rounding.")
 ratios = (before[-1, 0] / before[-1, 1]).item(), (after[-1, 2] / after[-1, 3]).item()
-say(
-    f"The last query reads its first token {ratios[0]:.4f} times as much as its second without the prefix, and "
-    f"{ratios[1]:.4f} times with it."
-)
+say(f"Without the prefix r is {ratios[0]:.4f}, and with it r is {ratios[1]:.4f}.")
 assert difference < 1e-5 and abs(ratios[0] - ratios[1]) < 1e-4
+
+# %% [markdown]
+# The two sides are equal, and r stays the same. The prefix makes the sum in softmax larger, and so it makes all weights of
+# the text smaller by the same factor, 1 − λ. A prefix can therefore turn down the reading of the text and put something of
+# its own in its place. In that layer it cannot make a query prefer one token of the text over another. It can do so in the next
+# layer, because the queries there come from changed vectors.
 
 # %% [markdown]
 # ## It can be learned
 #
-# Two keys and values change every answer. So gradient descent can look for those that change the answers as we want. The layer
-# is frozen, and only the prefix gets a gradient. Our goal is arbitrary: the mean of the outputs shall become a certain vector.
+# Two keys and values change every answer. So gradient descent can look for keys and values that change the answers as we
+# want. The layer is frozen (冻结): its parameters do not change, and only the prefix is trained. We choose an arbitrary goal:
+# the mean of the outputs should come close to one fixed random vector.
 #
 # **Predict before you run:** there are P = 2 keys and values, H = 2 heads and D = 16. How many parameters are trained?
 
@@ -457,7 +518,7 @@ tuned = Prefix(*(part.clone().requires_grad_() for part in prefix))
 optimizer = torch.optim.Adam(tuned, lr=0.05)
 losses = []
 for _ in range(30 if QUICK else 300):
-    loss = (layer(x, prefix=tuned).mean(dim=(0, 1)) - goal).square().mean()
+    loss = (layer(text, prefix=tuned).mean(dim=(0, 1)) - goal).square().mean()
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
@@ -468,10 +529,14 @@ say(f"In {len(losses)} steps the mean squared error fell from {losses[0]:.4f} to
 assert trained == 2 * 2 * 2 * 16 and losses[-1] < 0.5 * losses[0]
 
 # %% [markdown]
+# A key and a value, for each of the 2 positions of the prefix and each of the 2 heads, with 16 numbers each: 2 · 2 · 2 · 16 =
+# 128 parameters. Training them brings the outputs much nearer to the goal, although the layer itself does not change.
+
+# %% [markdown]
 # ## The answer
 #
-# A token compares its query with the keys of other tokens and takes a blend of their values: softmax(Q Kᵀ / √d_k) V. Two keys
-# and values that nobody wrote take a fraction λ of that attention. They steer the layer without changing its weights.
+# A token compares its query with the keys of other tokens and takes a blend of their values: softmax(Q Kᵀ / √d_k) V. Two
+# keys and values that nobody wrote take a fraction λ of that attention. They steer the layer without changing its parameters.
 #
 # To try next:
 #
