@@ -106,7 +106,7 @@ def number_map(axes: Axes, values: Tensor, title: str, columns: str, rows: str) 
 
 def rate_lines(axes: Axes, lines: Mapping[str, Sequence[tuple[float, float]]], chosen: Mapping[str, float]) -> None:
     """Draw losses over learning rates, a line a method, with a ring around the rate that was chosen."""
-    for (name, points), colour, mark in zip(lines.items(), PALETTE, "osD^v", strict=False):
+    for (name, points), colour, mark in zip(lines.items(), PALETTE, "osD^vPX", strict=False):
         rates, losses = zip(*points, strict=True)
         axes.plot(rates, losses, f"{mark}-", color=colour, label=name)
         axes.plot(chosen[name], dict(points)[chosen[name]], "o", color=colour, markersize=14, fillstyle="none")
