@@ -334,6 +334,7 @@ assert all(one.tuned < one.with_prefix for one in done.values())
 import torch
 from minitransformer.course.bases import load_base
 from minitransformer.course.data import DATA, default_tokenizer
+from minitransformer.course.real.systems import prefix_lm_mask
 from minitransformer.models.attention import attend, merge_heads, split_heads
 
 tokenizer, gpt = default_tokenizer(), load_base("gpt")
@@ -355,8 +356,7 @@ y_ids = tokenizer.encode(" She likes it.")
 ids, S, T = torch.tensor([x_ids + y_ids]), len(x_ids), len(x_ids) + len(y_ids)
 masks = {"causal (GPT)": torch.ones(T, T, dtype=torch.bool).tril()}
 masks["both ways (BERT)"] = torch.ones(T, T, dtype=torch.bool)
-masks["prefix (UniLM)"] = masks["causal (GPT)"].clone()
-masks["prefix (UniLM)"][:S, :S] = True
+masks["prefix (UniLM)"] = prefix_lm_mask(S, T - S)  # (T, T)
 
 # %%
 changes = {}
@@ -374,7 +374,7 @@ with figure(
         ax.imshow(mask, vmin=0, vmax=1)
         ax.axvline(S - 0.5, color="grey")
         ax.axhline(S - 0.5, color="grey")
-        ax.set(title=name, xlabel="key", ylabel="query")
+        ax.set(title=name, xlabel="key", ylabel="query", xticks=range(0, T, 2))
         ax.grid(False)
 table(
     [(name, *("yes" if changes[name, part] else "no" for part in "xy")) for name in masks],
@@ -657,18 +657,11 @@ assert QUICK or compared[1][4] < 0.3 * compared[0][4]
 # the decoder have to write?
 
 # %%
+from minitransformer.course.real.systems import with_a_hole
+
 generator = torch.Generator().manual_seed(0)
-
-
-def with_a_hole(ids: list[int]) -> tuple[list[int], list[int]]:
-    """A sentence with half of its tokens hidden in one run, and what was there."""
-    n_hidden = len(ids) // 2
-    at = int(torch.randint(len(ids) - n_hidden + 1, (), generator=generator))
-    hole = [tokenizer.mask_id] * n_hidden
-    return ids[:at] + hole + ids[at + n_hidden :], ids[at : at + n_hidden]
-
-
-holes, missing = zip(*map(with_a_hole, en[:400]), strict=True)
+cut = [with_a_hole(ids, tokenizer.mask_id, generator) for ids in en[:400]]
+holes, missing = zip(*cut, strict=True)
 batches = TranslationBatches(holes, missing, seq2seq.config, 16)
 held = [batches(i) for i in range(2)]
 whole = FullFineTuning().attach(seq2seq)
@@ -752,6 +745,9 @@ assert small == ["PPLM"] and all(
 # - Deal the sentences out one by one instead of by module (`rows` in `minitransformer/course/real/topics.py`). By how
 #   many points does the head alone rise on the test?
 # - Name a folder with a GPT-2 of your own, and let it learn ten lines in your own style.
+#
+# Exercises: `make start-15` writes the stubs of this lesson's exercises to `workbook/lesson_15.py`, and `make check-15`
+# checks them.
 #
 # Lesson 14's laboratory measures the claims of the documents; with this lesson the course ends. What comes next is a
 # task of your own: `make tune DATA=rows.jsonl`, as the README shows.

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from minitransformer import metrics
 from minitransformer.course.fingerprints import fingerprint
 from minitransformer.course.real import minilm, topics
+from minitransformer.course.real.systems import mean_vector
 from minitransformer.course.trial import tune
 from minitransformer.files import locked, write_aside
 from minitransformer.models.classifier import Classifier
@@ -132,9 +133,8 @@ class Laboratory:
                 for batch in self.texts(split).in_order():
                     with torch.no_grad():
                         hidden = base(batch["ids"], attention_mask=batch["attention_mask"])  # (B, T, C)
-                        real = batch["attention_mask"][..., None]  # (B, T, 1)
                         parts["head alone"].append(base.pooled(hidden))
-                        parts["head alone, on the mean"].append((hidden * real).sum(1) / real.sum(1))
+                        parts["head alone, on the mean"].append(mean_vector(hidden, batch["attention_mask"]))
                 for name in found:
                     found[name][split] = torch.cat(parts[name])  # (B, C)
             self.vectors = found
