@@ -3,6 +3,7 @@
 It trains whatever parameters require a gradient: all of a GPT, or ten vectors in front of a frozen one.
 A run that was stopped and resumed gives the same bits as one that never was: batch number i is a function of i,
 and everything else that matters (weights, optimizer, random state, log, best weights so far) is in the checkpoint.
+In several processes each computes its rows of every batch; see `training.processes`.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from minitransformer.models.layers import in_eval_mode
 from minitransformer.text.batches import IGNORE, Batch
 from minitransformer.training.losses import Loss, language_model_loss
 from minitransformer.training.muon import Muon, muon_groups
+from minitransformer.training.processes import OtherProcessEnded, is_first, lost_another, over_all_rows
 from minitransformer.training.state import check_same, describe, read_state, restore_state, save_state
 
 ALLOWED = {
@@ -167,6 +169,7 @@ def train(
         UserError: before the first step, what is no model, no data or no place for a checkpoint, nothing to train, a
             checkpoint of another run. Later, a batch without labels, and a loss, gradient or weight that is nan or
             infinite; the message says which weights the model then has.
+        OtherProcessEnded: one of several processes is gone; the first one has saved the steps before.
     """
     _check_arguments(model, batches, config)
     valid = None if valid is None else list(valid)
@@ -174,6 +177,8 @@ def train(
         raise UserError("valid is empty: there is nothing to evaluate. Give batches, or None to train without.")
     run = _Run(model, config, checkpoint)
     run.resume(batches, valid, loss)
+    loss = over_all_rows(model, loss)
+    progress = progress and is_first()
     pause = 0.1 if sys.stderr.isatty() else 10.0  # a log file gets a line now and then, not one a step
     bar = tqdm(total=config.steps, initial=run.step, disable=not progress, unit="step", ncols=88, mininterval=pause)
     model.zero_grad(set_to_none=True)
@@ -182,7 +187,16 @@ def train(
         while run.step < config.steps and not run.log.stopped_early:
             assert batches is not None  # or `resume` has refused
             started = time.perf_counter()
-            row = _update(run, batches, loss)
+            try:
+                row = _update(run, batches, loss)
+            except RuntimeError as error:
+                if not lost_another(error):
+                    raise
+                run.save()  # gradients are exchanged before an update, so the weights are those of the step before
+                raise OtherProcessEnded(
+                    f"Another process of this training has ended, so this one ends too, after {run.step} steps."
+                    f"{run.kept()} Start all of them again, and they go on from there."
+                ) from error
             run.log.train.append(row)
             run.log.seconds += time.perf_counter() - started
             bar.update()
@@ -334,7 +348,7 @@ class _Run:
 
     def save(self) -> None:
         """Write the whole state aside, then rename it into place."""
-        if self.checkpoint is not None:
+        if self.checkpoint is not None and is_first():
             about = {**self.about, "step": self.step, "log": asdict(self.log)}
             save_state(self.checkpoint, self.tuned, self.optimizer, self.best, about)
 
@@ -346,7 +360,7 @@ class _Run:
         """
         if self.checkpoint is not None:
             n_batch = self.config.steps * self.config.accumulate
-            self.about = describe(self.model, self.config, loss, batches, n_batch, valid)
+            self.about = describe(self.model, self.config, loss, batches, n_batch, valid, self.checkpoint)
             if self.checkpoint.is_file():
                 parts, found = read_state(self.checkpoint)
                 check_same(self.checkpoint, found, self.about)

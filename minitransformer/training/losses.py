@@ -93,14 +93,15 @@ def bert_loss(model: Bert, batch: Batch) -> tuple[Tensor, int]:
     Args:
         model: a BERT with both heads.
         batch: "ids", "labels" and "types" (B, T), "next_label" (B); optionally "attention_mask" (B, T); as in
-            `mlm_loss` and `nsp_loss`.
+            `mlm_loss` and `nsp_loss`. Optionally "whole" (2), n_MLM and B of a larger batch whose rows these are.
 
     Source: 004 §3.1; Devlin et al., BERT, 2019, appendix A.2.
     """
     hidden = _read(model, batch)  # (B, T, C)
     words, n_words = _masked_words(model, hidden, batch)
     order, n_order = cross_entropy_sum(model.nsp_logits(hidden), batch["next_label"])
-    return words + n_words * order / n_order, n_words
+    n_all_words, n_all_order = batch["whole"].tolist() if "whole" in batch else (n_words, n_order)
+    return words + n_all_words * order / n_all_order, n_words
 
 
 def classification_loss(model: nn.Module, batch: Batch) -> tuple[Tensor, int]:

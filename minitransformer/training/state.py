@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -22,11 +23,14 @@ from minitransformer.text.batches import Batch
 
 WHOSE = {  # what a state names → what has to be the same, for the message
     "base": "model, frozen weights or method",
+    "began": "weights at its beginning (load the base that it began with, or make the model after the same seed)",
     "loss": "loss",
     "batches": "training batches",
     "valid": "validation batches",
     "training": "settings",
 }
+
+BEGAN: WeakKeyDictionary[nn.Module, dict[Path, str]] = WeakKeyDictionary()  # see `beginning`
 
 
 def describe(
@@ -36,11 +40,11 @@ def describe(
     batches: Callable[[int], Batch] | None,
     n_batch: int,
     valid: Sequence[Batch] | None,
+    path: Path,
 ) -> dict[str, Any]:
     """Whose state it is, in words that JSON can say.
 
-    The weights that are trained are not part of it, because they come from the state. The data are known by their first
-    two batches and by the first one of the validation.
+    The data are known by their first two batches and by the first one of the validation.
 
     Args:
         model: with what is frozen and what is tuned.
@@ -49,6 +53,7 @@ def describe(
         batches: batch number i; None where nothing is left to train.
         n_batch: how many batches the whole run takes.
         valid: the batches of the validation.
+        path: where the state is kept.
     """
     named = list(model.named_parameters())
     frozen = {name: p for name, p in named if not p.requires_grad} | dict(model.named_buffers())
@@ -68,12 +73,31 @@ def describe(
             "frozen": fingerprint(frozen),
             "methods": methods,
         },
+        "began": beginning(model, path),
         "loss": getattr(loss, "__qualname__", type(loss).__name__),
         "batches": None if batches is None else [_digest(batches(i)) for i in range(min(2, n_batch))],
         "valid": None if valid is None else [len(valid), _digest(valid[0])],
         "training": dataclasses.asdict(config),
     }
     return json.loads(json.dumps(about))
+
+
+def beginning(model: nn.Module, path: Path) -> str:
+    """A short name for the trained weights of the base as they were when the run of this state began.
+
+    A run that was broken off in this process goes on with the same model, which has learned since. So what it began
+    with is remembered. A method's parameters and a head are left out: where they begin is up to chance.
+    """
+    own = "base." if hasattr(model, "base") else ""
+    trained = {
+        name: p
+        for name, p in model.named_parameters()
+        if p.requires_grad and name.startswith(own) and not name.startswith(f"{own}tuning.")
+    }
+    known = BEGAN.setdefault(model, {})
+    if path not in known or not path.is_file():
+        known[path] = fingerprint(trained)
+    return known[path]
 
 
 def check_same(path: Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:

@@ -12,11 +12,12 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from minitransformer.checkpoint import load_model, load_tensors, save_model, save_tensors
 from minitransformer.errors import UserError
+from minitransformer.models.classifier import Classifier
 from minitransformer.models.gpt import GPT, GPTConfig
 from minitransformer.text.batches import IGNORE
 from minitransformer.training.loop import TrainConfig, evaluate, learning_rate, make_optimizer, train
-from minitransformer.training.losses import language_model_loss
-from minitransformer.tuning import PrefixTuning
+from minitransformer.training.losses import classification_loss, language_model_loss
+from minitransformer.tuning import FullFineTuning, PrefixTuning
 
 CONFIG = GPTConfig(vocab_size=12, n_positions=16, n_layer=2, n_head=2, d_model=8, d_ff=16, dropout=0.1)
 
@@ -182,8 +183,8 @@ def test_a_resumed_run_is_the_run_that_never_stopped_bit_for_bit(tmp_path, stop_
     model = fresh()
     with pytest.raises(KeyboardInterrupt):
         train(model, interrupted, config, valid=VALID, checkpoint=tmp_path / "b", progress=False)
-    torch.manual_seed(12345)  # another process: other random state, other initial weights
-    resumed = GPT(CONFIG)
+    resumed = fresh()
+    torch.manual_seed(12345)  # another process: other random state
     log_resumed = train(resumed, batches, config, valid=VALID, checkpoint=tmp_path / "b", progress=False)
     assert same_bits(weights(straight), weights(resumed)), f"stopped after {stop_after} steps: the weights differ"
     assert log.train == log_resumed.train and log.valid == log_resumed.valid, "the logs differ"
@@ -196,7 +197,7 @@ def test_a_finished_run_is_not_run_again(tmp_path):
 
     asked = []
     for source in (lambda i: asked.append(i) or batches(i), None):
-        again = GPT(CONFIG)
+        again = fresh()
         train(again, source, config, checkpoint=tmp_path / "a", progress=False)
         assert same_bits(weights(model), weights(again))
     assert asked == [0, 1], "of a finished run only the first batches are looked at, to see whether they are its own"
@@ -380,6 +381,45 @@ def test_a_state_of_other_data_or_another_base_is_refused(tmp_path, what):
     config = TrainConfig(steps=4, checkpoint_every=1)
     with pytest.raises(UserError, match=f"was made with other.*{says}.*resuming would give neither run"):
         train(config=config, checkpoint=tmp_path / "a", progress=False, **again)
+
+
+@pytest.mark.parametrize("way", ["plain", "method", "classifier"])
+def test_a_state_of_full_fine_tuning_is_refused_by_another_base(tmp_path, way):
+    """All weights come from the state, so without a word the other base would become the first one's model."""
+
+    def begin(base):
+        if way == "method":
+            FullFineTuning().attach(base)
+        return Classifier(base, 2) if way == "classifier" else base
+
+    source, loss = batches, language_model_loss
+    if way == "classifier":
+        source, loss = lambda i: {**batches(i), "label": torch.tensor([0, 1, 1, 0])}, classification_loss
+    config = TrainConfig(steps=4, checkpoint_every=1)
+    half_of_a_run(tmp_path / "a", loss, source, None, begin(fresh()), config)
+    other = fresh()
+    with torch.no_grad():
+        other.norm.bias[0] += 1
+    with pytest.raises(UserError, match="other .*weights at its beginning .load the base that it began with"):
+        train(begin(other), source, config, loss=loss, checkpoint=tmp_path / "a", progress=False)
+    train(begin(fresh()), source, config, loss=loss, checkpoint=tmp_path / "a", progress=False)
+
+
+def test_a_run_that_was_broken_off_goes_on_with_the_same_model(tmp_path):
+    model, config = fresh(), TrainConfig(steps=4, checkpoint_every=1)
+    half_of_a_run(tmp_path / "a", valid=None, model=model)
+    train(model, batches, config, checkpoint=tmp_path / "a", progress=False)
+    straight = fresh()
+    train(straight, batches, config, progress=False)
+    assert same_bits(weights(model), weights(straight))
+
+
+def test_a_prefix_may_begin_anywhere_because_its_numbers_come_from_the_state(tmp_path):
+    for seed in (1, 2):
+        base = fresh()
+        torch.manual_seed(seed)
+        PrefixTuning(3).attach(base)
+        train(base, batches, TrainConfig(steps=1), checkpoint=tmp_path / "a", progress=False)
 
 
 def test_a_finished_prefix_is_not_taken_for_another_tasks(tmp_path):
