@@ -11,6 +11,7 @@ from pathlib import Path
 from torch import nn
 
 from minitransformer.checkpoint import load_model, load_tensors
+from minitransformer.course import shipped
 from minitransformer.course.data import DATA
 from minitransformer.errors import UserError
 from minitransformer.models.bert import Bert, BertConfig
@@ -65,6 +66,7 @@ def load_prefix(task: str, base: nn.Module, folder: Path = TUNED) -> PrefixTunin
     path, again = prefix_path(task, folder), "`python -m minitransformer pretrain prefixes` makes it again."
     if not path.is_file():
         raise UserError(f"The prefix {path} is missing. It belongs to the course; {again}")
+    shipped.check(path)
     made_for = fingerprint_in(path)
     if made_for not in (None, fingerprint(base)):
         all_made_for = [fingerprint_in(other) for other in folder.glob(prefix_path("*", folder).name)]
@@ -103,4 +105,5 @@ def _path(kind: str) -> Path:
     path = FOLDER / f"{kind}.safetensors"
     if not path.is_file():
         raise UserError(f"The base {path} is missing. It belongs to the course; `make pretrain` makes it again.")
+    shipped.check(path)
     return path

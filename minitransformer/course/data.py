@@ -6,15 +6,18 @@ import functools
 import os
 from pathlib import Path
 
+from minitransformer.course import shipped
 from minitransformer.errors import UserError
 from minitransformer.text.corpora import read_documents
 from minitransformer.text.tokenizer import SPECIAL_TOKENS, Tokenizer, train_bpe
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-DATA = ROOT / "data"
+DATA = shipped.DATA
 VOCAB_SIZE = 2048  # of the default tokenizer: bytes, merges and special tokens together
 CHINESE_SHARE = 0.10  # of the bytes that it is trained on
 DEFAULT_PATH = DATA / "tokenizer.tiktoken"
+
+shipped.watch()
 
 
 @functools.cache
@@ -66,4 +69,6 @@ def main(data: Path = DATA, path: Path = DEFAULT_PATH) -> None:
     """Retrain the default tokenizer from the text in `data` and write it to `path`."""
     tokenizer = train_default_tokenizer(data)
     tokenizer.save(path)
+    if path == DEFAULT_PATH:
+        shipped.add([path])
     print(f"{path}: {tokenizer.n_vocab} tokens, {len(tokenizer.ranks) - 256} of them merges.")
