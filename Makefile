@@ -79,7 +79,7 @@ mutants:  ## see whether the tests notice changes in the code
 	@$(RUN) mutants $(ARGS)
 
 bench:  ## measure speed and memory beside other libraries
-	@$(RUN) bench
+	@$(RUN) bench $(ARGS)
 
 tune:  ## tune on your own rows: DATA=rows.jsonl TASK=completion OUT=folder, ARGS='--method lora --search'
 	@$(RUN) tune $(if $(DATA),--data $(DATA)) $(if $(TASK),--task $(TASK)) $(if $(OUT),--out $(OUT)) $(ARGS)

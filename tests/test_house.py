@@ -32,6 +32,7 @@ LIBRARY = [
 COURSE = [
     "course.bootstrap",
     "course.documents",
+    "course.shipped",
     "course.data",
     "course.fingerprints",
     "course.visible",
@@ -47,6 +48,8 @@ COURSE = [
     "course.workers",
     "course.trial",
     "course.bases",
+    "course.devices",
+    "course.together",
     "course.tasks",
     "course.skills",
     "course.index",
@@ -56,6 +59,7 @@ COURSE = [
     "course.words",
     "course.chat",
     "course.bench",
+    "course.device_bench",
     "course.mutants",
     "course.own",
     "course.real",
@@ -150,6 +154,6 @@ def test_an_unknown_name_is_refused_as_python_does():
 
 def test_python_files_of_the_library_are_short_enough_to_read():
     lines = {name: text.count("\n") for name, text in TEXTS.items() if not name.startswith("course")}
-    assert sum(lines.values()) < 9100, f"the library has {sum(lines.values())} lines: too long for an evening"
+    assert sum(lines.values()) < 9200, f"the library has {sum(lines.values())} lines: too long for an evening"
     long = {name: n for name, n in lines.items() if n > 460}
     assert not long, f"a file this long is usually two things: {long}"

@@ -5,6 +5,7 @@ import errno
 import os
 import subprocess
 import sys
+import time
 
 from minitransformer.course import bootstrap
 from minitransformer.course.own import commands as own
@@ -103,7 +104,8 @@ def parser() -> argparse.ArgumentParser:
     )
     add("book-test", "run the tests of the read-along book, which need a browser (apt-get install chromium)")
     add("mutants", "change the code in one place after another and see whether a test notices; stopped, it goes on")
-    add("bench", "measure speed and memory beside other libraries")
+    bench = add("bench", "measure speed and memory beside other libraries")
+    own.computed(bench, "measure a GPT of GPT-2's sizes on cuda, mps or cpu instead; QUICK=1 is a trial")
     pretrain = add("pretrain", "train the base models in data/bases/ again (an hour or two; QUICK=1 is a trial run)")
     pretrain.add_argument(
         "bases",
@@ -111,6 +113,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="BASE",
         help="gpt, bert, seq2seq, or prefixes (of all tasks, on the GPT); everything if none is named",
     )
+    own.computed(pretrain)
     add("data", "write the tiny world's data to data/ again")
     add("tokenizer", "train data/tokenizer.tiktoken again")
     own.describe(add)
@@ -224,17 +227,21 @@ def dispatch(arguments: argparse.Namespace, rest: "list[str]") -> int:
 
         return mutants.main(rest)
     elif arguments.command == "bench":
-        from minitransformer.course import bench
+        from minitransformer.course import bench, device_bench
 
-        bench.main()
+        if arguments.device:
+            device_bench.main(arguments.device, arguments.precision)
+        else:
+            bench.main()
     elif arguments.command == "pretrain":
         from minitransformer.course import pretrain
 
-        pretrain.main(arguments.bases)
+        pretrain.main(arguments.bases, arguments.device, arguments.precision)
     elif arguments.command == "data":
-        from minitransformer.course import tinyworld
+        from minitransformer.course import shipped, tinyworld
 
-        tinyworld.write(bootstrap.ROOT / "data")
+        written = tinyworld.write(shipped.DATA)
+        shipped.add(path for path in written if path.suffix != ".md")
     elif arguments.command in own.NAMES:
         return own.run(arguments)
     elif arguments.command == "tokenizer":
@@ -253,12 +260,18 @@ def main() -> int:
         if hasattr(stream, "reconfigure"):  # a terminal that lacks a character shows "?" for it
             stream.reconfigure(line_buffering=True, errors="replace")
     bootstrap.share_the_cores()
+    # Of the processes that torchrun starts, the first speaks for all.
+    rank = int(os.environ["RANK"]) if "TORCHELASTIC_RUN_ID" in os.environ else 0
+    if rank:
+        sys.stdout = open(os.devnull, "w")
     try:
         arguments, rest = parser().parse_known_args()
         if rest and arguments.command not in (*MARKED, "mutants"):
             parser().error("unrecognized arguments: " + " ".join(rest))
         return dispatch(arguments, rest)
     except UserError as error:
+        if rank and type(error).__name__ != "OtherProcessEnded":
+            time.sleep(3)  # where the first process says the same, torchrun ends this one meanwhile
         print(error, file=sys.stderr)
         # 2 for a number that names no lesson, as argparse has it for a word that names no command
         return 2 if type(error).__name__ == "NoSuchLesson" else 1

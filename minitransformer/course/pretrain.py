@@ -1,7 +1,8 @@
 """`make pretrain`: the bases that the tuning lessons load, made again from nothing, each in about an hour at most.
 
 Every base is trained on one thread, so that the numbers come out the same on one core as on eight, and two at a time. A
-run that was stopped goes on from its last evaluation.
+run that was stopped goes on from its last evaluation. Under torchrun the processes train one base after the other
+together.
 """
 
 from __future__ import annotations
@@ -9,16 +10,18 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from minitransformer.checkpoint import load_tensors, save_model
+from minitransformer.course import devices, shipped
 from minitransformer.course.bases import FOLDER, KINDS, TUNED, about_base, load_base, prefix_path
 from minitransformer.course.data import DATA, default_tokenizer
 from minitransformer.course.output.terminal import say, table
@@ -26,6 +29,7 @@ from minitransformer.course.show import QUICK
 from minitransformer.course.skills import SKILLS
 from minitransformer.course.tasks import task_ids
 from minitransformer.course.tinyworld import Dice, documents
+from minitransformer.course.together import joined, of_the_first
 from minitransformer.course.workers import for_each
 from minitransformer.errors import UserError
 from minitransformer.files import write_aside
@@ -41,6 +45,7 @@ from minitransformer.text.corpora import Windows, eval_windows, token_stream
 from minitransformer.text.tokenizer import Tokenizer
 from minitransformer.training.loop import TrainConfig, train
 from minitransformer.training.losses import Loss, bert_loss, language_model_loss, seq2seq_loss
+from minitransformer.training.processes import is_alone, is_first
 from minitransformer.tuning import PrefixTuning
 
 UNFINISHED = DATA / "bases" / "unfinished"  # states of training, so that a run can go on; not committed
@@ -188,16 +193,20 @@ def steps_done(checkpoint: Path) -> int:
     return load_tensors(checkpoint)[1]["step"] if checkpoint.is_file() else 0
 
 
-def build(kind: str, folder: Path = FOLDER, shrink: int = 1) -> dict:
+def build(kind: str, folder: Path = FOLDER, shrink: int = 1, device: str = "cpu", precision: str = "fp32") -> dict:
     """Train one base and save it with how it was made and what it can do.
+
+    In several processes all of them train; the first one does the rest.
 
     Args:
         kind: "gpt", "bert" or "seq2seq".
         folder: where to.
         shrink: divides the steps of every phase; above 1 it is a trial run.
+        device: where to compute.
+        precision: "fp32" or "bf16".
 
     Returns:
-        What stands beside the weights: recipe, seconds, validation loss, skills.
+        What stands beside the weights: recipe, seconds, validation loss, and of the first process skills.
 
     Raises:
         UserError: no such kind; a state of training that belongs to another recipe.
@@ -210,6 +219,7 @@ def build(kind: str, folder: Path = FOLDER, shrink: int = 1) -> dict:
     model = KINDS[kind][0](recipe.config)
     if isinstance(model, Bert):
         start_near(model)
+    model.to(device)
     phases, seconds = [], 0.0
     for number, full in enumerate(recipe.phases, 1):
         phase = Phase(full.mix, max(full.steps // shrink, 20), full.lr, full.warmup)
@@ -217,22 +227,24 @@ def build(kind: str, folder: Path = FOLDER, shrink: int = 1) -> dict:
         if steps_done(checkpoint) == phase.steps:
             batches, valid = None, None  # it only has to be read: nothing of it is trained again
         else:
-            batches, valid = recipe.source(phase, tokenizer, model)
+            source, held_out = recipe.source(phase, tokenizer, model)
+            batches, valid = devices.on_device(source, device), devices.moved(held_out, device)
         began = time.time()
 
         def tell(step: int, loss: float, phase: Phase = phase, began: float = began) -> None:
-            print(
-                f"{kind}, {phase.mix}: step {step:,} of {phase.steps:,}, validation loss {loss:.3f}, "
-                f"{time.time() - began:.0f} s",
-                flush=True,
-            )
+            if is_first():
+                print(
+                    f"{kind}, {phase.mix}: step {step:,} of {phase.steps:,}, validation loss {loss:.3f}, "
+                    f"{time.time() - began:.0f} s",
+                    flush=True,
+                )
 
         log = train(
             model,
             batches,
             TrainConfig(phase.steps, phase.lr, phase.warmup, final_lr=0.02, eval_every=EVAL_EVERY),
             valid=valid,
-            loss=recipe.loss,
+            loss=devices.lowered(recipe.loss, device, precision),
             progress=False,
             on_eval=tell,
             checkpoint=checkpoint,
@@ -249,10 +261,14 @@ def build(kind: str, folder: Path = FOLDER, shrink: int = 1) -> dict:
         "phases": phases,
         "seconds": round(seconds),
         "valid_loss": phases[-1]["valid"][-1][1],
-        "skills": SKILLS[type(model)](model, tokenizer),
         "torch": torch.__version__,
     }
+    if not is_first():
+        return about
+    about["skills"] = SKILLS[type(model)](model.cpu(), tokenizer)
     save_model(folder / f"{kind}.safetensors", model, about)
+    if folder == FOLDER:
+        shipped.add([folder / f"{kind}.safetensors"])
     return about
 
 
@@ -271,60 +287,79 @@ PREFIXES = {
 }
 
 
-def tune_prefix(task: str, folder: Path = TUNED, shrink: int = 1) -> None:
+def tune_prefix(task: str, folder: Path = TUNED, shrink: int = 1, device: str = "cpu", precision: str = "fp32") -> None:
     """Train the prefix of one task; all have one length, so that a batch may mix them.
 
     Args:
         task: its name.
         folder: where to.
         shrink: divides the steps; above 1 it is a trial run.
+        device: where to compute.
+        precision: "fp32" or "bf16".
 
     Raises:
         UserError: no such task.
     """
     torch.set_num_threads(1)
-    tokenizer, base = default_tokenizer(), load_base("gpt")
+    tokenizer, base = default_tokenizer(), load_base("gpt").to(device)
     batches = Completions(*task_ids(task, "train", tokenizer), tokenizer.eot_id, 16, base.config.n_positions - 20)
     torch.manual_seed(0)
     method = PrefixTuning(20, reparametrise=256).attach(base)
     config = TrainConfig(max(PREFIXES[task] // shrink, 2), lr=4e-3, warmup=20, final_lr=0.02, weight_decay=0.0)
-    log = train(base, batches, config, progress=False)
+    loss = devices.lowered(language_model_loss, device, precision)
+    log = train(base, devices.on_device(batches, device), config, loss=loss, progress=False)
+    if not is_first():
+        return
     method.save(prefix_path(task, folder), made_by="make pretrain")
+    if folder == TUNED:
+        shipped.add([prefix_path(task, folder)])
     print(
         f"{task}: a prefix, {config.steps:,} steps, training loss {log.train[-1]['loss']:.3f}, {log.seconds:.0f} s",
         flush=True,
     )
 
 
-def main(kinds: Sequence[str] = ()) -> None:
+def main(kinds: Sequence[str] = (), device: str = "cpu", precision: str = "fp32") -> None:
     """Train the bases, two at a time, and write data/bases/README.md about them; then the prefixes on the GPT.
 
     Args:
         kinds: which of them; "prefixes" are those of all tasks, on the GPT as it is.
+        device: where to compute.
+        precision: "fp32" or "bf16".
 
     Raises:
-        UserError: as `build`.
+        UserError: as `build`; a device or a precision that is not to be had.
     """
+    devices.check(device, precision)
     bases = [kind for kind in kinds if kind != "prefixes"] if kinds else list(RECIPES)
     for kind in bases:
         if kind not in RECIPES:
             raise UserError(f"There is no base {kind!r}; there are {', '.join(RECIPES)}.")
-    if bases:
-        pretrain(bases)
-    if "gpt" in bases or "prefixes" in kinds:  # they belong to the GPT's weights
-        shrink, folder = (200, TUNED / "trial") if QUICK else (1, TUNED)
-        for_each(partial(tune_prefix, folder=folder, shrink=shrink), list(PREFIXES))
+    how = {"shrink": 200 if QUICK else 1, "device": device, "precision": precision}
+    with joined(device):
+        if bases:
+            pretrain(bases, how)
+        if "gpt" in bases or "prefixes" in kinds:  # they belong to the GPT's weights
+            folder = TUNED / "trial" if QUICK else TUNED
+            each(partial(tune_prefix, folder=folder, **how), list(PREFIXES))
 
 
-def pretrain(kinds: Sequence[str]) -> None:
-    """Train these bases, and write down what they can do."""
-    shrink, folder = (200, FOLDER / "trial") if QUICK else (1, FOLDER)
+def pretrain(kinds: Sequence[str], how: Mapping[str, Any]) -> None:
+    """Train these bases, as the last arguments of `build` say, and write down what they can do."""
+    folder = FOLDER / "trial" if QUICK else FOLDER
     say(f"Training {', '.join(kinds)}, a thread each, {'a trial run' if QUICK else 'up to an hour each'}.\n")
-    found = dict(zip(kinds, for_each(partial(build, folder=folder, shrink=shrink), kinds), strict=True))
+    found = dict(zip(kinds, each(partial(build, folder=folder, **how), kinds), strict=True))
     rows = [(kind, skill, value) for kind, about in found.items() for skill, value in about["skills"].items()]
     table(rows, ["base", "skill, on worlds that it never saw", "share right"], [None, None, ".3f"])
-    if not QUICK:
+    if not QUICK and is_first():
         write_aside(FOLDER / "README.md", datasheet().encode())
+
+
+def each(work: Callable[[str], Any], items: Sequence[str]) -> list[Any]:
+    """The results of `work(item)`: two items at a time; under torchrun one at a time, by all processes together."""
+    if is_alone():
+        return for_each(work, items)
+    return [of_the_first(work(item)) for item in items]
 
 
 def datasheet() -> str:

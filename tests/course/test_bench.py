@@ -4,7 +4,12 @@ import re
 import subprocess
 from types import SimpleNamespace
 
-from minitransformer.course import bench, bootstrap
+import pytest
+import torch
+
+from minitransformer.course import bench, bootstrap, device_bench
+from minitransformer.course.devices import check
+from minitransformer.errors import UserError
 
 
 def test_a_busy_laptop_in_two_figures(monkeypatch, capsys):
@@ -37,3 +42,26 @@ def test_a_busy_laptop_in_two_figures(monkeypatch, capsys):
 
 def test_steps_are_counted():
     assert bench.steps_per_second(1, seconds=0.05) > 0
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_what_a_gpu_would_be_measured_by_runs_on_a_cpu_in_small(precision, capsys):
+    device_bench.main("cpu", precision, **device_bench.SMALL, backend="eager")
+    lines = capsys.readouterr().out.splitlines()
+    measured = ["minitransformer", "minitransformer, compiled", "transformers, compiled"]
+    measured += ["prefix, minitransformer", "prefix, peft", "full, minitransformer", "minitransformer", "transformers"]
+    for name in measured:
+        assert any(re.match(rf"\W*{name}\W+[1-9]", line) for line in lines), f"no speed of {name}: {lines}"
+
+
+def test_a_product_of_matrices_is_measured():
+    setting = device_bench.Setting("cpu", "fp32", **device_bench.SMALL)
+    assert 1e6 < device_bench.product_flops(setting) < 1e14
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_gpu_that_is_not_there_is_refused():
+    with pytest.raises(UserError, match="--device cuda is not to be had here with bf16: "):
+        device_bench.main("cuda", "bf16")
+    check("cpu", "bf16")

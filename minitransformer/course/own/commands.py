@@ -47,7 +47,7 @@ def describe(add: "Callable[[str, str], argparse.ArgumentParser]") -> None:
     tune.add_argument("--valid", type=float, default=0.1, metavar="FRACTION", help="of the rows, to validate by")
     tune.add_argument("--test", type=float, default=0.1, metavar="FRACTION", help="of the rows, to test by")
     tune.add_argument("--cut", action="store_true", help="cut rows that are too long, where else they are left out")
-    tune.add_argument("--device", default="cpu", metavar="DEVICE", help="cpu, cuda or mps")
+    computed(tune)
     for name, text in (
         ("generate", "let a model that `tune` made write: what follows a prompt, or a translation"),
         ("predict", "let a model that `tune` made sort texts into its classes"),
@@ -55,9 +55,25 @@ def describe(add: "Callable[[str, str], argparse.ArgumentParser]") -> None:
         command = add(name, text)
         command.add_argument("--from", dest="folder", required=True, metavar="FOLDER", help="what tune's --out was")
         command.add_argument("texts", nargs="*", metavar="TEXT", help="texts; none: one a line on stdin")
+        computed(command)
     evaluate = add("evaluate", "score a model that `tune` made, on its own test rows or on another file")
     evaluate.add_argument("--from", dest="folder", required=True, metavar="FOLDER", help="what tune's --out was")
     evaluate.add_argument("--data", metavar="FILE", help="another file with the same columns")
+    computed(evaluate)
+
+
+def computed(command: argparse.ArgumentParser, instead: "str | None" = None) -> None:
+    """Add where and how a command computes; a device without a default where naming one does something else."""
+    default = None if instead else "cpu"
+    command.add_argument(
+        "--device", default=default, metavar="DEVICE", help=instead or "cpu (the default), cuda or mps"
+    )
+    command.add_argument(
+        "--precision",
+        default="fp32",
+        metavar="NAME",
+        help="fp32 (the default), or bf16: matrix products in bfloat16, which a GPU computes several times as fast",
+    )
 
 
 def _base_of(folder: str) -> "str | None":
@@ -83,16 +99,20 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.command == "tune":
         from minitransformer.course.own.job import Job
         from minitransformer.course.own.job import run as run_job
+        from minitransformer.course.together import joined
 
         values = {name: value for name, value in vars(arguments).items() if name != "command"}
         values["columns"] = dict(arguments.columns)
         values["base"] = arguments.base or BASES.get(arguments.task, "gpt")
-        run_job(Job(**values))
+        job = Job(**values)
+        with joined(job.device):
+            run_job(job)
         return 0
     from minitransformer.course.own import use
 
+    where = {"device": arguments.device, "precision": arguments.precision}
     if arguments.command == "evaluate":
-        for name, value in use.evaluate(arguments.folder, arguments.data).items():
+        for name, value in use.evaluate(arguments.folder, arguments.data, **where).items():
             print(f"{name}: {value:.4g}")
         return 0
     if not (Path(arguments.folder) / "job.json").exists():
@@ -101,9 +121,9 @@ def run(arguments: argparse.Namespace) -> int:
     if not texts:
         raise UserError("There is no text: give some behind the options, or one a line on standard input.")
     if arguments.command == "generate":
-        for answer in use.generate(arguments.folder, texts):
+        for answer in use.generate(arguments.folder, texts, **where):
             print(answer)
     else:
-        for classes in use.predict(arguments.folder, texts):
+        for classes in use.predict(arguments.folder, texts, **where):
             print(", ".join(f"{label} {probability:.3f}" for label, probability in classes))
     return 0

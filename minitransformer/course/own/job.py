@@ -16,15 +16,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from minitransformer.course import devices
 from minitransformer.course.own.base import load
 from minitransformer.course.own.kinds import KINDS, Kind
 from minitransformer.course.own.rows import Refused, Row, read_rows, split_rows
+from minitransformer.course.together import of_the_first
 from minitransformer.errors import UserError
 from minitransformer.files import write_aside
 from minitransformer.text.batches import Batch
 from minitransformer.training.loop import Log, TrainConfig, evaluate, train
+from minitransformer.training.losses import Loss
+from minitransformer.training.processes import OtherProcessEnded, is_first
 from minitransformer.tuning import Adapter, FullFineTuning, LoRA, Method, PrefixTuning, PromptTuning, attached
 
 ABOUT, TUNED, UNFINISHED = "job.json", "tuned.safetensors", "unfinished.safetensors"
@@ -62,6 +66,7 @@ class Job:
     test: float = 0.1
     cut: bool = False
     device: str = "cpu"
+    precision: str = "fp32"  # "bf16": matrix products in bfloat16
 
     def __post_init__(self) -> None:
         """Refuse what cannot be done, before anything is read."""
@@ -78,11 +83,7 @@ class Job:
             )
         if self.search and self.lr is not None:
             raise UserError("--lr and --search exclude each other: the search finds the rate.")
-        try:
-            torch.empty(0, device=self.device)
-        except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(f"--device {self.device} is not to be had here: {reason}") from error
+        devices.check(self.device, self.precision)
 
 
 @dataclass
@@ -150,6 +151,8 @@ def _without_single_labels(rows: Sequence[Row]) -> tuple[list[Row], list[Refused
 def run(job: Job, say: Callable[[str], None] = print) -> dict[str, Any]:
     """Do a job, or go on with it where it was stopped.
 
+    In several processes all of them train and the first one does the rest, while the others wait or have ended.
+
     Args:
         job: what.
         say: told what is going on, a sentence at a time.
@@ -163,7 +166,7 @@ def run(job: Job, say: Callable[[str], None] = print) -> dict[str, Any]:
     from minitransformer.course.own.report import write_report
 
     out = Path(job.out)
-    about = _begin(job, out)
+    about = of_the_first(_begin(job, out) if is_first() else None)
     if about.get("test"):
         say(f"{out} holds this job, finished: nothing is left to do. {out / 'report.html'} is its report.")
         return about
@@ -176,11 +179,12 @@ def run(job: Job, say: Callable[[str], None] = print) -> dict[str, Any]:
     about |= {"rows": {name: [row.number for row in rows] for name, rows in data.splits.items()}}
     given, wanted = task.columns
     shown = data.splits["test"][:SHOWN]
-    if "before" not in about:
-        about["before"] = [] if data.labels else task.answers([row[given] for row in shown])
+    if "before" not in about and is_first():
+        with devices.autocast(job.device, job.precision):
+            about["before"] = [] if data.labels else task.answers([row[given] for row in shown])
         _keep(out, about)
-    batches = _on_device(task.batches(data.splits["train"], job.batch, job.seed), job.device)
-    held_out = {name: _moved(task.held_out(data.splits[name]), job.device) for name in ("valid", "test")}
+    batches = devices.on_device(task.batches(data.splits["train"], job.batch, job.seed), job.device)
+    held_out = {name: devices.moved(task.held_out(data.splits[name]), job.device) for name in ("valid", "test")}
     _estimate(job, task, batches, held_out["valid"], say)
     lr = _rate(job, task, batches, held_out["valid"], out, about, say)
     say(f"Training: {job.method}, {job.steps} steps of {job.batch}, learning rate {lr:g}.")
@@ -190,14 +194,17 @@ def run(job: Job, say: Callable[[str], None] = print) -> dict[str, Any]:
             batches,
             _config(job, job.steps, lr),
             valid=held_out["valid"],
-            loss=task.loss,
+            loss=_loss(job, task),
             checkpoint=out / UNFINISHED,
         )
+        if not is_first():
+            return about
         report = method.report()
         say(str(report))
-        answers = task.answers([row[given] for row in data.splits["test"]])
+        with devices.autocast(job.device, job.precision):
+            answers = task.answers([row[given] for row in data.splits["test"]])
         scores = task.judge(answers, data.splits["test"])
-        scores = {"loss": evaluate(task.model, held_out["test"], task.loss), **scores}
+        scores = {"loss": evaluate(task.model, held_out["test"], _loss(job, task)), **scores}
         method.save(out / TUNED)
     about |= {
         "lr": lr,
@@ -260,7 +267,8 @@ def read_about(folder: Path) -> dict[str, Any]:
 
 
 def _keep(out: Path, about: Mapping[str, Any]) -> None:
-    write_aside(out / ABOUT, (json.dumps(about, ensure_ascii=False, indent=1) + "\n").encode())
+    if is_first():
+        write_aside(out / ABOUT, (json.dumps(about, ensure_ascii=False, indent=1) + "\n").encode())
 
 
 @contextmanager
@@ -277,6 +285,10 @@ def _tuning(job: Job, task: Kind) -> Iterator[Method]:
         yield method
 
 
+def _loss(job: Job, task: Kind) -> Loss:
+    return devices.lowered(task.loss, job.device, job.precision)
+
+
 def _config(job: Job, steps: int, lr: float) -> TrainConfig:
     return TrainConfig(steps, lr, warmup=steps // 10, final_lr=0.02, weight_decay=0.0, eval_every=max(1, steps // 10))
 
@@ -286,11 +298,12 @@ def _estimate(
 ) -> None:
     """Say how long it will take, from a few steps of a method that is thrown away."""
     with _tuning(job, task):
+        train(task.model, batches, TrainConfig(1, 1e-9), loss=_loss(job, task), progress=False)  # the first is slow
         began = time.perf_counter()
-        train(task.model, batches, TrainConfig(4, 1e-9), loss=task.loss, progress=False)
+        train(task.model, batches, TrainConfig(4, 1e-9), loss=_loss(job, task), progress=False)
         step = (time.perf_counter() - began) / 4
         began = time.perf_counter()
-        evaluate(task.model, valid, task.loss)
+        evaluate(task.model, valid, _loss(job, task))
         evaluation = time.perf_counter() - began
     steps = job.steps + (3 * _search_steps(job) if job.search else 0)
     seconds = steps * step + (10 + 3 * job.search) * evaluation
@@ -319,22 +332,17 @@ def _rate(
     for lr in RATES[at - 2 : at + 2]:
         if f"{lr:g}" not in found:
             with _tuning(job, task):
+                loss = _loss(job, task)
                 try:
-                    train(task.model, batches, _config(job, _search_steps(job), lr), loss=task.loss, progress=False)
-                    found[f"{lr:g}"] = evaluate(task.model, valid, task.loss)
+                    train(task.model, batches, _config(job, _search_steps(job), lr), loss=loss, progress=False)
+                    found[f"{lr:g}"] = of_the_first(evaluate(task.model, valid, loss))
+                except OtherProcessEnded:
+                    raise
                 except UserError:  # a rate at which the loss becomes infinite is no candidate
                     found[f"{lr:g}"] = float("inf")
             _keep(out, about)
         say(f"  learning rate {lr:g}: validation loss {found[f'{lr:g}']:.3f} after {_search_steps(job)} steps")
     return float(min(found, key=found.__getitem__))
-
-
-def _on_device(batches: Callable[[int], Batch], device: str) -> Callable[[int], Batch]:
-    return lambda i: _moved([batches(i)], device)[0]
-
-
-def _moved(batches: Sequence[Batch], device: str) -> list[Batch]:
-    return [{name: t.to(device) if isinstance(t, Tensor) else t for name, t in batch.items()} for batch in batches]
 
 
 def _thin(log: Log) -> dict[str, Any]:

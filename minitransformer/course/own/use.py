@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from minitransformer.course import devices
 from minitransformer.course.own.base import load
 from minitransformer.course.own.job import TUNED, digest_of, read_about
 from minitransformer.course.own.kinds import KINDS, Classification, Kind
@@ -15,12 +16,14 @@ from minitransformer.training.loop import evaluate as evaluate_loss
 from minitransformer.tuning import load as load_method
 
 
-def tuned(folder: str | Path, device: str = "cpu") -> tuple[Kind, dict[str, Any]]:
+def tuned(folder: str | Path, device: str = "cpu", precision: str = "fp32") -> tuple[Kind, dict[str, Any]]:
     """The task of a job's folder, with what was tuned on its base.
 
     Raises:
-        UserError: no finished job there; a base or a tuned part that is missing, damaged or of another job.
+        UserError: a device or a precision that is not to be had; no finished job there; a base or a tuned part that is
+            missing, damaged or of another job.
     """
+    devices.check(device, precision)
     folder = Path(folder)
     about = read_about(folder)
     job = about["job"]
@@ -40,37 +43,50 @@ def tuned(folder: str | Path, device: str = "cpu") -> tuple[Kind, dict[str, Any]
     return task, about
 
 
-def generate(folder: str | Path, texts: list[str], longest: int = 100) -> list[str]:
+def generate(
+    folder: str | Path, texts: list[str], longest: int = 100, device: str = "cpu", precision: str = "fp32"
+) -> list[str]:
     """What a tuned model writes for each text.
 
     Raises:
         UserError: as `tuned`; a job that sorts texts.
     """
-    task, _ = tuned(folder)
+    task, _ = tuned(folder, device, precision)
     if isinstance(task, Classification):
         raise UserError(f"{folder} sorts texts: ask it to predict, not to generate.")
-    return task.answers(texts, longest)
+    with devices.autocast(device, precision):
+        return task.answers(texts, longest)
 
 
-def predict(folder: str | Path, texts: list[str]) -> list[list[tuple[str, float]]]:
+def predict(
+    folder: str | Path, texts: list[str], device: str = "cpu", precision: str = "fp32"
+) -> list[list[tuple[str, float]]]:
     """Of each text, the classes with their probabilities, the likeliest first.
 
     Raises:
         UserError: as `tuned`; a job that writes texts.
     """
-    task, _ = tuned(folder)
+    task, _ = tuned(folder, device, precision)
     if not isinstance(task, Classification):
         raise UserError(f"{folder} writes texts: ask it to generate, not to predict.")
-    return [sorted(zip(task.labels, p, strict=True), key=lambda pair: -pair[1]) for p in task.probabilities(texts)]
+    with devices.autocast(device, precision):
+        found = task.probabilities(texts)
+    return [sorted(zip(task.labels, p, strict=True), key=lambda pair: -pair[1]) for p in found]
 
 
-def evaluate(folder: str | Path, data: str | None = None, say: Callable[[str], None] = print) -> dict[str, float]:
+def evaluate(
+    folder: str | Path,
+    data: str | None = None,
+    say: Callable[[str], None] = print,
+    device: str = "cpu",
+    precision: str = "fp32",
+) -> dict[str, float]:
     """Scores on the job's own test rows, or on all rows of another file.
 
     Raises:
         UserError: as `tuned` and `read_rows`; the job's data have changed since.
     """
-    task, about = tuned(folder)
+    task, about = tuned(folder, device, precision)
     job = about["job"]
     path = data or job["data"]
     rows, refused = read_rows(path, {name: job["columns"].get(name, name) for name in task.columns})
@@ -88,5 +104,7 @@ def evaluate(folder: str | Path, data: str | None = None, say: Callable[[str], N
             )
     for one in refused[:3]:
         say(f"  {one}")
-    scores = task.judge(task.answers([row[task.columns[0]] for row in rows]), rows)
-    return {"rows": len(rows), "loss": evaluate_loss(task.model, task.held_out(rows), task.loss), **scores}
+    batches, loss = devices.moved(task.held_out(rows), device), devices.lowered(task.loss, device, precision)
+    with devices.autocast(device, precision):
+        scores = task.judge(task.answers([row[task.columns[0]] for row in rows]), rows)
+    return {"rows": len(rows), "loss": evaluate_loss(task.model, batches, loss), **scores}

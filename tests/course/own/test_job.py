@@ -1,6 +1,11 @@
 """A job from rows to a tuned model in use, on tiny bases: what is learned, kept, resumed and refused."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 import torch
@@ -14,7 +19,9 @@ from minitransformer.errors import UserError
 from minitransformer.models.bert import Bert, BertConfig
 from minitransformer.models.gpt import GPT, GPTConfig
 from minitransformer.models.seq2seq import Seq2Seq, Seq2SeqConfig
-from tests.conftest import command_line
+from minitransformer.training.processes import is_first
+from tests.conftest import ROOT, command_line
+from tests.processes import needs_gloo, together
 
 SIZES = {"vocab_size": 2048, "n_positions": 64, "n_head": 2, "d_model": 16, "d_ff": 32, "init_std": 0.1}
 
@@ -156,7 +163,9 @@ def test_a_label_that_occurs_once_is_left_out(tmp_path):
         ({"steps": 0}, "--steps 0"),
         ({"columns": {"question": "q"}}, "completion has the columns prompt and completion"),
         ({"lr": 0.1, "search": True}, "exclude each other"),
-        ({"device": "nonsense"}, "--device nonsense is not to be had"),
+        ({"device": "nonsense"}, "--device nonsense: there are cpu, cuda, mps"),
+        ({"device": "meta"}, "--device meta: there are cpu, cuda, mps"),
+        ({"precision": "fp16"}, "--precision fp16: there are fp32, bf16"),
     ],
 )
 def test_what_cannot_be_done_is_refused_before_anything_is_read(settings, says):
@@ -194,6 +203,89 @@ def test_changed_data_are_refused_for_the_test(tmp_path):
     with pytest.raises(UserError, match="has changed since"):
         use.evaluate(tmp_path / "out")
     assert use.evaluate(tmp_path / "out", job.data)["rows"] == 31
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_gpu_that_is_not_there_is_refused():
+    with pytest.raises(UserError, match="--device cuda is not to be had here with fp32: "):
+        Job("none", "completion", "prefix", "gpt", "none", device="cuda")
+
+
+def test_bf16_trains_near_fp32_and_says_so(tmp_path):
+    whole = run(job_of(tmp_path, "completion", "lora"), quiet)
+    (tmp_path / "out").rename(tmp_path / "whole")
+    low = run(job_of(tmp_path, "completion", "lora", precision="bf16"), quiet)
+    losses = [torch.tensor([loss for _, loss in about["log"]["train"]]) for about in (whole, low)]
+    assert not torch.equal(*losses), "the matrix products were not made in bfloat16"
+    torch.testing.assert_close(*losses, atol=0.02, rtol=0)
+    scores = use.evaluate(tmp_path / "out", precision="bf16")
+    assert scores["loss"] == pytest.approx(low["test"]["loss"], rel=1e-5)
+    assert len(use.generate(tmp_path / "out", ["Say red:"], precision="bf16")) == 1
+
+
+@needs_gloo
+@pytest.mark.parametrize("method", ["prefix", pytest.param("full", marks=pytest.mark.slow)])
+def test_two_processes_do_a_job_as_one_does(tmp_path, method):
+    alone = run(job_of(tmp_path, "completion", method, search=True), quiet)
+    (tmp_path / "out").rename(tmp_path / "alone")
+
+    def work(rank):
+        said = []
+        about = run(job_of(tmp_path, "completion", method, search=True), said.append)
+        return (about, said) if is_first() else None
+
+    (about, said), _ = together(2, tmp_path, work)
+    assert about["lr"] == alone["lr"] and about["search"] == pytest.approx(alone["search"], rel=1e-3)
+    for ours, theirs in zip(about["log"]["train"], alone["log"]["train"], strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-3)
+    assert said[-1].endswith("report.html the report."), said
+    scores = use.evaluate(tmp_path / "out")
+    assert scores["loss"] == pytest.approx(about["test"]["loss"], rel=1e-5)
+
+
+@needs_gloo
+@pytest.mark.slow
+def test_torchrun_with_one_process_killed(tmp_path):
+    """The other one ends in a sentence; one process alone goes on, and ends as if it had always been alone."""
+    rows, out = file_of(tmp_path, "completion"), tmp_path / "out"
+    options = ["tune", "--data", str(rows), "--task", "completion", "--steps", "60", "--batch", "4", "--lr", "0.01"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "-m", "minitransformer"]
+    started = subprocess.Popen(
+        [*torchrun, *options, "--out", str(out)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    try:
+        deadline = time.monotonic() + 200
+        while not (out / jobs.UNFINISHED).exists():
+            assert started.poll() is None and time.monotonic() < deadline, started.communicate()[0]
+            time.sleep(0.1)
+        os.kill(process_of_rank(1, started.pid), signal.SIGKILL)
+        killed = time.monotonic()
+        said, _ = started.communicate(timeout=60)
+    finally:
+        started.kill()
+    assert time.monotonic() - killed < 30
+    assert "Another process of this training has ended, so this one ends too" in said
+    assert said.count("Training: prefix, 60 steps of 4") == 1, "the first process speaks for all"
+    assert (out / jobs.UNFINISHED).exists() and not (out / "report.html").exists()
+    for folder in (out, tmp_path / "alone"):
+        result = command_line(*options, "--out", str(folder))
+        assert result.returncode == 0, result.stderr
+    logs = [json.loads((folder / "job.json").read_text())["log"]["train"] for folder in (out, tmp_path / "alone")]
+    torch.testing.assert_close(*map(torch.tensor, logs), rtol=0.02, atol=0.02)
+
+
+def process_of_rank(rank, parent):
+    """The number of the process that torchrun started as this rank."""
+    for folder in os.listdir("/proc"):
+        if folder.isdecimal():
+            try:
+                started_by = int(open(f"/proc/{folder}/stat").read().rpartition(")")[2].split()[1])
+                settings = open(f"/proc/{folder}/environ").read().split("\0")
+            except OSError:
+                continue
+            if started_by == parent and f"RANK={rank}" in settings:
+                return int(folder)
+    raise AssertionError(f"torchrun has no process of rank {rank}")
 
 
 def test_the_commands_end_in_sentences(tmp_path):

@@ -1,0 +1,58 @@
+"""A command in several processes: `torchrun --nproc_per_node=2 -m minitransformer tune …` and `… pretrain …`.
+
+How they train together stands in `minitransformer.training.processes`. Here they meet, and end together.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from minitransformer.training.processes import OtherProcessEnded, is_alone, lost_another
+
+
+@contextmanager
+def joined(device: str = "cpu") -> Iterator[None]:
+    """Work together with the processes that torchrun started, while the block lasts; without torchrun, alone.
+
+    Args:
+        device: where they compute; with "cuda" each takes a GPU of its own.
+
+    Raises:
+        OtherProcessEnded: another process has ended.
+    """
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        yield
+        return
+    if device == "cuda":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    before = signal.signal(signal.SIGTERM, _end)  # torchrun's way to end a process when another one has ended
+    dist.init_process_group("nccl" if device == "cuda" else "gloo")
+    try:
+        yield
+    except RuntimeError as error:
+        if lost_another(error):
+            _end()
+        raise
+    finally:
+        dist.destroy_process_group()
+        signal.signal(signal.SIGTERM, before)
+
+
+def _end(*_: object) -> None:
+    raise OtherProcessEnded("Another process of this training has ended, so this one ends too.")
+
+
+def of_the_first(value: Any) -> Any:
+    """What the first process has, in every process: anything that can be pickled. Who is early waits for it."""
+    if is_alone():
+        return value
+    held = [value]
+    dist.broadcast_object_list(held, src=0)
+    return held[0]
