@@ -4,14 +4,18 @@ A second device stands in for a GPU: "meta", whose tensors have no numbers. It i
 does not ask for the inputs' device ends up there and cannot be computed with.
 """
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from minitransformer.models.classifier import Classifier
 from minitransformer.models.layers import embed
 from minitransformer.training import loop as training
+from minitransformer.training import state
 from minitransformer.training.loop import TrainConfig, make_optimizer, train
-from tests.helpers import mask_of, random_ids, tiny_bert, tiny_gpt, tiny_seq2seq
+from tests.helpers import GPT_CONFIG, mask_of, random_ids, tiny_bert, tiny_gpt, tiny_seq2seq
 from tests.tuning.helpers import PAIRS, batch_for, loss_of, make, outputs
 
 # These two make some whole numbers on the CPU, and PyTorch carries them over; from "meta" there is nothing to carry.
@@ -83,3 +87,38 @@ def test_a_resumed_run_has_what_the_optimizer_remembers_where_the_weights_are(tm
             "exp_avg": p.device.type,
             "exp_avg_sq": p.device.type,
         }, "AdamW counts steps on the CPU, and needs its averages beside the weights"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no GPU")
+def test_a_run_that_goes_on_on_a_gpu_drops_out_what_it_would_have(tmp_path):
+    """The checkpoint holds the GPU's random state, too."""
+    config = TrainConfig(steps=6, checkpoint_every=1)
+
+    def run(path, stop=None):
+        def batches(i):
+            if i == stop:
+                raise KeyboardInterrupt
+            return {"ids": random_ids(2, 6, seed=i).to("cuda")}
+
+        torch.manual_seed(0)
+        model = tiny_gpt(config=replace(GPT_CONFIG, dropout=0.3)).to("cuda")
+        train(model, batches, config, checkpoint=path, progress=False)
+        return [p.detach().clone() for p in model.parameters()]
+
+    whole = run(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "state", stop=3)
+    assert all(torch.equal(one, other) for one, other in zip(run(tmp_path / "state"), whole, strict=True))
+
+
+def test_the_random_state_of_every_accelerator_with_tuned_weights_is_kept(monkeypatch):
+    """As far as it can be seen without one: it is asked for, and given back to the device that it came from."""
+    given = {}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: torch.tensor([7, device.index]))
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: given.update({str(device): state.tolist()}))
+    weights = {str(i): SimpleNamespace(device=torch.device("cuda", i)) for i in (0, 1)}
+    states = state._random_states(weights)
+    assert sorted(states) == ["cpu", "cuda:0", "cuda:1"]
+    state._set_random_states(states)
+    assert given == {"cuda:0": [7, 0], "cuda:1": [7, 1]}
