@@ -13,8 +13,8 @@ import torch
 from minitransformer.models.classifier import Classifier
 from minitransformer.models.layers import embed
 from minitransformer.training import loop as training
-from minitransformer.training import state
 from minitransformer.training.loop import TrainConfig, make_optimizer, train
+from minitransformer.training.state import _random_states, _set_random_states
 from tests.helpers import GPT_CONFIG, mask_of, random_ids, tiny_bert, tiny_gpt, tiny_seq2seq
 from tests.tuning.helpers import PAIRS, batch_for, loss_of, make, outputs
 
@@ -118,7 +118,7 @@ def test_the_random_state_of_every_accelerator_with_tuned_weights_is_kept(monkey
     monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: torch.tensor([7, device.index]))
     monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: given.update({str(device): state.tolist()}))
     weights = {str(i): SimpleNamespace(device=torch.device("cuda", i)) for i in (0, 1)}
-    states = state._random_states(weights)
+    states = _random_states(weights)
     assert sorted(states) == ["cpu", "cuda:0", "cuda:1"]
-    state._set_random_states(states)
+    _set_random_states(states)
     assert given == {"cuda:0": [7, 0], "cuda:1": [7, 1]}
