@@ -82,11 +82,12 @@ def describe(
     return json.loads(json.dumps(about))
 
 
-def beginning(model: nn.Module, path: Path) -> str:
+def beginning(model: nn.Module, path: Path) -> str | None:
     """A short name for the trained weights of the base as they were when the run of this state began.
 
     A run that was broken off in this process goes on with the same model, which has learned since. So what it began
-    with is remembered. A method's parameters and a head are left out: where they begin is up to chance.
+    with is remembered. A method's parameters and a head are left out: where they begin is up to chance. None for a
+    model on "meta", which has no numbers.
     """
     own = "base." if hasattr(model, "base") else ""
     trained = {
@@ -94,6 +95,8 @@ def beginning(model: nn.Module, path: Path) -> str:
         for name, p in model.named_parameters()
         if p.requires_grad and name.startswith(own) and not name.startswith(f"{own}tuning.")
     }
+    if any(p.is_meta for p in trained.values()):
+        return None
     known = BEGAN.setdefault(model, {})
     if path not in known or not path.is_file():
         known[path] = fingerprint(trained)
@@ -106,7 +109,7 @@ def check_same(path: Path, found: Mapping[str, Any], expected: Mapping[str, Any]
     Args:
         path: the file.
         found: what it says about itself.
-        expected: from `describe`; batches that are None are not compared.
+        expected: from `describe`; batches and a beginning that are None are not compared.
 
     Raises:
         UserError: naming what differs.
@@ -118,8 +121,8 @@ def check_same(path: Path, found: Mapping[str, Any], expected: Mapping[str, Any]
     settings = {name: found["training"].get(name, value) for name, value in expected["training"].items()}
     changed = [name for name, value in expected["training"].items() if settings[name] != value]
     other = [says for name, says in WHOSE.items() if name != "training" and found.get(name) != expected[name]]
-    if expected["batches"] is None:
-        other = [says for says in other if says != WHOSE["batches"]]
+    unknown = [WHOSE[name] for name in ("batches", "began") if expected[name] is None]
+    other = [says for says in other if says not in unknown]
     if changed:
         other.append(f"settings ({', '.join(changed)})")
     if other:
