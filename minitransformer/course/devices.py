@@ -28,6 +28,7 @@ def check(device: str, precision: str = "fp32") -> None:
     if precision not in PRECISIONS:
         raise UserError(f"--precision {precision}: there are {', '.join(PRECISIONS)}.")
     try:
+        torch.ones(1, device=device)  # first, because autocast warns of a device that is not there
         with autocast(device, precision):
             nn.functional.linear(*torch.ones(2, 1, 1, device=device))
     except (RuntimeError, AssertionError, NotImplementedError) as error:

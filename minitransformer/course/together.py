@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch import nn
 
 from minitransformer.training.processes import OtherProcessEnded, is_alone, lost_another
 
@@ -56,3 +57,28 @@ def of_the_first(value: Any) -> Any:
     held = [value]
     dist.broadcast_object_list(held, src=0)
     return held[0]
+
+
+def share_out(base: nn.Module, device: str = "cpu") -> None:
+    """Let each process hold only its part of a frozen base that a method is on: for a base that does not fit.
+
+    A layer's weights are gathered when the layer computes, and let go afterwards. What is tuned stays whole everywhere.
+    It cannot be undone.
+
+    Args:
+        base: with a method attached.
+        device: where it computes; the base's weights may still be on the CPU.
+
+    Source: Zhao et al., PyTorch FSDP: Experiences on Scaling Fully Sharded Data Parallel, 2023, §3.
+    """
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    mesh = init_device_mesh(device, (dist.get_world_size(),))
+    tuned = {p for p in base.parameters() if p.requires_grad}
+    for p in tuned:
+        p.data = p.data.to(device)
+    stacks = [stack for name, stack in base.named_children() if isinstance(stack, nn.ModuleList) and name != "tuning"]
+    for layer in [layer for stack in stacks for layer in stack]:
+        fully_shard(layer, mesh=mesh)
+    fully_shard(base, mesh=mesh, ignored_params=tuned)

@@ -99,8 +99,12 @@ def over_all_rows(model: nn.Module, loss: Loss) -> Loss:
     if is_alone():
         return loss
     rank, size = dist.get_rank(), dist.get_world_size()
+    alone = _LossOf(model, loss)
+    # A frozen base that fully_shard has cut into parts exchanges them itself.
+    parts = [name for name, p in alone.named_parameters() if hasattr(p, "full_tensor")]
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(alone, parts)
     # Where the graph is known to stay the same, parameters that the loss does not reach are no error.
-    module = DistributedDataParallel(_LossOf(model, loss), static_graph=True)
+    module = DistributedDataParallel(alone, static_graph=True)
 
     def over_all(model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
         part, counts = own_rows(batch, rank, size)

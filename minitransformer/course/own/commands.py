@@ -48,6 +48,9 @@ def describe(add: "Callable[[str, str], argparse.ArgumentParser]") -> None:
     tune.add_argument("--test", type=float, default=0.1, metavar="FRACTION", help="of the rows, to test by")
     tune.add_argument("--cut", action="store_true", help="cut rows that are too long, where else they are left out")
     computed(tune)
+    tune.add_argument(
+        "--shard", action="store_true", help="under torchrun: each process holds only its part of a base that is large"
+    )
     for name, text in (
         ("generate", "let a model that `tune` made write: what follows a prompt, or a translation"),
         ("predict", "let a model that `tune` made sort texts into its classes"),

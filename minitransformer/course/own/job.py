@@ -22,13 +22,13 @@ from minitransformer.course import devices
 from minitransformer.course.own.base import load
 from minitransformer.course.own.kinds import KINDS, Kind
 from minitransformer.course.own.rows import Refused, Row, read_rows, split_rows
-from minitransformer.course.together import of_the_first
+from minitransformer.course.together import of_the_first, share_out
 from minitransformer.errors import UserError
 from minitransformer.files import write_aside
 from minitransformer.text.batches import Batch
 from minitransformer.training.loop import Log, TrainConfig, evaluate, train
 from minitransformer.training.losses import Loss
-from minitransformer.training.processes import OtherProcessEnded, is_first
+from minitransformer.training.processes import OtherProcessEnded, is_alone, is_first
 from minitransformer.tuning import Adapter, FullFineTuning, LoRA, Method, PrefixTuning, PromptTuning, attached
 
 ABOUT, TUNED, UNFINISHED = "job.json", "tuned.safetensors", "unfinished.safetensors"
@@ -67,6 +67,7 @@ class Job:
     cut: bool = False
     device: str = "cpu"
     precision: str = "fp32"  # "bf16": matrix products in bfloat16
+    shard: bool = False  # whether each of several processes holds only its part of the base
 
     def __post_init__(self) -> None:
         """Refuse what cannot be done, before anything is read."""
@@ -83,6 +84,8 @@ class Job:
             )
         if self.search and self.lr is not None:
             raise UserError("--lr and --search exclude each other: the search finds the rate.")
+        if self.shard and (self.search or self.method == "full"):
+            raise UserError("--shard cuts a frozen base into parts, once: it goes with neither --search nor full.")
         devices.check(self.device, self.precision)
 
 
@@ -106,7 +109,8 @@ def prepare(job: Job) -> tuple[Kind, Data]:
     named = {name: job.columns.get(name, name) for name in kind.columns}
     rows, refused = read_rows(job.data, named)
     loaded = load(job.base)
-    loaded.base.to(job.device)
+    if not job.shard:
+        loaded.base.to(job.device)
     labels: list[str] = []
     given, wanted = kind.columns
     if job.task == "classification":
@@ -123,7 +127,8 @@ def prepare(job: Job) -> tuple[Kind, Data]:
     rows, too_long = task.fitting(rows, job.cut)
     if not rows:
         raise UserError(f"Every row is too long for this base: {too_long[0]}.")
-    task.model.to(job.device)
+    if not job.shard:
+        task.model.to(job.device)
     label = wanted if job.task == "classification" else None
     splits = split_rows(rows, given, job.seed, job.valid, job.test, label)
     said = sorted([*refused, *too_long], key=lambda one: one.number)
@@ -165,6 +170,8 @@ def run(job: Job, say: Callable[[str], None] = print) -> dict[str, Any]:
     """
     from minitransformer.course.own.report import write_report
 
+    if job.shard and is_alone():
+        raise UserError("--shard gives each process its part of the base: start several with torchrun.")
     out = Path(job.out)
     about = of_the_first(_begin(job, out) if is_first() else None)
     if about.get("test"):
@@ -181,11 +188,12 @@ def run(job: Job, say: Callable[[str], None] = print) -> dict[str, Any]:
     shown = data.splits["test"][:SHOWN]
     if "before" not in about and is_first():
         with devices.autocast(job.device, job.precision):
-            about["before"] = [] if data.labels else task.answers([row[given] for row in shown])
+            about["before"] = [] if data.labels or job.shard else task.answers([row[given] for row in shown])
         _keep(out, about)
     batches = devices.on_device(task.batches(data.splits["train"], job.batch, job.seed), job.device)
     held_out = {name: devices.moved(task.held_out(data.splits[name]), job.device) for name in ("valid", "test")}
-    _estimate(job, task, batches, held_out["valid"], say)
+    if not job.shard:
+        _estimate(job, task, batches, held_out["valid"], say)
     lr = _rate(job, task, batches, held_out["valid"], out, about, say)
     say(f"Training: {job.method}, {job.steps} steps of {job.batch}, learning rate {lr:g}.")
     with _tuning(job, task) as method:
@@ -197,7 +205,7 @@ def run(job: Job, say: Callable[[str], None] = print) -> dict[str, Any]:
             loss=_loss(job, task),
             checkpoint=out / UNFINISHED,
         )
-        if not is_first():
+        if not is_first() and not job.shard:
             return about
         report = method.report()
         say(str(report))
@@ -205,6 +213,8 @@ def run(job: Job, say: Callable[[str], None] = print) -> dict[str, Any]:
             answers = task.answers([row[given] for row in data.splits["test"]])
         scores = task.judge(answers, data.splits["test"])
         scores = {"loss": evaluate(task.model, held_out["test"], _loss(job, task)), **scores}
+        if not is_first():
+            return about
         method.save(out / TUNED)
     about |= {
         "lr": lr,
@@ -282,6 +292,8 @@ def _tuning(job: Job, task: Kind) -> Iterator[Method]:
     make, _ = METHODS[job.method]
     method = make(job.length)
     with attached(task.model, method):
+        if job.shard:
+            share_out(task.base, job.device)
         yield method
 
 

@@ -165,6 +165,8 @@ def test_a_label_that_occurs_once_is_left_out(tmp_path):
         ({"lr": 0.1, "search": True}, "exclude each other"),
         ({"device": "nonsense"}, "--device nonsense: there are cpu, cuda, mps"),
         ({"device": "meta"}, "--device meta: there are cpu, cuda, mps"),
+        ({"shard": True, "method": "full"}, "--shard cuts a frozen base into parts"),
+        ({"shard": True, "search": True}, "--shard cuts a frozen base into parts"),
         ({"precision": "fp16"}, "--precision fp16: there are fp32, bf16"),
     ],
 )
@@ -240,6 +242,36 @@ def test_two_processes_do_a_job_as_one_does(tmp_path, method):
         assert ours == pytest.approx(theirs, rel=1e-3)
     assert said[-1].endswith("report.html the report."), said
     scores = use.evaluate(tmp_path / "out")
+    assert scores["loss"] == pytest.approx(about["test"]["loss"], rel=1e-5)
+
+
+@needs_gloo
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "task, method", [("completion", "prefix"), ("classification", "lora"), ("translation", "adapter")]
+)
+def test_processes_that_each_hold_a_part_of_the_base(tmp_path, task, method):
+    alone = run(job_of(tmp_path, task, method), quiet)
+    (tmp_path / "out").rename(tmp_path / "alone")
+    held = []
+
+    def work(rank):
+        share_out = jobs.share_out
+
+        def noted(base, device):
+            share_out(base, device)
+            held.append(sum(getattr(p, "to_local", lambda p=p: p)().numel() for p in base.parameters()))
+
+        jobs.share_out = noted
+        about = run(job_of(tmp_path, task, method, shard=True), quiet)
+        return about, held
+
+    (about, here), (_, there) = together(2, tmp_path, work)
+    assert here[0] + there[0] == alone["base_parameters"] + 2 * alone["stored"], "each has half of the base"
+    for ours, theirs in zip(about["log"]["train"], alone["log"]["train"], strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-3)
+    assert about["test"] == pytest.approx(alone["test"], rel=1e-3)
+    scores = use.evaluate(tmp_path / "out")  # of one process that holds all of it
     assert scores["loss"] == pytest.approx(about["test"]["loss"], rel=1e-5)
 
 
