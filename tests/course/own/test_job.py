@@ -260,14 +260,14 @@ def test_processes_that_each_hold_a_part_of_the_base(tmp_path, task, method):
 
         def noted(base, device):
             share_out(base, device)
-            held.append(sum(getattr(p, "to_local", lambda p=p: p)().numel() for p in base.parameters()))
+            held.append(sum(p.to_local().numel() for p in base.parameters() if hasattr(p, "to_local")))
 
         jobs.share_out = noted
         about = run(job_of(tmp_path, task, method, shard=True), quiet)
         return about, held
 
     (about, here), (_, there) = together(2, tmp_path, work)
-    assert here[0] + there[0] == alone["base_parameters"] + 2 * alone["stored"], "each has half of the base"
+    assert here[0] + there[0] == alone["base_parameters"] and abs(here[0] - there[0]) < 0.1 * here[0]
     for ours, theirs in zip(about["log"]["train"], alone["log"]["train"], strict=True):
         assert ours == pytest.approx(theirs, rel=1e-3)
     assert about["test"] == pytest.approx(alone["test"], rel=1e-3)
@@ -280,7 +280,7 @@ def test_processes_that_each_hold_a_part_of_the_base(tmp_path, task, method):
 def test_torchrun_with_one_process_killed(tmp_path):
     """The other one ends in a sentence; one process alone goes on, and ends as if it had always been alone."""
     rows, out = file_of(tmp_path, "completion"), tmp_path / "out"
-    options = ["tune", "--data", str(rows), "--task", "completion", "--steps", "60", "--batch", "4", "--lr", "0.01"]
+    options = ["tune", "--data", str(rows), "--task", "completion", "--steps", "40", "--batch", "4", "--lr", "0.01"]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "-m", "minitransformer"]
     started = subprocess.Popen(
         [*torchrun, *options, "--out", str(out)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -297,10 +297,11 @@ def test_torchrun_with_one_process_killed(tmp_path):
         started.kill()
     assert time.monotonic() - killed < 30
     assert "Another process of this training has ended, so this one ends too" in said
-    assert said.count("Training: prefix, 60 steps of 4") == 1, "the first process speaks for all"
+    assert said.count("Training: prefix, 40 steps of 4") == 1, "the first process speaks for all"
     assert (out / jobs.UNFINISHED).exists() and not (out / "report.html").exists()
     for folder in (out, tmp_path / "alone"):
-        result = command_line(*options, "--out", str(folder))
+        command = [sys.executable, "-m", "minitransformer", *options, "--out", str(folder)]
+        result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
         assert result.returncode == 0, result.stderr
     logs = [json.loads((folder / "job.json").read_text())["log"]["train"] for folder in (out, tmp_path / "alone")]
     torch.testing.assert_close(*map(torch.tensor, logs), rtol=0.02, atol=0.02)
