@@ -57,6 +57,8 @@ def describe(
     """
     named = list(model.named_parameters())
     frozen = {name: p for name, p in named if not p.requires_grad} | dict(model.named_buffers())
+    # Of weights that are in parts, one in each process, the fingerprint of the method that is on them tells.
+    frozen = {name: tensor for name, tensor in frozen.items() if not hasattr(tensor, "full_tensor")}
     methods = [
         [type(module).__name__, module.settings, module.fingerprint]
         for module in model.modules()
