@@ -75,7 +75,7 @@ def computed(command: argparse.ArgumentParser, instead: "str | None" = None) -> 
         "--precision",
         default="fp32",
         metavar="NAME",
-        help="fp32 (the default), or bf16: matrix products in bfloat16, which a GPU computes several times as fast",
+        help="fp32 (the default), or bf16: matrix products in bfloat16, which most GPUs compute faster",
     )
 
 
