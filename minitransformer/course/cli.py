@@ -276,7 +276,8 @@ def main() -> int:
         # 2 for a number that names no lesson, as argparse has it for a word that names no command
         return 2 if type(error).__name__ == "NoSuchLesson" else 1
     except KeyboardInterrupt as stopped:  # the bootstrap says in its own how to go on
-        print("\n" + (str(stopped) or "Stopped."), file=sys.stderr)
+        if not rank:
+            print("\n" + (str(stopped) or "Stopped."), file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader, say `head`, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from minitransformer.errors import UserError
 from minitransformer.training.processes import OtherProcessEnded, is_alone, lost_another
 
 
@@ -26,12 +27,18 @@ def joined(device: str = "cpu") -> Iterator[None]:
         device: where they compute; with "cuda" each takes a GPU of its own.
 
     Raises:
+        UserError: a device that several processes cannot share.
         OtherProcessEnded: another process has ended.
     """
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         yield
         return
+    if device == "mps":
+        raise UserError("--device mps goes with one process: start the command without torchrun.")
     if device == "cuda":
+        here, gpus = int(os.environ["LOCAL_WORLD_SIZE"]), torch.cuda.device_count()
+        if here > gpus:
+            raise UserError(f"There are {here} processes on this machine and {gpus} GPUs: each process needs its own.")
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     before = signal.signal(signal.SIGTERM, _end)  # torchrun's way to end a process when another one has ended
     dist.init_process_group("nccl" if device == "cuda" else "gloo")
