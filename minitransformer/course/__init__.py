@@ -7,6 +7,7 @@
     tinyworld/, tasks, skills   the data, how a task is asked, what a base can do
     pretrain, bases, data       how the bases are made, and where they lie
     book/, index, documents     the read-along book; the way from the documents to the lessons
+    devices, together, shipped  where to compute; several processes; whether shipped files are what was shipped
     chat, bench, mutants        a conversation, speed, and whether the tests notice changes
 
 The library imports nothing of it.

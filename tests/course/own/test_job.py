@@ -88,6 +88,17 @@ def test_a_job_of_every_kind_and_method(tmp_path, task, method):
         assert scores[name] == pytest.approx(value, rel=1e-5), f"{name} differs once the tuned part is loaded again"
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("task", TASKS)
+def test_a_job_of_every_kind_and_method_in_bfloat16(tmp_path, task, method):
+    about = run(job_of(tmp_path, task, method, precision="bf16", steps=4), quiet)
+    scores = use.evaluate(tmp_path / "out", precision="bf16")
+    assert scores["loss"] == pytest.approx(about["test"]["loss"], rel=1e-5)
+    whole = use.evaluate(tmp_path / "out")
+    assert whole["loss"] == pytest.approx(scores["loss"], rel=0.02), "bfloat16 is right to some thousandths"
+
+
 def test_the_answers_of_a_tuned_model(tmp_path):
     run(job_of(tmp_path, "classification", "full", steps=80, lr=1e-2), quiet)
     (classes,) = use.predict(tmp_path / "out", ["3 red"])
