@@ -6,6 +6,7 @@ import torch
 from minitransformer.course.own.base import FolderTokenizer
 from minitransformer.course.real.folders import P, ten_lines
 from minitransformer.errors import UserError
+from tests.parity.test_models import randomise
 
 transformers = pytest.importorskip("transformers")
 tokenizers = pytest.importorskip("tokenizers")
@@ -29,20 +30,22 @@ def save_tokenizer(folder, special):
 
 def gpt2(folder):
     n = save_tokenizer(folder, ["<|endoftext|>"])
-    return transformers.GPT2LMHeadModel(transformers.GPT2Config(n, 32, n_embd=16, n_layer=2, n_head=2))
+    return transformers.GPT2LMHeadModel(
+        transformers.GPT2Config(vocab_size=n, n_positions=32, n_embd=16, n_layer=2, n_head=2)
+    )
 
 
 def bert(folder):
     n = save_tokenizer(folder, ["[PAD]", "[CLS]", "[SEP]", "[MASK]"])
     sizes = dict(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32)
-    return transformers.BertModel(transformers.BertConfig(n, max_position_embeddings=32, **sizes))
+    return transformers.BertModel(transformers.BertConfig(vocab_size=n, max_position_embeddings=32, **sizes))
 
 
 def bart(folder):
     n = save_tokenizer(folder, ["<s>", "<pad>", "</s>"])
     sizes = {f"{side}_{what}": size for side in ("encoder", "decoder") for what, size in SIZES.items()}
     return transformers.BartForConditionalGeneration(
-        transformers.BartConfig(n, max_position_embeddings=32, d_model=16, **sizes)
+        transformers.BartConfig(vocab_size=n, max_position_embeddings=32, d_model=16, forced_eos_token_id=None, **sizes)
     )
 
 
@@ -57,13 +60,14 @@ ROWS = {
 @pytest.mark.parametrize("make, task", [(gpt2, "completion"), (bert, "classification"), (bart, "translation")])
 def test_a_folder_is_asked_given_a_prefix_and_tuned(make, task, tmp_path):
     torch.manual_seed(0)
-    theirs = make(tmp_path).eval()
+    theirs = randomise(make(tmp_path), 0, 0.3).eval()
     theirs.save_pretrained(tmp_path)
-    found = ten_lines(task, str(tmp_path), ROWS[task], longest=6)
-    assert found.parameters == sum(p.numel() for p in theirs.parameters())
+    found = ten_lines(task, str(tmp_path), ROWS[task], steps=60, lr=0.1, longest=6)
+    unused = 2 * 2 * 16 if task == "translation" else 0  # two rows at the start of BART's tables of positions
+    assert found.parameters == sum(p.numel() for p in theirs.parameters()) - unused
     n_layer_with_prefix = 2 if task != "translation" else 6  # encoder, decoder, and across
     assert found.trained == P * n_layer_with_prefix * 2 * 16
-    assert found.with_prefix != found.untouched and found.tuned < 0.9 * found.with_prefix
+    assert found.with_prefix != found.untouched and found.tuned < 0.8 * found.with_prefix
     if task == "completion":
         assert found.untouched == pytest.approx(loss_of(theirs, tmp_path), abs=1e-4)
 
