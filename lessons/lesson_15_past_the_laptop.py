@@ -57,15 +57,17 @@ assert 0.15 < commonest < 0.18
 # %% [markdown]
 # ## A model that others trained
 #
-# The model is called all-MiniLM-L6-v2 (Wang et al., 2020; Reimers & Gurevych, 2019). It is a BERT of n = 6 layers and
-# width C = 384, and it has read a large part of the web. Its vocabulary has V = 30,522 entries. It is one of the few
-# published models that install as a package, and it has the architecture of lesson 4 exactly. Therefore our own code
-# loads its weights (`minitransformer/published.py`), and every tuning method goes onto it unchanged.
+# The model is called all-MiniLM-L6-v2 (Wang et al., 2020; Reimers & Gurevych, 2019). It is a BERT of 6 layers and
+# width C = 384, and its vocabulary has V = 30,522 entries. After its pretraining it was tuned on more than a billion
+# pairs of sentences, so that sentences of like meaning get like vectors. Among them were functions of programs with
+# their docstrings, so our kind of text is not new to it. It is one of the few published models that install as a
+# package. Its architecture is exactly that of lesson 4. Therefore our own code loads its weights
+# (`minitransformer/published.py`), and every tuning method goes onto it unchanged.
 #
 # 000 §4.3 gives the setting: a prefix of length 5, with a random start (随机初始化), on a frozen BERT. A prefix has a
 # key and a value of C numbers for each virtual token, in each layer (lesson 9). So it has
 #
-#     P · n · 2 · C
+#     P · n_layer · 2 · C
 #
 # parameters, where P is its length.
 #
@@ -78,9 +80,9 @@ from minitransformer.models.bert import Bert, BertConfig
 from minitransformer.models.classifier import Classifier
 from minitransformer.tuning import attached
 
-n, C, V = 6, 384, 30_522
+n_layer, C, V = 6, 384, 30_522
 sizes = BertConfig(
-    V, n_positions=512, n_layer=n, n_head=12, d_model=C, d_ff=1536, mlm=False, nsp=False
+    V, n_positions=512, n_layer=n_layer, n_head=12, d_model=C, d_ff=1536, mlm=False, nsp=False
 )
 model = Classifier(Bert(sizes), len(topics.NAMES))  # random numbers will do for counting
 reports = {}
@@ -97,7 +99,7 @@ table(
 say(
     f"Each also trains a head of {reports['full fine-tuning'].head:,} parameters, for eight topics."
 )
-assert reports["prefix, P = 5"].trained == 5 * n * 2 * C
+assert reports["prefix, P = 5"].trained == 5 * n_layer * 2 * C
 assert 22.7e6 < reports["full fine-tuning"].trained < 22.8e6
 assert all(one.trained_fraction < 0.005 for arm, one in reports.items() if "full" not in arm)
 
@@ -202,8 +204,7 @@ if outcome:
     )
 
 # %% [markdown]
-# The head alone shows how much the frozen model knows already: it never saw a label, and yet its summary of a sentence
-# contains the topic. What a method adds to the head alone is its own merit.
+# The head alone shows how much the frozen model knows already. What a method adds to the head alone is its own merit.
 #
 # The seconds are those of one training with its scoring, on the machine that measured. A frozen base saves the
 # gradients of its own weights. It does not save the way through all layers, there and back. This is why a method that
@@ -495,7 +496,7 @@ assert bag[-1] > bag[0] and fingerprint(gpt) == before
 # on the few labelled examples, so that the right word gets likelier.
 #
 # Where the few examples are not enough for a new head, this helps: the [MASK] is read by the head from pretraining,
-# which knows words already.
+# which knows words already. (PET also combines several templates and uses texts without labels. We leave that out.)
 #
 # **Predict before you run:** how many new parameters does PET bring, and how many of the BERT's 1.1 million does it
 # train?
@@ -536,7 +537,8 @@ assert (
 # ## mBART: the name of a language
 #
 # mBART (Liu et al., 2020) is one encoder–decoder for 25 languages. The decoder's first token names the language that it
-# is to write: [en], [zh]. It is a control code like CTRL's.
+# is to write: [en], [zh]. It is a control code like CTRL's. (The source's language stands at the end of the source, too.
+# Our source is always English, so we leave that out.)
 #
 # We give our encoder–decoder two such tokens and train all of it on two tasks at once. Behind [en] it writes the source
 # again, and behind [zh] it translates. As names we take two special tokens of the BERT that this model never uses.
@@ -638,13 +640,17 @@ table(
     [(pair["en"], text, pair["zh"]) for pair, text in zip(real_pairs, said, strict=True)][:3],
     ["source", "written", "right"],
 )
-assert compared[1][1] > compared[0][1] and compared[1][2] > compared[0][2] and compared[1][3] > 0.2
+assert (
+    compared[1][1] > compared[0][1]
+    and compared[1][2] > max(1.5, compared[0][2])
+    and compared[1][3] > 0.2
+)
 assert QUICK or compared[1][4] < 0.3 * compared[0][4]
 
 # %% [markdown]
 # It fails, and there are two plain reasons. Many of the Chinese characters never occurred in its training, and its
-# tokenizer needs two or three tokens for each. It answers a menu with sentences about Mira. A model can only be tuned
-# to what it has met before; no prefix of any length would mend this.
+# tokenizer cuts most of them into pieces of bytes. So it answers a menu with sentences of its own world. Tuning with few
+# parameters brings out what a base has met before, and this base has met nothing of the kind.
 
 # %% [markdown]
 # ## MASS: a hole
