@@ -8,7 +8,6 @@ computed once in a process, in a few milliseconds. A file without a line in the 
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import sys
@@ -16,11 +15,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from minitransformer.errors import UserError
-from minitransformer.files import locked, read_utf8, write_aside
+from minitransformer.files import locked, read_utf8, sha256, write_aside
 
 DATA = Path(__file__).resolve().parent.parent.parent / "data"
 LIST = "SHA256SUMS"
-SHIPPED = ("text/*.txt", "tasks/*/*.jsonl", "tokenizer.tiktoken", "bases/*.safetensors", "tuned/*.safetensors")
+SHIPPED = (
+    *("text/*.txt", "tasks/*/*.jsonl", "real/[!r]*.jsonl", "tokenizer.tiktoken"),  # real/rows.jsonl is measured
+    *("bases/*.safetensors", "tuned/*.safetensors"),
+)
 CHECKED: dict[Path, tuple[int, int]] = {}  # a file that was checked → its size and time then
 
 
@@ -54,7 +56,7 @@ def _state(path: Path) -> tuple[int, int]:
 def digest_of(path: Path) -> str:
     """The SHA-256 of a file's content, in hexadecimal digits; reading it here is not checked in its turn."""
     CHECKED[path] = _state(path)
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return sha256(path)
 
 
 def sums() -> dict[str, str]:

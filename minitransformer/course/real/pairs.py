@@ -14,6 +14,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from minitransformer.course import shipped
 from minitransformer.course.real.topics import FOLDER
 from minitransformer.errors import UserError
 from minitransformer.files import write_aside
@@ -59,3 +60,4 @@ def write(seed: int = 0) -> None:
     chosen = Random(seed).sample(sorted(pairs), N)
     lines = [json.dumps({"en": english, "zh": pairs[english]}, ensure_ascii=False) for english in chosen]
     write_aside(STORED, ("\n".join(lines) + "\n").encode())
+    shipped.add([STORED])

@@ -22,6 +22,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from minitransformer.course import shipped
 from minitransformer.course.data import DATA
 from minitransformer.files import write_aside
 from minitransformer.text.corpora import read_jsonl
@@ -166,3 +167,4 @@ def write() -> None:
     for split in SPLITS:
         lines = "".join(json.dumps(row) + "\n" for row in rows(split))
         write_aside(FOLDER / f"{split}.jsonl", lines.encode())
+    shipped.add(FOLDER / f"{split}.jsonl" for split in SPLITS)
