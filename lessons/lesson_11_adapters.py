@@ -1,42 +1,43 @@
 """Adapters: small layers between the frozen ones
 
-question: If a frozen model may have a few small layers of its own, where do they belong, how should they begin, and how small can they be?
-minutes: 1.4
-documents: 001 §3.1.2 Adapter, §3.2 算法步骤详解 (§3.2.1 to §3.2.4); 003 §2 Introduction
+question: We may add a few small layers to a frozen model. Where should they stand, how should they begin, and how small can they be?
+minutes: 1.5
+documents: 001 §1.1 问题的由来, §1.2 研究现状, §1.3 研究意义, §3.1.2 Adapter, §3.2.1 模型结构设计, §3.2.2 模型初始化, §3.2.3 模型微调, §3.2.4 模型推理; 003 §2 Introduction(介绍)
 needs: 2, 3, 5, 9
 """
 
 # %% [markdown]
 # ## A layer between layers
 #
-# A prefix (lesson 9) gives a frozen model something more to read. An adapter (适配器) gives it something more to compute: between
-# two frozen layers it puts a small one that is trained (Houlsby et al. 2019). 001 §3.1.2 writes
+# A prefix (lesson 9) gives a frozen model more to read. An adapter (适配器) gives it more to compute. It is a small
+# layer that stands between two frozen layers and is trained (Houlsby et al., 2019). 001 §1.2 names what all such
+# methods share: the parameters of the pretrained model are fixed (固定预训练模型参数), and a few additional ones are
+# learned (引入额外的可学习参数). 001 §3.1.2 writes for an adapter
 #
 #     h = PretrainedLayer(x)
 #     z = Activation(W_down h)
 #     o = W_up z + h
 #
-# with W_down ∈ R^{d×r} and W_up ∈ R^{r×d}. h has d numbers (our C) for each token. W_down presses them into r, the bottleneck
-# dimension (瓶颈维度), r ≪ d; W_up spreads those r over d again; and h is added, so that the two matrices only have to say what
-# should be *different* about h. Between them stands a non-linear activation, in 001 and here a ReLU: it makes negative
-# numbers 0. In short o = A(h) = h + f(h).
+# h is what the frozen layer gives for one token: d numbers. (d is our C, the width of the model.) W_down makes r
+# numbers from them. r is called the bottleneck dimension (瓶颈维度), and it is much smaller than d (r ≪ d). The
+# activation is a ReLU, which replaces negative numbers by 0. W_up makes d numbers again. (This z is 001's letter. It
+# is not the sequence z of lesson 9.) At the end h is added, so the two matrices only describe how o *differs* from h:
 #
-# Where the document is loose: take its shapes and its products together.
+#     o = A(h) = h + f(h)          f(h) = W_up Activation(W_down h)
 #
-# **Predict before you run:** which of these products stop?
+# 001 §3.1.2 also gives the shapes: W_down ∈ R^{d×r} and W_up ∈ R^{r×d}. We take d = 128 and r = 16.
+#
+# **Predict before you run:** PyTorch refuses a product where the shapes do not fit. Which of these four does it
+# compute: W_down h, W_up z, h W_down, z W_up?
 
 # %%
-import math
-
 import torch
-from minitransformer.course.show import say, table
-from minitransformer.tuning import Adapter
-from minitransformer.tuning.adapter import Bottleneck
+from minitransformer.course.show import QUICK, bar, figure, say, source, table
 
 d, r = 128, 16
 torch.manual_seed(0)
-h, W_down, W_up = torch.randn(d), torch.randn(d, r), torch.randn(r, d)
-z = torch.randn(r)
+W_down, W_up = torch.randn(d, r), torch.randn(r, d)
+h, z = torch.randn(d), torch.randn(r)
 products = {
     "W_down h": lambda: W_down @ h,
     "W_up z": lambda: W_up @ z,
@@ -47,48 +48,59 @@ outcome = {}
 for name, product in products.items():
     try:
         outcome[name] = f"{len(product())} numbers"
-    except RuntimeError as problem:
-        outcome[name] = f"stops: {str(problem).split(', got')[0]}"
+    except RuntimeError:
+        outcome[name] = "refused: the shapes do not fit"
 table(outcome.items(), ["W_down (d, r), W_up (r, d)", "gives"])
+refused = [name for name, text in outcome.items() if text.startswith("refused")]
+assert refused == ["W_down h", "W_up z"]
+
+# %% [markdown]
+# The products work when the matrix stands on the right. So the shapes belong to an h that is a row.
+#
+# *Where the document is loose.* 001 §3.1.2 writes its formula for an h that is a column, and its shapes for an h that
+# is a row. One of the two has to be turned round. It also gives the two fully connected layers (两个全连接层) no
+# bias. Our code has biases, as Houlsby et al. have.
+
+# %% [markdown]
+# ## In code
+#
+# PyTorch's `nn.Linear(d, r)` keeps the transposed matrix, of shape (r, d), and multiplies rows by its transpose. So
+# `self.down(x)` is W_down h in the formula's order, for every token of a batch at once. This is f, without the
+# addition of h. You write it yourself in exercise 11.1. When yours passes, the package's version is printed here.
+#
+# To check it, we give it the two matrices from above and 400 random vectors h.
+#
+# **Predict before you run:** what fraction of the numbers in the bottleneck does the ReLU replace by 0?
+
+# %%
+from minitransformer.tuning.adapter import Bottleneck
+
+source(Bottleneck.forward, docstring=False)
 f = Bottleneck(d, r, "zero")
 with torch.no_grad():
     f.down.weight.copy_(W_down.T)  # (r, C)
     f.up.weight.copy_(W_up.T)  # (C, r)
-    by_rows = (h @ W_down).relu() @ W_up  # (C,)
-    apart = ((f(h[None, None])[0, 0] - by_rows).norm() / by_rows.norm()).item()
-say(
-    f"Our f keeps down {tuple(f.down.weight.shape)} and up {tuple(f.up.weight.shape)}; from relu(h W_down) W_up it differs by {apart:.0e}."
-)
-assert (
-    outcome["W_down h"].startswith("stops")
-    and outcome["W_up z"].startswith("stops")
-    and apart < 1e-5
-)
-
-# %% [markdown]
-# The shapes are right for h as a *row* (h W_down), the formula is written for h as a *column*. PyTorch's `nn.Linear` keeps the
-# transposed matrix, (r, d), and then W_down h is right and the printed shape is not. Our code also gives both maps a bias, as Houlsby
-# et al. do; 001 names none.
+    many = torch.randn(4, 100, d)  # (B, T, C)
+    by_rows = (many @ W_down).relu() @ W_up  # (B, T, C)
+    difference = ((f(many) - by_rows).norm() / by_rows.norm()).item()
+    zeros = (f.down(many) < 0).float().mean().item()
+say(f"The package and the formula differ by {difference:.0e} of the length of f(h).")
+say(f"The ReLU replaced {zeros:.0%} of the numbers in the bottleneck.")
+assert difference < 1e-5 and 0.4 < zeros < 0.6
 
 # %% [markdown]
 # ## The task
 #
-# Lesson 9's, so that the two can be compared: a table x is to become sentences y, by the frozen GPT base, under the same four measures
-# (BLEU; *slots*, the values that are told; *whole*, the tables told with all of them; *a table again*, the texts that are no
-# sentences). Beside them stands the loss on plain text of the tiny world, which the base has learned to read: what an adapter does to
-# *that* will matter.
-#
-# **Predict before you run:** which of the losses is lower, that of a description below its table, or that of any text?
+# The task is the one of lesson 9: the frozen GPT turns a table x into sentences y. So adapters and prefixes can be
+# compared. The four measures are also those of lesson 9: *BLEU*; *slots*, the fraction of the values that are stated;
+# *whole*, the fraction of the tables with all values stated; *a table again*, the fraction of the texts that are no
+# sentences.
 
 # %%
-from minitransformer import metrics
 from minitransformer.course import trial
 from minitransformer.course.bases import load_base
 from minitransformer.course.data import DATA, default_tokenizer
-from minitransformer.course.show import QUICK, bar, figure, say
 from minitransformer.course.tasks import table_scores, task_ids, task_rows
-from minitransformer.course.tinyworld import slot_values
-from minitransformer.generation.sampling import generate_texts
 from minitransformer.text.batches.completion import Completions, eval_completions
 from minitransformer.text.corpora import eval_windows, read_documents, token_stream
 from minitransformer.training.loop import Log, TrainConfig, evaluate
@@ -98,149 +110,150 @@ tokenizer, base = default_tokenizer(), load_base("gpt")
 eot, L, C = tokenizer.eot_id, base.config.n_layer, base.config.d_model
 before = fingerprint(base)
 xs, ys, rows = {}, {}, {}
-for split, most in (
-    ("train", 64 if QUICK else None),
-    ("valid", 60),
-    ("test_seen", 100),
-    ("test_unseen", 100),
-):
-    most = min(8, most) if QUICK and split != "train" else most
-    xs[split], ys[split] = (those[:most] for those in task_ids("table_to_text", split, tokenizer))
+sizes = {"train": 64 if QUICK else None, "valid": 60, "test_seen": 100, "test_unseen": 100}
+for split, most in sizes.items():
+    most = 8 if QUICK and split != "train" else most
+    xs[split], ys[split] = (part[:most] for part in task_ids("table_to_text", split, tokenizer))
     rows[split] = task_rows("table_to_text", split)[:most]
 valid = eval_completions(xs["valid"], ys["valid"], eot, batch_size=30)
-plain_text = eval_windows(
-    token_stream(read_documents(DATA / "text" / "valid.txt")[:200], tokenizer),
-    128,
-    16,
-    most=2 if QUICK else 32,
-)
+say(f"> x: {rows['valid'][0]['source']}\n\n> y: {rows['valid'][0]['target']}")
+
+# %% [markdown]
+# One measure is new. We also take the loss on plain text of the tiny world, which the base was pretrained on. It will
+# tell us what a method does to the rest of what the base can do.
+#
+# **Predict before you run:** which loss of the untouched base is lower, per token: on plain text, or on a description
+# y that stands below its table x?
+
+# %%
+from minitransformer.generation.sampling import generate_texts
+
+held_out = token_stream(read_documents(DATA / "text" / "valid.txt")[:200], tokenizer)
+plain_text = eval_windows(held_out, 128, 16, most=2 if QUICK else 32)
 MOST = 16 if QUICK else 90  # tokens to write
 SCORES, FORMS = ["BLEU", "slots", "whole", "a table again"], [".1f", ".1%", ".1%", ".0%"]
 texts = {"untouched base": generate_texts(base, tokenizer, xs["valid"], MOST)}
 scores = {"untouched base": table_scores(texts["untouched base"], rows["valid"])}
 loss_before, plain_before = evaluate(base, valid), evaluate(base, plain_text)
-say(
-    f"> x: {rows['valid'][0]['source']}\n\n> y: {rows['valid'][0]['target']}\n\n> the base: {' '.join(texts['untouched base'][0].split())[:200]}"
-)
 table(
     [("untouched base", plain_before, loss_before, *scores["untouched base"])],
     ["on validation", "loss, plain text", "loss, y", *SCORES],
     [None, ".3f", ".3f", *FORMS],
 )
+assert QUICK or loss_before < plain_before
+
+# %% [markdown]
+# In a full run the description has the lower loss. Most of its values stand in the table above it, and the base can
+# copy them.
 
 # %% [markdown]
 # ## Where it stands
 #
-# 001 §3.2.1 draws: self-attention → adapter → feed-forward → adapter → layer norm. Two adapters a layer, then, as Houlsby et al. have
-# it. What the drawing leaves out is the stream that a layer reads from and adds to, the residual connection (残差连接; lesson 2). The adapter stands *inside* it: it
-# changes what a sublayer gives, before that is added, and before any norm (our GPT's norms stand in front of the sublayers; in a
-# BERT, as in the drawing, one comes behind). So for our layer
+# 001 §3.2.1 draws a layer of a Transformer with its adapters:
+#
+#     [Self-Attention层] → [Adapter层] → [Feed-Forward层] → [Adapter层] → [Layer Norm层]
+#
+# So each layer gets two, one after the attention and one after the feed-forward layer (FFN). Houlsby et al. place
+# them in this way. In our GPT each of the two sublayers reads the stream x and adds its answer to it (Add & Norm,
+# lesson 2). An adapter stands before that addition:
 #
 #     h = Attention(norm(x)),     x ← x + A₁(h)
 #     h = FFN(norm(x)),           x ← x + A₂(h)
 #
-# Two later variants: Pfeiffer et al. (2021) leave A₁ out; He et al. (2022) let the bottleneck read what the feed-forward layer *reads* and not what it
-# gives, beside it and not behind it, parallel (并行): x ← x + FFN(norm(x)) + s · f(norm(x)), with a scale s.
+# Here is the whole base with these adapters, written out. The package does it in another way. It leaves the base as
+# it is and hooks an adapter behind each sublayer. We compare the two; the adapters hold random numbers, so that they
+# do something.
 #
-# The whole base is written out here with all three, and compared with the package's adapters, which only hook into the base. Random
-# numbers are in them, so that they do something.
-#
-# **Predict before you run:** adapters that change nothing at all, f = 0, but the drawing as it is, without a stream to add to: what loss on plain text?
-
+# **Predict before you run:** our base has L = 4 layers. How many adapters does it get? And how far apart are the two
+# results?
 
 # %%
-def by_hand(ids: torch.Tensor, method: Adapter, residual: bool = True) -> torch.Tensor:
-    """The base with adapters, written out: (B, T) → (B, T, V)."""
+from minitransformer.tuning import Adapter
+
+
+def by_hand(ids: torch.Tensor, method: Adapter, stream: bool = True) -> torch.Tensor:
+    """The base with Houlsby's adapters, written out: (B, T) → (B, T, V)."""
     x = base.token_embedding(ids) + base.position_embedding.weight[: ids.size(1)]  # (B, T, C)
     for i, block in enumerate(base.blocks):
-        f = {
-            place: method.bottlenecks[f"blocks/{i}/{place}"]
-            for place in ("attention", "mlp")
-            if f"blocks/{i}/{place}" in method.bottlenecks
-        }
-        h = block.attention(block.norm1(x))  # (B, T, C)
-        o = h + f["attention"](h) if "attention" in f else h  # (B, T, C)
-        x = x + o if residual else o  # (B, T, C)
-        read = block.norm2(x)  # (B, T, C)
-        h = block.mlp(read)  # (B, T, C)
-        o = h + method.scale * f["mlp"](read if method.placement == "parallel" else h)  # (B, T, C)
-        x = x + o if residual else o  # (B, T, C)
+        for place, norm in (("attention", block.norm1), ("mlp", block.norm2)):
+            f = method.bottlenecks[f"blocks/{i}/{place}"]
+            h = getattr(block, place)(norm(x))  # (B, T, C)
+            o = h + f(h)  # (B, T, C)
+            x = x + o if stream else o  # (B, T, C)
     return base.norm(x) @ base.token_embedding.weight.T  # (B, T, V)
 
 
+ids = plain_text[0]["ids"][:4]  # (B, T)
+method = Adapter(r, placement="houlsby", init="xavier")
+with torch.inference_mode():
+    with attached(base, method):
+        hooked = base(ids)  # (B, T, V)
+    moved = (hooked - base(ids)).abs().max().item()
+    difference = (hooked - by_hand(ids, method)).abs().max().item()
+say(
+    f"There are {len(method.bottlenecks)} adapters. They move the scores by up to {moved:.1f}. The package and the "
+    f"code above differ by {difference:.0e}."
+)
+assert L == 4 and len(method.bottlenecks) == 2 * L and difference < 1e-2 < moved
+
+# %% [markdown]
+# ## The stream that is not drawn
+#
+# The drawing of 001 §3.2.1 has one arrow from box to box. It does not show the stream past the boxes, the residual
+# connection (残差连接). Suppose we take it by the letter: each box hands its answer on, and nothing is added. The
+# adapters change nothing here (f = 0), so all that is missing is the stream.
+#
+# **Predict before you run:** a model that holds all 2,048 tokens equally likely has a loss of ln 2048 = 7.6. Will the
+# drawing by the letter be nearer to this or to the untouched base?
+
+
+# %%
 def cross_entropy(logits: torch.Tensor, ids: torch.Tensor) -> float:
     """Nats per token."""
-    return torch.nn.functional.cross_entropy(
-        logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten()
-    ).item()
+    each = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
+    return each.item()
 
 
-ids = plain_text[0]["ids"][:4]  # (B, T+1)
-placed = []
+nothing = Adapter(r, init="zero")  # W_up = 0
+with attached(base, nothing):
+    pass  # now it has its bottlenecks
 with torch.inference_mode():
-    for placement, width, reads in (
-        ("houlsby", r, "what each sublayer gives"),
-        ("pfeiffer", 2 * r, "what the feed-forward layer gives"),
-        ("parallel", 2 * r, "what the feed-forward layer reads"),
-    ):
-        method = Adapter(
-            width, placement, init="xavier", scale=4.0 if placement == "parallel" else 1.0
-        )
-        with attached(base, method):
-            hooked, n = base(ids), method.report().trained
-        placed.append(
-            (
-                placement,
-                width,
-                reads,
-                len(method.bottlenecks),
-                n,
-                (hooked - base(ids)).abs().max().item(),
-                (hooked - by_hand(ids, method)).abs().max().item(),
-            )
-        )
-    nothing = Adapter(r)
-    with attached(base, nothing):
-        pass
-    plain, drawn = (
-        cross_entropy(base(ids), ids),
-        cross_entropy(by_hand(ids, nothing, residual=False), ids),
-    )
+    with_stream = cross_entropy(by_hand(ids, nothing), ids)
+    by_the_letter = cross_entropy(by_hand(ids, nothing, stream=False), ids)
 table(
-    placed,
-    ["", "r", "f reads", "adapters", "numbers", "logits move by", "package − by hand"],
-    [None, "d", None, "d", ",", ".1f", ".0e"],
+    [("with the stream", with_stream), ("the drawing by the letter", by_the_letter)],
+    ["f = 0", "loss, plain text"],
+    [None, ".2f"],
 )
-say(
-    f"On this text the base has a loss of {plain:.2f}. With the drawing as it is, and adapters that are exactly A(h) = h, it has {drawn:.2f}; a model that holds "
-    f"all {tokenizer.n_vocab:,} tokens equally likely has ln V = {math.log(tokenizer.n_vocab):.2f}. The residual has to be read into it."
-)
-assert all(row[-1] < 1e-2 < row[-2] for row in placed) and drawn > plain + 1
+assert tokenizer.n_vocab == 2048 and by_the_letter > with_stream + 4
 
 # %% [markdown]
-# Since A(h) = h + f(h) has a path of its own around f, "before the sum" and "behind it" would both give x + h + f(·). The
-# places differ in what f gets to read: the sublayer's news h, or the stream x + h, or, in parallel, what the sublayer itself got.
+# Without the stream the trained layers are useless. Each was trained to give a change of x, not a new x. So the
+# stream has to be read into the drawing.
+#
+# *Where the document is loose.* 001 §3.2.1 puts the [Layer Norm层] behind the second adapter. That is right for BERT,
+# where the norm comes after the addition. In a GPT the norm stands in front of each sublayer.
 
 # %% [markdown]
-# ## How many numbers?
+# ## How many parameters?
 #
-# A bottleneck has r · d numbers in W_down, d · r in W_up, and r + d biases:
+# W_down and W_up have r · d parameters each, and the two biases have r + d. Houlsby's adapters stand 2L times in a
+# model of L layers:
 #
-#     Houlsby: 2L (2dr + r + d)          Pfeiffer, parallel: L (2dr + r + d)          prefix (lesson 9): 2L P d
+#     adapters: 2L (2dr + r + d)          prefix of length P (lesson 9): 2L P d
 #
-# Biases aside, one more number in every bottleneck costs as much as two virtual tokens. A layer of the base itself has about 12 d² numbers,
-# so that Houlsby's adapters come to about r / 3d of the base (of its layers): what r has to be for 2–4 % depends on the width of the base alone.
+# Apart from its biases, one more unit in every bottleneck costs as much as two virtual tokens. 003 §2 speaks of
+# adapters with 2–4 % of the parameters of the model.
 #
-# `report()` counts, and the formula is asserted; beside it stands GPT-2 Medium, by the formula.
-#
-# **Predict before you run:** what r is 2–4 % of our base, with d = 128?
+# **Predict before you run:** the base has about 12 L d² parameters in its layers. Which fraction of them is 2L · 2dr?
+# With d = 128, which of r = 1, 4, 16 and 64 comes to 2–4 %?
 
 # %%
 from minitransformer.models.gpt import GPT, GPTConfig
 
 
 def n_houlsby(L: int, d: int, r: int) -> int:
-    """Numbers in Houlsby's adapters."""
+    """How many parameters Houlsby's adapters have."""
     return 2 * L * (2 * d * r + r + d)
 
 
@@ -250,253 +263,229 @@ def count(method) -> Report:
         return method.report()
 
 
-with torch.device("meta"):  # tensors with a shape and no numbers (lesson 9)
-    medium = GPT(
-        GPTConfig(
-            vocab_size=50257, n_positions=1024, n_layer=24, n_head=16, d_model=1024, d_ff=4096
-        )
-    )
+with torch.device("meta"):  # tensors with a shape and without numbers (lesson 9)
+    medium = GPT(GPTConfig(50257, 1024, n_layer=24, n_head=16, d_model=1024, d_ff=4096))
 n_medium = sum(p.numel() for p in medium.parameters())
 counted = {width: count(Adapter(width)) for width in (1, 4, 16, 64)}
+on_medium = {width: n_houlsby(24, 1024, width) for width in counted}
 table(
     [
-        (
-            width,
-            own.trained,
-            own.trained_fraction,
-            n_houlsby(24, 1024, width),
-            n_houlsby(24, 1024, width) / n_medium,
-        )
+        (width, own.trained, own.trained_fraction, on_medium[width], on_medium[width] / n_medium)
         for width, own in counted.items()
     ],
-    ["r", "numbers", "of our base", "on GPT-2 Medium", "of it"],
+    ["r", "on our base", "of it", "on GPT-2 Medium", "of it"],
     ["d", ",", ".2%", ",", ".2%"],
 )
-R, P = 16, 33  # for nearly the same number of numbers
+assert all(own.trained == own.stored == n_houlsby(L, C, width) for width, own in counted.items())
+assert C == 128 and 0.02 < counted[16].trained_fraction < 0.04
+assert 0.01 < on_medium[64] / n_medium < 0.02
+
+# %% [markdown]
+# It is r / 3d of the layers, and a little less of the whole base, which also has embeddings. So r = 16 is about 3 %
+# of our base, whose d is 128. GPT-2 Medium has d = 1,024, and there even r = 64 is less than 2 %.
+#
+# From here on the adapters have r = 16. The prefix beside them gets P = 33, which costs nearly the same.
+
+# %%
+R, P = 16, 33
 kept = {
     f"adapters, r = {R}": count(Adapter(R)),
-    "… and the norms of the layers, which Houlsby et al. train too": count(Adapter(R, norms=True)),
+    "the same, and the norms of the layers": count(Adapter(R, norms=True)),
     f"prefix, P = {P}": count(PrefixTuning(P)),
     "full fine-tuning": count(FullFineTuning()),
 }
 table(
     [(name, own.stored, own.stored_fraction) for name, own in kept.items()],
-    ["", "numbers kept", "of the base"],
+    ["", "parameters kept", "of the base"],
     [None, ",", ".2%"],
 )
-ours, theirs = kept[f"adapters, r = {R}"], kept[f"prefix, P = {P}"]
-say(
-    f"r = {R} is {ours.stored_fraction:.1%} of our base. 001 names W_down and W_up alone; without biases it would be {2 * L * 2 * C * R:,}, "
-    f"{1 - 2 * L * 2 * C * R / ours.stored:.1%} less."
-)
-assert all(own.trained == own.stored == n_houlsby(L, C, width) for width, own in counted.items())
-assert (
-    theirs.stored == 2 * L * P * C
-    and abs(theirs.stored / ours.stored - 1) < 0.02
-    and 0.02 < ours.stored_fraction < 0.04
-)
+of_adapters, of_prefix = kept[f"adapters, r = {R}"], kept[f"prefix, P = {P}"]
+assert of_prefix.stored == 2 * L * P * C and abs(of_prefix.stored / of_adapters.stored - 1) < 0.02
+
+# %% [markdown]
+# The second row is what Houlsby et al. do: they also train the norms inside the layers. 001 §3.1.2 trains W_down and
+# W_up only (只更新Adapter层的参数), and so do we.
 
 # %% [markdown]
 # ## How it begins
 #
-# 001 §3.2.2 lets both matrices begin by Xavier's rule (Xavier 初始化): normally distributed, mean 0, variance 2 / (d_in + d_out).
-# That rule was made for a network in which every layer is new: it keeps signals as large as they came in. But here
-# the other layers are trained already, and each expects what it was trained to read. Houlsby et al. ask for the opposite: begin
-# *near the identity* (恒等), f ≈ 0, by a standard deviation of 0.01 for both. Or exactly there, with W_up = 0.
+# 001 §3.2.2 starts both matrices by Xavier's rule (Xavier初始化): Gaussian numbers with mean 0 and variance
 #
-# How far from the identity is A(h)? With variance v in both matrices, each of the r numbers in the bottleneck has the variance
-# v ‖h‖²; the ReLU takes away half of its square; and W_up brings r of them to each of d places. So on average
+#     2 / (d_in + d_out)
 #
-#     ‖A(h) − h‖ / ‖h‖  ≈  v √(d r / 2)          Xavier, v = 2 / (d + r):   √(2 d r) / (d + r)
+# The rule was made for a network in which every layer is new (Glorot & Bengio, 2010). It keeps the size of the
+# signals from layer to layer. Here the other layers are trained already, and each expects to read what it was trained
+# to read. So Houlsby et al. start *near the identity* (恒等): with a standard deviation of 0.01, f(h) is almost 0.
+# Our package can also start exactly there, with W_up = 0.
 #
-# **Predict before you run:** put in d = 128 and r = 16, for Xavier and for v = 0.01². Then: what does each do to the loss on plain text?
+# How far from the identity is A(h) at the start? Let v be the variance in both matrices, and ‖h‖ the length of h.
+# Each number in the bottleneck then has the variance v ‖h‖². The ReLU removes half of its mean square. W_up adds up r
+# such numbers in each of d places. Together
+#
+#     ‖A(h) − h‖ / ‖h‖ ≈ v √(d r / 2)
+#
+# **Predict before you run:** put in d = 128 and r = 16. What comes out for Xavier's v = 2 / (128 + 16), and what for
+# v = 0.01²?
+
 
 # %%
-INITS = ("xavier", "normal", "zero")
-VARIANCE = {"xavier": 2 / (C + R), "normal": 0.01**2, "zero": 0.0}
-changes, losses_at_start, plain_at_start = {}, {}, {}
-methods = {}
-for init in INITS:
-    torch.manual_seed(0)
-    methods[init] = Adapter(R, init=init).attach(base)
-    changes[init] = []  # one number for each sublayer, in the order in which they are run
+def distances(method: Adapter) -> list[float]:
+    """‖A(h) − h‖ / ‖h‖ of each sublayer on plain text, the mean over tokens."""
+    ratios = []
 
-    def measure(
-        bottleneck: Bottleneck, args: tuple, f_h: torch.Tensor, into: list = changes[init]
-    ) -> None:
-        """‖A(h) − h‖ / ‖h‖, the mean over tokens."""
-        into.append((f_h.norm(dim=-1) / args[0].norm(dim=-1)).mean().item())
+    def measure(bottleneck: Bottleneck, args: tuple, f_h: torch.Tensor) -> None:
+        ratios.append((f_h.norm(dim=-1) / args[0].norm(dim=-1)).mean().item())
 
-    watching = [
-        bottleneck.register_forward_hook(measure)
-        for bottleneck in methods[init].bottlenecks.values()
-    ]
+    hooks = [own.register_forward_hook(measure) for own in method.bottlenecks.values()]
     with torch.inference_mode():
         base(ids)
-    for handle in watching:
-        handle.remove()
-    losses_at_start[init], plain_at_start[init] = evaluate(base, valid), evaluate(base, plain_text)
-    methods[init].detach()
-SUBLAYERS = [f"{kind} {i + 1}" for i in range(L) for kind in ("attn", "ffn")]
-expected = {init: v * math.sqrt(C * R / 2) for init, v in VARIANCE.items()}
-table(
-    [(name, *(changes[init][i] for init in INITS)) for i, name in enumerate(SUBLAYERS)]
-    + [
-        ("mean", *(sum(changes[init]) / len(SUBLAYERS) for init in INITS)),
-        ("by the formula", *expected.values()),
-    ],
-    ["‖A(h) − h‖ / ‖h‖", *INITS],
-    [None, ".3f", ".4f", ".0f"],
-)
+    for hook in hooks:
+        hook.remove()
+    return ratios
+
+
+variance = {"xavier": 2 / (C + R), "normal": 0.01**2, "zero": 0.0}
+methods, moved_by = {}, {}
+for init in variance:
+    torch.manual_seed(0)
+    methods[init] = Adapter(R, init=init)
+    with attached(base, methods[init]):
+        moved_by[init] = distances(methods[init])
+by_formula = {init: v * (C * R / 2) ** 0.5 for init, v in variance.items()}
+mean_of = {init: sum(values) / len(values) for init, values in moved_by.items()}
 table(
     [
-        (
-            init,
-            plain_at_start[init],
-            plain_at_start[init] - plain_before,
-            losses_at_start[init],
-            losses_at_start[init] - loss_before,
-        )
-        for init in INITS
+        (init, v, by_formula[init], mean_of[init], min(moved_by[init]), max(moved_by[init]))
+        for init, v in variance.items()
     ],
-    ["before any training", "loss, plain text", "change", "loss, y", "change"],
+    ["start", "v", "by the formula", "measured, mean", "least", "most"],
+    [None, ".1e", ".4f", ".4f", ".4f", ".4f"],
+)
+assert all(0.5 < mean_of[init] / by_formula[init] < 2 for init in ("xavier", "normal"))
+assert max(moved_by["zero"]) == 0 and min(moved_by["xavier"]) > 0.2
+
+# %% [markdown]
+# The formula is right on average. By Xavier's rule each sublayer's answer is changed by nearly half of its length, in
+# a random direction, before anything is learned. With 0.01 the change is less than one per cent, and with W_up = 0 it
+# is exactly 0.
+
+# %% [markdown]
+# ## What the start costs
+#
+# Half of the length of each answer, eight times one after another: that is the disturbance by Xavier's rule. We
+# measure the loss of the base with each kind of fresh adapters, before any training.
+#
+# **Predict before you run:** with Xavier's adapters, does the loss on plain text rise by a tenth, by a half, or to
+# more than double?
+
+# %%
+at_start = {}  # loss on y, loss on plain text
+for init, method in methods.items():
+    with attached(base, method):
+        at_start[init] = evaluate(base, valid), evaluate(base, plain_text)
+table(
+    [
+        (init, plain, plain - plain_before, of_y, of_y - loss_before)
+        for init, (of_y, plain) in at_start.items()
+    ],
+    ["before training", "loss, plain text", "change", "loss, y", "change"],
     [None, ".3f", "+.4f", ".3f", "+.4f"],
 )
-say(
-    f"By Xavier's rule every sublayer's answer is changed by {min(changes['xavier']):.0%} to {max(changes['xavier']):.0%} of its size, in a random direction, before anything was learned: on plain text that "
-    f"costs {plain_at_start['xavier'] - plain_before:+.3f} nats a token. With 0.01 it is {max(changes['normal']):.1%} at most, and with W_up = 0 nothing, to the last bit. The formula also says when Xavier is worst: "
-    f"at r = d ({math.sqrt(2) / 2:.0%}); and for GPT-2 Medium with r = 64 it is {math.sqrt(2 * 1024 * 64) / (1024 + 64):.0%}: a larger model is not spared."
-)
-assert plain_at_start["zero"] == plain_before and losses_at_start["zero"] == loss_before
-assert plain_at_start["xavier"] - plain_before > 10 * abs(plain_at_start["normal"] - plain_before)
-assert all(
-    0.5 < sum(changes[init]) / len(SUBLAYERS) / expected[init] < 2 for init in ("xavier", "normal")
-)
+assert at_start["zero"] == (loss_before, plain_before)
+assert at_start["xavier"][1] > 2 * plain_before and at_start["xavier"][0] > loss_before + 0.3
+assert abs(at_start["normal"][1] - plain_before) < 0.02
+
+# %% [markdown]
+# Xavier's start destroys much of what the base has learned. Near the identity almost nothing happens. With W_up = 0
+# the losses are those of the untouched base, bit for bit.
+#
+# *Where the document is loose.* 001 §3.2.2 says that Xavier's rule is usual (通常采用Xavier初始化方法) for adapters.
+# The authors of adapters ask for the opposite.
 
 # %% [markdown]
 # ## The first hundred steps
 #
-# Does a bad beginning matter, once there is training? The three get the same batches of 8 in the same order, and each the learning rate that
-# did best for it on validation (Xavier's got the largest).
-#
-# **Predict before you run:** after how many steps is Xavier's loss back at that of the untouched base? Will it have caught up with the others at the end?
+# Does a bad start matter once there is training? 001 §3.2.3 describes the training, and it is that of lesson 5 with a
+# frozen base: freeze all parameters of the pretrained model, and let Adam change those of the adapters by the
+# cross-entropy on the task's data. One function does it for every method of this lesson. The batches of 8 pairs are
+# the same for all.
 
 # %%
-FEW, MANY = (3, 6) if QUICK else (15, 100)
-EVERY = max(1, MANY // 10)
+FEW, MANY = (3, 6) if QUICK else (15, 100)  # steps of a comparison, and of a training
 LR = {"xavier": 1e-2, "normal": 3e-3, "zero": 3e-3, "prefix": 3e-3, "full": 1e-4}
 
 
 def tune(method, lr: float, steps: int, every: int = 0) -> Log:
-    """Train a method on batches of 8, and take it off again; where it has no numbers yet, seed 0 decides them."""
+    """Train a method on the base and take it off again; the seed fixes start and batches."""
     torch.manual_seed(0)
+    room = base.config.n_positions - P
     batches = Completions(
-        xs["train"],
-        ys["train"],
-        eot,
-        batch_size=2 if QUICK else 8,
-        n_positions=base.config.n_positions - P,
-        seed=0,
+        xs["train"], ys["train"], eot, 2 if QUICK else 8, n_positions=room, seed=0
     )
     config = TrainConfig(
-        steps, lr, warmup=steps // 12, final_lr=0.02, weight_decay=0.0, eval_every=every
+        steps,
+        lr,
+        warmup=steps // 12,
+        final_lr=0.02,
+        weight_decay=0.0,
+        eval_every=every,
     )
     return trial.tune(base, method, batches, config, valid=valid, progress=False).log
 
 
-logs = {}
-for init, method in methods.items():  # each as it was measured above
-    logs[init] = tune(method, LR[init], MANY, EVERY)
-curves = {
-    init: [(0, losses_at_start[init])] + [(row["step"], row["loss"]) for row in logs[init].valid]
-    for init in INITS
-}
-with figure(
-    "start",
-    "Left: how far each adapter is from the identity before training (with W_up = 0 it is 0, and not drawn). Right: validation loss in the first steps.",
-    (11, 4),
-    1,
-    2,
-) as (left, right):
-    for init, mark in (("xavier", "o"), ("normal", "s")):
-        left.plot(range(len(SUBLAYERS)), changes[init], mark, label=init)
-        left.axhline(
-            expected[init],
-            color="grey",
-            linestyle=":",
-            label="by the formula" if init == "normal" else None,
-        )
-    left.set(yscale="log", ylim=(1e-3, 1), ylabel="‖A(h) − h‖ / ‖h‖", xticks=range(len(SUBLAYERS)))
-    left.set_xticklabels(SUBLAYERS, rotation=45, ha="right")
+# %% [markdown]
+# The three adapters of the last step are trained for 100 steps. Each has the learning rate that was best for it on
+# validation. Xavier's has the largest.
+#
+# **Predict before you run:** after how many steps is Xavier's loss on y below that of the untouched base? Will it
+# have caught up with the other two at the end?
+
+# %%
+logs, curves, end = {}, {}, {}
+for init, method in methods.items():
+    logs[init] = tune(method, LR[init], MANY, every=max(1, MANY // 10))
+    measured = [(row["step"], row["loss"]) for row in logs[init].valid]
+    curves[init] = [(0, at_start[init][0]), *measured]
+    end[init] = min(loss for _, loss in measured)  # training keeps the weights that were best
+with figure("start", "Validation loss of adapters that start in three ways.", (7, 4)) as axes:
     for (init, curve), style in zip(curves.items(), ("o-", "s--", "^:"), strict=True):
-        right.plot(*zip(*curve, strict=True), style, label=init)
-    right.axhline(loss_before, color="grey", linestyle=":", label="untouched base")
-    right.set(
-        xlabel="step (8 tables each)", ylabel="validation loss, nats per token of y", yscale="log"
-    )
-    right.set_yticks([0.2, 0.5, 1, 2, 4], ["0.2", "0.5", "1", "2", "4"])
-    right.minorticks_off()
-    for ax in (left, right):
-        ax.legend(fontsize=9)
-end = {
-    init: min(loss for _, loss in curve[1:]) for init, curve in curves.items()
-}  # training keeps the weights that validated best
+        axes.plot(*zip(*curve, strict=True), style, label=init)
+    axes.axhline(loss_before, color="grey", linestyle=":", label="untouched base")
+    axes.set(xlabel="step (8 pairs each)", ylabel="nats per token of y", yscale="log")
+    axes.set_yticks([0.2, 0.5, 1, 2, 4], ["0.2", "0.5", "1", "2", "4"])
+    axes.minorticks_off()
+    axes.legend()
 steps = [step for step, _ in curves["zero"]]
 shown = sorted({*steps[:2], *steps[::2]})
 table(
-    [(init, *(dict(curves[init])[step] for step in shown)) for init in INITS],
+    [(init, *(dict(curves[init])[step] for step in shown)) for init in curves],
     ["loss after step", *map(str, shown)],
     [None] + [".3f"] * len(shown),
 )
+assert curves["xavier"][1][1] > curves["zero"][1][1]
+assert QUICK or dict(curves["xavier"])[MANY // 2] < loss_before
+assert QUICK or end["zero"] < end["xavier"] < loss_before
+assert QUICK or max(end.values()) - end["zero"] < 0.25 * (loss_before - end["zero"])
 
-
-def reaches(curve: list, loss: float) -> float | None:
-    """The step at which a curve is first down at this loss, between two evaluations by a straight line; None: never."""
-    for (step0, loss0), (step1, loss1) in zip(curve, curve[1:], strict=False):
-        if loss0 <= loss:
-            return step0
-        if loss1 <= loss:
-            return step0 + (step1 - step0) * (loss0 - loss) / (loss0 - loss1)
-    return None
-
-
-back, overtaken = reaches(curves["xavier"], loss_before), reaches(curves["zero"], end["xavier"])
-behind = end["xavier"] - end["zero"]
-say(
-    (
-        "Xavier begins no worse on y than the untouched base"
-        if back == 0
-        else f"Xavier is back at the untouched base's loss after about {back:.0f} steps"
-        if back is not None
-        else f"Xavier is not back at the untouched base's loss after {MANY} steps"
-    )
-    + (
-        f"; at the end it is {behind:.3f} nats behind the zero start, which had been there after about {overtaken:.0f} of {MANY} steps. "
-        if behind > 0 and overtaken is not None
-        else f"; at the end it is {abs(behind):.3f} nats {'behind' if behind > 0 else 'ahead of'} the zero start. "
-    )
-    + (
-        "What the document's start costs is steps: the random part has to be unlearned before anything is gained. "
-        if behind > 0.003
-        else "So training makes up for the document's start, within these steps. "
-    )
-    + f"Nearly the identity ends {abs(end['normal'] - end['zero']):.3f} nats {'behind' if end['normal'] > end['zero'] else 'ahead of'} exactly the identity"
-    + (
-        ": where both matrices are tiny, each lets only a tiny gradient through to the other; where W_up alone is 0, W_down is of full size. "
-        if end["normal"] > end["zero"] + 0.003
-        else ". "
-    )
-    + "(One seed; lesson 14 measures with many.) From here on: W_up = 0."
-)
-assert QUICK or all(loss < loss_before for loss in end.values())
-assert curves["xavier"][0][1] > loss_before + 0.1 and curves["xavier"][1][1] > curves["zero"][1][1]
+# %% [markdown]
+# In a full run Xavier's start is soon repaired. Even so it is behind at the first measurement and at the last,
+# because its first steps only undo the disturbance. The two starts near the identity lose nothing, so all of their
+# steps can learn. At the end the three are close to each other. (This is one seed; lesson 14 has many.) From here on
+# we use W_up = 0.
 
 # %% [markdown]
 # ## Three places, one budget
 #
-# Houlsby's adapters are twice as many as Pfeiffer's or the parallel ones, so those may be twice as wide for nearly the same count.
+# Two later papers move the adapter. Pfeiffer et al. (2021) leave the one after the attention out. He et al. (2022)
+# put the bottleneck *beside* the feed-forward layer. This is called parallel (并行): it reads what that layer reads,
+# and a scale s stands in front of it:
 #
-# **Predict before you run:** which is better, many narrow ones or few wide ones? And does it matter what they read?
+#     x ← x + FFN(norm(x)) + s · f(norm(x))
+#
+# Both have one bottleneck in a layer where Houlsby's have two. For the same number of parameters each can be twice as
+# wide.
+#
+# **Predict before you run:** what is better, many narrow bottlenecks or half as many that are twice as wide?
 
 
 # %%
@@ -506,222 +495,257 @@ def try_out(method, lr: float = LR["zero"]) -> float:
 
 
 places = {
-    "houlsby": {"width": R},
-    "pfeiffer": {"width": 2 * R, "placement": "pfeiffer"},
-    "parallel": {"width": 2 * R, "placement": "parallel", "scale": 4.0},
+    "houlsby": Adapter(R),
+    "pfeiffer": Adapter(2 * R, "pfeiffer"),
+    "parallel": Adapter(2 * R, "parallel", scale=4.0),
 }
-sizes = {name: count(Adapter(**settings)).stored for name, settings in places.items()}
-few = {name: try_out(Adapter(**settings)) for name, settings in places.items()}
+few = {name: try_out(method) for name, method in places.items()}
 gained = {name: loss_before - loss for name, loss in few.items()}
+size = {name: count(method).stored for name, method in places.items()}
 table(
     [
         (
             name,
-            places[name]["width"],
-            sizes[name],
+            own.width,
+            size[name],
             few[name],
-            bar(gained[name], max(0.01, *gained.values())),
+            bar(max(0, gained[name]), max(0.01, *gained.values())),
         )
-        for name in places
+        for name, own in places.items()
     ],
-    ["placement", "r", "numbers", f"loss after {FEW} steps", "gained on the untouched base"],
+    ["placement", "r", "parameters", f"loss after {FEW} steps", "gain over the untouched base"],
     [None, "d", ",", ".3f", None],
 )
-best, worst = min(few, key=few.get), max(few, key=few.get)
-say(
-    f"After {FEW} steps '{best}' is ahead, '{worst}' {few[worst] - few[best]:.3f} nats behind it, with as many numbers. Half as many adapters are also half as many "
-    "additional layers to run through, and a parallel one need not wait for the layer that it stands beside."
-)
-assert max(sizes.values()) < 1.02 * min(sizes.values())
+assert max(size.values()) < 1.02 * min(size.values())
+assert QUICK or max(few.values()) - min(few.values()) < 0.3 * max(gained.values())
+
+# %% [markdown]
+# In a full run the three are close to each other. Their order after so few steps means little. Half as many
+# bottlenecks are also half as many additional layers to run through.
 
 # %% [markdown]
 # ## How narrow?
 #
-# r ≪ d, says 001 §3.1.2, and leaves open how much less. Four widths of Houlsby's adapters, as few steps each as before, the same learning rate.
+# 001 §3.1.2 only says that usually r ≪ d (通常 r ≪ d). We try four widths of Houlsby's adapters. Beside them stands
+# full fine-tuning, with the same number of steps.
 #
-# **Predict before you run:** how much of what r = 64 gains does r = 1 gain, a single number between W_down and W_up?
+# **Predict before you run:** with r = 1, a single number passes through each bottleneck. Which fraction of the gain
+# of r = 64 does it reach?
 
 # %%
-widths = {width: few["houlsby"] if width == R else try_out(Adapter(width)) for width in counted}
+by_width = {width: few["houlsby"] if width == R else try_out(Adapter(width)) for width in counted}
 full_few = try_out(FullFineTuning(), LR["full"])
-with figure(
-    "width", f"Validation loss after {FEW} steps, by the adapters' numbers as a share of the base."
-) as axes:
-    axes.plot(
-        [counted[width].stored_fraction for width in widths],
-        list(widths.values()),
-        "o-",
-        label="adapters (Houlsby)",
-    )
-    for width, loss in widths.items():
-        axes.annotate(
-            f"r = {width}",
-            (counted[width].stored_fraction, loss),
-            textcoords="offset points",
-            xytext=(0, 9),
-            ha="center",
-        )
+gain = {width: loss_before - loss for width, loss in by_width.items()}
+with figure("width", f"Validation loss after {FEW} steps, by what is trained.", (7, 4)) as axes:
+    fractions = [counted[width].stored_fraction for width in by_width]
+    axes.plot(fractions, list(by_width.values()), "o-", label="adapters")
+    for x, (width, loss) in zip(fractions, by_width.items(), strict=True):
+        axes.annotate(f"r = {width}", (x, loss), (0, -18), textcoords="offset points", ha="center")
     axes.axvspan(0.02, 0.04, color="grey", alpha=0.2, label="2–4 %")
     axes.axhline(full_few, color="black", linestyle="--", label="full fine-tuning, 100 %")
     axes.axhline(loss_before, color="grey", linestyle=":", label="untouched base")
-    axes.set(
-        xscale="log",
-        xlabel="numbers trained, as a share of the base",
-        ylabel="validation loss, nats per token of y",
-        ylim=(0, None),
-    )
+    axes.set(xscale="log", xlabel="fraction of the base's parameters that is trained")
+    axes.set(ylabel="nats per token of y", ylim=(0, None))
     axes.set_xticks([0.003, 0.01, 0.03, 0.1], ["0.3 %", "1 %", "3 %", "10 %"])
     axes.minorticks_off()
-    axes.legend(fontsize=9, loc="lower left")
+    axes.legend(loc="lower left")
 table(
     [
-        (
-            width,
-            counted[width].stored_fraction,
-            loss,
-            bar(loss_before - loss, max(0.01, loss_before - min(widths.values()))),
-        )
-        for width, loss in widths.items()
+        (width, counted[width].stored_fraction, loss, gain[width] / max(1e-9, gain[64]))
+        for width, loss in by_width.items()
     ],
-    ["r", "of the base", f"loss after {FEW} steps", "gained on the untouched base"],
-    ["d", ".2%", ".3f", None],
+    ["r", "of the base", f"loss after {FEW} steps", "of the gain of r = 64"],
+    ["d", ".2%", ".3f", ".0%"],
 )
-losses = list(widths.values())  # each width is four times the one before
-bought = [narrow - wide for narrow, wide in zip(losses, losses[1:], strict=False)]
-say(
-    f"r = 1 gains {(loss_before - losses[0]) / (loss_before - losses[-1]):.0%} of what r = 64 gains, with {counted[1].stored / counted[64].stored:.0%} of its numbers. Four times the width buys "
-    f"{bought[0]:+.3f}, then {bought[1]:+.3f}, then {bought[2]:+.3f} nats: "
-    + (
-        "less each time, while the price is fourfold each time. "
-        if bought[0] > bought[1] > bought[2]
-        else "not steadily less, within so few steps; but the price is fourfold each time. "
-    )
-    + f"Everything, trained for as long, comes to {full_few:.3f}."
-)
+assert QUICK or (0.2 * gain[64] < gain[1] < gain[4] < gain[64])
+assert QUICK or gain[4] - gain[1] > gain[64] - gain[16]
+
+# %% [markdown]
+# In a full run even r = 1 gains a good part. Wider bottlenecks gain more, but each row of the table costs four times
+# as much as the row above and buys less: from 1 to 4 the loss falls more than from 16 to 64.
 
 # %% [markdown]
 # ## A larger learning rate
 #
-# 001 §3.2.3: since an adapter has so many fewer parameters than the model, it can be trained with a larger learning rate and for fewer
-# epochs, which is faster. Two claims and a conclusion; first the learning rate. Both get the same five, and the same few steps.
+# 001 §3.2.3 says that adapters can be trained with a larger learning rate and for fewer epochs
+# (更大的学习率和更少的训练轮数), which makes training faster. Here is the learning rate: five of them, for the
+# adapters and for full fine-tuning.
 #
-# **Predict before you run:** at which of the five is each best?
+# **Predict before you run:** at which of the five is each of the two best?
 
 # %%
 RATES = (3e-5, 1e-4, 1e-3, 3e-3, 1e-2)
-at = {
-    ("adapters", lr): few["houlsby"] if lr == LR["zero"] else try_out(Adapter(R), lr)
-    for lr in RATES
+tried = {
+    "adapters": {
+        lr: few["houlsby"] if lr == LR["zero"] else try_out(Adapter(R), lr) for lr in RATES
+    },
+    "full fine-tuning": {
+        lr: full_few if lr == LR["full"] else try_out(FullFineTuning(), lr) for lr in RATES
+    },
 }
-at |= {
-    ("full fine-tuning", lr): full_few if lr == LR["full"] else try_out(FullFineTuning(), lr)
-    for lr in RATES
-}
-best_rate = {
-    name: min(RATES, key=lambda lr, name=name: at[name, lr])
-    for name in ("adapters", "full fine-tuning")
-}
+best_rate = {name: min(losses, key=losses.get) for name, losses in tried.items()}
 table(
-    [(name, *(at[name, lr] for lr in RATES), f"{best_rate[name]:.0e}") for name in best_rate],
+    [(name, *losses.values(), f"{best_rate[name]:.0e}") for name, losses in tried.items()],
     [f"loss after {FEW} steps, learning rate", *(f"{lr:.0e}" for lr in RATES), "best"],
     [None, *[".3f"] * len(RATES), None],
 )
-ratio = best_rate["adapters"] / best_rate["full fine-tuning"]
-penalty = {name: at[name, RATES[-1]] - at[name, best_rate[name]] for name in best_rate}
-say(
-    f"The adapters are best at {best_rate['adapters']:.0e}, full fine-tuning at {best_rate['full fine-tuning']:.0e}: "
-    + (
-        "a larger learning rate, as 001 says. "
-        if ratio > 1
-        else "no larger learning rate, of those tried. "
-        if ratio == 1
-        else "the reverse of what 001 says. "
-    )
-    + f"At {RATES[-1]:.0e} the adapters are {penalty['adapters']:.3f} nats behind their best, full fine-tuning {penalty['full fine-tuning']:.3f}. "
-    "Hardly because they are few: the same step of Adam moves every number of the model that it trains by about the learning rate, whatever their count. But a weight of the base "
-    "carries what pretraining put into it, and can lose it; the adapters' numbers carry nothing yet."
-)
+assert QUICK or best_rate["adapters"] > 3 * best_rate["full fine-tuning"]
+assert QUICK or tried["full fine-tuning"][1e-2] > loss_before > tried["adapters"][1e-2]
+
+# %% [markdown]
+# In a full run this holds, and clearly. At the largest rate the adapters still learn, and full fine-tuning is worse
+# than no training.
+#
+# *Where the document is loose.* 001 §3.2.3 gives as a reason that adapters have so many fewer parameters
+# (由于Adapter层的参数量远小于预训练模型). But a step of Adam moves each parameter by about the learning rate, however
+# many there are. Another reason is more likely. The weights of the base hold what pretraining taught them, and a
+# large step destroys that. The adapters hold nothing yet.
 
 # %% [markdown]
 # ## Two to four per cent
 #
-# 003 §2 says that tuning 2–4 % of the parameters with adapters reaches the effect of full fine-tuning (全参数微调). The adapters with the zero
-# start are trained already; for as many steps, on the same batches, we train a prefix that keeps as many numbers (lesson 9, with the MLP) and everything.
-# The learning rate of each was chosen on validation, for this number of steps.
+# 003 §2 reports that adapters with 2–4 % of the parameters reach the results of full fine-tuning. Our adapters have
+# about 3 %. They are trained already. Now we train two more methods with the same steps and batches: a prefix that
+# keeps as many parameters (through an MLP, lesson 9), and everything. Each has the learning rate that was best on
+# validation.
 #
-# The curves also answer the second claim of 001 §3.2.3: is an adapter done in fewer epochs (训练轮数)?
-#
-# **Predict before you run:** the order of the three after these steps. And which of them is fastest by the step?
+# **Predict before you run:** in which order will the three losses end?
 
 # %%
 NAMES = {"adapters": "zero", "prefix": "prefix", "full fine-tuning": "full"}
-methods["prefix"], methods["full"] = PrefixTuning(P, reparametrise=256), FullFineTuning()
-reports = {"zero": ours}
+methods |= {"prefix": PrefixTuning(P, reparametrise=256), "full": FullFineTuning()}
+reports = {"zero": of_adapters}
 for name in ("prefix", "full"):
-    logs[name] = tune(methods[name], LR[name], MANY, EVERY)
+    logs[name] = tune(methods[name], LR[name], MANY, every=max(1, MANY // 10))
     with attached(base, methods[name]):
         reports[name] = methods[name].report()
-        if name == "prefix":
-            methods[name].drop_mlp()
-    curves[name] = [(0, loss_before)] + [(row["step"], row["loss"]) for row in logs[name].valid]
-    end[name] = min(row["loss"] for row in logs[name].valid)
+    measured = [(row["step"], row["loss"]) for row in logs[name].valid]
+    curves[name] = [(0, loss_before), *measured]
+    end[name] = min(loss for _, loss in measured)
 for name, key in NAMES.items():
     with attached(base, methods[key]):
         texts[name] = generate_texts(base, tokenizer, xs["valid"], MOST)
     scores[name] = table_scores(texts[name], rows["valid"])
-with figure(
-    "loss",
-    "Validation loss while adapters, a prefix of as many numbers, or the whole base are trained.",
-) as axes:
+with figure("loss", "Validation loss of three methods.", (7, 4)) as axes:
     for (name, key), style in zip(NAMES.items(), ("o-", "^:", "s--"), strict=True):
         axes.plot(
-            *zip(*curves[key], strict=True),
-            style,
-            label=f"{name}: {reports[key].stored:,} numbers kept",
+            *zip(*curves[key], strict=True), style, label=f"{name}: {reports[key].stored:,} kept"
         )
-    axes.set(
-        xlabel="step (8 tables each)", ylabel="validation loss, nats per token of y", ylim=(0, None)
-    )
-    axes.legend()
+    axes.set(xlabel="step (8 pairs each)", ylabel="nats per token of y", ylim=(0, None))
+    axes.legend(loc="lower left")
 table(
-    [("untouched base", None, loss_before, *scores["untouched base"], None)]
-    + [
-        (name, reports[key].stored_fraction, end[key], *scores[name], logs[key].seconds)
-        for name, key in NAMES.items()
-    ],
-    ["on validation", "kept", "loss", *SCORES, "s"],
-    [None, ".1%", ".3f", *FORMS, ".0f"],
+    [("untouched base", None, loss_before, *scores["untouched base"])]
+    + [(name, reports[k].stored_fraction, end[k], *scores[name]) for name, k in NAMES.items()],
+    ["on validation", "kept", "loss", *SCORES],
+    [None, ".1%", ".3f", *FORMS],
 )
-lead = end["full"] - end["zero"]
-slower, faster = ("adapters", "full fine-tuning")[:: 1 if lead < 0 else -1]
-met = reaches(curves[NAMES[faster]], end[NAMES[slower]])
-say(
-    f"After {MANY} steps, {MANY * 8 / len(xs['train']):.2f} epochs, the adapters are {abs(lead):.3f} nats {'ahead of' if lead > 0 else 'behind'} full fine-tuning, each at the learning "
-    f"rate that did best for it. Where {slower} ended, {faster} had been after about {met:.0f} steps: "
-    + ("fewer epochs, as 001 says. " if lead > 0 else "not fewer epochs, but more. ")
-    + f"A step with the frozen base took {logs['zero'].seconds / logs['full'].seconds:.2f} of the time of a step that trains everything."
-)
+assert QUICK or all(end[key] < 0.8 * loss_before for key in NAMES.values())
+assert QUICK or abs(end["zero"] - end["full"]) < 0.25 * (loss_before - end["full"])
+
+# %% [markdown]
+# In a full run all three learn the task. The adapters end close to full fine-tuning, with about 3 % of the
+# parameters. That agrees with 003 §2, as far as one seed and a hundred steps can say. The last step of this lesson
+# asks again, on the test.
+
+# %% [markdown]
+# ## What it writes
+#
+# Read before you trust the numbers. Values that are missing from a text stand in brackets behind it.
+
+# %%
+from minitransformer.course.tinyworld import slot_values
+
 for i in (0, 1):
     say(f"> {rows['valid'][i]['source']}\n")
+    values = slot_values(rows["valid"][i]["table"])
     for name in texts:
-        missing = [
-            value for value in slot_values(rows["valid"][i]["table"]) if value not in texts[name][i]
-        ]
-        say(
-            f"- {name}: {' '.join(texts[name][i].split())[:220]}"
-            + (f" [{', '.join(missing)}]" if missing else " ✓")
-        )
+        missing = [value for value in values if value not in texts[name][i]]
+        mark = f"[{', '.join(missing)}]" if missing else "✓"
+        say(f"- {name}: {' '.join(texts[name][i].split())[:220]} {mark}")
+
+# %% [markdown]
+# ## What a step costs
+#
+# Training large models takes much computation and time; 001 §1.1 starts from this (大量的计算资源和时间成本). From
+# efficient methods 001 §1.3 expects that they need fewer resources (降低计算资源需求) and speed training up
+# (提高模型微调效率). Two things can be counted here. The first is memory: for each trained parameter, training holds
+# a gradient and the two running means of Adam. The second is the time of a step.
+#
+# **Predict before you run:** the adapters train about 3 % of the parameters. Does a step take 3 % of the time?
+
+
+# %%
+def trained_memory(report: Report) -> float:
+    """MiB for a gradient and Adam's two means of each trained parameter, 4 bytes each."""
+    return 3 * 4 * report.trained / 2**20
+
+
+cost, there = {}, {}  # the time of a step; the step at which the adapters' last loss is reached
+for name, key in NAMES.items():
+    cost[name] = logs[key].seconds / logs["full"].seconds
+    there[name] = next((step for step, loss in curves[key] if loss <= end["zero"]), None)
+table(
+    [
+        (name, reports[k].trained, trained_memory(reports[k]), cost[name], there[name])
+        for name, k in NAMES.items()
+    ],
+    ["", "trained", "gradients, Adam: MiB", "time (full = 1)", "adapters' last loss at step"],
+    [None, ",", ".1f", ".2f", "d"],
+)
+assert trained_memory(reports["zero"]) < 0.05 * trained_memory(reports["full"])
+
+# %% [markdown]
+# The memory falls with the number of trained parameters. The time does not. A step still runs forward through all
+# frozen layers, and the gradient comes back through all of them to reach the lowest adapter. Only the gradients of
+# the frozen weights and their updates are left out. (The prefix trains more than it keeps, because of its MLP.)
+#
+# 001 §3.2.3 also expects fewer epochs (更少的训练轮数). The last column answers for our task and one seed: it is the
+# first measured step at which a method is down at the loss with which the adapters end. Adapters would need fewer
+# epochs if full fine-tuning got there later than they do.
+
+# %% [markdown]
+# ## What the base still knows
+#
+# 001 §3.1.2 says that the adapters keep the general semantic representations of the pretrained model
+# (保持预训练模型的通用语义表示能力), because its parameters do not change. We test it where the base is at home: on
+# plain text, with the trained method on.
+#
+# **Predict before you run:** the base's own weights are untouched below the adapters. Is its loss on plain text
+# untouched, too?
+
+# %%
+knows = {"untouched base": plain_before}
+for name, key in NAMES.items():
+    with attached(base, methods[key]):
+        knows[name] = evaluate(base, plain_text)
+knows["everything detached"] = evaluate(base, plain_text)
+table(
+    [(name, loss, loss - plain_before) for name, loss in knows.items()],
+    ["", "loss, plain text", "change"],
+    [None, ".3f", "+.3f"],
+)
+assert knows["everything detached"] == plain_before and fingerprint(base) == before
+assert QUICK or min(knows[name] for name in NAMES) > plain_before
+
+# %% [markdown]
+# In a full run plain text gets worse with each of the methods on. The adapters were trained for one task, and they
+# act on every text. What is kept for certain is what can be taken off: without the adapters the base is the old one,
+# bit for bit.
+#
+# *Where the document is loose.* Unchanged parameters do not mean unchanged representations. 001 §3.1.2 does not say
+# when the ability is kept. It is kept in the base, and not while the adapters are on.
 
 # %% [markdown]
 # ## Back in, at inference
 #
-# 001 §3.2.4: for inference (推理) the tuned adapters are put into the pretrained model again. So they, and nothing else, have to be stored; here they
-# go through a file onto a base that was loaded anew. Off again, the old base is what it was.
+# For inference (推理) the trained adapters are put into the pretrained model again
+# (将微调后的Adapter层插入到预训练模型中, 001 §3.2.4). So they are all that must be stored for a task. We write them
+# to a file, load the base anew, and put them on.
 #
-# A price remains. An adapter is a layer more, and since a ReLU stands in it, it cannot be multiplied into the frozen matrices; every token
-# passes through it, in training and ever after.
+# One cost remains. An adapter is one more layer. Because of its ReLU it cannot be multiplied into the frozen
+# matrices. So every token passes through it, in training and at inference.
 #
-# **Predict before you run:** do the scores from the file differ? And how much longer does a forward pass take?
+# **Predict before you run:** do the scores from the file differ? How much longer does a forward pass take?
 
 # %%
 import time
@@ -736,109 +760,95 @@ with torch.inference_mode():
     with attached(base, methods["zero"]):
         tuned = base(ids)  # (B, T, V)
         methods["zero"].save(folder / "adapters.safetensors")
-    from_file = load(folder / "adapters.safetensors", fresh)
-    again, n_file = fresh(ids), from_file.report().stored  # (B, T, V)
-    for _ in range(2 if QUICK else 7):  # in turns, for a machine is not equally fast at all times
+    load(folder / "adapters.safetensors", fresh)
+    again = fresh(ids)  # (B, T, V)
+    for _ in range(2 if QUICK else 9):  # in turns, because a machine is not always equally fast
         for name, model in (("base", base), ("adapters", fresh)):
             began = time.perf_counter()
             model(plain_text[0]["ids"])
             seconds[name].append(time.perf_counter() - began)
-longer = (
-    sorted(seconds["adapters"])[len(seconds["adapters"]) // 2]
-    / sorted(seconds["base"])[len(seconds["base"]) // 2]
-    - 1
-)
+middle = {name: sorted(own)[len(own) // 2] for name, own in seconds.items()}
 say(
-    f"The file has {(folder / 'adapters.safetensors').stat().st_size / 1024:.0f} KiB for {n_file:,} numbers; the scores from it differ by {(again - tuned).abs().max():.0e}. "
-    f"A forward pass takes {longer:+.0%} with the adapters (the median of a few). Lesson 12's method keeps the adapter's idea and loses this price."
+    f"The file has {(folder / 'adapters.safetensors').stat().st_size / 1024:.0f} KiB. The scores from it differ by "
+    f"{(again - tuned).abs().max():.0e}. A forward pass takes {middle['adapters'] / middle['base']:.2f} times as long "
+    "with the adapters."
 )
-assert torch.equal(again, tuned) and fingerprint(base) == before, (
-    "detached, the base should be bit for bit what it was"
-)
+assert torch.equal(again, tuned) and fingerprint(base) == before
 
 # %% [markdown]
 # ## Once, on the test
 #
-# New tables of the kinds that training had, and of kinds that no table in training was about (lesson 9). Beside them stand published numbers for GPT-2
-# Medium (Li & Liang, 2021); other models, other data: only the pattern can be compared.
+# The test has new tables of the kinds that training had (seen), and of kinds that it had not (unseen). Li & Liang
+# (2021) report BLEU for GPT-2 Medium on two data sets:
 #
-# **Predict before you run:** is the difference between adapters and full fine-tuning larger than its standard error?
+# - adapters with 3 %: 68.9 on E2E; 60.4 on the seen and 48.3 on the unseen categories of WebNLG;
+# - adapters with 0.1 %: 66.3; 54.5 and 45.1;
+# - a prefix with 0.1 %: 69.7; 62.9 and 45.6;
+# - full fine-tuning: 68.2; 64.2 and 27.7.
+#
+# Model and data are others than ours, so only the pattern can be compared.
+#
+# **Predict before you run:** will our adapters and full fine-tuning differ by more than twice the standard error?
 
 # %%
-final, told = {}, {}  # the scores; for each table the share of its values that is told
+from minitransformer.metrics import slot_accuracy
+
+final, stated = {}, {}  # the measures; and for each table the fraction of its values that is stated
 for name, key in NAMES.items():
     with attached(base, methods[key]):
         for split in ("test_seen", "test_unseen"):
             written = generate_texts(base, tokenizer, xs[split], MOST)
             final[name, split] = table_scores(written, rows[split])
-            told[name, split] = torch.tensor(
-                [
-                    metrics.slot_accuracy([text], [slot_values(row["table"])])[0]
-                    for text, row in zip(written, rows[split], strict=True)
-                ]
+            each = zip(written, rows[split], strict=True)
+            stated[name, split] = torch.tensor(
+                [slot_accuracy([text], [slot_values(row["table"])])[0] for text, row in each]
             )
 table(
     [(name, split.removeprefix("test_"), *score) for (name, split), score in final.items()],
     ["on the test", "kinds", *SCORES],
     [None, None, *FORMS],
 )
+lead = {
+    split: stated["adapters", split] - stated["full fine-tuning", split]
+    for split in ("test_seen", "test_unseen")
+}
 table(
     [
-        ("adapters, 3 %", 68.9, 60.4, 48.3),
-        ("adapters, 0.1 %", 66.3, 54.5, 45.1),
-        ("prefix, 0.1 %", 69.7, 62.9, 45.6),
-        ("full fine-tuning", 68.2, 64.2, 27.7),
+        (split.removeprefix("test_"), 100 * one.mean(), 100 * (one.var() / len(one)) ** 0.5)
+        for split, one in lead.items()
     ],
-    ["published, BLEU", "E2E", "WebNLG, seen", "unseen"],
+    ["kinds", "adapters against full fine-tuning, points of slots", "standard error"],
+    [None, "+.1f", ".1f"],
 )
-verdicts = {}
-for split in ("test_seen", "test_unseen"):
-    lead = told["adapters", split] - told["full fine-tuning", split]  # one for each table
-    verdicts[split] = lead.mean().item(), math.sqrt(lead.var().item() / len(lead))
-reached = {
-    split: final["adapters", split].slots / max(1e-9, final["full fine-tuning", split].slots)
-    for split in verdicts
-}
-say(
-    "A table's values told, adapters against full fine-tuning: "
-    + ", ".join(
-        f"{100 * mean:+.1f} points on {split.removeprefix('test_')} kinds (standard error, over the tables, {100 * error:.1f})"
-        for split, (mean, error) in verdicts.items()
-    )
-    + ". "
-    + (
-        "Of 003's claim that 2–4 % are about as good: "
-        + (
-            "here too they cannot be told apart"
-            if all(abs(mean) < 2 * error for mean, error in verdicts.values())
-            else "here the adapters are ahead"
-            if all(mean > -2 * error for mean, error in verdicts.values())
-            else f"here it does not hold after {MANY} steps: they are at {min(reached.values()):.0%} of full fine-tuning"
-            if min(reached.values()) < 0.97
-            else f"here it nearly holds: a difference can be measured, but they are at {min(reached.values()):.0%} of full fine-tuning or above"
-        )
-    )
-    + f", {reports['zero'].stored_fraction:.1%} of the numbers being trained. (Houlsby et al. report 0.4 points of GLUE between their 3.6 % and full fine-tuning, after training both to the end.)"
-)
+assert QUICK or final["adapters", "test_seen"].again < 0.1
+assert QUICK or final["adapters", "test_seen"].slots > 0.6
+assert QUICK or abs(lead["test_seen"].mean()) < 0.12
+
+# %% [markdown]
+# How to read the last table: a difference of less than about two standard errors cannot be told from chance. A larger
+# one is a difference after this short training. Houlsby et al. trained both to the end, and they report 0.4 points of
+# GLUE between their adapters of 3.6 % and full fine-tuning.
 
 # %% [markdown]
 # ## The answer
-
-# %%
-seen = {name: final[name, "test_seen"] for name in NAMES}
-say(
-    f"Adapters belong inside the residual, before what a sublayer gives is added to the stream; they should begin as the identity, or the first steps go into undoing a disturbance; and "
-    f"they can be as narrow as r = {R} of {C} ({ours.stored_fraction:.1%} of the base's numbers), with which the frozen GPT tells {seen['adapters'].slots:.0%} of a new table's values after {MANY} "
-    f"steps, a prefix of as many numbers {seen['prefix'].slots:.0%} and full fine-tuning {seen['full fine-tuning'].slots:.0%}."
-)
-
-# %% [markdown]
+#
+# Adapters stand inside the residual connection: they change what a sublayer gives before it is added to the stream.
+# They should begin as the identity, because otherwise their first steps only undo a disturbance. They can be narrow:
+# with r = 16 of 128, about 3 % of the parameters, the frozen GPT writes sentences in a full run, and it comes near
+# full fine-tuning. The cost is one more layer for every token, at inference too.
+#
 # To try next:
 #
-# - Train Xavier's adapters with r = 64 and r = 1, a hundred steps each. The formula says which starts worse; which ends worse?
-# - Take the activation away (`F.relu` in `Bottleneck`). What is f then, and what would it have to do with lesson 12?
-# - Put adapters and a prefix on the base together (`attached` takes several methods), half as large each. Do they add up?
+# - Train Xavier's adapters with r = 64 and with r = 1, a hundred steps each. The formula of "How it begins" says
+#   which starts worse. Which ends worse?
+# - Take the ReLU out of `Bottleneck.forward`. What is f then? Remember it in lesson 12.
+# - Put adapters and a prefix on the base together, each half as large. (`attached` takes several methods.) Do their
+#   gains add up?
 #
-# Further reading: "Parameter-Efficient Transfer Learning for NLP" (Houlsby et al., 2019); "AdapterFusion: Non-Destructive Task
-# Composition for Transfer Learning" (Pfeiffer et al., 2021); "Towards a Unified View of Parameter-Efficient Transfer Learning" (He et al.,
-# 2022); "Understanding the Difficulty of Training Deep Feedforward Neural Networks" (Glorot & Bengio, 2010), whose rule Xavier's is.
+# Exercises: `make start-11` writes the stubs of this lesson's exercises to `workbook/lesson_11.py`, and `make
+# check-11` checks them. Lesson 12 keeps the bottleneck, drops the ReLU, and loses the cost at inference.
+#
+# Further reading: "Parameter-Efficient Transfer Learning for NLP" (Houlsby et al., 2019); "AdapterFusion:
+# Non-Destructive Task Composition for Transfer Learning" (Pfeiffer et al., 2021); "Towards a Unified View of
+# Parameter-Efficient Transfer Learning" (He et al., 2022); "Understanding the Difficulty of Training Deep Feedforward
+# Neural Networks" (Glorot & Bengio, 2010).

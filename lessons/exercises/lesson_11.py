@@ -1,4 +1,4 @@
-"""Exercises of lesson 11: the bottleneck, where it stands, its hook, and how many numbers it costs."""
+"""Exercises of lesson 11: the bottleneck, where it stands, its hook, and how many parameters it has."""
 
 import torch
 import torch.nn.functional as F
@@ -44,12 +44,11 @@ formula = Exercise(
     title="Down, and up again",
     minutes=5,
     difficulty=1,
-    purpose="This is what an adapter adds, f(h) = W_up σ(W_down h): the token's d numbers are pressed into r, a ReLU makes the "
-    "negative ones 0, and the r are spread over d again. Nothing else in the whole method is trained.",
+    purpose="An adapter adds f(h) = W_up σ(W_down h). W_down makes r numbers from the d numbers of a token. The activation σ is a "
+    "ReLU, which replaces negative numbers by 0. W_up makes d numbers again. Nothing else in this method is trained.",
     hints=(
-        "Three steps, in the order in which the formula is read from the right: down, σ, up. The stream h is added "
-        "elsewhere.",
-        "self.down and self.up are nn.Linear: called, they multiply by the matrix and add the bias. σ is F.relu.",
+        "There are three steps: down, σ, up. The formula is read from the right. h itself is added elsewhere.",
+        "self.down and self.up are nn.Linear. When you call them, they multiply by the matrix and add the bias. σ is F.relu.",
         "    narrow = F.relu(self.down(x))  # r numbers for each token\n"
         "    # self.up brings it back to (B, T, C)",
     ),
@@ -62,7 +61,7 @@ formula = Exercise(
 
 
 def random_bottleneck(d_model, width):
-    """All its numbers random, the biases too."""
+    """A bottleneck in which all numbers are random, also the biases."""
     bottleneck = Bottleneck(d_model, width, "xavier")
     for p in bottleneck.parameters():
         p.data = tidy(*p.shape)
@@ -101,85 +100,85 @@ def it_learns():
 
 @formula.mistake
 def no_activation(self, x):
-    """Nothing stands between your two matrices, so they are one matrix of rank r: that is LoRA's idea, not the adapter's. A ReLU belongs between down and up."""
+    """Nothing stands between your two matrices, so together they are one matrix of rank r. That is LoRA (lesson 12), not an adapter. Put a ReLU between down and up."""
     return self.up(self.down(x))
 
 
 @formula.mistake
 def activation_at_the_end(self, x):
-    """Your ReLU stands behind W_up: the adapter could then only ever add, never take away. It belongs in the bottleneck, between the two matrices."""
+    """Your ReLU stands after W_up. Then the adapter can only add positive numbers and never subtract. The ReLU belongs between the two matrices."""
     return F.relu(self.up(self.down(x)))
 
 
 @formula.mistake
 def activation_before_down(self, x):
-    """Your ReLU cuts the input: the negative half of what the frozen layer says is lost before anything reads it. First down, then the ReLU."""
+    """You apply the ReLU to the input. Then its negative numbers are lost before W_down reads them. Apply self.down first, then the ReLU."""
     return self.up(self.down(F.relu(x)))
 
 
 @formula.mistake
 def two_activations(self, x):
-    """You apply σ twice, in the bottleneck and behind W_up. The second makes what is added never negative; the formula has one σ, between the matrices."""
+    """You apply σ twice: in the bottleneck, and after W_up. Because of the second one, the adapter can never subtract. The formula has one σ, between the matrices."""
     return F.relu(self.up(F.relu(self.down(x))))
 
 
 @formula.mistake
 def the_stream_added_here(self, x):
-    """You add h here already. Where the adapter is hooked in, it is added once more: the frozen layer's answer would count twice. Here f(h) alone is wanted."""
+    """You add x here. The adapter's hook adds it too, so the frozen layer's answer would count twice. Return f(x) alone."""
     return x + self.up(F.relu(self.down(x)))
 
 
 @formula.mistake("GELU in place of ReLU")
 def gelu_in_place_of_relu(self, x):
-    """You take a GELU, as the base's own feed-forward layers do. In the adapter σ is a ReLU: negative numbers become exactly 0."""
+    """You use a GELU, like the feed-forward layers of the base. In the adapter σ is a ReLU: negative numbers become exactly 0."""
     return self.up(F.gelu(self.down(x)))
 
 
 @formula.mistake
 def sigmoid_in_place_of_relu(self, x):
-    """You read σ as the sigmoid. In the adapter it stands for an activation, and that is a ReLU: negative numbers become exactly 0, the others stay."""
+    """You use the sigmoid for σ. Here σ stands for the activation, and this is a ReLU: negative numbers become exactly 0, and the others stay."""
     return self.up(torch.sigmoid(self.down(x)))
 
 
 @formula.mistake
 def tanh_in_place_of_relu(self, x):
-    """You take a tanh. In the adapter σ is a ReLU: negative numbers become exactly 0, the others stay."""
+    """You use tanh. In the adapter σ is a ReLU: negative numbers become exactly 0, and the others stay."""
     return self.up(torch.tanh(self.down(x)))
 
 
 @formula.mistake
 def maps_exchanged(self, x):
-    """You go up first and down then. The bottleneck is in the middle: self.down reads x, self.up what is left of it."""
+    """You call self.up first and self.down second. The bottleneck is in the middle: self.down reads x, and self.up reads the r numbers that come out."""
     return self.down(F.relu(self.up(x)))
 
 
 @formula.mistake
 def never_up_again(self, x):
-    """You stop in the bottleneck, with r numbers a token. self.up brings them back to C, the width of the stream."""
+    """You stop in the bottleneck, with r numbers per token. self.up makes C numbers again, the width of the stream."""
     return F.relu(self.down(x))
 
 
 @formula.mistake
 def the_stream_taken_away(self, x):
-    """You subtract x. Nothing of the stream belongs here: f(h) alone."""
+    """You subtract x. Return f(x) alone; x is added elsewhere."""
     return self.up(F.relu(self.down(x))) - x
 
 
 @formula.mistake
 def detached_bottleneck(self, x):
-    """The gradient stops in your bottleneck (detach, .data): W_up would learn, and W_down stay as random as it began."""
+    """The gradient stops in your bottleneck (because of detach or .data). W_up would learn, but W_down would stay as random as it began."""
     return self.up(self.down(x).detach().relu())
 
 
 @formula.mistake
 def without_biases(self, x):
-    """You use the matrices without their biases. Houlsby et al. give both maps one; calling self.down and self.up adds it."""
+    """You use the matrices without their biases. Houlsby et al. have a bias in both maps. Call self.down and self.up: they add it."""
     return F.relu(x @ self.down.weight.T) @ self.up.weight.T
 
 
 @formula.mistake
 def shapes_as_printed(self, x):
-    """You multiply by the matrices as 001 §3.1.2 prints their shapes, (d, r) and (r, d). nn.Linear keeps the transposed ones, W_down (r, d) and W_up (d, r): self.down(x) does it right."""
+    """You multiply by the matrices in the shapes of 001 §3.1.2, (d, r) and (r, d). nn.Linear keeps the transposed ones: W_down is (r, d), and W_up is (d, r). Call self.down(x): it multiplies in the right way."""
     return F.relu(x @ self.down.weight + self.down.bias) @ self.up.weight + self.up.bias
 
 
@@ -191,15 +190,14 @@ placed = Exercise(
     title="A bottleneck for each sublayer",
     minutes=20,
     difficulty=2,
-    purpose="Which layers get an adapter is the difference between Houlsby's, Pfeiffer's and the parallel ones, and half of what "
-    "they cost. This method looks through the base and makes a bottleneck for each place.",
+    purpose="Houlsby's, Pfeiffer's and the parallel adapters differ in the layers that get a bottleneck. This method looks through the "
+    "base and makes a bottleneck for each of these places.",
     hints=(
-        "base.named_modules() gives every module with its name, at every depth. isinstance tells which kind it is; it takes "
-        "a tuple of classes, too.",
-        "self.bottlenecks is an nn.ModuleDict, whose keys may hold no dot: name.replace('.', '/'). A new Bottleneck for each, "
-        "from base.config.d_model, self.width and self.init. self.factors is an nn.ParameterDict.",
-        'in_layer is whether the name begins with "blocks.", "encoder." or "decoder.": name.startswith takes a tuple '
-        "of them.\n"
+        "base.named_modules() gives every module with its name, at every depth. isinstance checks the class of a module; it "
+        "also accepts a tuple of classes.",
+        "self.bottlenecks is an nn.ModuleDict. Its keys cannot contain a dot, so write name.replace('.', '/'). Make a new Bottleneck "
+        "for each, from base.config.d_model, self.width and self.init. self.factors is an nn.ParameterDict.",
+        'in_layer says whether the name begins with "blocks.", "encoder." or "decoder."; name.startswith accepts a tuple.\n'
         "    sublayers = FeedForward\n"
         '    if self.placement == "houlsby":\n'
         "        sublayers = (Attention, FeedForward)\n"
@@ -212,7 +210,7 @@ placed = Exercise(
     ),
     given=(
         "Bottleneck(C, width, init): a new bottleneck; C is base.config.d_model, width and init are self.width and self.init.",
-        "self.placement, self.norms: which sublayers get one, and whether norms are trained, too.",
+        "self.placement, self.norms: which sublayers get a bottleneck, and whether norms are trained, too.",
         "Attention, FeedForward: the classes of the sublayers.",
         "self.bottlenecks: an nn.ModuleDict, the sublayer's name with / for . → its bottleneck.",
         "self.factors: an nn.ParameterDict, the norm's name with / for . → its factors and shifts, (2, C).",
@@ -221,7 +219,7 @@ placed = Exercise(
 
 
 def what_was_built(method, base):
-    """The bottlenecks and factors by name, and whether some share their numbers."""
+    """The bottlenecks and factors by name, and whether some share their parameters."""
     method.build(base)
     numbers = [p for bottleneck in method.bottlenecks.values() for p in bottleneck.parameters()]
     return {
@@ -244,7 +242,7 @@ def pfeiffer(Adapter):
 
 @placed.scene
 def houlsby(Adapter):
-    """Houlsby's placement on the same."""
+    """Houlsby's placement on the same GPT."""
     return what_was_built(Adapter(3), small_gpt())
 
 
@@ -269,7 +267,7 @@ def beginning(Adapter):
 
 @placed.scene
 def an_encoder_and_a_decoder(Adapter):
-    """Houlsby's placement on an encoder–decoder, whose decoder has a cross-attention too."""
+    """Houlsby's placement on an encoder–decoder. Its decoder also has a cross-attention."""
     return what_was_built(Adapter(3), small_seq2seq())
 
 
@@ -283,7 +281,7 @@ def which_norms(Adapter):
 
 @placed.scene
 def with_norms(Adapter):
-    """With the norms of the layers; the base's own norms have learned something."""
+    """With the norms of the layers. The base's own norms are trained."""
     base = small_gpt()
     for module in base.modules():
         if isinstance(module, nn.LayerNorm):
@@ -299,7 +297,7 @@ def norms_of_an_encoder_and_a_decoder(Adapter):
 
 @placed.mistake
 def houlsby_without_attention(self, base):
-    """You give only the feed-forward layers a bottleneck, whatever the placement. Houlsby's has two in a layer (001 §3.2.1): one after the attention, too."""
+    """Only the feed-forward layers get a bottleneck, whatever the placement. Houlsby's placement has two in each layer (001 §3.2.1): one after the attention, and one after the feed-forward layer."""
     for name, module in base.named_modules():
         key = name.replace(".", "/")
         if isinstance(module, FeedForward):
@@ -315,7 +313,7 @@ def houlsby_without_attention(self, base):
 
 @placed.mistake
 def found_by_name(self, base):
-    """You look for modules that are called "attention" or "mlp". A decoder's cross-attention has another name, and gets nothing; isinstance(module, Attention) finds every one."""
+    """You look for modules with the names "attention" and "mlp". The cross-attention of a decoder has another name, so it gets nothing. isinstance(module, Attention) finds all of them."""
     for name, module in base.named_modules():
         key = name.replace(".", "/")
         if name.endswith(".mlp") or (self.placement == "houlsby" and name.endswith(".attention")):
@@ -331,7 +329,7 @@ def found_by_name(self, base):
 
 @placed.mistake
 def one_for_all(self, base):
-    """You make one bottleneck and put it everywhere: all layers then share its numbers. Each place gets a new one; the constructor's call belongs inside the loop."""
+    """You make one bottleneck and put it everywhere, so all layers share its parameters. Each place needs a new one. Call the constructor inside the loop."""
     sublayers = (Attention, FeedForward) if self.placement == "houlsby" else FeedForward
     bottleneck = Bottleneck(base.config.d_model, self.width, self.init)
     for name, module in base.named_modules():
@@ -350,29 +348,29 @@ def one_for_all(self, base):
 CHOICE = 'sublayers = (Attention, FeedForward) if self.placement == "houlsby" else FeedForward'
 placed.slip(
     "parallel like Houlsby's",
-    "Your parallel placement adapts the attention as well. Both Pfeiffer's and the parallel one stand at the feed-forward layer alone; "
-    "only Houlsby's has two a layer.",
+    "Your parallel placement also gives the attention a bottleneck. Pfeiffer's and the parallel placement have one bottleneck in each "
+    "layer, at the feed-forward layer. Only Houlsby's has two.",
     ('self.placement == "houlsby"', 'self.placement != "pfeiffer"'),
 )
 placed.slip(
     "every linear map",
-    "You give every nn.Linear a bottleneck: W_Q, W_up and all. An adapter stands behind a whole sublayer, an Attention or a "
-    "FeedForward; what goes beside single matrices is LoRA (lesson 12).",
+    "You give every nn.Linear a bottleneck. An adapter stands after a whole sublayer, an Attention or a FeedForward. LoRA "
+    "(lesson 12) is the method for single matrices.",
     (CHOICE, "sublayers = nn.Linear"),
 )
 placed.slip(
     "dots in the key",
-    "Your keys have dots. A ModuleDict makes an attribute of each key, and a dotted one would be a path; write / for each dot.",
+    "Your keys have dots. A ModuleDict makes an attribute from each key, so a key cannot have a dot. Write / for each dot.",
     ('name.replace(".", "/")', "name"),
 )
 placed.slip(
     "always from zero",
-    "Your bottlenecks begin at W_up = 0 whatever was asked for. The user's choice is self.init; hand it on.",
+    "Your bottlenecks always start with W_up = 0. The user's choice is self.init; pass it to Bottleneck.",
     ("self.width, self.init)", 'self.width, "zero")'),
 )
 placed.slip(
     "width not handed on",
-    "Your bottlenecks are all as wide as the stream, which is no bottleneck: r is self.width, far below C.",
+    "Your bottlenecks are as wide as the stream, so they are no bottlenecks. Their width r is self.width.",
     (
         "Bottleneck(base.config.d_model, self.width,",
         "Bottleneck(base.config.d_model, base.config.d_model,",
@@ -380,34 +378,34 @@ placed.slip(
 )
 placed.slip(
     "width and C exchanged",
-    "You exchange the first two arguments: yours reads `width` numbers and widens them to C. It reads C numbers and has `width` inside: Bottleneck(C, width, init).",
+    "You exchanged the first two arguments. A bottleneck reads C numbers and has `width` numbers inside: Bottleneck(C, width, init).",
     ("Bottleneck(base.config.d_model, self.width,", "Bottleneck(self.width, base.config.d_model,"),
 )
 placed.slip(
     "the last norm too",
-    "You also train the norm behind all layers. Houlsby et al. train those inside the layers; the last one stands in none, its name "
-    "begins with no blocks., encoder. or decoder.",
+    "You also train the norm after the last layer. Houlsby et al. train only the norms inside the layers. The name of the last norm does "
+    "not begin with blocks., encoder. or decoder.",
     ("self.norms and in_layer and", "self.norms and"),
 )
 placed.slip(
     "norms in any case",
-    "You make factors whether they were asked for or not. They are part of the method only with self.norms.",
+    "You always make factors. Make them only if self.norms is true.",
     ("self.norms and in_layer and", "in_layer and"),
 )
 placed.slip(
     "norms never",
-    "You make no factors. With self.norms, each LayerNorm in a layer gets a factor and a shift of its own.",
+    "You make no factors. If self.norms is true, each LayerNorm in a layer gets its own factors and shifts.",
     ("self.norms and in_layer and", "False and"),
 )
 placed.slip(
     "norms of a single stack",
-    "You look for norms in `blocks` alone. An encoder–decoder has its layers in `encoder` and `decoder`.",
+    "You look for norms in `blocks` only. The layers of an encoder–decoder are in `encoder` and `decoder`.",
     ('("blocks.", "encoder.", "decoder.")', '"blocks."'),
 )
 FACTORS = "torch.stack([one, 0 * one])"
 placed.slip(
     "one factor for all",
-    "All norms share one factor and one shift: they are made once, and each key names the same parameter. Each norm has its own.",
+    "All norms share the same factors and shifts, because they are made only once. Each norm needs its own.",
     (
         "self.factors[key] = nn.Parameter(torch.stack([one, 0 * one]))",
         "shared = next(iter(self.factors.values()), nn.Parameter(torch.stack([one, 0 * one])))\n                self.factors[key] = shared",
@@ -415,65 +413,68 @@ placed.slip(
 )
 placed.slip(
     "factor and shift exchanged",
-    "Your first row is 0 and your second 1. The first is the factor, and at first it has to be 1; the second is the shift, 0.",
+    "Your first row is 0 and your second row is 1. The first row holds the factors, which start at 1. The second holds the shifts, which "
+    "start at 0.",
     (FACTORS, "torch.stack([0 * one, one])"),
 )
 placed.slip(
     "a shift of one",
-    "Your shifts begin at 1 and are added to everything that the norms give: the base is another before it has learned anything. Factors begin at 1, "
-    "shifts at 0.",
+    "Your shifts start at 1. They are added to what the norms give, so the base is changed before anything is learned. Factors start at "
+    "1, and shifts start at 0.",
     (FACTORS, "torch.stack([one, one])"),
 )
 placed.slip(
     "the last norm too, and a shift of one",
-    "There are two mistakes. You also train the norm behind all layers, which stands in no layer: its name begins with no blocks., encoder. or decoder. "
-    "And your shifts begin at 1; factors begin at 1, shifts at 0.",
+    "There are two mistakes. First, you also train the norm after the last layer; its name does not begin with blocks., encoder. or "
+    "decoder. Second, your shifts start at 1. Factors start at 1, and shifts start at 0.",
     ("self.norms and in_layer and", "self.norms and"),
     (FACTORS, "torch.stack([one, one])"),
 )
 placed.slip(
     "the last norm too, and a factor of zero",
-    "There are two mistakes. You also train the norm behind all layers, which stands in no layer: its name begins with no blocks., encoder. or decoder. "
-    "And your factors begin at 0; factors begin at 1, shifts at 0.",
+    "There are two mistakes. First, you also train the norm after the last layer; its name does not begin with blocks., encoder. or "
+    "decoder. Second, your factors start at 0. Factors start at 1, and shifts start at 0.",
     ("self.norms and in_layer and", "self.norms and"),
     (FACTORS, "torch.stack([0 * one, 0 * one])"),
 )
 placed.slip(
     "the norm's own numbers",
-    "You begin with the norm's weight and bias. What it gives has been multiplied by these already; your factor comes on top: 1 and 0 change "
-    "nothing.",
+    "You start with the norm's own weight and bias. The norm has applied these already, and your factors come after it. Start with "
+    "factors of 1 and shifts of 0, which change nothing.",
     (FACTORS, "torch.stack([module.weight, module.bias])"),
 )
 placed.slip(
     "factors as columns",
-    "Your factors are (C, 2). A row of factors and a row of shifts, (2, C): stack along the first axis.",
+    "Your tensor is (C, 2). It should be (2, C): a row of factors and a row of shifts. Stack along the first axis.",
     (FACTORS, "torch.stack([one, 0 * one], dim=1)"),
 )
 placed.slip(
     "attention alone",
-    "You give the attention an adapter and leave out the feed-forward layer. Houlsby's placement has both in each layer.",
+    "Only the attention gets a bottleneck. Houlsby's placement has two in each layer: one after the attention, and one after the "
+    "feed-forward layer.",
     (CHOICE, 'sublayers = Attention if self.placement == "houlsby" else FeedForward'),
 )
 placed.slip(
     "Houlsby's in any case",
-    "You adapt attention and feed-forward layers whatever the placement. Pfeiffer's and the parallel one stand at the feed-forward layer alone.",
+    "Attention and feed-forward layers always get a bottleneck. In Pfeiffer's and the parallel placement only the feed-forward layers get "
+    "one.",
     (CHOICE, "sublayers = (Attention, FeedForward)"),
 )
 placed.slip(
     "the last part of the name",
-    "Your key is the last part of the module's name, so that each layer's bottleneck takes the place of the one before. The whole name tells them "
-    "apart.",
+    "Your key is the last part of the module's name. This part is the same in every layer, so each bottleneck replaces the one before. Use "
+    "the whole name.",
     ('name.replace(".", "/")', 'name.split(".")[-1]'),
 )
 placed.slip(
     "only what is on top",
-    "named_children gives what hangs directly on the base: stacks, no sublayers. named_modules goes down to every depth.",
+    "named_children gives only the modules directly below the base, and the sublayers are deeper. named_modules goes down to every depth.",
     ("base.named_modules()", "base.named_children()"),
 )
 placed.slip(
     "a factor of zero",
-    "Your factors begin at 0: every norm then gives nothing but the shift, and the base is silenced before it has learned "
-    "anything. Factors begin at 1, shifts at 0.",
+    "Your factors start at 0. Then every norm gives the shift only, and the base is destroyed before anything is learned. Factors start "
+    "at 1, and shifts start at 0.",
     ("torch.stack([one, 0 * one])", "torch.stack([0 * one, 0 * one])"),
 )
 
@@ -485,18 +486,19 @@ adapted = Exercise(
     title="Into the frozen layer",
     minutes=10,
     difficulty=1,
-    purpose="A frozen base knows nothing of adapters. A hook on each sublayer, called with what the sublayer has read (x) and what it gives (output), lets its "
-    "bottleneck f add to the answer: A(h) = h + s · f(h) after a sublayer, and, beside it, h + s · f(x) with what the sublayer reads.",
+    purpose="A frozen base knows nothing of adapters. So a hook on each sublayer is called with x, which the sublayer read, and with its "
+    "output h. It returns a new output. An adapter after a sublayer gives h + s · f(h). A parallel one stands beside the sublayer and gives "
+    "h + s · f(x).",
     hints=(
-        "h is the output. What is added is f of something, times a scale.",
-        'self.placement says which of the two the bottleneck reads: x if it is "parallel", and the output otherwise. The scale is self.scale.',
+        "h is the output. Add f of something to it, times a scale.",
+        'self.placement says what the bottleneck reads: x if it is "parallel", and the output otherwise. The scale is self.scale.',
         '    read = x if self.placement == "parallel" else output\n'
         "    return output + self.scale * bottleneck(read)",
     ),
     given=(
         "bottleneck(read): f, (B, T, C) → (B, T, C).",
         'self.placement: "houlsby", "pfeiffer" or "parallel".',
-        "self.scale: s, which may be changed later.",
+        "self.scale: s, which can be changed later.",
     ),
 )
 
@@ -518,7 +520,7 @@ def around_the_feed_forward_layer(method, base):
 
 @adapted.scene
 def behind(Adapter):
-    """Behind a feed-forward layer."""
+    """After a feed-forward layer."""
     return around_the_feed_forward_layer(Adapter(3, "pfeiffer", "xavier"), small_gpt())
 
 
@@ -536,7 +538,7 @@ def beside(Adapter):
 
 @adapted.scene
 def another_scale(Adapter):
-    """The scale is changed while the adapters are on."""
+    """The scores while the adapters are on and their scale is changed."""
     base, ids, logits = small_gpt(), torch.tensor([[1, 4, 2]]), {}
     method = Adapter(3, "houlsby", "xavier")
     with attached(base, method):
@@ -548,7 +550,7 @@ def another_scale(Adapter):
 
 @adapted.scene
 def nothing_at_first(Adapter):
-    """With W_up = 0 the base is at first what it was: by how much its scores change."""
+    """How much the scores change when W_up = 0. They should not change."""
     base, ids = small_gpt(), torch.tensor([[1, 4, 2], [3, 3, 0]])
     plain = base(ids)
     with attached(base, Adapter(3)):
@@ -568,65 +570,64 @@ READ = 'x if self.placement == "parallel" else output'
 ADDED = "return output + self.scale * bottleneck(read)"
 adapted.slip(
     "without h",
-    "You return f(·) alone, and what you return takes the sublayer's place: the frozen layer's own answer is lost, and with W_up = 0 "
-    "it says nothing at all. o = W_up z + h: output is added.",
+    "You return f(·) alone. What you return replaces the output of the frozen layer, so that output is lost. Add it: the formula is "
+    "o = W_up z + h.",
     (ADDED, "return self.scale * bottleneck(read)"),
 )
 adapted.slip(
     "no scale",
-    "You add f(·) without the scale. He et al. take 4 for parallel adapters: self.scale * bottleneck(read).",
+    "You add f(·) without the scale. Multiply it: self.scale * bottleneck(read). (He et al. take 4 for parallel adapters.)",
     (ADDED, "return output + bottleneck(read)"),
 )
 adapted.slip(
     "scale on h too",
-    "Your scale multiplies the frozen layer's answer as well, so that a scale of 4 breaks the base before anything is learned. Only "
-    "what is added is scaled: h + s · f(·).",
+    "Your scale also multiplies the output of the frozen layer. A scale of 4 would destroy the base before anything is learned. Scale "
+    "only what is added: h + s · f(·).",
     (ADDED, "return self.scale * (output + bottleneck(read))"),
 )
 adapted.slip(
     "parallel reads the output",
-    "Your bottleneck reads h in every placement. The parallel one stands beside the sublayer and reads what it reads, x.",
+    "Your bottleneck reads h in every placement. A parallel one stands beside the sublayer, so it reads x.",
     (READ, "output"),
 )
 adapted.slip(
     "always reads the input",
-    "Your bottleneck reads the sublayer's input in every placement. Behind a sublayer it reads what that gives, the output; only "
-    "the parallel one reads x.",
+    "Your bottleneck reads x in every placement. Only a parallel one reads x. The others stand after the sublayer and read its output.",
     (READ, "x"),
 )
 adapted.slip(
     "all but Pfeiffer's read the input",
-    "Your bottleneck reads the sublayer's input in Houlsby's placement, too. Behind a sublayer it reads the output; only the parallel one reads x.",
+    "In Houlsby's placement your bottleneck reads x. It stands after the sublayer, so it reads the output. Only a parallel one reads x.",
     (READ, 'x if self.placement != "pfeiffer" else output'),
 )
 adapted.slip(
     "the placements exchanged",
-    "Your bottleneck reads the input where it stands behind the sublayer, and the output where it stands beside it. It is the other way round.",
+    "Your parallel bottleneck reads the output, and the others read x. It is the other way round.",
     (READ, 'output if self.placement == "parallel" else x'),
 )
 adapted.slip(
     "scale inside",
-    "Your scale multiplies what the bottleneck reads, and so passes through biases and ReLU. It multiplies what f gives: s · f(·).",
+    "You scale what the bottleneck reads. Because of its biases that is something else. Scale what f gives: s · f(·).",
     (ADDED, "return output + bottleneck(self.scale * read)"),
 )
 adapted.slip(
     "scale on h alone",
-    "Your scale multiplies the frozen layer's answer, and what is added goes without. It is the other way round: h + s · f(·).",
+    "You scale the output of the frozen layer and not what is added. It is the other way round: h + s · f(·).",
     (ADDED, "return self.scale * output + bottleneck(read)"),
 )
 adapted.slip(
     "what it read added too",
-    "You add what the bottleneck read on top of what it gives. Only f(·) is added to the output, scaled.",
+    "You also add what the bottleneck read. Add only s · f(·) to the output.",
     (ADDED, "return output + self.scale * (read + bottleneck(read))"),
 )
 adapted.slip(
     "bottleneck of the sum",
-    "You send the sum through the bottleneck. The bottleneck's answer is added to the frozen layer's, which goes on unchanged beside it.",
+    "You send a sum through the bottleneck. Send only what it reads through it, and add the result to the output.",
     (ADDED, "return bottleneck(output + self.scale * read)"),
 )
 adapted.slip(
     "scale taken once",
-    "You keep the scale from the first call. Whoever sets it later would change nothing: read self.scale at every call.",
+    "You keep the scale of the first call. If somebody changes it later, nothing happens. Read self.scale at every call.",
     (
         ADDED,
         "self._scale = getattr(self, '_scale', self.scale)\n        return output + self._scale * bottleneck(read)",
@@ -634,30 +635,30 @@ adapted.slip(
 )
 adapted.slip(
     "written into the output",
-    "output += … writes into the tensor that the bottleneck has just read, and its gradient needs that as it was: training stops with PyTorch's message "
-    "about an in-place operation. output + … makes a new one.",
+    "output += … writes into the tensor that the bottleneck has just read. Its gradient needs the old values, so training stops with "
+    "PyTorch's message about an in-place operation. output + … makes a new tensor.",
     (ADDED, "output += self.scale * bottleneck(read)\n        return output"),
 )
 adapted.slip(
     "without gradient",
-    "The bottleneck runs under no_grad, or what it gives is detached: it would never learn.",
+    "No gradient reaches the bottleneck (because of no_grad or detach), so it would never learn.",
     (ADDED, "return output + self.scale * bottleneck(read).detach()"),
 )
 adapted.slip(
     "the input added",
-    "You add f(·) to what it read. That is the same behind a sublayer, where it reads the output; beside it, the sublayer's answer is lost. "
-    "It is the output that goes on.",
+    "You add f(·) to what the bottleneck read. For a parallel adapter that is x, so the output of the sublayer is lost. Add f(·) to the "
+    "output.",
     (ADDED, "return read + self.scale * bottleneck(read)"),
 )
 adapted.slip(
     "nothing returned",
-    "You compute the sum and do not return it: return output + ….",
+    "You compute the sum but do not return it. Write return output + ….",
     (ADDED, "output + self.scale * bottleneck(read)"),
 )
 adapted.slip(
     "detached",
-    "Your bottleneck reads a detached tensor (detach, .data, no_grad). Its own gradients survive, but those of the adapters below it lose "
-    "the way through it.",
+    "Your bottleneck reads a detached tensor (because of detach, .data or no_grad). It learns, but no gradient goes through it to the "
+    "adapters below.",
     (READ, '(x if self.placement == "parallel" else output).detach()'),
 )
 
@@ -669,35 +670,35 @@ count = Exercise(
     title="How many parameters?",
     minutes=15,
     difficulty=2,
-    purpose="2L(2dr + r + d) for Houlsby's adapters, 2LPd for a prefix: formulas count one method each. This counts any: what is "
-    "trained, what has to be kept for a task, and beside it the base.",
+    purpose="A formula such as 2L(2dr + r + d) counts the parameters of one method. This method counts those of any: how many are "
+    "trained, how many have to be kept for a task, and how many the base has.",
     hints=(
-        "Four sums of numel(), each over other tensors: of self.trainable(), of what self.stored() gives, of the head, of the base. What "
-        "is kept need not be what is trained: a prefix's MLP is dropped.",
-        "What self.stored() gives is a pair, settings and tensors by name. base.parameters() would also give what methods brought; "
+        "There are four sums of numel(): over self.trainable(), over what self.stored() gives, over the head, and over the base. A method "
+        "can train more than it keeps: the MLP of a prefix is dropped.",
+        "self.stored() gives a pair: settings, and tensors by name. base.parameters() also gives the parameters of attached methods; "
         "base_parameters(base) does not.",
         "    Report(\n"
         "        type(self).__name__,\n"
         "        trained=sum(p.numel() for p in self.trainable()),\n"
         "        stored=sum(t.numel() for t in self.stored()[1].values()),\n"
-        "        head=…,  # of self.head.parameters() if self.head, or else 0\n"
-        "        base=…,  # of base_parameters(base).values()\n"
+        "        head=…,  # over self.head.parameters() if self.head, else 0\n"
+        "        base=…,  # over base_parameters(base).values()\n"
         "    )",
     ),
     given=(
-        "Report(method, trained, stored, head, base): what is returned; the first is the name of the method's class.",
+        "Report(method, trained, stored, head, base): what is returned. The first argument is the name of the method's class.",
         'self._need_base("report"): the base that the method is on, or a refusal.',
         "self.trainable(): a list of the parameters that training changes.",
-        "self.stored(): a pair, settings and the tensors by name that a file would hold.",
+        "self.stored(): a pair: settings, and the tensors by name, as a saved file has them.",
         "self.head: the classifier's head, or None.",
-        "base_parameters(base): the base's own parameters by name, without what methods brought.",
+        "base_parameters(base): the base's own parameters by name, without those of attached methods.",
     ),
 )
 
 
 @count.scene
 def pfeiffer_adapters(Method):
-    """Two adapters of width 3: 2 · (2 · 6 · 3 + 3 + 6) numbers."""
+    """Two adapters of width 3, with 2 · (2 · 6 · 3 + 3 + 6) parameters."""
     base = small_gpt()
     with attached(base, method := Adapter(3, placement="pfeiffer")):
         return method.report()
@@ -705,7 +706,7 @@ def pfeiffer_adapters(Method):
 
 @count.scene
 def a_prefix_with_its_mlp(Method):
-    """A prefix of three virtual tokens, made by an MLP that is dropped afterwards."""
+    """A prefix of three virtual tokens, made by an MLP that is dropped after training."""
     base = small_gpt()
     with attached(base, method := PrefixTuning(3, reparametrise=4)):
         return method.report()
@@ -721,7 +722,7 @@ def with_a_classifier(Method):
 
 @count.scene
 def everything(Method):
-    """Full fine-tuning, which brings nothing and trains the base."""
+    """Full fine-tuning, which adds nothing and trains the base."""
     base = small_gpt()
     with attached(base, method := FullFineTuning()):
         return method.report()
@@ -763,7 +764,7 @@ def wrong_report(**other):
 
 @count.mistake
 def tensors_in_place_of_numbers(self):
-    """You count tensors. A matrix of 6 × 3 is one tensor and 18 numbers: p.numel()."""
+    """You count tensors. A matrix of 6 × 3 is one tensor, but 18 parameters: p.numel()."""
     return wrong_report(
         trained=lambda self, base: len(self.trainable()),
         stored=lambda self, base: len(self.stored()[1]),
@@ -772,19 +773,19 @@ def tensors_in_place_of_numbers(self):
 
 @count.mistake
 def methods_counted_as_base(self):
-    """Your base is base.parameters(), in which the methods that are on it stand too (as base.tuning). The shares would shrink with what is trained; base_parameters(base) gives the base's own."""
+    """For the base you count base.parameters(). That also has the parameters of the attached methods (in base.tuning). base_parameters(base) gives the base's own."""
     return wrong_report(base=lambda self, base: sum(p.numel() for p in base.parameters()))(self)
 
 
 @count.mistake
 def stored_is_trained(self):
-    """You take what is trained for what is kept. A prefix's MLP is trained and then dropped: what is saved is P_θ alone, as self.stored() gives it."""
+    """For `stored` you count what is trained. The MLP of a prefix is trained and then dropped, and only P_θ is saved. self.stored() gives what is saved."""
     return wrong_report(stored=lambda self, base: sum(p.numel() for p in self.trainable()))(self)
 
 
 @count.mistake
 def trained_is_stored(self):
-    """You take what is kept for what is trained. While it learns, a prefix has an MLP too, often more numbers than the prefix itself: self.trainable()."""
+    """For `trained` you count what is saved. In training a prefix also has an MLP, often with more parameters than the prefix itself. Count self.trainable()."""
     return wrong_report(
         trained=lambda self, base: sum(t.numel() for t in self.stored()[1].values())
     )(self)
@@ -792,25 +793,25 @@ def trained_is_stored(self):
 
 @count.mistake
 def head_among_the_trained(self):
-    """You count self.parameters(), where a classifier's head stands too. Every method trains the same head, so it is counted apart; self.trainable() leaves it out (and knows that full fine-tuning trains the base)."""
+    """You count self.parameters(), which also has the head of a classifier. Every method trains the same head, so it is counted separately. self.trainable() leaves it out. It also knows that full fine-tuning trains the base."""
     return wrong_report(trained=lambda self, base: sum(p.numel() for p in self.parameters()))(self)
 
 
 @count.mistake
 def no_head(self):
-    """You leave the head at 0. Where the method is below a classifier, self.head is that classifier's linear layer, with weight and bias."""
+    """You leave the head at 0. Below a classifier, self.head is the classifier's linear layer, with weight and bias. Count its parameters."""
     return wrong_report(head=lambda self, base: 0)(self)
 
 
 @count.mistake
 def head_without_its_bias(self):
-    """You count the head's weight alone; its bias, a number for each class, is trained and saved as well."""
+    """You count only the weight of the head. Its bias has one parameter for each class, and it is trained and saved, too."""
     return wrong_report(head=lambda self, base: self.head.weight.numel() if self.head else 0)(self)
 
 
 @count.mistake
 def everything_in_its_state(self):
-    """You count the method's whole state_dict as kept. A prefix's MLP stands there and is dropped, and so does the head, which is counted apart: self.stored()[1]."""
+    """For `stored` you count the whole state_dict. That also has the MLP of a prefix, which is dropped, and the head, which is counted separately. Count self.stored()[1]."""
     return wrong_report(
         stored=lambda self, base: sum(t.numel() for t in self.state_dict().values())
     )(self)
@@ -818,7 +819,7 @@ def everything_in_its_state(self):
 
 @count.mistake
 def frozen_is_the_base(self):
-    """You count what asks for no gradients as the base. Full fine-tuning lets all of it ask, and it is the same base: base_parameters(base)."""
+    """For the base you count the parameters without requires_grad. Full fine-tuning trains all parameters of the base, so you would count none. Use base_parameters(base)."""
     return wrong_report(
         base=lambda self, base: sum(p.numel() for p in base.parameters() if not p.requires_grad)
     )(self)
@@ -826,7 +827,7 @@ def frozen_is_the_base(self):
 
 @count.mistake
 def a_pair_taken_for_tensors(self):
-    """self.stored() is a pair: settings for the constructor, and the tensors by name. The second of the two is counted: self.stored()[1].values()."""
+    """self.stored() gives a pair: settings for the constructor, and tensors by name. Count the second: self.stored()[1].values()."""
     return wrong_report(stored=lambda self, base: sum(t.numel() for t in self.stored().values()))(
         self
     )
@@ -834,13 +835,13 @@ def a_pair_taken_for_tensors(self):
 
 @count.mistake
 def names_counted(self):
-    """You go through a dictionary, and that gives its keys, which are names. What is counted are its .values(), of self.stored()[1] and of base_parameters(base)."""
+    """A loop over a dictionary gives its keys, which are names. Use .values(), for self.stored()[1] and for base_parameters(base)."""
     return wrong_report(stored=lambda self, base: sum(t.numel() for t in self.stored()[1]))(self)
 
 
 @count.mistake
 def head_of_nothing(self):
-    """Without a classifier self.head is None, and None has no parameters: count 0 then."""
+    """Without a classifier self.head is None, and None has no parameters. Count 0 then."""
     return wrong_report(head=lambda self, base: sum(p.numel() for p in self.head.parameters()))(
         self
     )
@@ -848,7 +849,7 @@ def head_of_nothing(self):
 
 @count.mistake
 def no_refusal(self):
-    """On no base you report zeros. There is nothing to count beside: self._need_base("report") says so in a sentence."""
+    """When the method is on no base, you report zeros. Call self._need_base("report"): it refuses with a clear sentence."""
     return report_without_base(self) if self.base is None else wrong_report()(self)
 
 
