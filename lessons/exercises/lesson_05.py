@@ -34,14 +34,14 @@ pad = Exercise(
     title="A rectangle of texts",
     minutes=15,
     difficulty=2,
-    purpose="A batch is a rectangle, and texts differ in length: the shorter rows are filled up on the right, and a mask says which "
+    purpose="A batch is a rectangle, but texts differ in length. So the shorter rows are filled up on the right, and a mask says which "
     "tokens are real. Everything that reads the batch afterwards relies on that mask.",
     hints=(
-        "The width is the length of the longest row. What is real follows from the lengths alone, whatever the ids are: place t of a "
+        "The width is the length of the longest row. Which tokens are real follows from the lengths alone, not from the ids: place t of a "
         "row is real if t is less than the row's length.",
         "Refuse first (no row; an empty row). Then lengths = torch.tensor of the rows' lengths, attention_mask = torch.arange(longest) < a column "
         "of lengths; ids start as torch.full(attention_mask.shape, pad_id).",
-        "A boolean index goes row by row, so all ids can be put in at once. What is refused is refused before.\n"
+        "A boolean index goes row by row, so all ids can be put in at once. Refuse bad rows before these lines.\n"
         "    # lengths: a tensor of the rows' lengths, (B)\n"
         "    attention_mask = torch.arange(int(lengths.max())) < lengths[:, None]\n"
         "    ids = torch.full(attention_mask.shape, pad_id)\n"
@@ -121,43 +121,43 @@ def wrong_padding(
 
 @pad.mistake
 def padded_on_the_left(rows, pad_id):
-    """Your padding stands on the left. That is right for generation, where all rows have to end together; here the rows begin together, and the shorter ones are filled up on the right."""
+    """Your padding stands on the left. That is right for generation, where all rows have to end together. Here all rows begin together, so the padding stands on the right."""
     return wrong_padding(left=True)(rows, pad_id)
 
 
 @pad.mistake
 def mask_read_off_the_ids(rows, pad_id):
-    """Your mask asks which ids are the padding id. A text may hold that id itself (a GPT's end token often pads as well), and its words would vanish. What is real follows from the lengths."""
+    """Your mask asks which ids are the padding id. But a text can contain that id itself, because a GPT's end token often serves as padding too. Then real words would be masked. Use the lengths of the rows instead."""
     return wrong_padding(keep_by_id=True)(rows, pad_id)
 
 
 @pad.mistake
 def mask_turned_round(rows, pad_id):
-    """Your mask is True at the padding. Here True means real, attention_mask; PyTorch's key_padding_mask has it the other way round."""
+    """Your mask is True at the padding. In this course True means a real token. (PyTorch's key_padding_mask is the other way round.)"""
     return wrong_padding(turned=True)(rows, pad_id)
 
 
 @pad.mistake
 def cut_to_the_shortest(rows, pad_id):
-    """You cut every row to the shortest one, and the verdict at a review's end is lost. The rectangle is as wide as the longest row."""
+    """You cut every row to the length of the shortest one, so the end of a review is lost. The rectangle must be as wide as the longest row."""
     return wrong_padding(longest=min)(rows, pad_id)
 
 
 @pad.mistake
 def mask_of_numbers(rows, pad_id):
-    """Your mask holds the numbers 0 and 1. It is to be boolean: ~ of a number is not its opposite (~1 is -2), and a number used as an index picks row 0 and row 1."""
+    """Your mask holds the numbers 0 and 1. It must be boolean. With numbers, ~ does not give the opposite (~1 is -2), and an index picks row 0 and row 1."""
     return wrong_padding(numbers=True)(rows, pad_id)
 
 
 @pad.mistake
 def always_padded_with_zero(rows, pad_id):
-    """You fill up with 0 whatever pad_id says. Which id means padding is the tokenizer's affair; 0 may be a word."""
+    """You always fill up with 0. The argument pad_id says which id to use; 0 can be a word."""
     return wrong_padding(value=0)(rows, pad_id)
 
 
 @pad.mistake
 def nothing_refused(rows, pad_id):
-    """You refuse nothing, neither a batch of no rows nor a row without a token. All of that row would be padding: softmax over no key at all, and a classifier that sums up nothing. Raise a UserError that says which row it is."""
+    """You refuse neither an empty batch nor a row without a token. Such a row would be all padding, so attention would have no key to read. Raise a UserError that says which row it is."""
     return wrong_padding(checked=False)(rows, pad_id)
 
 
@@ -170,7 +170,7 @@ def no_row_not_refused(rows, pad_id):
 
 @pad.mistake
 def empty_row_not_refused(rows, pad_id):
-    """You let a row without a token through. All of it would be padding: softmax over no key at all, and a classifier that sums up nothing. Refuse it as you refuse no rows at all."""
+    """You accept a row without a token. It would be all padding, so attention would have no key to read. Refuse it, as you refuse an empty batch."""
     if not rows:
         raise UserError("There is no row.")
     return wrong_padding(checked=False)(rows, pad_id)
@@ -178,7 +178,7 @@ def empty_row_not_refused(rows, pad_id):
 
 @pad.mistake
 def lists_in_place_of_tensors(rows, pad_id):
-    """You return lists. What is wanted are two tensors (B, T): torch.tensor of the rows, once they are equally long."""
+    """You return lists. Return two tensors (B, T): call torch.tensor on the rows when they are equally long."""
     ids, attention_mask = wrong_padding()(rows, pad_id)
     return ids.tolist(), attention_mask.tolist()
 
@@ -206,10 +206,10 @@ last = Exercise(
     purpose="A GPT's head reads the vector of the text's last token, the only one that has read everything. In a padded batch that is "
     "not the last column: this function marks, in each row, where the last real token stands.",
     hints=(
-        "Without padding it is column T - 1 in every row. With padding, look for the last True of each row of attention_mask; padding may stand on "
-        "either side, so counting the Trues is not enough.",
-        "Turned round with attention_mask.flip(1), the last True is the first, and argmax of numbers gives the first place of the largest. How "
-        "many places from the end is that? At last, compare torch.arange(T) with a column of places.",
+        "Without padding it is column T - 1 in every row. With padding, look for the last True in each row of attention_mask. Padding can stand on "
+        "either side, so it is not enough to count the Trues.",
+        "In the reversed mask, attention_mask.flip(1), the last True comes first. argmax of numbers gives the first place of the largest. How "
+        "many places from the end is that? Then compare torch.arange(T) with a column of places.",
         "    # last: T - 1 for each row, (B)\n"
         "    if attention_mask is not None:\n"
         "        last = last - attention_mask.flip(1).int().argmax(dim=1)\n"
@@ -261,7 +261,7 @@ def padding_id_at_the_end():
 
 @last.mistake
 def always_the_last_column(ids, attention_mask=None):
-    """You take the last column of every row. In a shorter text that is padding: the class would be read off a vector that belongs to no word."""
+    """You take the last column of every row. In a shorter text that is padding, so the class would be read from a vector that belongs to no word."""
     at = torch.zeros(ids.shape, dtype=torch.bool)
     at[:, -1] = True
     return at
@@ -269,7 +269,7 @@ def always_the_last_column(ids, attention_mask=None):
 
 @last.mistake
 def counted_real_tokens(ids, attention_mask=None):
-    """You count the real tokens and take that many places from the left. That holds only where the padding is on the right; with padding before the text the last token stands further on."""
+    """You count the real tokens and take that many places from the left. This is right only where the padding is on the right. With padding on the left, the last token stands further to the right."""
     n = (
         torch.full((ids.size(0),), ids.size(1))
         if attention_mask is None
@@ -280,7 +280,7 @@ def counted_real_tokens(ids, attention_mask=None):
 
 @last.mistake
 def one_too_far(ids, attention_mask=None):
-    """You are one place too far: a row of n tokens ends at place n - 1. What you mark is the first padding, or nothing at all."""
+    """You are one place too far. A row of n tokens ends at place n - 1, so you mark the first padding, or nothing at all."""
     last = torch.full((ids.size(0),), ids.size(1))  # (B)
     if attention_mask is not None:
         last -= attention_mask.flip(1).int().argmax(dim=1)
@@ -289,7 +289,7 @@ def one_too_far(ids, attention_mask=None):
 
 @last.mistake
 def first_token(ids, attention_mask=None):
-    """You mark the first real token. That is where a BERT's [CLS] stands, which sees the whole text; a GPT's first position has seen nothing but itself."""
+    """You mark the first real token. In a BERT [CLS] stands there and sees the whole text. But the first position of a GPT has seen nothing but itself."""
     first = (
         torch.zeros(ids.size(0), dtype=torch.long)
         if attention_mask is None
@@ -300,7 +300,7 @@ def first_token(ids, attention_mask=None):
 
 @last.mistake
 def everything_up_to_it(ids, attention_mask=None):
-    """You mark everything up to the last token. One place a row is wanted, or the head gets more vectors than there are texts."""
+    """You mark everything up to the last token. Mark one place per row, or the head gets more vectors than there are texts."""
     last = torch.full((ids.size(0),), ids.size(1) - 1)
     if attention_mask is not None:
         last -= attention_mask.flip(1).int().argmax(dim=1)
@@ -309,21 +309,21 @@ def everything_up_to_it(ids, attention_mask=None):
 
 @last.mistake
 def places_in_numbers(ids, attention_mask=None):
-    """You return the places as numbers, one a row. What is wanted is a boolean table (B, T), True at those places, for the model's `at`."""
+    """You return the places as numbers, one per row. Return a boolean tensor (B, T) that is True at those places, because the model's `at` takes that."""
     last = torch.full((ids.size(0),), ids.size(1) - 1)
     return last if attention_mask is None else last - attention_mask.flip(1).int().argmax(dim=1)
 
 
 @last.mistake
 def padding_known_by_its_id(ids, attention_mask=None):
-    """You tell padding by its id. Which id pads is the tokenizer's affair, and a text may hold it too; attention_mask says what is real."""
+    """You recognise padding by its id. But a text can contain this id too. attention_mask says which tokens are real."""
     real = torch.ones_like(ids, dtype=torch.bool) if attention_mask is None else ids != 0
     return last_by_loop(ids, real)
 
 
 @last.mistake
 def a_mask_is_always_there(ids, attention_mask=None):
-    """You use attention_mask without asking whether there is one. None means that nothing is padding: the last column, in every row."""
+    """You use attention_mask without asking whether there is one. None means that there is no padding; then it is the last column in every row."""
     return (
         torch.arange(ids.size(1))
         == (ids.size(1) - 1 - attention_mask.flip(1).int().argmax(dim=1))[:, None]
@@ -332,7 +332,7 @@ def a_mask_is_always_there(ids, attention_mask=None):
 
 @last.mistake
 def counted_in_the_turned_row(ids, attention_mask=None):
-    """You look for the last token in the row turned round, and take its place there. Counted from the end, place i is T − 1 − i from the front."""
+    """You look for the last token in the reversed row, and take its place there. Place i from the end is place T − 1 − i from the front."""
     last = (
         torch.zeros(ids.size(0), dtype=torch.long)
         if attention_mask is None
@@ -371,8 +371,8 @@ head = Exercise(
     title="A head for the classes",
     minutes=20,
     difficulty=3,
-    purpose="Fine-tuning puts a new head on a pre-trained base: a vector s sums up the text, and W s + b gives a score for each class. A "
-    "BERT sums up at [CLS], a GPT at its last token.",
+    purpose="Fine-tuning puts a new head on a pre-trained base. A vector s sums up the text, and W s + b gives a score for each class. The "
+    "summary of a BERT is made at [CLS], and the summary of a GPT is the vector of its last token.",
     given=(
         "base(ids, attention_mask=…): a BERT's vectors (B, T, C); of a GPT, with return_hidden=True, its vectors in place of logits, and with at=…, boolean (B, T), those of the marked places only.",
         "base.pooled(vectors): a BERT's summary (B, C).",
@@ -380,8 +380,8 @@ head = Exercise(
         "drop(summary, base.config.dropout, self.training): stands between summary and head.",
     ),
     hints=(
-        "Two ways to the summary (B, C), one end: self.head on the summary. Which base it is, isinstance(self.base, Bert) says. Both "
-        "bases need the padding mask.",
+        "First get the summary (B, C), in one way for a BERT and in another for a GPT. isinstance(self.base, Bert) says which base it is. Then "
+        "apply self.head to the summary. Both bases need the attention mask.",
         "BERT: its vectors self.base(ids, attention_mask=…) through self.base.pooled(…). GPT: it gives vectors in the place of logits with "
         "return_hidden=True, and only those of certain places with at=last_token(ids, attention_mask). Between summary and head stands dropout.",
         "    if isinstance(self.base, Bert):\n"
@@ -478,7 +478,7 @@ def other_inputs(Classifier):
 
 @head.mistake
 def mask_forgotten(self, ids, attention_mask=None, **inputs):
-    """The base never gets your mask, so padding is read as if it were text: a review's scores then depend on the reviews beside it in the batch. Hand attention_mask on."""
+    """The base never gets the mask, so padding is read as if it were text. The scores of a review then depend on the other reviews in its batch. Pass attention_mask to the base."""
     if isinstance(self.base, Bert):
         summary = self.base.pooled(self.base(ids, **inputs))
     else:
@@ -498,7 +498,7 @@ def last_column_of_a_gpt(self, ids, attention_mask=None, **inputs):
 
 @head.mistake("first token of a GPT")
 def first_token_of_a_gpt(self, ids, attention_mask=None, **inputs):
-    """You read a GPT at its first position, as if [CLS] stood there. That position has seen nothing of the text; the last one has seen all."""
+    """You read a GPT at its first position, as if [CLS] stood there. That position has seen nothing of the text. The last position has seen all of it."""
     hidden = (
         self.base(ids, attention_mask=attention_mask, **inputs)
         if isinstance(self.base, Bert)
@@ -538,7 +538,7 @@ def mean_of_a_gpt(self, ids, attention_mask=None, **inputs):
 
 @head.mistake
 def probabilities_instead_of_logits(self, ids, attention_mask=None, **inputs):
-    """You return probabilities. The loss takes the softmax itself (cross_entropy wants logits); taken twice it flattens the differences and learning slows down."""
+    """You return probabilities. Return logits, because the loss takes the softmax itself. A second softmax flattens the differences, and learning slows down."""
     if isinstance(self.base, Bert):
         summary = self.base.pooled(self.base(ids, attention_mask=attention_mask, **inputs))
     else:
@@ -554,7 +554,7 @@ def probabilities_instead_of_logits(self, ids, attention_mask=None, **inputs):
 
 @head.mistake
 def no_dropout(self, ids, attention_mask=None, **inputs):
-    """Between summary and head your dropout is missing. With few labels it is part of what keeps the new head from learning the examples by heart: drop(summary, self.base.config.dropout, self.training)."""
+    """The dropout between summary and head is missing. With few labels it helps against overfitting: drop(summary, self.base.config.dropout, self.training)."""
     if isinstance(self.base, Bert):
         return self.head(self.base.pooled(self.base(ids, attention_mask=attention_mask, **inputs)))
     return self.head(
@@ -570,7 +570,7 @@ def no_dropout(self, ids, attention_mask=None, **inputs):
 
 @head.mistake
 def dropout_while_at_rest(self, ids, attention_mask=None, **inputs):
-    """Your dropout falls outside of training too, so that the same text is judged differently each time. Whether the classifier is in training is self.training: drop(summary, share, self.training)."""
+    """Your dropout also acts outside of training, so the same text is judged differently each time. self.training says whether the classifier is in training: drop(summary, self.base.config.dropout, self.training)."""
     if isinstance(self.base, Bert):
         summary = self.base.pooled(self.base(ids, attention_mask=attention_mask, **inputs))
     else:
@@ -586,7 +586,7 @@ def dropout_while_at_rest(self, ids, attention_mask=None, **inputs):
 
 @head.mistake
 def dropout_on_the_logits(self, ids, attention_mask=None, **inputs):
-    """You drop logits: now and then a class has none. Dropout stands before the head, on the summary."""
+    """You apply dropout to the logits, so now and then a class loses its score. Dropout belongs before the head, on the summary."""
     if isinstance(self.base, Bert):
         summary = self.base.pooled(self.base(ids, attention_mask=attention_mask, **inputs))
     else:
@@ -602,7 +602,7 @@ def dropout_on_the_logits(self, ids, attention_mask=None, **inputs):
 
 @head.mistake("last column where attention_mask ends")
 def counted_tokens(self, ids, attention_mask=None, **inputs):
-    """For a GPT you take place attention_mask.sum() - 1. That holds only where the padding is on the right; last_token finds the place on either side."""
+    """For a GPT you take place attention_mask.sum() - 1. This is right only where the padding is on the right. last_token finds the place in both cases."""
     if isinstance(self.base, Bert):
         summary = self.base.pooled(self.base(ids, attention_mask=attention_mask, **inputs))
     else:
@@ -619,7 +619,7 @@ def counted_tokens(self, ids, attention_mask=None, **inputs):
 
 @head.mistake("logits of a GPT")
 def logits_of_a_gpt(self, ids, attention_mask=None, **inputs):
-    """You give the head a GPT's logits, V numbers a position. It reads vectors, C numbers: return_hidden=True."""
+    """You give the head the logits of a GPT, which are V numbers per position. The head reads vectors of C numbers: use return_hidden=True."""
     if isinstance(self.base, Bert):
         summary = self.base.pooled(self.base(ids, attention_mask=attention_mask, **inputs))
     else:
@@ -647,7 +647,7 @@ def pooled_a_single_vector(self, ids, attention_mask=None, **inputs):
 
 @head.mistake
 def other_inputs_dropped(self, ids, attention_mask=None, **inputs):
-    """What else the base takes ends with you: a prefix, or a BERT's types, have no effect, and prefix tuning would train something that nobody reads. Hand **inputs on."""
+    """You do not pass **inputs to the base. So a prefix, or the types of a BERT, have no effect, and prefix tuning would train something that nobody reads."""
     if isinstance(self.base, Bert):
         summary = self.base.pooled(self.base(ids, attention_mask=attention_mask))
     else:
@@ -668,8 +668,8 @@ stop = Exercise(
     title="Early stopping",
     minutes=20,
     difficulty=3,
-    purpose="The model is kept as it was when its validation loss was lowest, and training ends when that has not improved for a while "
-    "(the patience). The training loop calls this after each evaluation.",
+    purpose="The model is kept as it was when its validation loss was lowest. Training ends when the loss has not improved for a while "
+    "(the patience). The training loop calls this function after each evaluation.",
     given=(
         "self.log.valid: the list of evaluations so far, each {'step': …, 'loss': …}; value goes into it with self.step.",
         "self.tuned, self.best: the parameters by name, and copies of those that validated best, lower than all before.",
@@ -773,7 +773,7 @@ stop.slip(
 )
 stop.slip(
     "patience counted from the end",
-    "You stop as soon as the last `patience` evaluations were each worse than the one before. What counts is how many came after the best.",
+    "You stop when the last `patience` evaluations were each worse than the one before. Count instead how many evaluations came after the best one.",
     (
         'since_best = sum(row["step"] > self.log.best_step for row in self.log.valid)',
         "pairs = list(zip(self.log.valid, self.log.valid[1:]))[::-1]\n        "
@@ -782,7 +782,7 @@ stop.slip(
 )
 stop.slip(
     "the best one counted too",
-    "You count the best evaluation as one of those after it: training ends an evaluation too soon.",
+    "You count the best evaluation as one of those after it, so training ends one evaluation too soon.",
     ('row["step"] > self.log.best_step', 'row["step"] >= self.log.best_step'),
 )
 stop.slip(
@@ -798,12 +798,12 @@ stop.slip(
 )
 stop.slip(
     "compared with itself",
-    "You note the loss before you look for the lowest, so it is compared with itself too and is never lower: no weights are ever kept.",
+    "You note the loss before you look for the lowest one. So the loss is compared with itself and is never lower, and no weights are ever kept.",
     (BEST, 'best_before = min([value, *(row["loss"] for row in self.log.valid)])\n'),
 )
 stop.slip(
     "the highest loss kept",
-    "You keep the weights where the loss is highest. A loss is better when it is lower (an accuracy would be the other way round).",
+    "You keep the weights with the highest loss. A lower loss is better. (With an accuracy it would be the other way round.)",
     (BEST, 'best_before = max((row["loss"] for row in self.log.valid), default=-math.inf)\n'),
     ("value < best_before", "value > best_before"),
 )
@@ -815,17 +815,17 @@ stop.slip(
 )
 stop.slip(
     "no patience is endless patience",
-    "A patience of 0 stops your training at once. Here 0 means: never stop early, which is the default.",
+    "With a patience of 0 your training stops at once. Here 0 means that it never stops early; that is the default.",
     ("bool(self.config.patience) and since_best", "since_best"),
 )
 stop.slip(
     "0 in place of False",
-    "Where patience is 0 you note 0 (`patience and …` gives what stands before the `and`). stopped_early is True or False: bool(…), or patience > 0 and ….",
+    "Where patience is 0 you note the number 0, because `patience and …` gives what stands before the `and`. stopped_early must be True or False: use bool(…), or patience > 0 and ….",
     ("bool(self.config.patience) and since_best", "self.config.patience and since_best"),
 )
 stop.slip(
     "patience counted in steps",
-    "You count steps since the best. Patience is counted in evaluations, and there may be many steps between two of them.",
+    "You count the steps since the best evaluation. Patience is counted in evaluations, and there can be many steps between two of them.",
     (
         'sum(row["step"] > self.log.best_step for row in self.log.valid)',
         "self.step - self.log.best_step",
@@ -833,12 +833,12 @@ stop.slip(
 )
 stop.slip(
     "an equal loss is better",
-    "An equal loss counts as better with you. A model that has stopped learning would then never stop training; it takes a lower one.",
+    "You count an equal loss as better. Then a model that has stopped learning would never stop training. Only a lower loss is better.",
     ("value < best_before", "value <= best_before"),
 )
 stop.slip(
     "best step not noted",
-    "You keep the weights but not the step that they are from: log.best_step stays 0, and patience is counted from the start.",
+    "You keep the weights but not their step. So log.best_step stays 0, and patience is counted from the start.",
     ("self.log.best_step = self.step\n", "pass\n"),
 )
 
@@ -869,7 +869,7 @@ f1 = Exercise(
     title="F1",
     minutes=10,
     difficulty=2,
-    purpose="Accuracy looks good for whoever says the frequent class every time. F1 asks of one class two things at once: are those that were "
+    purpose="Accuracy looks good for a model that always says the frequent class. F1 asks of one class two things at once: are those that were "
     "called positive so (precision), and were those that are positive found (recall)?",
     given=(
         '_check_pairs(xs, ys, name): refuses what is empty or not in pairs; name is what the second are called, "truths".',
@@ -960,7 +960,7 @@ def safe(above, below):
 
 @f1.mistake
 def arithmetic_mean(predictions, truths, positive):
-    """You take the plain mean of precision and recall. Whoever calls everything positive has a recall of 1 and so at least a half; the harmonic mean is near the smaller of the two."""
+    """You take the plain mean of precision and recall. A model that calls everything positive has a recall of 1, so its plain mean is at least a half. The harmonic mean is near the smaller of the two."""
     return with_counts(lambda TP, FP, FN, TN: (safe(TP, TP + FP) + safe(TP, TP + FN)) / 2)(
         predictions, truths, positive
     )
@@ -968,7 +968,7 @@ def arithmetic_mean(predictions, truths, positive):
 
 @f1.mistake
 def twice_the_product_forgotten(predictions, truths, positive):
-    """Your 2 is missing: precision · recall / (precision + recall) is at most a half. With it, a perfect model has 1."""
+    """The factor 2 is missing. Without it, precision · recall / (precision + recall) is at most a half; with it, a perfect model has 1."""
     return with_counts(lambda TP, FP, FN, TN: safe(TP, 2 * TP + FP + FN))(
         predictions, truths, positive
     )
@@ -976,19 +976,19 @@ def twice_the_product_forgotten(predictions, truths, positive):
 
 @f1.mistake
 def precision_alone(predictions, truths, positive):
-    """That is precision: of those called positive, how many are. It does not ask how many were missed."""
+    """That is precision: the fraction of those called positive that are positive. It does not ask how many were missed."""
     return with_counts(lambda TP, FP, FN, TN: safe(TP, TP + FP))(predictions, truths, positive)
 
 
 @f1.mistake
 def recall_alone(predictions, truths, positive):
-    """That is recall: of those that are positive, how many were found. Whoever calls everything positive has 1."""
+    """That is recall: the fraction of the positive ones that were found. A model that calls everything positive has a recall of 1."""
     return with_counts(lambda TP, FP, FN, TN: safe(TP, TP + FN))(predictions, truths, positive)
 
 
 @f1.mistake
 def accuracy_in_its_place(predictions, truths, positive):
-    """You count every right answer, also where neither the model nor the truth says positive. That is accuracy; F1 leaves the true negatives out."""
+    """You count every right answer, also where neither the model nor the truth says positive. That is accuracy. F1 leaves out the true negatives."""
     return with_counts(lambda TP, FP, FN, TN: safe(TP + TN, TP + FP + FN + TN))(
         predictions, truths, positive
     )
@@ -1004,7 +1004,7 @@ def divided_by_nothing(predictions, truths, positive):
 
 @f1.mistake
 def pairs_not_checked(predictions, truths, positive):
-    """You let predictions and truths of different number through: zip stops at the shorter, and the rest is never judged. _check_pairs refuses them."""
+    """You accept predictions and truths of different number. zip stops at the shorter list, so the rest is never judged. Call _check_pairs, which refuses them."""
     return with_counts(lambda TP, FP, FN, TN: safe(2 * TP, 2 * TP + FP + FN), checked=False)(
         predictions, truths, positive
     )
@@ -1025,7 +1025,7 @@ def hits_of_every_class(predictions, truths, positive):
 
 @f1.mistake
 def one_where_there_is_nothing(predictions, truths, positive):
-    """You give 1 where the class is neither predicted nor true, since nothing went wrong. The docstring promises 0: nothing went right either."""
+    """You give 1 where the class is neither predicted nor true. The docstring promises 0 there."""
     return with_counts(
         lambda TP, FP, FN, TN: safe(2 * TP, 2 * TP + FP + FN) if TP + FP + FN else 1.0
     )(predictions, truths, positive)
@@ -1033,7 +1033,7 @@ def one_where_there_is_nothing(predictions, truths, positive):
 
 @f1.mistake
 def the_smaller_of_the_two(predictions, truths, positive):
-    """You take the smaller of precision and recall. The harmonic mean is near it, but not it."""
+    """You take the smaller of precision and recall. The harmonic mean is near it, but not equal to it."""
     return with_counts(lambda TP, FP, FN, TN: min(safe(TP, TP + FP), safe(TP, TP + FN)))(
         predictions, truths, positive
     )
@@ -1153,7 +1153,7 @@ full.slip(
 )
 full.slip(
     "still frozen",
-    "Nothing learns: attaching a method freezes the base first, and here its parameters have to require a gradient again.",
+    "Nothing learns. When a method is attached, the base is frozen first. Here its parameters have to require a gradient again.",
     (LEARNS, "pass\n"),
 )
 full.slip(
@@ -1164,7 +1164,7 @@ full.slip(
 )
 full.slip(
     "kept too late",
-    "You keep the numbers after you have put the tuned ones in. What you take for the base's own are then the tuned ones, and the base is lost.",
+    "You keep a copy after you have put the tuned parameters in. So you keep the tuned ones twice, and the base's own are lost.",
     (KEPT, "pass\n"),
     (LEARNS, "own[name].requires_grad_(True); self.before[name] = own[name].detach().clone()\n"),
 )
@@ -1175,16 +1175,16 @@ full.slip(
 )
 full.slip(
     "nothing kept",
-    "You do not keep the base's own numbers, so there is nothing to put back when the method is taken off.",
+    "You do not keep the base's own parameters, so nothing can be put back when the method is taken off.",
     (KEPT, "pass\n"),
 )
 full.slip(
     "only what was tuned before",
-    "You go through self.tuned, which is empty the first time: nothing learns then, and nothing is kept. self.names(base) says which parameters; some of them may be in self.tuned.",
+    "You go through self.tuned, which is empty the first time. Then nothing learns, and nothing is kept. Go through self.names(base); some of these parameters can be in self.tuned.",
     ("for name in self.names(base):", "for name in self.tuned:"),
 )
 full.slip(
     "nothing returned",
-    "You return nothing, which is None. attach goes through the handles that install gives, and here there are none: return ().",
+    "You return nothing, which is None. attach goes through the handles that install returns. Here there are no handles, so return ().",
     ("return ()", "return None"),
 )
