@@ -162,49 +162,49 @@ def wrong_batch(
 
 @pairs.mistake
 def no_start_token(sources, targets, config):
-    """Your targets have no start token. The first word is then never asked for, and at translation the decoder has nothing to begin from."""
+    """Your targets have no start token. Then the model is never asked for the first word, and a translation has nothing to begin from."""
     return wrong_batch(start=False)(sources, targets, config)
 
 
 @pairs.mistake
 def no_end_token(sources, targets, config):
-    """Your targets have no end token. Nobody tells the model when it is done, and every translation runs on to the limit."""
+    """Your targets have no end token. So the model never learns to stop, and every translation runs on to the limit."""
     return wrong_batch(end=False)(sources, targets, config)
 
 
 @pairs.mistake
 def loss_on_the_padding(sources, targets, config):
-    """Your labels ask for the padding. Short sentences then teach the model to say padding after padding, which is easy: the loss looks better than it is. There the label is IGNORE."""
+    """Your labels ask for the padding. Then short sentences teach the model to write padding, which is easy, and the loss looks better than it is. The label of padding is IGNORE."""
     return wrong_batch(ignore=None)(sources, targets, config)
 
 
 @pairs.mistake
 def ignored_by_id(sources, targets, config):
-    """You ignore whatever has the padding's id. Where the end token serves as padding, the true end is ignored too, and the model never learns to stop. attention_mask says what is real."""
+    """You ignore every token that has the id of the padding. Where the end token also serves as padding, the true end is ignored too, and the model never learns to stop. attention_mask says which tokens are real."""
     return wrong_batch(ignore="id")(sources, targets, config)
 
 
 @pairs.mistake
 def shifted_already(sources, targets, config):
-    """You shift the labels by one. The loss does that itself (place t is compared with the label at t + 1), so yours would ask for the token after the next. Labels stand where their tokens stand."""
+    """You shift the labels by one. The loss does that itself: it compares place t with the label at t + 1. With your labels it would ask for the token after the next. A label stands where its token stands."""
     return wrong_batch(shift=True)(sources, targets, config)
 
 
 @pairs.mistake
 def start_and_end_around_the_source(sources, targets, config):
-    """You put start and end around the sources as well. Nothing is written there, it is only read: a source stays as it is."""
+    """You put start and end tokens around the sources too. A source is only read, so it stays as it is."""
     return wrong_batch(around_source=True)(sources, targets, config)
 
 
 @pairs.mistake
 def pairs_not_checked(sources, targets, config):
-    """Sources and targets of different number go through. From the first missing one on, every source would stand beside another's target; check_pairs refuses that."""
+    """You accept sources and targets of different number. Then sources and targets no longer belong together. Call check_pairs, which refuses that."""
     return wrong_batch(checked=False)(sources, targets, config)
 
 
 @pairs.mistake
 def start_token_ignored(sources, targets, config):
-    """You ignore the start token's label. It does no harm, but nothing asks for it either: the loss compares place t with the label at t + 1, so the first label is never used. IGNORE stands at the padding only."""
+    """You set the label of the start token to IGNORE. This does no harm, because the loss never uses the first label. But it is not what is asked: IGNORE stands at the padding only."""
     batch = wrong_batch()(sources, targets, config)
     batch["labels"][:, 0] = IGNORE
     return batch
@@ -212,7 +212,7 @@ def start_token_ignored(sources, targets, config):
 
 @pairs.mistake
 def ids_and_labels_are_one(sources, targets, config):
-    """Your labels are the same tensor as the ids, so that writing IGNORE into the ones writes it into the others, and the decoder is given -100. masked_fill (without _) makes a new one."""
+    """Your labels are the same tensor as the ids. When you write IGNORE into the labels, the ids change too, and the decoder gets -100. masked_fill (without _) makes a new tensor."""
     batch = wrong_batch()(sources, targets, config)
     return batch | {"ids": batch["labels"]}
 
@@ -361,18 +361,18 @@ CROSS = "self.cross(x, context, context_mask, cross_prefix, cross)"
 AFTER_CROSS = "self.norm2(x + drop(y, self.dropout, self.training))"
 layer.slip(
     "the target reads itself twice",
-    "Your cross-attention gets no context, so its keys and values come from the target: the decoder never sees the source, and "
+    "Your cross-attention gets no context, so its keys and values come from the target. The decoder never sees the source, and "
     "translates every sentence alike.",
     (CROSS, "self.cross(x, None, attention_mask, cross_prefix, cross)"),
 )
 layer.slip(
     "queries from the source",
-    "You let the source ask and the target answer. The queries come from the one who writes: first x, then the context.",
+    "Your queries come from the source. They must come from the text that is being written: pass x first, then the context.",
     (CROSS, "self.cross(context, x, attention_mask, cross_prefix, cross)"),
 )
 layer.slip(
     "nothing added",
-    "After the cross-attention you keep only its answer: what the target knew of itself is gone. Add & Norm: norm2(x + y).",
+    "After the cross-attention you keep only its answer, so what the target knew about itself is lost. Add & Norm: norm2(x + y).",
     (AFTER_CROSS, "self.norm2(drop(y, self.dropout, self.training))"),
 )
 layer.slip(
@@ -383,8 +383,8 @@ layer.slip(
 )
 layer.slip(
     "the source's padding is read",
-    "Your cross-attention gets no mask, so the padding of a short source is read as if it were words. It is context_mask that goes with the "
-    "context.",
+    "Your cross-attention gets no mask, so the padding of a short source is read as if it were words. The context needs "
+    "context_mask.",
     (CROSS, "self.cross(x, context, None, cross_prefix, cross)"),
 )
 layer.slip(
@@ -399,7 +399,7 @@ layer.slip(
 )
 layer.slip(
     "prefixes exchanged",
-    "You put the target's prefix beside the source and the other way round. prefix belongs to the target's own attention, cross_prefix to "
+    "Your two prefixes are exchanged. prefix belongs to the target's own attention, cross_prefix to "
     "the cross-attention.",
     (
         "self.attention(x, None, attention_mask, prefix, own)",
@@ -409,20 +409,20 @@ layer.slip(
 )
 layer.slip(
     "no prefix beside the source",
-    "Your cross-attention gets no prefix. An encoder–decoder has three places for one; left out here, a third of what prefix tuning trains "
+    "Your cross-attention gets no prefix. An encoder–decoder has three places for a prefix. Without this one, a third of what prefix tuning trains "
     "has no effect.",
     (CROSS, "self.cross(x, context, context_mask, None, cross)"),
 )
 layer.slip(
     "no dropout",
-    "Your layer has no dropout in training: what each sublayer gives passes through drop(y, self.dropout, self.training) before it is added.",
+    "Your layer has no dropout in training. The output of each sublayer passes through drop(y, self.dropout, self.training) before it is added.",
     ("self.norm1(x + drop(y, self.dropout, self.training))", "self.norm1(x + y)"),
     (AFTER_CROSS, "self.norm2(x + y)"),
     ("self.norm3(x + drop(y, self.dropout, self.training))", "self.norm3(x + y)"),
 )
 layer.slip(
     "dropout at rest",
-    "Your dropout falls outside of training too. Whether the layer is in training is self.training: drop(y, self.dropout, self.training).",
+    "Your dropout also acts outside of training. self.training says whether the layer is in training: drop(y, self.dropout, self.training).",
     (
         "self.norm1(x + drop(y, self.dropout, self.training))",
         "self.norm1(x + F.dropout(y, self.dropout))",
@@ -454,22 +454,22 @@ layer.slip(
 )
 layer.slip(
     "a cache is always there",
-    "You take the cache apart without asking whether there is one. None means that there is none: own and cross are None then, too.",
+    "You take the cache apart without asking whether there is one. If cache is None, own and cross are None too.",
     ("own, cross = cache or (None, None)", "own, cross = cache"),
 )
 layer.slip(
     "no cache for the source",
-    "Your cross-attention gets no cache: the source's keys and values are computed again for every word, from a context that later calls need not bring.",
+    "Your cross-attention gets no cache. So the keys and values of the source are computed again for every word, and later calls may have no context.",
     (CROSS, "self.cross(x, context, context_mask, cross_prefix)"),
 )
 layer.slip(
     "one cache for both",
-    "You give both attentions the same cache, so that the source's keys and values stand among the target's. The pair has one for each: own and cross.",
+    "You give both attentions the same cache, so the keys and values of the source stand among those of the target. The pair has one cache for each: own and cross.",
     (CROSS, "self.cross(x, context, context_mask, cross_prefix, own)"),
 )
 layer.slip(
     "cross-attention reads what stood before",
-    "Your cross-attention reads the x from before the target has read itself. It reads what the first Add & Norm gave.",
+    "Your cross-attention reads the x from before the self-attention. It must read the result of the first Add & Norm.",
     (
         "y = self.attention(x, None, attention_mask, prefix, own)",
         "before, y = x, self.attention(x, None, attention_mask, prefix, own)",
@@ -483,8 +483,8 @@ layer.slip(
 )
 layer.slip(
     "the source is read first",
-    "You read the source before the target has read itself. The order is: own attention, cross-attention, feed-forward. So a token knows "
-    "what has been said when it asks what is to be said.",
+    "You read the source before the target has read itself. The order is self-attention, cross-attention, feed-forward. So a token knows "
+    "what has been written before it reads the source.",
     (
         "self.attention(x, None, attention_mask, prefix, own)",
         "self.cross(x, context, context_mask, cross_prefix, cross)#",
@@ -636,14 +636,14 @@ ENCODES = "self.encode(source, source_mask, encoder_prefix, vectors)"
 DECODES = "self.decode(ids, context, source_mask, attention_mask, prefix, cross_prefix, cache, at)"
 whole.slip(
     "the source is read for every token",
-    "You encode the source in every call. While a text is written, later calls bring no source, and need none: the cache of the "
+    "You encode the source in every call. While a text is written, later calls have no source. They need none, because the cache of the "
     "cross-attention holds its keys and values.",
     ("if not cache or not cache[0].cross.length:", "if True:"),
 )
 whole.slip(
     "read whenever it is given",
-    "You encode the source whenever one is given. A beam search gives it with every call, and you would read it anew for each word; what counts is whether the "
-    "cache holds it already, cache[0].cross.length.",
+    "You encode the source whenever one is given. A beam search gives it with every call, so you would encode it again for each word. Ask whether the "
+    "cache holds it already: cache[0].cross.length.",
     (
         "if not cache or not cache[0].cross.length:",
         "if source is not None or not cache or not cache[0].cross.length:",
@@ -651,12 +651,12 @@ whole.slip(
 )
 whole.slip(
     "not read if there is a cache",
-    "You leave the source unread as soon as there is a cache. The first call with it finds it empty, cache[0].cross.length is 0, and has to read.",
+    "You do not read the source if there is a cache. But in the first call the cache is empty, cache[0].cross.length is 0, and the source has to be read.",
     ("if not cache or not cache[0].cross.length:", "if not cache:"),
 )
 whole.slip(
     "prefixes exchanged",
-    "You give the decoder its two prefixes in the other order. prefix is for its self-attention, cross_prefix for its cross-attention, as in decode's signature.",
+    "You give the decoder its two prefixes in the wrong order. prefix is for the self-attention and cross_prefix for the cross-attention, as in the signature of decode.",
     (
         DECODES,
         "self.decode(ids, context, source_mask, attention_mask, cross_prefix, prefix, cache, at)",
@@ -664,18 +664,18 @@ whole.slip(
 )
 whole.slip(
     "the encoder does not know the padding",
-    "Your encoder gets no mask: real words of a short source read its padding, and a sentence is understood differently beside a longer one.",
+    "Your encoder gets no mask. So the words of a short source read its padding, and a sentence gives other vectors beside a longer one.",
     (ENCODES, "self.encode(source, None, encoder_prefix, vectors)"),
 )
 whole.slip(
     "the decoder does not know the source's padding",
-    "Your decoder gets no mask of the source. The encoder made a vector of each padding too, and cross-attention reads them. source_mask goes to "
+    "Your decoder gets no mask of the source. The encoder makes a vector for each padding token too, and cross-attention reads them. source_mask goes to "
     "both.",
     (DECODES, "self.decode(ids, context, None, attention_mask, prefix, cross_prefix, cache, at)"),
 )
 whole.slip(
     "masks exchanged",
-    "You give the decoder its two masks in the other order. context_mask is about the source, attention_mask about the target.",
+    "You give the decoder its two masks in the wrong order. context_mask is about the source, and attention_mask about the target.",
     (
         DECODES,
         "self.decode(ids, context, attention_mask, source_mask, prefix, cross_prefix, cache, at)",
@@ -683,23 +683,23 @@ whole.slip(
 )
 whole.slip(
     "no prefix for the encoder",
-    "Your encoder gets no prefix. This is the trap of prefix tuning on encoder–decoders: one that feeds the decoder alone trains "
-    "numbers that nobody reads.",
+    "Your encoder gets no prefix. This is a known trap of prefix tuning on encoder–decoders: if only the decoder gets its prefix, the encoder's prefix is trained, but "
+    "nothing reads it.",
     (ENCODES, "self.encode(source, source_mask, None, vectors)"),
 )
 whole.slip(
     "the decoder's prefix in the encoder",
-    "You give the encoder the decoder's prefix. It has one of its own: encoder_prefix.",
+    "You give the encoder the prefix of the decoder. The encoder has its own: encoder_prefix.",
     (ENCODES, "self.encode(source, source_mask, prefix, vectors)"),
 )
 whole.slip(
     "no prefix beside the source",
-    "Your cross-attention gets no prefix: cross_prefix ends with you. There are three places, the encoder, the decoder, and between them.",
+    "Your cross-attention gets no prefix. Pass cross_prefix to decode. There are three places: the encoder, the decoder, and the cross-attention between them.",
     (DECODES, "self.decode(ids, context, source_mask, attention_mask, prefix, None, cache, at)"),
 )
 whole.slip(
     "logits everywhere",
-    "You leave out `at`: logits come for every place, though one was wanted. The product with the vocabulary is the dearest of all.",
+    "You leave out `at`, so logits are computed for every place, although only some are wanted. The product with the vocabulary is the most expensive of all.",
     (
         DECODES,
         "self.decode(ids, context, source_mask, attention_mask, prefix, cross_prefix, cache)",
@@ -783,7 +783,7 @@ def a_prefix_a_layer():
 
 @widen.mistake
 def in_turns(value, n_row, times):
-    """Your rows come in turns, a b a b. The search takes row number i for prompt i // k, so hypotheses of one prompt would go on with another's source: it has to be a a b b, repeat_interleave."""
+    """Your rows stand in the order a b a b. The search takes row i for prompt i // k, so a hypothesis would go on with the source of another prompt. The order must be a a b b: use repeat_interleave."""
     if isinstance(value, torch.Tensor):
         return torch.cat([value] * times) if value.size(0) == n_row else value
     if isinstance(value, Prefix):
@@ -797,7 +797,7 @@ def in_turns(value, n_row, times):
 
 @widen.mistake
 def shared_ones_too(value, n_row, times):
-    """You repeat what is there once for all as well. One row serves every row as it is; k rows would fit neither one prompt nor all."""
+    """You also repeat a tensor that has one row for all prompts. It serves every row as it is; k rows would fit neither one prompt nor all."""
     if isinstance(value, torch.Tensor):
         return value.repeat_interleave(times, dim=0)
     if isinstance(value, Prefix):
@@ -823,7 +823,7 @@ def prefix_becomes_a_list(value, n_row, times):
 
 @widen.mistake
 def tensors_only(value, n_row, times):
-    """You repeat tensors alone and leave what holds tensors: a prefix for each prompt keeps its two rows while everything else has 2 · k."""
+    """You repeat tensors, but not the tensors inside a Prefix or a list. So a prefix with one row for each prompt keeps its two rows, while everything else has 2 · k."""
     return (
         value.repeat_interleave(times, dim=0)
         if isinstance(value, torch.Tensor) and value.size(0) == n_row
@@ -833,7 +833,7 @@ def tensors_only(value, n_row, times):
 
 @widen.mistake
 def along_the_last_axis(value, n_row, times):
-    """You repeat along another axis: every token comes twice. The rows are the first axis, dim=0."""
+    """You repeat along the wrong axis, so every token comes twice. The rows are the first axis, dim=0."""
     if isinstance(value, torch.Tensor):
         return value.repeat_interleave(times, dim=-1) if value.size(0) == n_row else value
     if isinstance(value, Prefix):
@@ -847,7 +847,7 @@ def along_the_last_axis(value, n_row, times):
 
 @widen.mistake
 def nothing_but_tensors_and_lists(value, n_row, times):
-    """You do not ask what else there may be: None (no mask, no prefix) and whatever holds no tensors stays as it is."""
+    """You do not handle other values. None (no mask, no prefix), and everything that contains no tensors, stays as it is."""
     if isinstance(value, Prefix):
         return Prefix(*(nothing_but_tensors_and_lists(part, n_row, times) for part in value))
     if isinstance(value, list | tuple):
@@ -857,7 +857,7 @@ def nothing_but_tensors_and_lists(value, n_row, times):
 
 @widen.mistake
 def an_axis_of_its_own(value, n_row, times):
-    """Your copies have an axis of their own, (B, k, …). The search wants one batch of B · k rows: the first two axes are one."""
+    """Your copies have an axis of their own, (B, k, …). The search needs one batch of B · k rows, so make the first two axes one."""
     if isinstance(value, torch.Tensor):
         return (
             value[:, None].expand(-1, times, *value.shape[1:]) if value.size(0) == n_row else value
@@ -873,7 +873,7 @@ def an_axis_of_its_own(value, n_row, times):
 
 @widen.mistake
 def lists_taken_as_rows(value, n_row, times):
-    """You repeat what stands in a list. A list holds a prefix for each layer; it is the tensors in it that have a row for each prompt."""
+    """You repeat the elements of a list. A list holds one prefix for each layer. Repeat the tensors inside it, which have a row for each prompt."""
     if isinstance(value, torch.Tensor):
         return value.repeat_interleave(times, dim=0) if value.size(0) == n_row else value
     if isinstance(value, Prefix):
@@ -1021,17 +1021,17 @@ def what_it_gives(_Search):
 SCORES = "scores = sums / len(texts[0]) ** self.length_penalty"
 search.slip(
     "no length penalty",
-    "Your score is the sum alone. Every token adds a negative number to it, so the shortest text wins: divide by |y|^α.",
+    "Your score is only the sum. Every token adds a negative number to it, so the shortest text wins. Divide by |y|^α.",
     (SCORES, "scores = sums"),
 )
 search.slip(
     "multiplied by the length",
-    "You multiply the sum by the length. The sums are negative, so long texts are punished twice; dividing is what makes up for their length.",
+    "You multiply the sum by the length. The sums are negative, so long texts are punished twice. Divide instead.",
     (SCORES, "scores = sums * len(texts[0]) ** self.length_penalty"),
 )
 search.slip(
     "length divided by α",
-    "You divide by α · |y|. It is a power, |y|^α: with α = 0 nothing is divided, with α = 1 means are compared.",
+    "You divide by α · |y|. The formula has a power, |y|^α. With α = 0 the sum stays as it is, and with α = 1 means are compared.",
     (SCORES, "scores = sums / max(1e-9, len(texts[0]) * self.length_penalty)"),
 )
 search.slip(
@@ -1046,18 +1046,18 @@ search.slip(
 )
 search.slip(
     "last token cut off",
-    "At the last step you cut off a real word: only an end token is left out of a finished text, and there texts end without one.",
+    "At the last step you cut off a real word. Only an end token is left out of a finished text, and at the limit a text can end without one.",
     ("texts[i][:-1] if texts[i][-1] in stop_ids else texts[i]", "texts[i][:-1]"),
 )
 search.slip(
     "any candidate may finish",
-    "You let all 2k candidates finish. The second k are there only so that k can go on if the first k all end; an end as unlikely as those fills "
-    "the list of the finished with bad texts, and the search stops too soon.",
+    "You let all 2k candidates finish. Only the first k may finish. The second k are there so that k texts can go on even if the first k all end. If they may finish too, "
+    "bad texts fill the list, and the search stops too soon.",
     ("scores[: self.n_beam].tolist()", "scores.tolist()"),
 )
 search.slip(
     "finished texts go on",
-    "Your finished texts go on as well: after its end token a text would be continued, and its place is lost to one that is not done.",
+    "Your finished texts go on as well. A text would be continued after its end token, and it takes the place of one that is not finished.",
     (
         "[i for i, end in enumerate(ends) if not end][: self.n_beam]",
         "list(range(self.n_beam)) if not at_end else []",
@@ -1065,28 +1065,28 @@ search.slip(
 )
 search.slip(
     "the limit does not end a text",
-    "At the last step you finish only texts with an end token. What has none there is finished too, as far as it came, or a search could end "
-    "empty-handed.",
+    "At the last step you finish only texts with an end token. There a text without one is finished too, as it is. Otherwise a search could end "
+    "without any text.",
     ("at_end or text[-1] in stop_ids for", "text[-1] in stop_ids for"),
 )
 search.slip(
     "worst first",
-    "Your finished texts stand worst first, and cutting to k throws away the best. Scores are negative, the greatest is the best: sort by -score.",
+    "Your finished texts stand worst first, so the cut to k throws away the best. Scores are negative, and the greatest is the best: sort by -score.",
     ("-hypothesis.score", "hypothesis.score"),
 )
 search.slip(
     "finished texts pile up",
-    "You keep every finished text. The best k are wanted; what is counted here also decides when the search may stop.",
+    "You keep every finished text. Keep only the best k, because their number also decides when the search may stop.",
     ("del self.finished[self.n_beam :]\n", "pass\n"),
 )
 search.slip(
     "more after it is done",
-    "You finish texts although the search is done. Rows of a batch run on until all of them are done; this one must stay as it is.",
+    "You finish texts although the search is done. The rows of a batch run on until all of them are done, but a row that is done must stay as it is.",
     ("if not self.done:", "if True:"),
 )
 search.slip(
     "more than k go on",
-    "You let all candidates go on that do not end. k run side by side: the first k of those, for the likeliest stand first.",
+    "You let all candidates go on that do not end. Only k run side by side. Take the first k of them, because the likeliest stand first.",
     (
         "[i for i, end in enumerate(ends) if not end][: self.n_beam]",
         "[i for i, end in enumerate(ends) if not end]",
@@ -1094,17 +1094,17 @@ search.slip(
 )
 search.slip(
     "scores as a list",
-    "Your scores are a list of numbers. The search goes on with scores[…].item(): return a tensor.",
+    "Your scores are a list of numbers. Return a tensor, because the search goes on with scores[…].item().",
     ("return scores, [", "return scores.tolist(), ["),
 )
 search.slip(
     "score as a tensor",
-    "The score in your Hypothesis is a tensor. It is to be a float: .item(), or .tolist() for all at once.",
+    "The score in your Hypothesis is a tensor. It must be a float: use .item(), or .tolist() for all at once.",
     ("scores[: self.n_beam].tolist()", "scores[: self.n_beam]"),
 )
 search.slip(
     "only the second half goes on",
-    "You let those go on that stand behind the first k. The likeliest go on, wherever they stand, if they do not end.",
+    "You let only candidates behind the first k go on. The likeliest candidates that do not end go on, wherever they stand.",
     (
         "[i for i, end in enumerate(ends) if not end][: self.n_beam]",
         "[i for i, end in enumerate(ends) if not end and i >= self.n_beam][: self.n_beam]",
@@ -1112,7 +1112,7 @@ search.slip(
 )
 search.slip(
     "an end takes a place",
-    "You look among the first k only for who goes on. Where one of them ends, its place goes to the next that does not: that is what the second k are for.",
+    "You look only among the first k for the texts that go on. If one of them ends, the next candidate that does not end takes its place. The second k are there for this.",
     (
         "[i for i, end in enumerate(ends) if not end][: self.n_beam]",
         "[i for i, end in enumerate(ends) if not end and i < self.n_beam]",
@@ -1120,6 +1120,6 @@ search.slip(
 )
 search.slip(
     "nobody goes on when it is done",
-    "You return nothing once the search is done. The rows of a batch run on side by side until all of them are done, so k of yours have to go on, in vain.",
+    "You return nothing when the search is done. The rows of a batch run on side by side until all of them are done, so k indices are needed here too.",
     ("if not self.done:", "if self.done:\n            return scores, []\n        if True:"),
 )
