@@ -456,17 +456,15 @@ with figure(
     for (lr, (_, log, accuracies)), mark in zip(berts.items(), ("o-", "s--"), strict=True):
         at = range(1, len(accuracies) + 1)
         left.plot(at, [row["loss"] for row in log.valid], mark, label=f"learning rate {lr:.0e}")
-        right.plot(at, accuracies, mark)
+        right.plot(at, accuracies, mark, label=f"learning rate {lr:.0e}")
     left.axhline(math.log(2), color="grey", linestyle=":", label="guessing, ln 2")
     left.set(ylabel="validation loss (nats)", ylim=(0, None))
-    left.legend(fontsize=9, loc="lower left")
-    right.axhspan(0.5 - band, 0.5 + band, color="grey", alpha=0.2)
-    right.text(epochs, 0.5, "guessing", ha="right", va="center", color="grey", fontsize=9)
-    right.axhline(counted, color="grey", linestyle=":")
-    right.text(epochs, counted, "counting words", ha="right", va="bottom", color="grey", fontsize=9)
+    right.axhspan(0.5 - band, 0.5 + band, color="grey", alpha=0.2, label="guessing")
+    right.axhline(counted, color="black", linestyle=":", label="counting words")
     right.set(ylabel="validation accuracy", ylim=(0.4, 1))
     for ax in (left, right):
         ax.set(xlabel="epoch", xticks=range(1, epochs + 1))
+        ax.legend(fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
 table(
     [(*key, *value) for key, value in search.items()],
     ["learning rate", "epoch", "validation loss", "accuracy"],
@@ -566,7 +564,7 @@ with figure(
     axes.set_xlabel(f"labelled reviews ({steps} steps of {B} for each point)")
     axes.set_xticks(amounts, [f"{n:,}" for n in amounts])
     axes.minorticks_off()
-    axes.legend(loc="upper left")
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
 fewest = points["pre-trained", amounts[0]]
 gaps = {n: points["pre-trained", n][2] - points["from nothing", n][2] for n in amounts}
 say(

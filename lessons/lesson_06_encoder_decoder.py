@@ -430,6 +430,7 @@ log = train(model, batches, plan, valid=valid, loss=seq2seq_loss, on_eval=compar
 with figure(
     "loss",
     "Validation loss with the right source and with another sentence's. Their distance is what reading is worth.",
+    (9, 4),
 ) as axes:
     smooth = max(1, steps // 50)
     means = [
