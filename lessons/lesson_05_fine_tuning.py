@@ -488,8 +488,8 @@ assert QUICK or (best_bert > 0.5 + band and search[lr_bert, epoch_bert][0] < mat
 #
 # Now the other base, whose head reads the last token. It gets a small search of its own, because what suits one model need
 # not suit another. Beside it stands a GPT from nothing (从头训练): the same sizes, but random weights. It gets the same
-# search, or the comparison would not be fair. Every run has 100 steps of B = 8 reviews, and sees each of its 800 reviews
-# once.
+# search, or the comparison would not be fair. In a full run each training has 100 steps of B = 8 reviews, and sees each of
+# its 800 reviews once.
 #
 # **Predict before you run:** after this one pass, how often is the GPT from nothing right?
 
