@@ -18,8 +18,8 @@ needs: 3, 4, 5
 # It counts things with measure words (量词). And every sentence names a person or a town. Names are spelled by sound, one
 # character for each syllable, and no name of the validation text occurs in training.
 #
-# **Predict before you run:** one sentence is "… in the market yesterday." Where do the two parts "in the market" and
-# "yesterday" stand in Chinese?
+# **Predict before you run:** an English sentence ends with "… in the lake on Wednesday." Where do "in the lake" and
+# "on Wednesday" stand in Chinese?
 
 # %%
 import re
