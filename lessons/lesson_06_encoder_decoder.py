@@ -451,6 +451,7 @@ say(
 )
 start, early = ([points[i][1] for points in curves.values()] for i in (0, 1))
 assert QUICK or others > own + 2
+assert QUICK or others > min(loss for _, loss in curves["another's source"]) + 0.2
 assert QUICK or (early[0] < start[0] - 2 and early[1] - early[0] < 0.5 * (others - own))
 
 # %% [markdown]
@@ -719,11 +720,11 @@ table(
 )
 slower = found["trained", 4, 1.0]["seconds"] / found["trained", 1, 0.0]["seconds"]
 say(f"A beam of 4 takes {slower:.1f} times as long as greedy decoding.")
-assert QUICK or all(row[2] > 0.5 * row[1] for row in rows)
+assert QUICK or rows[0][2] > 0.5 * rows[0][1]
 
 # %% [markdown]
-# The search keeps its promise: most of the texts that it changes are likelier. Likelier is not always better. Whether the
-# gain is more than chance, p tells.
+# In a full run the search keeps its promise: most of the young model's texts that it changes are likelier. But likelier is not
+# always better. Whether the gain is more than chance, the column p shows.
 
 # %% [markdown]
 # ## Once, on the test

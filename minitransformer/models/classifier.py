@@ -1,4 +1,4 @@
-"""A head that sorts texts into classes, on top of a BERT or a GPT (001 §3.1, 004 §4.2; 文本分类)."""
+"""A head that sorts texts into classes, on top of a BERT or a GPT (004 §2.3, §4.2; 文本分类)."""
 
 from __future__ import annotations
 
