@@ -494,6 +494,7 @@ assert QUICK or quality["trained"][2] > 0.5
 # wrong name?
 
 # %%
+right = [pair["zh"] for pair in pairs["valid"]]
 
 
 def check_names(texts: list[str], split: str) -> list[tuple[bool, bool]]:
@@ -521,8 +522,8 @@ table(
     ["names", "number", "right"],
     [None, "d", ".1%"],
 )
-triples = zip(english, after, (pair["zh"] for pair in pairs["valid"]), strict=True)
-wrong = [(source, text, right) for source, text, right in triples if text != right]
+triples = zip(english, after, right, strict=True)
+wrong = [(source, text, zh) for source, text, zh in triples if text != zh]
 misnamed = sum(any(transliterate(n) not in text for n in names_in(en)) for en, text, _ in wrong)
 say(f"{len(wrong)} of {len(after)} sentences are not exact. In {misnamed} of them a name is wrong.")
 table(wrong[:6], ["English", "the model", "right"])
@@ -689,6 +690,7 @@ assert QUICK or (lengths[0] <= lengths[1] <= lengths[2] and others["young"] > ot
 # **Predict before you run:** how many points of exact sentences does the beam gain?
 
 # %%
+rows = []
 
 
 def one_sided(better: int, worse: int) -> float:
@@ -697,8 +699,6 @@ def one_sided(better: int, worse: int) -> float:
     return min(1.0, 2 * sum(math.comb(n, i) for i in range(fewer + 1)) / 2**n)
 
 
-right = [pair["zh"] for pair in pairs["valid"]]
-rows = []
 for which in ("young", "trained"):
     greedy, wide = found[which, 1, 0.0], found[which, 4, 1.0]
     parting = [i for i in range(len(right)) if greedy["texts"][i] != wide["texts"][i]]
