@@ -14,9 +14,15 @@ needs: nothing
 # It needs to know what usually follows what. All later lessons build on this. They compute the probability better, or they
 # use what a model has learned on the way.
 #
+# (This course follows five documents in Chinese, numbered 000 to 004, and makes their formulas run. "000 §4.1" is one of
+# the sections of the first. You can follow the course without them. Where we find a document not exact, a paragraph says so.)
+#
 # The texts of this course come from a tiny world: made-up people, towns, films and weather, in plain English. The texts are
-# divided once and for all. The model learns from `train`. We make our choices on `valid`, the validation text. We read
-# `test` only once, at the end. No person's name occurs in more than one of the three.
+# divided once and for all. The model learns from `train`. We make our choices on `valid`, the validation text. We measure a
+# model on `test` only once, at the very end of a lesson. No person's name occurs in more than one of the three.
+#
+# (In the code, `QUICK` stands for a shortened run, which only tests the code: it takes less text and fewer steps, and some
+# results differ. What we say about results holds for a full run, which is the normal one.)
 
 # %%
 import math
@@ -41,16 +47,21 @@ say(documents["train"][1])
 # ## Text is numbers already: bytes
 #
 # A model computes with numbers. A computer stores text as numbers from 0 to 255, which are called bytes. The rule that turns
-# characters into bytes is UTF-8. It gives the 128 characters of plain English one byte each, and all other characters two,
-# three or four. So 256 symbols are enough to write anything.
+# characters into bytes is UTF-8. It gives the 128 characters of plain English one byte each. An accented letter such as é
+# takes two bytes, a Chinese character three, and an emoji four. So 256 symbols are enough to write anything.
 #
-# **Predict before you run:** how many bytes are `a`, `é`, `河` (river) and a balloon?
+# **Predict before you run:** how many bytes has the text `aé河🎈`? (河 is a river.)
 
 # %%
+as_bytes = {character: list(character.encode()) for character in "aé河🎈"}
 table(
-    [(c, len(c.encode()), " ".join(map(str, c.encode()))) for c in "aé河🎈"],
+    [(c, len(its_bytes), " ".join(map(str, its_bytes))) for c, its_bytes in as_bytes.items()],
     ["character", "bytes", "which"],
 )
+assert [len(its_bytes) for its_bytes in as_bytes.values()] == [1, 2, 3, 4]
+
+# %% [markdown]
+# It has 1 + 2 + 3 + 4 = 10 bytes.
 
 # %% [markdown]
 # ## Byte-pair encoding by hand
@@ -63,9 +74,12 @@ table(
 #         find the pair of neighbours that occurs most often
 #         make this pair one new token, everywhere
 #
-# The text is first cut into words, each with the space before it (we print the space as `␣`). No pair crosses such a cut. The
-# new tokens get the numbers 256, 257, and so on. If several pairs are equally frequent, the pair with the smaller numbers
-# goes first. (The numbers of the letters follow the alphabet, and the space is smaller than all letters.)
+# The text is first cut into words, each with the space before it (we print the space as `␣`). No pair crosses such a cut.
+#
+# Every token has a number, its *id* (编号). The bytes have the ids 0 to 255. The new tokens get the ids 256, 257, and so on, in
+# the order in which they are made. If several pairs are equally frequent, the pair whose first token has the smallest id
+# goes first. If these are equal too, the second token decides. (The ids of the letters follow the alphabet, and the id of
+# the space is smaller than those of all letters.)
 #
 # **Predict before you run:** which two letters of `rain rain rainy train` are merged first? Which token does the fourth merge
 # make?
@@ -75,7 +89,7 @@ from minitransformer.course.data import default_tokenizer
 from minitransformer.text.tokenizer import Tokenizer, bpe_encode, encode_piece, train_bpe
 
 tiny = "rain rain rainy train"
-ranks = train_bpe(tiny, vocab_size=256 + 6)  # token → rank, in the order of the merges
+ranks = train_bpe(tiny, vocab_size=256 + 6)  # token → id (tiktoken calls it the rank)
 rows = []
 for n_merges in range(7):
     known = Tokenizer({token: rank for token, rank in ranks.items() if rank < 256 + n_merges})
@@ -86,8 +100,8 @@ table(rows, ["merges", "new token", "tokens", "the text, cut"])
 assert [row[1] for row in rows[1:5]] == ["ai", "rai", "rain", "␣rain"]
 
 # %% [markdown]
-# The pairs `r a`, `a i` and `i n` occur four times each. The pair `a i` has the smallest numbers, so it goes first. The
-# fourth merge already makes a word with its space, `␣rain`.
+# The pairs `r a`, `a i` and `i n` occur four times each. Of their first tokens, `a` has the smallest id, so `a i` goes first.
+# The fourth merge already makes a word with its space, `␣rain`.
 
 # %% [markdown]
 # ## The merges of the tiny world
@@ -114,15 +128,17 @@ assert learned.token(256) == "␣t"
 # %% [markdown]
 # ## Encoding replays the merges
 #
-# A new text is encoded by the same merges, in the order in which they were learned. The rank of a token is its place in that
-# order. So the rule is: of all neighbours that form a token together, merge the pair with the lowest rank. Repeat until no
-# two neighbours form a token.
+# A new text is encoded by the same merges, in the order in which they were learned. This order is the order of the ids. So
+# the rule is: look at all pairs of neighbours which together form a token, and merge the pair whose token has the lowest id.
+# Repeat until no two neighbours form a token.
 #
-# You write this function yourself in exercise 1.2 of the workbook. When yours passes, the package's version is printed here.
-# Below it we encode one word with more and more tokens.
+# Exercise 1.2 asks you to write this function yourself. (`make start-1` makes a file for your versions; the end of the lesson
+# says more.) Until your version passes, only a hint stands here. Then ours is shown, to compare it with yours.
 #
-# **Predict before you run:** the stories of the tiny world speak of grandmothers now and then. Is `␣grandmother` a single
-# token when V = 4,096?
+# Below it we encode one word with more and more tokens. The text from which we learned has about 8,000 different words.
+# The word `grandmother` is about the 500th in the order of frequency. V = 4,096 leaves room for 3,840 merges.
+#
+# **Predict before you run:** is `␣grandmother` a single token when V = 4,096?
 
 # %%
 source(encode_piece)
@@ -134,17 +150,19 @@ for size in [size for size in (256, 288, 320, 512, 1024, 4096) if size <= larges
 assert QUICK or len(cut) == 1
 
 # %% [markdown]
-# In a full run it is. On the way there, the pieces are not always syllables. A pair is merged because it is frequent, and not
-# because it means something.
+# It is. On the way there, the pieces are not always syllables. A pair is merged because it is frequent, and not because it
+# means something.
 
 # %% [markdown]
-# ## The same merges, handed to tiktoken
+# ## The course's vocabulary, and a fast encoder
 #
-# Our function is easy to read, but slow. The library tiktoken does the same work fast, so we hand our merges to it. From here
-# on all models of this course use one vocabulary, for English and Chinese. The same function has learned it, and it is stored
-# in `data/tokenizer.tiktoken`.
+# Our function is slow. The library tiktoken does the same work fast, if we give it a list of tokens with their ids. The course
+# has one stored vocabulary, `data/tokenizer.tiktoken`, which `train_bpe` learned from English and Chinese text. All models of
+# the course use it. (Two later steps of this lesson return to the vocabularies that we have just learned, because they
+# compare sizes.)
 #
-# We encode the whole validation text in both ways. Both must give the same ids (编号), which are the tokens' numbers.
+# We encode the whole validation text in both ways: with a loop of ours, `bpe_encode`, which calls the function above for each
+# word, and with tiktoken. Both must give the same ids.
 
 # %%
 import time
@@ -167,8 +185,8 @@ say(
 )
 
 # %% [markdown]
-# A special token is not a piece of text. For example, `<|endoftext|>` marks the end of a document. The others are explained
-# where a lesson needs them.
+# A special token is not a piece of text. `<|endoftext|>` marks the end of a document. From here on we call it *the end token*,
+# and print it as ⏹. The others are explained where a lesson needs them.
 
 # %% [markdown]
 # ## Nothing is outside the vocabulary
@@ -176,8 +194,8 @@ say(
 # A character without a token of its own falls back to its bytes, because every byte is a token. So every text can be encoded,
 # and decoding gives back every character.
 #
-# Special tokens are safe from the reader's keyboard. If somebody types `<|endoftext|>`, it is ordinary text, unless our own
-# code asks for the special token.
+# Nobody can make a special token by typing its name. The typed text `<|endoftext|>` is cut into ordinary tokens. Only our own
+# code can insert the special token, with `allow_special=True`.
 #
 # **Predict before you run:** the balloon has no token of its own. How many tokens does it become?
 
@@ -201,10 +219,10 @@ assert len(tokenizer.encode("🎈")) == 4
 # The balloon becomes four tokens, one for each byte. In the table they are printed as `\xf0` and so on.
 
 # %% [markdown]
-# ## How large should a vocabulary be?
+# ## What a larger vocabulary saves
 #
 # Each merge makes the text shorter, so the model has fewer tokens to read. But each token also needs parameters in the model,
-# and it must occur often enough to be learned. We measure the first part:
+# and it must occur often enough to be learned. Here we measure only the advantage, how much shorter the text becomes:
 #
 #     compression = bytes of text / tokens
 #
@@ -236,7 +254,8 @@ assert QUICK or compression[-1] < 1.25 * compression[-2]
 
 # %% [markdown]
 # At the beginning it almost is, and later it is not. The most frequent pairs are merged first, so each later merge saves
-# less. In a full run the last doubling, from 2,048 to 4,096, makes the text only a little shorter.
+# less. The last doubling, from 2,048 to 4,096, makes the text only a little shorter. So beyond some size a larger V costs
+# parameters and saves little. The course takes V = 2,048.
 
 # %% [markdown]
 # ## The chain rule
@@ -281,7 +300,7 @@ assert math.isclose(product, count / len(begins))
 # exact: nothing is lost, and nothing is assumed. It also gives a machine a task that it can practise: *predict the next token
 # from the tokens before it*. Every GPT is trained on this task.
 #
-# *Where the document is loose.* 000 §4.1 says that the chain rule is used to simplify the computation (为了简化计算). The rule
+# *Where the document is not exact.* 000 §4.1 says that the chain rule is used to simplify the computation (为了简化计算). The rule
 # alone simplifies nothing. Its last factor needs all tokens before it, and is as hard to know as the whole. The next step
 # simplifies.
 
@@ -289,18 +308,24 @@ assert math.isclose(product, count / len(begins))
 # ## A bigram model remembers one token
 #
 # The beginning of a longer sentence has often never occurred before, and then we have nothing to count. So we give something
-# up. A bigram model (二元语法) forgets all tokens except the last one:
+# up. A bigram model (二元语法) forgets all tokens before w_t except the one directly before it:
 #
 #     P(w_t | w_<t) ≈ P(w_t | w_{t−1}) = N(w_{t−1} w_t) / N(w_{t−1})
 #
 # N(a b) is how often the token b follows the token a in the training text. N(a) is how often any token follows a. The sign ≈
-# is the price: this step loses information, and the chain rule did not. (It is called the Markov assumption.)
+# shows that this is an approximation; the chain rule was exact. (It is called the Markov assumption.)
 #
-# The first word of a document has no token before it. So we put `<|endoftext|>` between all documents. It is the token before
-# each first word, and it is also the token after each last word. A model needs this end. Without it, the probabilities of
-# all sentences of one word would sum to 1, those of two words again to 1, and so on. With it, all sentences together sum to 1.
+# The first token of a document has no token before it. So we put an end token ⏹ between all documents. It is the token before
+# each first token, and also the token after each last token.
 #
-# **Predict before you run:** which token follows `␣went` most often?
+# The model must also say where a sentence ends. Suppose that it could not. P(w_1), summed over all tokens, is 1, so the
+# sentences of one token already use up the whole probability. The sentences of two tokens sum to 1 as well, and so on: the
+# total is infinite. With an end token, each sentence also pays for its end, and all sentences together sum to 1.
+#
+# (From here on a comment such as `# (T, V)` gives the shape of a tensor: T rows and V columns. T is the number of tokens.)
+#
+# **Predict before you run:** 2,048 · 2,048 ≈ 4.2 million pairs are possible. The training text has about 700,000 tokens, so at
+# most a sixth of the pairs can occur. Is the real fraction close to a sixth, or much smaller?
 
 # %%
 import torch
@@ -316,13 +341,14 @@ likeliest = probs.argsort(descending=True)[:6].tolist()
 rows = [(tokenizer.token(i), probs[i].item(), bar(probs[i].item())) for i in likeliest]
 table(rows, ["token b", "P(b | ␣went)", ""], [None, ".3f", None])
 say(
-    f"The {len(train):,} training tokens hold {bigram.n_grams:,} different pairs. {V * V:,} pairs would be possible."
+    f"The {len(train):,} training tokens hold {bigram.n_grams:,} different pairs, which is {bigram.n_grams / V**2:.1%} of the "
+    f"{V * V:,} that are possible."
 )
-assert bigram.n_grams < 0.05 * V * V
+assert bigram.n_grams < 0.02 * V * V and (QUICK or tokenizer.token(likeliest[0]) == "␣to")
 
 # %% [markdown]
-# Only a small fraction of all possible pairs ever occurs. The model has probability 0 for the others. This will need a
-# repair.
+# It is much smaller, because the same pairs come again and again: after `␣went`, nearly every second token is `␣to`. The model
+# has probability 0 for all pairs that never occur. This will need a repair.
 
 # %% [markdown]
 # ## The whole model is a table
@@ -330,8 +356,8 @@ assert bigram.n_grams < 0.05 * V * V
 # A bigram model is a table with a row for each token a and a column for each token b. The cell holds P(b | a). Each row sums
 # to 1. (A token that never occurs in the training text, such as a Chinese one, has a row of zeros.)
 #
-# We draw a corner of the table: the 16 most frequent tokens a, and the 24 tokens b that follow them most. The end token is
-# written `<end>`.
+# We draw a corner of the table: the 16 most frequent tokens a, and the 24 tokens b that follow them most. (The figure writes
+# (end) for ⏹.)
 #
 # **Predict before you run:** where is the brightest cell: after `␣the`, after `,`, or after `.`? Think of how many different
 # tokens can follow.
@@ -347,7 +373,7 @@ with figure(
 ) as axes:
     image = axes.imshow(corner, vmin=0)
     names = [
-        ["<end>" if i == tokenizer.eot_id else tokenizer.token(i) for i in ids.tolist()]
+        ["(end)" if i == tokenizer.eot_id else tokenizer.token(i) for i in ids.tolist()]
         for ids in (rows, columns)
     ]
     axes.set_yticks(range(16), names[0])
@@ -364,7 +390,7 @@ assert bigram.next_probs(torch.tensor(tokenizer.encode(" the"))).max() < 0.05
 assert (bigram.next_probs(torch.tensor(tokenizer.encode(" the"))) > 0).sum() > 200
 
 # %% [markdown]
-# In a full run it is after the comma, where `␣and` follows very often. The row of `␣the` is dark everywhere. Hundreds of
+# It is after the comma, where `␣and` follows very often. The row of `␣the` is dark everywhere. Hundreds of
 # tokens can follow it, so each of them has a small probability.
 
 # %% [markdown]
@@ -399,14 +425,14 @@ assert math.isclose(product, math.exp(total), rel_tol=1e-6)
 assert QUICK or rows[log_probs.argmin()][0] == "␣cold" and rows[log_probs.argmax()][0] == "␣was"
 
 # %% [markdown]
-# In a full run it is `␣cold`, because many different tokens can follow `␣a`. The token `␣was` after `It` surprises it least.
+# It is `␣cold`, because many different tokens can follow `␣a`. The token `␣was` after `It` surprises it least.
 
 # %% [markdown]
 # ## Which sentence is likelier?
 #
 # This is the question of the lesson. The second sentence has the same words in another order.
 #
-# **Predict before you run:** does the model need grammar to prefer the first one?
+# **Predict before you run:** is the second sentence a little less likely for the model, much less likely, or impossible?
 
 # %%
 compared = {}
@@ -418,9 +444,9 @@ first, second = compared.values()
 assert second == -math.inf < first
 
 # %% [markdown]
-# It needs no grammar. The words in the other order have other neighbours, and that is enough. The −inf says that one of the
-# pairs never occurred in the training text. One factor of the product is then 0, so P(s) is 0, and log 0 is −inf. The model
-# takes the sentence for impossible. That is too strict. A later step mends it.
+# It is impossible. The words in the other order have other neighbours, and at least one of these pairs never occurred in the
+# training text. One factor of the product is then 0, so P(s) is 0, and log 0 is −inf. So the model knows no grammar. It only
+# knows which neighbours occurred. To call a sentence impossible for this reason is too strict; a later step mends it.
 
 # %% [markdown]
 # ## Why logarithms
@@ -453,7 +479,7 @@ assert log_probs.sum().isfinite()
 #
 #     L(x, y) = −Σ_{i=1}^{C} y_i log ŷ_i
 #
-# Here C is the number of classes. For a language model the classes are the tokens, so C = V. (Later C has another meaning in
+# x is the example, here the tokens before; the prediction ŷ depends on it. C is the number of classes. For a language model the classes are the tokens, so C = V. (Later C has another meaning in
 # this course, the width of a model. So we write V from now on.) ŷ is the predicted distribution: ŷ_i is the probability of
 # token i. y is the truth: y_i is 1 for the token that really came, and 0 for all others. Such a vector is called one-hot.
 #
@@ -483,21 +509,21 @@ assert abs(by_formula - by_method) < 1e-9 and (terms != 0).sum(dim=-1).max() == 
 # Only the term of the right token is left: −log ŷ of the token that came. So cross-entropy is the surprise, and the loss of
 # a text is its mean surprise. The lower the loss, the better the model knows the text.
 #
-# *Where the document is loose.* The formula is for one example (对于一个样本x). Training uses the mean over many, which the
-# document writes only in its L_MLM (1/N). And its formula for classification is the first formula once more.
+# *Where the document is not exact.* The document's formula is for one example (对于一个样本x). In training one takes the mean over
+# many examples. The document writes this mean only later, for BERT (lesson 4).
 
 # %% [markdown]
 # ## Softmax: from scores to a distribution
 #
-# The formula needs a distribution ŷ: no number below 0, and a sum of 1. A neural network does not put out such numbers. It
-# puts out one score u_i for each token, and a score can be any number. These scores are called logits. Softmax turns them
-# into a distribution:
+# The formula needs a distribution ŷ: no number below 0, and a sum of 1. Later models, which are neural networks, compute one
+# score u_i for each token, and a score can be any number. These scores are called logits. Softmax turns them into a
+# distribution:
 #
 #     softmax(u)_i = exp(u_i) / Σ_j exp(u_j)
 #
 # exp makes every number positive, and the division makes the sum 1. Our function `cross_entropy` takes logits: it applies
-# softmax, and then averages the surprise. You write it in exercise 1.3 of the workbook. When yours passes, the package's
-# version is printed here. PyTorch has the same function.
+# softmax, and then averages the surprise. You write it in exercise 1.3 of the workbook. When your version passes, ours is shown here. PyTorch
+# has the same function.
 #
 # Our bigram has no logits, but log ŷ will do, because softmax(log ŷ) = ŷ.
 #
@@ -546,10 +572,11 @@ assert bigram.loss(valid) == math.inf
 #     P(b | a) = (N(a b) + α) / (N(a) + αV)
 #
 # We have to choose α; it cannot be counted. Such a number is called a hyper-parameter (超参数). We cannot choose it on the
-# training text: there α = 0 is always the best, because no pair of the training text is new. We must not choose it on the
-# test text, because then the test would no longer be a test. The validation text exists for such choices.
+# training text. There α = 0 is always the best, because no other table fits a text as well as its own counts. We must not
+# choose it on the test text, because then the test would no longer be a test. The validation text exists for such choices.
 #
-# **Predict before you run:** what do the two losses do when α gets very large? Is there a value that they come near to?
+# **Predict before you run:** we measure the training loss and the validation loss for many values of α. What do the two do
+# when α gets very large? Is there a value that they come near to?
 
 # %%
 alphas = [10**exponent for exponent in torch.arange(-4, 3.01, 1.0 if QUICK else 0.5).tolist()]
@@ -578,7 +605,7 @@ with figure(
         axes.plot(alphas, on_train, "o-", label="train")
         axes.plot(alphas, on_valid, "s-", label="validation")
         axes.set(xscale="log", xlabel="α")
-    whole.axhline(math.log(V), color="grey", linestyle=":", label="all tokens alike, ln V")
+    whole.axhline(math.log(V), color="grey", linestyle=":", label="all tokens alike, log V")
     whole.set(ylabel="loss, nats per token", ylim=(0, 1.1 * math.log(V)))
     whole.legend(loc="lower right")
     enlarged.axvline(best_alpha, color="grey", linestyle="--", label="the chosen α")
@@ -586,14 +613,14 @@ with figure(
     enlarged.legend(loc="upper left", bbox_to_anchor=(0.0, 0.62))
 say(
     f"The best on validation is α = {best_alpha:.2g}, with a loss of {min(on_valid):.3f}. At α = {alphas[-1]:,.0f} the "
-    f"loss is {on_valid[-1]:.3f}; ln V is {math.log(V):.3f}."
+    f"loss is {on_valid[-1]:.3f}; log V is {math.log(V):.3f}."
 )
 assert on_train == sorted(on_train) and alphas[0] < best_alpha < 1
 assert 0.95 * math.log(V) < min(on_train[-1], on_valid[-1]) <= on_valid[-1] < 1.01 * math.log(V)
 
 # %% [markdown]
-# Both come near to ln V. When α is very large, the counts no longer matter: P(b | a) ≈ α / (αV) = 1/V, and −log(1/V) = ln V.
-# In between, the training loss only grows. The validation loss first falls, because new pairs get some probability, and then
+# Both come near to log V. When α is very large, the counts no longer matter: P(b | a) ≈ α / (αV) = 1/V, and −log(1/V) = log V.
+# From the smallest α to the largest, the training loss only grows. The validation loss first falls, because new pairs get some probability, and then
 # grows too. We take the α at its lowest point.
 
 # %% [markdown]
@@ -603,7 +630,7 @@ assert 0.95 * math.log(V) < min(on_train[-1], on_valid[-1]) <= on_valid[-1] < 1.
 #
 #     perplexity = exp(loss)
 #
-# If a model hesitates between k equally likely tokens, its loss is ln k, and its perplexity is k.
+# If a model hesitates between k equally likely tokens, its loss is log k, and its perplexity is k.
 #
 # A number needs something to compare it with. We take two simpler models. The uniform model gives all V tokens the same
 # probability. A unigram model (一元语法) knows how frequent each token is, and looks at nothing before it.
@@ -625,7 +652,7 @@ assert baselines["bigram"] < 0.7 * baselines["unigram"] < baselines["unigram"] <
 # ## A longer memory, and overfitting
 #
 # If one token before helps so much, what about two, or four? An n-gram model (n 元语法) looks at the n − 1 tokens before. For
-# n = 2 it is the bigram. (In 000 §4.1 above, n was the length of a sentence. From here on it is the length of an n-gram.)
+# n = 2 it is the bigram. (In 000 §4.1 above, n was the number of tokens of a sentence. From here on it is that of an n-gram.)
 # There are V^n possible n-grams, and the text holds only a few of them.
 #
 # Each n gets its own best α, chosen on validation.
@@ -666,9 +693,9 @@ assert on_valid[best_n - 1 :] == sorted(on_valid[best_n - 1 :])
 #
 # Can we compare two models by perplexity if their vocabularies differ? A token of a large vocabulary stands for more text, so
 # it is harder to predict. But the text itself is the same for both. So we divide the whole surprise by the number of bytes,
-# and count in bits (one nat is 1 / ln 2 bits):
+# and count in bits (one nat is 1 / log 2 bits):
 #
-#     bits per byte = loss · tokens / bytes / ln 2
+#     bits per byte = loss · tokens / bytes / log 2
 #
 # **Predict before you run:** we count bigrams for several V, the smallest being 256 (single bytes). Which V gives the lowest
 # perplexity? Which gives the fewest bits per byte?
@@ -694,8 +721,8 @@ assert min(rows, key=lambda row: row[3]) == rows[-1]
 # %% [markdown]
 # ## The test, once
 #
-# We chose n and α on the validation text, so the validation loss may look a little too good. The test text had no part in any
-# choice. We ask the best model about it now, and never again.
+# We chose n and α on the validation text: the values with the lowest loss. The test text had no part in any choice. We measure
+# the best model of this lesson on it now, once.
 #
 # **Predict before you run:** will the test loss be near the validation loss of the same model, or far above it?
 
@@ -710,7 +737,8 @@ say(
 assert abs(loss - model.loss(valid)) < 0.3
 
 # %% [markdown]
-# It is near. Two choices among a few values cannot fit a text of this size by chance.
+# It is near. A chosen minimum looks a little too good in general. But two choices among a few values cannot fit a text of this
+# size by chance.
 
 # %% [markdown]
 # ## Let it write
@@ -718,10 +746,7 @@ assert abs(loss - model.loss(valid)) < 0.3
 # A model of the next token can write. We draw a token from its distribution, append it, and ask again, until the end token
 # comes. All five models go on from the same beginning. We set α = 0, so each model writes only n-grams that it has seen.
 #
-# We also measure how much is copied: the longest piece of the text that stands in the training text, letter by letter.
-#
-# **Predict before you run:** what will be wrong with the sentences of the bigram (n = 2)? What will be wrong with the fluent
-# ones (n = 5)?
+# **Predict before you run:** how do the texts of n = 2 and of n = 5 differ? Each has one fault. Which?
 
 # %%
 corpus, longest = "\n".join(documents["train"]), {}
@@ -729,18 +754,22 @@ start = train[:6]  # the end token and the first five tokens of the training tex
 for n, model in models.items():
     model.alpha = 0.0
     ids = model.sample(start, length=60, stop=tokenizer.eot_id, seed=2)
-    text = tokenizer.decode(ids[1:]).removesuffix("<|endoftext|>")
-    copied = 0
+    begun, text = tokenizer.decode(start[1:]), tokenizer.decode(ids[len(start) :])
+    text = text.removesuffix("<|endoftext|>")
+    copied = 0  # the characters of the longest piece that also stands in the training text
     for i in range(len(text)):
         while i + copied < len(text) and text[i : i + copied + 1] in corpus:
             copied += 1
     longest[n] = copied
-    say(f"**n = {n}**, {copied} of {len(text)} characters copied in one piece: {text}\n")
+    say(
+        f"**n = {n}**, {copied} of {len(text)} new characters copied in one piece: **{begun}**{text}\n"
+    )
 assert QUICK or longest[5] > 2 * max(longest[1], longest[2])
 
 # %% [markdown]
-# In the bigram's text every two neighbours fit, but the sentence as a whole goes nowhere. With n = 5 the text is fluent, but
-# long pieces of it are copied. A good model has to do what neither can: look far back, and still write something new.
+# In the bigram's text every two neighbours fit, but the sentence as a whole goes nowhere. With n = 5 the text is fluent. But we
+# also measured the longest piece of the new text that stands in the training text, letter by letter, and for n = 5 it is
+# long: the model copies. A good model has to do what neither can: look far back, and still write something new.
 
 # %% [markdown]
 # ## The same bigram, learned
@@ -762,11 +791,11 @@ from minitransformer.models.bigram import BigramTable
 network = BigramTable(V)
 x, targets = train[:2000], train[1:2001]  # (T)
 loss = F.cross_entropy(network(x), targets)
-say(f"The loss is {loss.item():.4f}, and ln V is {math.log(V):.4f}.")
+say(f"The loss is {loss.item():.4f}, and log V is {math.log(V):.4f}.")
 assert abs(loss.item() - math.log(V)) < 1e-4
 
 # %% [markdown]
-# Equal logits give equal probabilities, so this is the uniform model, with the loss ln V.
+# Equal logits give equal probabilities, so this is the uniform model, with the loss log V.
 
 # %% [markdown]
 # ## Which way is down?
@@ -793,20 +822,19 @@ assert difference < 1e-6 and -1 <= u.grad[targets[0]] < -0.9
 
 # %% [markdown]
 # It is nearly −1. A negative gradient says that the loss falls when this logit grows. So a step against the gradient raises
-# the logit of the right token and lowers all others, each by as much as its probability was wrong.
+# the logit of the right token and lowers all others, each in proportion to the error of its probability.
 
 # %% [markdown]
-# ## Gradient descent finds the counts
+# ## Gradient descent against counting
 #
-# Gradient descent (梯度下降) repeats four lines. It takes some pairs of tokens, computes the loss, computes the gradient, and
-# moves each parameter a little against its gradient. `optimizer.step()` does the last. The rule for the size of the step is
-# Adam's, in which no step is much longer than the learning rate `lr`. `zero_grad()` clears the gradients for the next round.
+# Gradient descent (梯度下降) repeats five actions. It takes some pairs of tokens, computes the loss, clears the old gradient
+# (`zero_grad()`), computes the new one, and moves each parameter a little against its gradient (`optimizer.step()`). The rule
+# for the size of the step is Adam's: no parameter moves much further than the learning rate `lr`.
 #
 # Counting with α = 0 gives the lowest training loss that any bigram table can have. So we know where the learned table can go
 # at best.
 #
-# **Predict before you run:** one round takes 2,048 of the training pairs. In a full run there are 700,000 pairs and 160
-# rounds. Will the learned table reach that lowest loss, or only come near to it?
+# **Predict before you run:** one round takes 2,048 of the training pairs. There are about 700,000 pairs and 160 rounds. Will the learned table reach that lowest loss, or only come near to it?
 
 # %%
 from tqdm import tqdm
@@ -843,7 +871,7 @@ assert on_train[-1] > optimum and on_valid[-1] > smoothed
 assert QUICK or (on_train[-1] < optimum + 0.6 and on_valid[-1] < smoothed + 0.6)
 
 # %% [markdown]
-# In a full run it comes near, and does not reach it. Frequent pairs are learned quickly. Rare pairs are seen too seldom in so
+# It comes near, and does not reach it. Frequent pairs are learned quickly. Rare pairs are seen too seldom in so
 # few rounds. So for a bigram, counting is better.
 #
 # But look at what the learned way needs: a function from the context to logits, the cross-entropy, and a gradient. It does not
