@@ -837,12 +837,12 @@ assert difference < 1e-6 and -1 <= u.grad[targets[0]] < -0.9
 # **Predict before you run:** one round takes 2,048 of the training pairs. There are about 700,000 pairs and 160 rounds. Will the learned table reach that lowest loss, or only come near to it?
 
 # %%
-from tqdm import tqdm
+from minitransformer.training.progress import progress
 
 torch.manual_seed(0)
 optimizer = torch.optim.Adam(network.parameters(), lr=0.1)
 steps, history = (20 if QUICK else 160), []
-for step in tqdm(range(steps + 1), desc="learning the bigram", mininterval=0.5):
+for step in progress(range(steps + 1), desc="learning the bigram"):
     at = torch.randint(len(train) - 1, (2048,))  # (B)
     loss = F.cross_entropy(network(train[at]), train[at + 1])
     if step % 20 == 0:

@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from minitransformer.training.loop import TrainConfig, make_optimizer
+from minitransformer.training.progress import progress as progress_bar
 
 
 def in_turn(
@@ -27,7 +27,7 @@ def in_turn(
         progress: whether a terminal shows a bar.
     """
     seconds: dict[str, list[float]] = {name: [] for name in functions}
-    for i in tqdm(range(rounds + 1), unit="round", leave=False, ncols=88, disable=None if progress else True):
+    for i in progress_bar(range(rounds + 1), unit="round", leave=False, disable=None if progress else True):
         for name, function in functions.items():
             began = time.perf_counter()
             function(i)

@@ -9,7 +9,6 @@ In several processes each computes its rows of every batch; see `training.proces
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -18,7 +17,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from minitransformer.checks import check_settings, integer, pair, real
 from minitransformer.errors import UserError
@@ -28,6 +26,7 @@ from minitransformer.text.batches import IGNORE, Batch
 from minitransformer.training.losses import Loss, language_model_loss
 from minitransformer.training.muon import Muon, muon_groups
 from minitransformer.training.processes import OtherProcessEnded, is_first, lost_another, over_all_rows
+from minitransformer.training.progress import progress as progress_bar
 from minitransformer.training.state import check_same, describe, read_state, restore_state, save_state
 
 ALLOWED = {
@@ -179,8 +178,7 @@ def train(
     run.resume(batches, valid, loss)
     loss = over_all_rows(model, loss)
     progress = progress and is_first()
-    pause = 0.1 if sys.stderr.isatty() else 10.0  # a log file gets a line now and then, not one a step
-    bar = tqdm(total=config.steps, initial=run.step, disable=not progress, unit="step", ncols=88, mininterval=pause)
+    bar = progress_bar(total=config.steps, initial=run.step, disable=not progress, unit="step")
     model.zero_grad(set_to_none=True)
     model.train()
     try:

@@ -110,9 +110,34 @@ def test_what_a_lesson_shows_in_a_notebook(course_root, tmp_path):
     assert not (tmp_path / "figures").exists()
 
 
+LOOPS = """
+# %%
+from minitransformer.training.progress import progress
+
+for leave in (True, False):
+    for _ in progress(range(3), desc="steps", leave=leave):
+        pass
+"""
+
+
+def test_a_bar_is_one_line_that_is_written_over(course_root, tmp_path):
+    """On standard error, as in a terminal, it would be shown as a fault."""
+    course_root(text=LESSON + LOOPS)
+    *_, kept, removed = outputs(run(notebook.as_notebook(course.load(1)), tmp_path / "lessons"))
+    assert re.match(r"steps: 100%.* 3/3 ", kept["text/plain"]) and removed["text/plain"] == ""
+
+
 def test_a_lesson_through_jupytext_and_a_kernel():
     """What an editor with jupytext shows: lesson 2 as it stands, without our own hand in it."""
     jupytext = pytest.importorskip("jupytext")
     shown = outputs(run(jupytext.read(course.lesson_files()[2], fmt="py:percent")))
     figures, tables = [sum(kind in data for data in shown) for kind in ("image/png", "text/html")]
-    assert (figures, tables) == (2, 4) and sum("text/markdown" in data for data in shown) > 10
+    assert figures >= 2 and tables >= 4 and sum("text/markdown" in data for data in shown) > 10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", NUMBERS)
+def test_a_lesson_runs_as_a_notebook(number):
+    shown = outputs(run(notebook.as_notebook(course.load(number)), ROOT / "lessons"))
+    assert sum("text/html" in data for data in shown), "no table"
+    assert sum("text/markdown" in data for data in shown), "no sentence"

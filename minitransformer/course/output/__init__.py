@@ -9,11 +9,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TextIO
 
 from minitransformer.course.output.events import Bar, Event, Figure, Say, Sink, Source, Table, Verbatim
 from minitransformer.course.output.notebook import Notebook
 from minitransformer.course.output.terminal import Terminal
+from minitransformer.training import progress
 
 __all__ = ["Bar", "Event", "Figure", "Notebook", "Say", "Sink", "Source", "Table", "Terminal", "Verbatim", "sink", "to"]
 
@@ -37,6 +38,13 @@ def to(chosen: Sink) -> Iterator[Sink]:
         yield chosen
     finally:
         _chosen.remove(chosen)
+
+
+def _place_of_progress() -> TextIO:
+    return sink().progress()
+
+
+progress.place = _place_of_progress
 
 
 def in_notebook() -> bool:

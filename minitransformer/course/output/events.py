@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from minitransformer.course.lessons import Cell, Lesson
 from minitransformer.errors import UserError
@@ -117,6 +118,10 @@ class Sink:
 
     def show(self, event: Event) -> None:
         """The code that runs shows something."""
+
+    def progress(self) -> TextIO:
+        """Where a bar is written that says how far a long loop is; by default beside what is shown."""
+        return sys.stderr
 
     def closes(self, lesson: Lesson, seconds: float) -> None:
         """The lesson has run to its end."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from html import escape
+from typing import Any
 
 from minitransformer.course.figures import picture
 from minitransformer.course.output.events import Bar, Event, Figure, Say, Sink, Source, Table, Verbatim
@@ -31,6 +33,33 @@ class Notebook(Sink):
                 width = round(96 * event.drawing.get_figwidth())  # the file has more pixels, for sharp screens
                 display(Image(picture(event.drawing, "png"), format="png", width=width, alt=alt))
                 display(Markdown(caption))
+
+    def progress(self) -> Line:
+        """A line of its own among the outputs of the cell: standard error would look like a fault."""
+        return Line()
+
+
+class Line(io.StringIO):
+    """One output of a cell that is written over: the place of a bar that says how far a loop is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._handle: Any = None  # of the output, once there is one
+
+    def write(self, text: str) -> int:
+        """Put this in the place of what stands there; spaces alone empty it."""
+        from IPython.display import display
+
+        shown = text.strip("\r\n")  # a bar begins with a carriage return, and ends with a new line
+        if self._handle is not None and shown:
+            self._handle.update({"text/plain": shown.rstrip()}, raw=True)
+        elif shown.strip():
+            self._handle = display({"text/plain": shown}, raw=True, display_id=True)
+        return len(text)
+
+    def isatty(self) -> bool:
+        """It can be written over, as a terminal's line can."""
+        return True
 
 
 def as_html(table: Table) -> str:
