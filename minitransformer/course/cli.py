@@ -100,7 +100,10 @@ def parser() -> argparse.ArgumentParser:
     translate = add("translate", "bring a lesson's catalogue of translations up to date, and say what it lacks")
     translate.add_argument("language", metavar="LANGUAGE", help="such as zh")
     translate.add_argument(
-        "number", nargs="?", type=lesson_number, metavar="N", help="the lesson; the book's own words if none"
+        "part",
+        nargs="?",
+        metavar="PART",
+        help="a lesson's number, course (messages), book, laboratory or readme; all that are declared if none is named",
     )
     add("book-test", "run the tests of the read-along book, which need a browser (apt-get install chromium)")
     add("mutants", "change the code in one place after another and see whether a test notices; stopped, it goes on")
@@ -142,6 +145,20 @@ EXTRAS = {
 }
 
 MARKED = {"test": "", "parity": "parity or slow", "book-test": "book"}  # command → which marked tests it runs
+
+
+def pytest_options(command: str, rest: "list[str]") -> "list[str]":
+    """What pytest is told: which marked tests to run, and on how many processes, one for each core and at most four.
+
+    The files of tests are dealt out whole, because what a file's tests share is made once. Whoever says `-n`, or asks
+    for what needs one process (a debugger, the plain output), gets it.
+    """
+    marked = ["-m", MARKED[command]] if MARKED[command] else []
+    alone = ("-n", "--numprocesses", "--dist", "--pdb", "--trace", "-s", "--capture", "--co", "--collect-only")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if command == "book-test" or cores == 1 or any(word.startswith(alone) for word in rest):
+        return marked + rest
+    return [*marked, "-n", str(min(cores, 4)), "--dist", "loadfile", *rest]
 
 
 def withheld(lesson: int, function: object) -> "str | None":
@@ -213,10 +230,9 @@ def dispatch(arguments: argparse.Namespace, rest: "list[str]") -> int:
     elif arguments.command == "translate":
         from minitransformer.course.book import translation
 
-        translation.main(arguments.language, arguments.number)
+        translation.main(arguments.language, arguments.part)
     elif arguments.command in MARKED:
-        marked = ["-m", MARKED[arguments.command]] if MARKED[arguments.command] else []
-        command = [sys.executable, "-m", "pytest", *marked, *rest]
+        command = [sys.executable, "-m", "pytest", *pytest_options(arguments.command, rest)]
         return subprocess.call(command, cwd=str(bootstrap.ROOT))
     elif arguments.command == "lint":
         checks = [["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"]]
@@ -272,7 +288,7 @@ def main() -> int:
     except UserError as error:
         if rank and type(error).__name__ != "OtherProcessEnded":
             time.sleep(3)  # where the first process says the same, torchrun ends this one meanwhile
-        print(error, file=sys.stderr)
+        print(in_language(str(error)), file=sys.stderr)
         # 2 for a number that names no lesson, as argparse has it for a word that names no command
         return 2 if type(error).__name__ == "NoSuchLesson" else 1
     except KeyboardInterrupt as stopped:  # the bootstrap says in its own how to go on
@@ -288,6 +304,18 @@ def main() -> int:
             raise
         print(sentence, file=sys.stderr)
         return 1
+
+
+def in_language(message: str) -> str:
+    """What was wrong, in the language that LESSON_LANG names, if that is possible."""
+    if not os.environ.get("LESSON_LANG"):
+        return message
+    from minitransformer.course.translation import catalogues
+
+    try:
+        return catalogues.t(message)
+    except (UserError, ImportError):  # of the language itself, or of what reads it
+        return message
 
 
 def refused(error: OSError) -> "str | None":

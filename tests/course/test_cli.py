@@ -171,15 +171,31 @@ def test_closed_streams(closed):
 
 def test_test_hands_its_arguments_to_pytest(monkeypatch):
     calls = []
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
     monkeypatch.setattr(bootstrap, "ensure", lambda extras=(): calls.append(extras))
     monkeypatch.setattr(subprocess, "call", lambda command, **_: calls.append(command[2:]) or 5)
     monkeypatch.setattr(sys, "argv", ["minitransformer", "test", "-k", "attention", "-x", "tests/course/test_cli.py"])
     assert cli.main() == 5, "pytest's exit code is the command's"
-    assert calls == [(), ["pytest", "-k", "attention", "-x", "tests/course/test_cli.py"]]
+    on_three = ["-n", "3", "--dist", "loadfile"]
+    assert calls == [(), ["pytest", *on_three, "-k", "attention", "-x", "tests/course/test_cli.py"]]
     calls.clear()
     monkeypatch.setattr(sys, "argv", ["minitransformer", "parity"])
     cli.main()
-    assert calls == [("parity", "mutants", "notebook"), ["pytest", "-m", "parity or slow"]]
+    assert calls == [("parity", "mutants", "notebook"), ["pytest", "-m", "parity or slow", *on_three]]
+
+
+@pytest.mark.parametrize("cores, workers", [(1, []), (2, ["2"]), (4, ["4"]), (64, ["4"])])
+def test_tests_run_on_the_cores_that_there_are(monkeypatch, cores, workers):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    options = cli.pytest_options("test", ["-q"])
+    assert options[:-1] == [word for n in workers for word in ("-n", n, "--dist", "loadfile")]
+
+
+@pytest.mark.parametrize("asked", [["-n", "0"], ["-n8"], ["--pdb"], ["-x", "-s"], ["--collect-only"], ["--dist=load"]])
+def test_who_asks_for_one_process_gets_it(monkeypatch, asked):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    assert cli.pytest_options("test", asked) == asked
+    assert cli.pytest_options("book-test", []) == ["-m", "book"], "its tests share a site and a browser"
 
 
 def test_lint_checks_style_format_and_types(monkeypatch):

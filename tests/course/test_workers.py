@@ -54,11 +54,15 @@ def test_a_killed_process_ends_in_a_sentence():
 
 
 @pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")
-@pytest.mark.parametrize("kill", [signal.SIGINT, signal.SIGKILL])
-@pytest.mark.parametrize("whole_group", [False, True], ids=["the program", "its group, as a terminal does"])
+@pytest.mark.parametrize(
+    "kill, whole_group",
+    [
+        pytest.param(signal.SIGINT, False, marks=pytest.mark.slow, id="Ctrl-C"),
+        pytest.param(signal.SIGINT, True, id="Ctrl-C in a terminal, which its group gets"),
+        pytest.param(signal.SIGKILL, False, marks=pytest.mark.slow, id="kill"),
+    ],
+)
 def test_a_stop_ends_all_work_and_begins_no_more(tmp_path, kill, whole_group):
-    if kill == signal.SIGKILL and whole_group:
-        pytest.skip("then nothing is left")
     heart = tmp_path / "heart"
     process = subprocess.Popen(
         [sys.executable, "-c", "from tests.course.test_workers import *; for_each(beat, list(range(6)))"],

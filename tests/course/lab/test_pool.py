@@ -105,7 +105,7 @@ def test_a_disk_that_is_full_is_no_failed_cell(threads, tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")
-@pytest.mark.parametrize("kill", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("kill", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGKILL])
 def test_a_stopped_run_goes_on_where_it_was(tmp_path, monkeypatch, kill):
     path, heart = tmp_path / "a.jsonl", tmp_path / "heart"
     program = f"from tests.course.lab.test_pool import *; run_all(Path({str(path)!r}), slow_run)"

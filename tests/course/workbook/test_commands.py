@@ -35,6 +35,7 @@ def test_the_workbook_is_not_committed():
     assert "/workbook/" in (ROOT / ".gitignore").read_text().split()
 
 
+@pytest.mark.slow  # Python compiles every module anew
 @pytest.mark.parametrize("flag", ["-O", "-OO"])
 def test_the_commands_need_no_docstrings_of_python(tmp_path, flag):
     """Python's -OO takes them all out; those of the exercises say what mistakes are, and what cases try."""
