@@ -60,7 +60,15 @@ say(f"doubled {doubled}")
 @pytest.fixture(autouse=True)
 def _no_settings(monkeypatch):
     """The settings of whoever runs the tests (QUICK=1 make test) must not change what they see."""
-    for variable in ("QUICK", "STEP", "MINE", "TEXT", "MINITRANSFORMER_TEXT", "MINITRANSFORMER_INSTALLED"):
+    for variable in (
+        "QUICK",
+        "STEP",
+        "MINE",
+        "TEXT",
+        "LESSON_LANG",
+        "MINITRANSFORMER_TEXT",
+        "MINITRANSFORMER_INSTALLED",
+    ):
         monkeypatch.delenv(variable, raising=False)
 
 

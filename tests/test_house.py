@@ -37,6 +37,7 @@ COURSE = [
     "course.fingerprints",
     "course.visible",
     "course.lessons",
+    "course.translation",
     "course.figures",
     "course.output",
     "course.show",

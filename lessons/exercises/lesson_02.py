@@ -467,7 +467,7 @@ def opposite_of_none(q, k, v, attention_mask=None):
 
 @formula.mistake("not keep")
 def not_of_a_tensor(q, k, v, attention_mask=None):
-    """`not keep` (and `if attention_mask`) asks a whole table for one answer, yes or no, which it does not have. Each place turned round is ~attention_mask, and whether there is a mask is `attention_mask is not None`."""
+    """`not attention_mask` (and `if attention_mask`) asks a whole table for one answer, yes or no, which it does not have. Each place turned round is ~attention_mask, and whether there is a mask is `attention_mask is not None`."""
     if attention_mask:
         return with_weights(q, k, v, attention_mask, q.size(-1))
     return with_weights(q, k, v, None, q.size(-1))
@@ -495,7 +495,7 @@ def hidden_score_not_low_enough(q, k, v, attention_mask=None):
 
 @formula.mistake
 def mask_turned_round(q, k, v, attention_mask=None):
-    """Your mask hides what it should attention_mask: attention_mask is True where the query may look, so it is ~attention_mask that is filled."""
+    """Your mask hides what it should show: attention_mask is True where the query may look, so it is ~attention_mask that is filled."""
     scores = q @ k.transpose(-2, -1) / math.sqrt(q.size(-1))
     if attention_mask is not None:
         scores = scores.masked_fill(attention_mask, LOW)
@@ -727,7 +727,7 @@ def future_in_place_of_past(*arguments):
 
 @mask.mistake("True is hidden")
 def true_is_hidden(*arguments):
-    """Your causal mask is True where looking is forbidden. Here True means attention_mask (in torch.nn.Transformer it is the other way round)."""
+    """Your causal mask is True where looking is forbidden. Here True means that it may look (in torch.nn.Transformer it is the other way round)."""
     return wrong_mask(compare=lambda s, t: s > t)(*arguments)
 
 

@@ -48,6 +48,8 @@ class Cell:
     """The step's number, where there is a title."""
     prose: str = ""
     """In Markdown, without the title."""
+    asks: bool = False
+    """Whether the prose asks for a prediction."""
     source: str = ""
     """The code as written."""
     shown: str = ""
@@ -111,18 +113,7 @@ def load(number: int) -> Lesson:
         NoSuchLesson: there is no such lesson.
         UserError: its file is malformed; the sentence names the file and the line.
     """
-    files = lesson_files()
-    if number not in files:
-        which = f"the lessons are {_ranges(list(files))}" if files else "none is written yet"
-        raise NoSuchLesson(f"There is no lesson {number}; {which}: make lessons lists them.")
-    path = files[number]
-    try:
-        source = path.read_text(encoding="utf-8")
-        tree = ast.parse(source, filename=str(path))
-    except SyntaxError as error:
-        raise UserError(f"{_place(path, error.lineno)}: Python cannot read this lesson: {error.msg}.") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{_place(path)} is not UTF-8 text (byte {error.start}).") from error
+    path, source, tree = _parsed(number)
     return Lesson(
         number=number,
         path=path,
@@ -130,6 +121,33 @@ def load(number: int) -> Lesson:
         flags=compile(tree, str(path), "exec", dont_inherit=True).co_flags & FUTURE_FLAGS,
         **_metadata(tree, path),
     )
+
+
+def heading(number: int) -> tuple[str, str]:
+    """The title and the question of lesson `number`; its cells are not read.
+
+    Raises:
+        NoSuchLesson, UserError: as `load`.
+    """
+    path, _, tree = _parsed(number)
+    about = _metadata(tree, path)
+    return about["title"], about["question"]
+
+
+def _parsed(number: int) -> tuple[Path, str, ast.Module]:
+    """A lesson's file, its text, and the text as Python reads it."""
+    files = lesson_files()
+    if number not in files:
+        which = f"the lessons are {_ranges(list(files))}" if files else "none is written yet"
+        raise NoSuchLesson(f"There is no lesson {number}; {which}: make lessons lists them.")
+    path = files[number]
+    try:
+        source = path.read_text(encoding="utf-8")
+        return path, source, ast.parse(source, filename=str(path))
+    except SyntaxError as error:
+        raise UserError(f"{_place(path, error.lineno)}: Python cannot read this lesson: {error.msg}.") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{_place(path)} is not UTF-8 text (byte {error.start}).") from error
 
 
 def lessons() -> list[Lesson]:
@@ -254,9 +272,10 @@ def _prose_cell(marker: int, lines: dict[int, str], path: Path) -> Cell:
             )
     text = "\n".join(re.sub(r"^# ?", "", line) for line in lines.values()).strip("\n")
     heading, _, rest = text.partition("\n")
+    asks = "**Predict" in text
     if not heading.startswith("## "):
-        return Cell(marker, is_code=False, prose=text)
-    return Cell(marker, is_code=False, title=heading[3:].strip(), prose=rest.strip("\n"))
+        return Cell(marker, is_code=False, prose=text, asks=asks)
+    return Cell(marker, is_code=False, title=heading[3:].strip(), prose=rest.strip("\n"), asks=asks)
 
 
 def _number(cells: list[Cell], path: Path) -> None:

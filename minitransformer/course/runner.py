@@ -14,6 +14,7 @@ from types import ModuleType
 from minitransformer.course import output, show
 from minitransformer.course.lessons import Cell, Lesson, lessons, load
 from minitransformer.course.output.terminal import Terminal, styled, text_width, wrap
+from minitransformer.course.output.translated import in_chosen_language
 from minitransformer.errors import UserError
 
 
@@ -46,7 +47,7 @@ def run(
         step = False
 
     began = time.perf_counter()
-    with output.to(sink or Terminal(step)) as chosen, _as_main(lesson) as execute:
+    with output.to(sink or in_chosen_language(Terminal(step), number)) as chosen, _as_main(lesson) as execute:
         chosen.opens(lesson, quick)
         for cell in lesson.cells:
             chosen.cell(cell)

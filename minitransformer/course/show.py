@@ -17,6 +17,7 @@ from typing import Any
 from minitransformer.course import output
 from minitransformer.course.bootstrap import ROOT
 from minitransformer.course.figures import PALETTE, chinese_font, drawing
+from minitransformer.course.translation.catalogues import t
 from minitransformer.errors import UserError
 
 __all__ = ["PALETTE", "QUICK", "ROOT", "bar", "chinese_font", "figure", "say", "source", "table", "verbatim"]
@@ -65,7 +66,7 @@ def source(function: Any, docstring: bool = True) -> None:
     import inspect
 
     if (reason := withheld(function)) is not None:
-        say(reason)
+        say(t(reason))
         return
     code = inspect.getsource(function).rstrip("\n")
     if not docstring:

@@ -31,6 +31,10 @@ def terms() -> tuple[Term, ...]:
     return tuple(Term(*row[:4], int(row[4])) for row in rows[1:])
 
 
+HOMONYMS = {"precision": ("精度",)}  # of numbers
+"""Words that are a term in one sentence and something else in another, with what they may be there."""
+
+
 def wrong_terms(english: str, chinese: str) -> list[str]:
     """The terms that an English block has and its translation lacks, in a sentence each."""
     found = []
@@ -38,6 +42,6 @@ def wrong_terms(english: str, chinese: str) -> list[str]:
         pattern = rf"\b{re.escape(term.english)}s?\b"
         if re.search(pattern, english, re.IGNORECASE):
             english = re.sub(pattern, "", english, flags=re.IGNORECASE)  # "prefix tuning" has no "prefix" to be checked
-            if term.chinese not in chinese:
+            if not any(word in chinese for word in (term.chinese, *HOMONYMS.get(term.english, ()))):
                 found.append(f"{term.english!r} is {term.chinese!r} in the glossary; the translation lacks it.")
     return found

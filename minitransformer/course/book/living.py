@@ -145,8 +145,20 @@ FIGURES = (
 )
 
 
-def html(figure: Living, numbers: Mapping[str, Any], translate: Callable[[str], str] = lambda text: text) -> str:
-    """The figure as it stands in a page, asleep, with its still picture."""
+def html(
+    figure: Living,
+    numbers: Mapping[str, Any],
+    translate: Callable[[str], str] = lambda text: text,
+    words: Callable[[str], str] = lambda text: text,
+) -> str:
+    """The figure as it stands in a page, asleep, with its still picture.
+
+    Args:
+        figure: which.
+        numbers: as they were recorded.
+        translate: the lesson's blocks into the book's language.
+        words: the book's own words into it.
+    """
     settings = "".join(f' data-{name}="{escape(value)}"' for name, value in figure.settings.items())
     name = f"living-{figure.name}"
     return (
@@ -154,7 +166,7 @@ def html(figure: Living, numbers: Mapping[str, Any], translate: Callable[[str], 
         f'<figcaption><p class="living-name" id="{name}-title">{escape(translate(figure.title))}</p>\n'
         f'<p class="living-question">{escape(translate(figure.question))}</p></figcaption>\n'
         f'<div class="still">{figure.still(numbers)}</div>\n'
-        f"<details><summary>{escape(translate('What there is to be seen'))}</summary>"
+        f"<details><summary>{escape(words('What there is to be seen'))}</summary>"
         f"<p>{escape(translate(figure.answer))}</p></details>\n</figure>\n"
     )
 

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from minitransformer.course import notebook
-from minitransformer.course.book import prose, tex
+from minitransformer.course.book import tex
 from minitransformer.course.bootstrap import ROOT
 from minitransformer.course.lessons import Lesson
 from minitransformer.course.record import Record
+from minitransformer.course.translation.blocks import blocks
 
 
 def repository() -> str | None:
@@ -83,7 +84,7 @@ def write_all(lessons: list[Lesson], records: dict[int, Record], folder: Path) -
 def markdown(text: str) -> str:
     """A cell of prose with its formulas as $…$ and $$…$$."""
     parts: list[str] = []
-    for block in prose.blocks(text):
+    for block in blocks(text):
         match block.kind:
             case "paragraph":
                 parts.append(tex.inline(block.text))

@@ -17,6 +17,8 @@ from typing import Any
 from minitransformer.course import documents, index, lessons
 from minitransformer.course.book import code, glossary, living, prose, tex
 from minitransformer.course.bootstrap import ROOT
+from minitransformer.course.translation.blocks import ENGLISH, Translator, translated
+from minitransformer.course.translation.catalogues import Part
 from minitransformer.course.workbook import catalogue
 
 READING_ORDER = (
@@ -39,8 +41,8 @@ class Book:
     """Lesson → why its record does not hold."""
     numbers: Mapping[str, Any]
     """The living figures' recorded numbers."""
-    translate: Callable[[int | None], prose.Translator] = lambda lesson: prose.ENGLISH
-    """Lesson → how its blocks are translated; None for what belongs to no lesson."""
+    translate: Callable[[Part], Translator] = lambda part: ENGLISH
+    """Lesson → how its blocks are translated; "book" for what belongs to no lesson."""
     uses: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
     """Dotted name → the lessons whose code uses it; filled while lessons are written."""
     lessons: list[lessons.Lesson] = field(default_factory=list)
@@ -101,7 +103,7 @@ def lesson_page(number: int) -> str:
 
 def lesson(book: Book, found: lessons.Lesson) -> str:
     """One lesson: prose, formulas, code, what it printed, living figures, exercises."""
-    number, translate = found.number, book.translate(found.number)
+    number, translate, words = found.number, book.translate(found.number), book.translate("book")
     record = book.records.get(number)
     up = "../"
     tree = ast.parse(found.path.read_text(encoding="utf-8"))
@@ -110,16 +112,16 @@ def lesson(book: Book, found: lessons.Lesson) -> str:
     parts = [
         f"(lesson-{number})=\n# {number} · {translate(found.title)}",
         f"{{.question}}\n{tex.inline(translate(found.question))}",
-        prose.raw(_facts(found)),
+        prose.raw(_facts(found, words)),
     ]
     if number in book.stale:
         why = book.stale[number].partition(": ")[0]
-        parts.append(f":::{{admonition}} {translate('Not up to date')}\n:class: warning\n{why}.\n:::")
+        parts.append(f":::{{admonition}} {words('Not up to date')}\n:class: warning\n{why}.\n:::")
     figures = {figure.name: figure for figure in living.FIGURES if figure.lesson == number}
     step, waiting = "", []  # the step that is being written, and the living figures that stand at its end
 
     def end_of_step() -> None:
-        parts.extend(prose.raw(living.html(figure, book.numbers[figure.name], translate)) for figure in waiting)
+        parts.extend(prose.raw(living.html(figure, book.numbers[figure.name], translate, words)) for figure in waiting)
         waiting.clear()
 
     outcomes = iter(record.cells) if record is not None else None  # one for each cell of code
@@ -138,14 +140,16 @@ def lesson(book: Book, found: lessons.Lesson) -> str:
                 book.uses[link.target].add(number)
             parts.append(prose.raw(code.box(code.highlight(cell.shown, links, addresses), "lesson-code")))
         if outcomes is not None and cell.is_code:
-            shown = [event_html(event, number, addresses, translate, book.targets) for event in next(outcomes).events]
+            shown = [
+                event_html(event, number, addresses, translate, words, book.targets) for event in next(outcomes).events
+            ]
             if shown:
                 parts.append("\n\n".join(["::::{container} outcome", *shown, "::::"]))
     waiting.extend(figures.values())
     end_of_step()
     parts.append(exercises(book, number))
     if record is not None:
-        parts.append(prose.raw(f'<p class="measured">{escape(measured(record, translate))}</p>'))
+        parts.append(prose.raw(f'<p class="measured">{escape(measured(record, words))}</p>'))
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
@@ -156,27 +160,26 @@ def _links(linker: code.Linker, shown: str) -> list[code.Link]:
         return []
 
 
-def _facts(found: lessons.Lesson) -> str:
+def _facts(found: lessons.Lesson, words: Translator) -> str:
     needs = ", ".join(f'<a href="lesson_{need:02}.html">{need}</a>' for need in found.needs)
-    return (
-        '<ul class="facts">'
-        f"<li>{escape(f'about {found.minutes:g} minutes')}</li>"
-        + (f"<li>after lesson{'s' * (len(found.needs) > 1)} {needs}</li>" if needs else "")
-        + f"<li>mirrors {escape(found.documents)}</li>"
-        f"<li>run it: <code>make lesson-{found.number}</code></li>"
-        f'<li><a href="../notebooks/{found.path.stem}.ipynb" download>notebook</a></li></ul>'
-    )
+    after = words("after lessons {needs}") if len(found.needs) > 1 else words("after lesson {needs}")
+    facts = [words("about {minutes} minutes").format(minutes=f"{found.minutes:g}")]
+    facts += [after.format(needs=needs)] if needs else []
+    facts += [
+        words("mirrors {documents}").format(documents=escape(found.documents)),
+        words("run it: {command}").format(command=f"<code>make lesson-{found.number}</code>"),
+        f'<a href="../notebooks/{found.path.stem}.ipynb" download>{words("notebook")}</a>',
+    ]
+    return f'<ul class="facts">{"".join(f"<li>{fact}</li>" for fact in facts)}</ul>'
 
 
-def measured(record: Any, translate: prose.Translator = prose.ENGLISH) -> str:
+def measured(record: Any, words: Translator = ENGLISH) -> str:
     """Where the numbers of a page come from."""
-    machine = record.machine
-    return translate(
-        f"The numbers on this page were measured in {record.seconds:.0f} seconds on {machine['system']} "
-        f"({machine['processor']}), {machine['threads']} threads of {machine['cores']} cores, with PyTorch "
-        f"{record.versions['torch']} and Python {record.versions['python']}. On another machine the last digits will "
-        "differ, and whatever measures time."
-    )
+    return words(
+        "The numbers on this page were measured in {seconds} seconds on {system} ({processor}), {threads} threads of "
+        "{cores} cores, with PyTorch {torch} and Python {python}. On another machine the last digits will differ, and "
+        "whatever measures time."
+    ).format(seconds=f"{record.seconds:.0f}", **record.machine, **record.versions)
 
 
 # ---------------------------------------------------------------- what lessons printed
@@ -186,7 +189,8 @@ def event_html(
     event: Mapping[str, Any],
     number: int,
     addresses: Mapping[str, str],
-    translate: prose.Translator = prose.ENGLISH,
+    translate: Translator = ENGLISH,
+    words: Translator = ENGLISH,
     targets: Mapping[str, Any] | None = None,
 ) -> str:
     """One recorded outcome of lesson `number`, in the page's Markdown."""
@@ -206,39 +210,43 @@ def event_html(
             head = f'<p class="source-name"><a href="{escape(href)}">{escape(shown)}</a></p>'
             box = code.box(code.highlight(event["code"]), "package-code")
             if (exercise := targets.get(dotted)) is not None:
-                summary = f"The answer of exercise {exercise.id}, {event['code'].count(chr(10)) + 1} lines"
+                summary = words("The answer of exercise {exercise}, {lines} lines").format(
+                    exercise=exercise.id, lines=event["code"].count("\n") + 1
+                )
                 box = f"<details class='answer'><summary>{summary}</summary>{box}</details>"
             return prose.raw(head + box)
         case "figure":
             address = f"../_static/figures/lesson_{number:02}/{event['file']}"
             width = round(96 * event["inches"][0])
-            picture = f'<img src="{address}" alt="{escape(event["alt"])}" width="{width}" loading="lazy">'
+            picture = f'<img src="{address}" alt="{escape(translate(event["alt"]))}" width="{width}" loading="lazy">'
             words = prose.inline_html(translate(event["caption"]))
             return prose.raw(f'<figure class="drawn">{picture}<figcaption>{words}</figcaption></figure>')
     raise ValueError(f"no page shows an event of kind {event['kind']}")
 
 
-def table_html(table: Mapping[str, Any], translate: prose.Translator = prose.ENGLISH) -> str:
+def table_html(table: Mapping[str, Any], translate: Translator = ENGLISH) -> str:
     """A recorded table; its bars are drawn, its symbols are set."""
     sides = ["right" if right else "left" for right in table["right"]]
     head = "".join(
         f'<th scope="col" class="{s}">{prose.inline_html(translate(h))}</th>'
         for h, s in zip(table["headers"], sides, strict=True)
     )
-    body = "".join(
-        "<tr>" + "".join(f'<td class="{s}">{_cell(c)}</td>' for c, s in zip(row, sides, strict=True)) + "</tr>"
+    rows = [
+        "".join(f'<td class="{s}">{_cell(c, translate)}</td>' for c, s in zip(row, sides, strict=True))
         for row in table["rows"]
-    )
+    ]
+    body = "".join(f"<tr>{row}</tr>" for row in rows)
     return (
         f'<div class="table-wrapper outcome-table"><table><thead><tr>{head}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>"
     )
 
 
-def _cell(cell: str | Mapping[str, Any]) -> str:
+def _cell(cell: str | Mapping[str, Any], translate: Translator) -> str:
     """A cell: what has an index or a Greek letter is set as a formula; a lone letter may be a token, and stays."""
     if isinstance(cell, Mapping):
         return f'<span class="bar" style="--value: {cell["bar"]:.4f}"></span>'
+    cell = translate(cell)
     if len(cell) < 40 and tex.STRONG.search(cell):
         return prose.inline_html(cell)
     return escape(cell)
@@ -251,14 +259,14 @@ def exercises(book: Book, number: int) -> str:
     """The exercises of a lesson: purpose, hints folded one in another, the command that starts them."""
     if number not in catalogue.files():
         return ""
-    translate = book.translate(number)
+    translate, words = book.translate(number), book.translate("book")
     addresses = Addresses(book.package, "../")
     parts = [
-        f"(exercises-{number})=\n## {translate('Exercises')}",
-        translate(
-            f"`make start-{number}` writes the stubs to your workbook, and `make check-{number}` says what is wrong."
-        )
-        + f" `make hint-{number}` gives one hint at a time; they are below as well.",
+        f"(exercises-{number})=\n## {words('Exercises')}",
+        words(
+            "`make start-{number}` writes the stubs to your workbook, and `make check-{number}` says what is wrong. "
+            "`make hint-{number}` gives one hint at a time; they are below as well."
+        ).format(number=number),
     ]
     for exercise in catalogue.exercises(number):
         target = exercise.target.replace(":", ".")
@@ -268,26 +276,28 @@ def exercises(book: Book, number: int) -> str:
             f"### {exercise.id} · {translate(exercise.title)}\n\n"
             + prose.raw(
                 f'<p class="exercise-facts"><a href="{href}"><code>{escape(name)}</code></a> · '
-                f'<span title="difficulty {exercise.difficulty} of 3">{"●" * exercise.difficulty}'
-                f"{'○' * (3 - exercise.difficulty)}</span> · about {exercise.minutes:g} minutes · "
+                f'<span title="{words("difficulty {n} of {most}").format(n=exercise.difficulty, most=3)}">'
+                f"{'●' * exercise.difficulty}{'○' * (3 - exercise.difficulty)}</span> · "
+                f"{words('about {minutes} minutes').format(minutes=f'{exercise.minutes:g}')} · "
                 f"<code>make check-{exercise.id}</code></p>"
             )
             + "\n\n"
             + prose.markdown(exercise.purpose, translate)
             + "\n"
-            + prose.raw(_hints(exercise.hints, translate))
+            + prose.raw(_hints(exercise.hints, translate, words))
         )
     return "\n\n".join(parts)
 
 
-def _hints(hints: Sequence[str], translate: prose.Translator) -> str:
+def _hints(hints: Sequence[str], translate: Translator, words: Translator) -> str:
     html = ""
     for at in range(len(hints) - 1, -1, -1):
-        words, *lines = hints[at].split("\n")
-        shown = f"<p>{prose.inline_html(translate(words))}</p>"
+        first, *lines = hints[at].split("\n")
+        shown = f"<p>{prose.inline_html(translate(first))}</p>"
         if lines:
             shown += code.box(code.highlight("\n".join(line.removeprefix("    ") for line in lines)))
-        html = f"<details class='hint'><summary>Hint {at + 1} of {len(hints)}</summary>{shown}{html}</details>"
+        title = words("Hint {n} of {most}").format(n=at + 1, most=len(hints))
+        html = f"<details class='hint'><summary>{title}</summary>{shown}{html}</details>"
     return html
 
 
@@ -391,7 +401,7 @@ def _piece(
 
 def index_page(book: Book) -> str:
     """The first page."""
-    translate = book.translate(None)
+    translate = book.translate("book")
     rows = "".join(
         f'<tr><td class="right">{found.number}</td><td><a href="{lesson_page(found.number)}.html">'
         f"{escape(book.translate(found.number)(found.title))}</a><br><span class='question-in-list'>"
@@ -399,14 +409,14 @@ def index_page(book: Book) -> str:
         for found in book.lessons
     )
     toctree = "\n".join(lesson_page(found.number) for found in book.lessons)
-    first = (
-        "This is the course to read along. Every lesson is a program; what it printed stands here below its code. "
-        "Every name in the code leads to its source. The figures marked ▶ run in this page: type your own sentence."
-    )
     return "\n\n".join(
         [
             f"# {translate('Transformers and parameter-efficient tuning')}",
-            translate(first),
+            translate(
+                "This is the course to read along. Every lesson is a program; what it printed stands here below its "
+                "code. Every name in the code leads to its source. The figures marked ▶ run in this page: type your "
+                "own sentence."
+            ),
             prose.raw(f'<table class="lesson-list"><tbody>{rows}</tbody></table>'),
             f"```{{toctree}}\n:hidden:\n:caption: {translate('Lessons')}\n\n{toctree}\n```",
             f"```{{toctree}}\n:hidden:\n:caption: {translate('Beside the lessons')}\n\nfigures\ndocuments\nglossary\n"
@@ -417,7 +427,7 @@ def index_page(book: Book) -> str:
 
 def figures_page(book: Book) -> str:
     """All living figures on one page."""
-    translate = book.translate(None)
+    translate = book.translate("book")
     parts = [f"# {translate('Living figures')}"]
     parts.append(
         translate(
@@ -430,7 +440,7 @@ def figures_page(book: Book) -> str:
         parts.append(f"## {book.translate(figure.lesson)(figure.title)}")
         number = figure.lesson
         parts.append(f"{translate('From')} [{translate('lesson')} {number}]({lesson_page(number)}).")
-        parts.append(prose.raw(living.html(figure, book.numbers[figure.name], book.translate(number))))
+        parts.append(prose.raw(living.html(figure, book.numbers[figure.name], book.translate(number), translate)))
     names = ("gpt", "train", "tokenizer", "sampling", "files")
     parts.append("```{toctree}\n:hidden:\n\n" + "\n".join(f"source/page/{name}" for name in names) + "\n```")
     return "\n\n".join(parts) + "\n"
@@ -450,15 +460,18 @@ def script_page(name: str) -> str:
 
 def documents_page(book: Book) -> str:
     """From the documents' sections to the steps that treat them."""
+    words = book.translate("book")
     present = {found.number for found in book.lessons}
     every = [step for step in index.steps() if step.lesson in present]
     parts = [
-        "# From the documents to the steps",
-        "The lessons mirror five documents. This index says which step of which lesson treats a section; 9.4 is the "
-        "fourth step of lesson 9.",
+        f"# {words('From the documents to the steps')}",
+        words(
+            "The lessons mirror five documents. This index says which step of which lesson treats a section; 9.4 is "
+            "the fourth step of lesson 9."
+        ),
     ]
     for document, title in documents.TITLES.items():
-        rows = ["| § | | steps |", "|---|---|---|"]
+        rows = [f"| § | | {words('steps')} |", "|---|---|---|"]
         for section, name in documents.CONTENTS[document].items():
             links = [
                 f"[{step.lesson}.{step.number}](#lesson-{step.lesson}-step-{step.number})"
@@ -472,15 +485,19 @@ def documents_page(book: Book) -> str:
 
 def glossary_page(book: Book) -> str:
     """Chinese, English, symbol."""
+    words = book.translate("book")
     rows = "".join(
         f'<tr><td lang="zh">{term.chinese}</td><td>{escape(term.english)}</td>'
-        f"<td>{tex.shown(term.symbol) if term.symbol else ''}</td><td>{escape(book.translate(None)(term.meaning))}</td>"
+        f"<td>{tex.shown(term.symbol) if term.symbol else ''}</td><td>{escape(words(term.meaning))}</td>"
         f'<td><a href="{lesson_page(term.lesson)}.html">{term.lesson}</a></td></tr>'
         for term in sorted(glossary.terms(), key=lambda term: term.english.lower())
     )
-    heads = "".join(f'<th scope="col">{head}</th>' for head in ("中文", "English", "symbol", "meaning", "lesson"))
+    heads = "".join(
+        f'<th scope="col">{head}</th>'
+        for head in ("中文", "English", words("symbol"), words("meaning"), words("lesson"))
+    )
     return (
-        "# Glossary\n\nThe Chinese terms are those of the five documents.\n\n"
+        f"# {words('Glossary')}\n\n{words('The Chinese terms are those of the five documents.')}\n\n"
         + prose.raw(
             f'<div class="table-wrapper"><table class="glossary"><thead><tr>{heads}</tr></thead>'
             f"<tbody>{rows}</tbody></table></div>"
@@ -489,17 +506,19 @@ def glossary_page(book: Book) -> str:
     )
 
 
-def laboratory_page() -> str:
+def laboratory_page(book: Book) -> str:
     """The laboratory's own report; its rows can be downloaded."""
+    words = book.translate("book")
     text = (ROOT / "data" / "lab" / "README.md").read_text(encoding="utf-8")
-    text = text.replace("$", r"\$")
-    return text + "\n\nAll rows: {download}`rows.jsonl <rows.jsonl>`.\n"
+    text = translated(text, book.translate("laboratory")).replace("$", r"\$")
+    return text + f"\n\n{words('All rows:')} {{download}}`rows.jsonl <rows.jsonl>`\n"
 
 
 def api_page(book: Book) -> str:
     """The library's modules in the order in which to read them, with what each offers."""
+    words = book.translate("book")
     parts = [
-        "# The library, in reading order",
+        f"# {words('The library, in reading order')}",
         prose.markdown(ast.get_docstring(book.package.modules[code.PACKAGE].tree)),
     ]
     pages: list[str] = []
@@ -524,11 +543,11 @@ def api_page(book: Book) -> str:
         inside = [m for name, m in modules.items() if name.startswith(f"{code.PACKAGE}.{folder}")]
         for module in sorted(inside, key=_order):
             add(module)
-    parts.append("## Beside them")
+    parts.append(f"## {words('Beside them')}")
     for name, module in modules.items():
         if name.count(".") == 1 and module.path.stem != "__init__":
             add(module)
-    parts.append("## The machine around the lessons")
+    parts.append(f"## {words('The machine around the lessons')}")
     course = [m for n, m in modules.items() if n.startswith(f"{code.PACKAGE}.course")]
     rows = "".join(
         f'<tr><td><a href="{source_page(module.name)}.html">{module.name.removeprefix(code.PACKAGE + ".")}</a></td>'

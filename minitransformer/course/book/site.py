@@ -19,6 +19,7 @@ from minitransformer.course.book import export, living, living_record, notebooks
 from minitransformer.course.book.code import Package
 from minitransformer.course.bootstrap import ROOT
 from minitransformer.course.output.terminal import say
+from minitransformer.course.translation import catalogues
 from minitransformer.errors import UserError
 
 BUILD = ROOT / "build" / "book"
@@ -52,7 +53,7 @@ def build(out: Path = BUILD, language: str = "en", languages: Sequence[str] = ("
         kept,
         records.stale(kept),
         living.read(living_record.LIVING),
-        lambda number: translation.translator(language, number),
+        lambda part: catalogues.translator(language, part),
         lessons=found,
     )
     write_pages(book, source)
@@ -87,7 +88,7 @@ def write_pages(book: pages.Book, folder: Path) -> None:
     write("figures", pages.figures_page(book))
     write("documents", pages.documents_page(book))
     write("glossary", pages.glossary_page(book))
-    write("laboratory", pages.laboratory_page())
+    write("laboratory", pages.laboratory_page(book))
     shutil.copy(ROOT / "data" / "lab" / "rows.jsonl", folder / "rows.jsonl")
     write("api", pages.api_page(book))
 

@@ -18,6 +18,8 @@ from typing import Any
 from minitransformer.course.figures import save
 from minitransformer.course.lessons import Cell, Lesson, lesson_files, load
 from minitransformer.course.output.events import Event, Figure, Say, Sink, Source, Table, Verbatim
+from minitransformer.course.translation.blocks import translated
+from minitransformer.course.translation.catalogues import chosen, messages, t
 
 # ---------------------------------------------------------------- text
 
@@ -25,7 +27,9 @@ ANSI = {"bold": "1", "dim": "2", "italic": "3", "cyan": "36", "green": "32"}
 WIDE = "\u2e80-\u303e\u3041-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe4f\uff00-\uff60"
 OPENING = "（《〈「『【〔“‘"
 CLOSING = "，。、；：！？）》〉」』】〕”’…,.;:!?)\\]"
-PIECES = re.compile(rf"[{OPENING}]*(?![{OPENING}])[{WIDE}][{CLOSING}]*|[{OPENING}]*[^{WIDE}{OPENING}]+|[{OPENING}]+")
+PIECES = re.compile(
+    rf"[{OPENING}]*(?![{OPENING}])[{WIDE}][{CLOSING}]*|[{OPENING}]*[^{WIDE}{OPENING}]+[{CLOSING}]*|[{OPENING}]+"
+)
 ITEM = re.compile(r"\s*(?:[-*•]|\d+[.)])\s+(?=\S)")
 
 
@@ -84,7 +88,11 @@ def _decorated(line: str) -> str:
 
 
 def say(text: str) -> None:
-    """Print light Markdown: paragraphs and list items wrapped, indented lines (formulas) and fenced code unchanged."""
+    """Print light Markdown: paragraphs and list items wrapped, indented lines (formulas) and fenced code unchanged.
+
+    What a command says is translated where LESSON_LANG asks for it; a lesson's text comes here translated.
+    """
+    text = translated(text, messages(chosen()))
     first = rest = ""  # what the lines of the block in hand start with
     block: list[str] = []
     fenced = False
@@ -172,7 +180,8 @@ def layout(table: Table, width: int | None = None) -> str:
 
 def table(rows: Sequence[Sequence[Any]], headers: Sequence[str], formats: Sequence[Any] | None = None) -> None:
     """Print rows under headers, for commands; lessons call `show.table`, which says what is what."""
-    print(layout(Table.of(rows, headers, formats), _screen()))
+    words = [[t(one) if isinstance(one, str) else one for one in row] for row in rows]
+    print(layout(Table.of(words, list(map(t, headers)), formats), _screen()))
 
 
 def _screen() -> int | None:
@@ -209,16 +218,16 @@ class Terminal(Sink):
 
     def opens(self, lesson: Lesson, quick: bool) -> None:
         """Print the lesson's title, its question, and what it takes."""
-        print(styled(f"Lesson {lesson.number} · {lesson.title}", "bold"))
+        print(styled(t(f"Lesson {lesson.number} · {lesson.title}"), "bold"))
         say(lesson.question)
-        print("\n" + styled(lesson.facts, "dim"))
-        for line in wrap(f"mirrors {lesson.documents}", text_width()):
+        print("\n" + styled(t(lesson.facts), "dim"))
+        for line in wrap(t(f"mirrors {lesson.documents}"), text_width()):
             print(styled(line, "dim"))
         if quick:
-            print("Quick: a shortened run; its numbers mean little.")
+            print(t("Quick: a shortened run; its numbers mean little."))
         if not self.step and sys.stdin.isatty() and sys.stdout.isatty():
             text = f"STEP=1 make lesson-{lesson.number} waits before each step, so that you can predict its outcome."
-            print("\n".join(styled(line, "dim") for line in wrap(text, text_width())))
+            print("\n".join(styled(line, "dim") for line in wrap(t(text), text_width())))
         self._last = "opening"
 
     def cell(self, cell: Cell) -> None:
@@ -230,7 +239,7 @@ class Terminal(Sink):
             self._begin("prose")
             say(cell.prose)
         if not cell.is_code:
-            self._asked = "**Predict" in cell.prose
+            self._asked = cell.asks
             return
         if self.step:
             self._begin("question")
@@ -244,7 +253,7 @@ class Terminal(Sink):
 
     def _wait(self) -> None:
         try:
-            input(styled("Predict, then press Enter. " if self._asked else "Press Enter. ", "green"))
+            input(styled(t("Predict, then press Enter." if self._asked else "Press Enter.") + " ", "green"))
         except EOFError:
             print()
 
@@ -273,9 +282,10 @@ class Terminal(Sink):
         """Say how long it took, and what comes next."""
         minutes, seconds = divmod(round(seconds), 60)
         self._begin("closing")
-        print(rule(f"Lesson {lesson.number} took " + (f"{minutes} min " if minutes else "") + f"{seconds} s"))
+        took = (f"{minutes} min " if minutes else "") + f"{seconds} s"
+        print(rule(t(f"Lesson {lesson.number} took {took}")))
         following = [other for other in lesson_files() if other > lesson.number]
         if following:
-            print(f"Next: make lesson-{following[0]} — {load(following[0]).title}")
+            print(t(f"Next: make lesson-{following[0]} — {load(following[0]).title}"))
         else:
-            print("That was the last lesson so far; make lessons lists them all.")
+            print(t("That was the last lesson so far; make lessons lists them all."))

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from minitransformer.course.output.terminal import say, styled, text_width, wrap
+from minitransformer.course.translation.catalogues import t
 from minitransformer.course.workbook import book, reading
 from minitransformer.course.workbook.catalogue import exercises, files, find
 from minitransformer.course.workbook.exercise import Exercise
@@ -64,12 +65,12 @@ def check_with(sandbox: Sandbox, lesson: int, only: str | None = None, **limits:
         find(only)
     by_id, newly = {one.id: one for one in some}, []
     widest = max(len(one.name) for one in some)
-    print(styled(f"{place(path)} · lesson {lesson}", "dim"))
+    print(styled(t(f"{place(path)} · lesson {lesson}"), "dim"))
 
     def listed(exercise: Exercise, state: str, said: str) -> None:
         mark = MARKS.get(state, "✗" if state else "·")
         line = f"{mark} {exercise.id} {exercise.name.ljust(0 if only else widest)}"
-        print(styled(line, "green") if state == "passed" else line, "" if only else f"  {said}", sep="")
+        print(styled(line, "green") if state == "passed" else line, "" if only else f"  {t(said)}", sep="")
 
     def show_result(result: dict[str, Any]) -> None:
         exercise, passed = by_id[result["id"]], result["state"] == "passed"
@@ -98,7 +99,7 @@ def check_with(sandbox: Sandbox, lesson: int, only: str | None = None, **limits:
         line = answer.line if shown is stopped else result.get("line")
         where = f" · {place(path, line)}" if line else ""
         mark = MARKS.get(result.get("state"), "✗")
-        print(f"\n{styled(f'{mark} {shown.id} {shown.name}', 'bold')} · {shown.title}{where}\n")
+        print(f"\n{styled(f'{mark} {shown.id} {shown.name}', 'bold')} · {t(shown.title)}{where}\n")
         print(printable("\n".join(_wrapped(answer.problem)) if shown is stopped else result["text"]), end="\n\n")
         progress.set(shown.id, told=progress[shown.id].told or shown is not stopped)
     elif answer.problem:
@@ -114,8 +115,8 @@ def check_with(sandbox: Sandbox, lesson: int, only: str | None = None, **limits:
     wanted = [only] if only else [one.id for one in some]
     failing = next((identity for identity in wanted if identity not in answer.passed()), None)
     if answer.problem and shown is None:  # of the file, and of no exercise: no hint helps
-        print(f"make check-{only or lesson}: check again, once that is mended")
-        print(f"make watch-{lesson}: check on every save")
+        print(t(f"make check-{only or lesson}: check again, once that is mended"))
+        print(t(f"make watch-{lesson}: check on every save"))
     else:
         _what_next(lesson, some, shown.id if shown is not None else failing, answer, only)
     progress.complain()
@@ -132,7 +133,7 @@ def _first_to_mend(some: list[Exercise], answer: Answer, stopped: Exercise | Non
 def _wrapped(text: str) -> Iterator[str]:
     """Paragraphs wrapped, indented lines as they are."""
     for line in text.split("\n"):
-        yield from [line] if line.startswith(" ") else wrap(line, text_width())
+        yield from [line] if line.startswith(" ") else wrap(t(line), text_width())
 
 
 def _printed(answer: Answer) -> None:
@@ -142,11 +143,11 @@ def _printed(answer: Answer) -> None:
     text = printable(answer.printed.rstrip("\n")).expandtabs(4)
     width = text_width() - 4
     lines = [part for line in text.split("\n") for part in _folded(line, width)]
-    print(styled("Your code printed:", "bold"))
+    print(styled(t("Your code printed:"), "bold"))
     for line in lines[:20]:
         print(f"    {line}")
     if answer.cut or len(lines) > 20:
-        print("    … (and more, which is cut here)")
+        print("    " + t("… (and more, which is cut here)"))
     print()
 
 
@@ -160,7 +161,9 @@ def _what_next(lesson: int, some: list[Exercise], failing: str | None, answer: A
         state = Progress()[failing]
         left = 3 - state.hints
         hint = f"make hint-{failing}: a hint ({left} of 3 left)" if left else f"make solution-{failing}: the solution"
-        print(f"{hint}\nmake check-{failing}: this one again\nmake watch-{lesson}: check on every save")
+        print(t(hint))
+        print(t(f"make check-{failing}: this one again"))
+        print(t(f"make watch-{lesson}: check on every save"))
         return
     now = {identity: state for identity, state in how_each_stands(lesson).items() if identity not in answer.passed()}
     following = next((one for one in some if now.get(one.id, SOLVED) != SOLVED), None)
@@ -173,7 +176,7 @@ def _what_next(lesson: int, some: list[Exercise], failing: str | None, answer: A
         say(text + ".")
         return
     if only is not None:
-        print(f"make check-{lesson} checks all of lesson {lesson}.")
+        print(t(f"make check-{lesson} checks all of lesson {lesson}."))
         return
     later = [number for number in files() if number > lesson]
     print()
@@ -198,15 +201,16 @@ def _compared(exercise: Exercise) -> None:
     if own is None:
         return
     alike = _is_alike(own, exercise.cut.answer)
-    print(f"\n{exercise.id} {exercise.name} passes" + (", and is the same code as the package's." if alike else ":"))
+    named = f"{exercise.id} {exercise.name}"
+    print("\n" + t(f"{named} passes, and is the same code as the package's." if alike else f"{named} passes:"))
     if alike:
         return
     for whose, code in (("yours", own), ("the package's", exercise.cut.answer)):
         lines, n_lines = code.split("\n"), count(code, exercise)
-        print(f"    {whose}, {n_lines} line{'s' * (n_lines != 1)}")
+        print("    " + t(f"{whose}, {n_lines} line{'s' * (n_lines != 1)}"))
         print(textwrap.indent("\n".join(lines[:FEW]), f"    {styled('│', 'dim')} "))
         if len(lines) > FEW:
-            print(f"    … make solution-{exercise.id} shows all of both")
+            print("    " + t(f"… make solution-{exercise.id} shows all of both"))
 
 
 def count(code: str, exercise: Exercise) -> int:

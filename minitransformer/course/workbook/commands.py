@@ -7,6 +7,7 @@ from typing import Any
 
 from minitransformer.course import lessons as course
 from minitransformer.course.output.terminal import say, table
+from minitransformer.course.translation.catalogues import t
 from minitransformer.course.workbook import book, reading
 from minitransformer.course.workbook.catalogue import exercises, files, find
 from minitransformer.course.workbook.checking import check
@@ -65,7 +66,7 @@ def start(lesson: int) -> int:
     rows = [(one.id, one.name, one.title, one.minutes, one.stars, reading.locate(tree, one)[0]) for one in some]
     table(
         [(*row[:5], getattr(row[5], "lineno", None)) for row in rows],
-        ["", "function", "", "minutes", "", "line"],
+        ["", t("function"), "", t("minutes"), "", t("line")],
         [None, None, None, "g", None, None],
     )
     print()
@@ -108,7 +109,7 @@ def progress() -> int:
         boxes, total = boxes + drawn, total + len(some)
         minutes_done += sum(one.minutes for one in some if now[one.id] == SOLVED)
         minutes += sum(one.minutes for one in some)
-    table(rows, ["lesson", "", "", "next"])
+    table(rows, [t("lesson"), "", "", t("next")])
     print()
     done = boxes.count(BOXES[SOLVED])
     say(

@@ -240,10 +240,10 @@ def _shifted(expected: Tensor, actual: Tensor) -> Iterator[str]:
         if size < 3:
             continue
         behind, ahead = (0, 1), (1, 0)
-        for (right, found), to in ((behind, "earlier"), (ahead, "later")):
+        for (right, found), to in ((behind, "one place earlier"), (ahead, "one place later")):
             moved = expected.narrow(axis, right, size - 1), actual.narrow(axis, found, size - 1)
             if _equal(*moved) and expected.unique().numel() > 1:
-                yield f"It is shifted along axis {axis}: what stands at i should stand one place {to}."
+                yield f"It is shifted along axis {axis}: what stands at i should stand {to}."
                 return
 
 

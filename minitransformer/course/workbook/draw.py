@@ -8,6 +8,9 @@ from typing import Any
 
 from torch import Tensor
 
+from minitransformer.course.output.terminal import display_width
+from minitransformer.course.translation.catalogues import t
+
 SHADES = " ░▒▓█"
 MOST = 24  # rows and columns of a shaded picture
 
@@ -78,7 +81,7 @@ def side_by_side(
         width: of the terminal.
         titles: of the first two.
     """
-    left, right, marks = (table_of(t, index).tolist() for t in (expected, actual, wrong))
+    left, right, marks = (table_of(one, index).tolist() for one in (expected, actual, wrong))
     notes = []
     n_rows, n_columns = len(left), len(left[0])
     boolean = isinstance(left[0][0], bool)
@@ -93,7 +96,7 @@ def side_by_side(
         # The numbers say what no shade does, so they stand below each other.
         marked, named = _ratios(left, right, marks), f"{titles[1]} / {titles[0]}"
         if marked is None:
-            marked, named = [["✗" if mark else "·" for mark in row] for row in marks], "wrong"
+            marked, named = [["✗" if mark else "·" for mark in row] for row in marks], t("wrong")
         widest = max(widest, *(len(cell) for row in marked for cell in row))
         most, high = max(1, (width - 2) // (widest + 1)), 12 if _are_ids(left) else 6
         first = _window(index[-1] if index else 0, n_columns, most)
@@ -128,14 +131,14 @@ def side_by_side(
                 f"rows {top} to {min(n_rows, top + most) - 1} of {n_rows}, "
                 f"columns {first} to {min(n_columns, first + most) - 1} of {n_columns}"
             )
-    lines = _beside([(titles[0], panels[0]), (titles[1], panels[1]), ("wrong", crosses)])
+    lines = _beside([(titles[0], panels[0]), (titles[1], panels[1]), (t("wrong"), crosses)])
     return [*lines, *([f"({'; '.join(notes)})"] if notes else [])]
 
 
 def beside(panels: Sequence[tuple[str, Sequence[str]]], width: int) -> list[str]:
     """Titled panels side by side; below each other where they are too wide."""
     lines = _beside(panels)
-    if max(map(len, lines)) <= width:
+    if max(map(display_width, lines)) <= width:
         return lines
     return [line for title, panel in panels for line in (f"{title}:", *(f"  {row}" for row in panel))]
 
@@ -145,8 +148,8 @@ def _beside(panels: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
     columns = []
     for title, panel in panels:
         lines = [title, *panel, *[""] * (height - len(panel))]
-        widest = max(map(len, lines))
-        columns.append([line.ljust(widest) for line in lines])
+        widest = max(map(display_width, lines))
+        columns.append([line + " " * (widest - display_width(line)) for line in lines])
     return ["   ".join(parts).rstrip() for parts in zip(*columns, strict=True)]
 
 

@@ -7,6 +7,7 @@ import textwrap
 from typing import Any
 
 from minitransformer.course.output.terminal import say, styled, text_width, wrap
+from minitransformer.course.translation.catalogues import t
 from minitransformer.course.workbook import book
 from minitransformer.course.workbook.catalogue import exercises, files, find
 from minitransformer.course.workbook.checking import ready_sandbox
@@ -35,7 +36,7 @@ def hint(lesson: int, only: str | None = None) -> int:
     """One more hint for an exercise, or for the first that does not pass."""
     exercise = find(only) if only else first_open(lesson)
     if exercise is None:
-        print(f"All exercises of lesson {lesson} pass; make hint-{lesson}.1 shows the hints of one that does.")
+        print(t(f"All exercises of lesson {lesson} pass; make hint-{lesson}.1 shows the hints of one that does."))
         return 0
     give_hint(exercise)
     return 0
@@ -48,27 +49,26 @@ def give_hint(exercise: Exercise) -> None:
     number = min(shown + 1, 3)
     progress.set(exercise.id, hints=number)
     which = f"hint {number} of 3" if shown < 3 else "all three hints have been shown; here they are again"
-    print(styled(f"{exercise.id} {exercise.name} · {which}", "bold"))
+    print(styled(f"{exercise.id} {exercise.name} · {t(which)}", "bold"))
     tell_given(exercise)
     for text in exercise.hints if shown >= 3 else exercise.hints[number - 1 : number]:
         if shown >= 3:
             print()
         for is_code, part in laid_out(text):
             print(textwrap.indent(part, "    ")) if is_code else say(part)
-    print(
-        f"\nmake hint-{exercise.id} gives another."
-        if number < 3
-        else f"\nmake solution-{exercise.id} shows the solution."
-    )
+    print()
+    more, solved = f"make hint-{exercise.id} gives another.", f"make solution-{exercise.id} shows the solution."
+    print(t(more if number < 3 else solved))
     progress.complain()
 
 
 def tell_given(exercise: Exercise) -> None:
     """Print what may be used, a line each; nothing where the exercise names nothing."""
     if exercise.given:
-        print(MAY_USE)
+        print(t(MAY_USE))
         for one in exercise.given:
-            print("\n".join(wrap(one, text_width(), "  ", "      ")))
+            name, colon, what = one.partition(": ")
+            print("\n".join(wrap(name + colon + t(what), text_width(), "  ", "      ")))
         print()
 
 
@@ -86,12 +86,12 @@ def solution(lesson: int, only: str | None = None, yes: bool = False) -> int:
         if not progress[exercise.id].passed and not yes and not _agrees(exercise, progress[exercise.id].hints):
             return 1
         own = book.own_code(exercise)
-        print(styled(f"{exercise.id} {exercise.name} · {exercise.title}", "bold"))
+        print(styled(f"{exercise.id} {exercise.name} · {t(exercise.title)}", "bold"))
         tell_given(exercise)
         if own is not None and "NotImplementedError" not in own:
-            print(f"\nyours ({place(book.workbook_path(exercise.lesson))}):\n")
+            print("\n" + t(f"yours ({place(book.workbook_path(exercise.lesson))}):") + "\n")
             print(textwrap.indent(own, f"{styled('│', 'dim')} "))
-        print(f"\nthe package's ({place(exercise.cut.path, exercise.cut.line)}):\n")
+        print("\n" + t(f"the package's ({place(exercise.cut.path, exercise.cut.line)}):") + "\n")
         print(textwrap.indent(exercise.cut.answer, f"{styled('│', 'dim')} ") + "\n")
     return 0
 
@@ -106,7 +106,7 @@ def _agrees(exercise: Exercise, hints: int) -> bool:
             f"{exercise.id} {exercise.name} {stands} ({left}). To see the solution all the same: "
             f"python -m minitransformer solution {exercise.id} --yes."
         )
-    answer = input(f"{exercise.id} {exercise.name} {stands}; {left}. Show the solution? [y/N] ")
+    answer = input(t(f"{exercise.id} {exercise.name} {stands}; {left}. Show the solution? [y/N]") + " ")
     return answer.strip().lower() in ("y", "yes", "是", "好")
 
 

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from minitransformer.course.output.terminal import wrap
+from minitransformer.course.output.terminal import display_width, wrap
+from minitransformer.course.translation.catalogues import t
 from minitransformer.course.workbook import draw
 from minitransformer.course.workbook.again import command
 from minitransformer.course.workbook.compare import tensors
@@ -22,13 +23,15 @@ from minitransformer.course.workbook.words import SHORT, ended, in_short, shown,
 
 def input_blocks(exercise: Exercise, case: Case, number: int, width: int) -> list[str]:
     """Case `number` as blocks of text: which input it is, the call drawn, how it is made, how to run it once more."""
-    before = f"{number} smaller input{'s pass' if number > 1 else ' passes'}; it" if number else "It"
-    title = f"{before} fails on {'this one' if number else 'the smallest input'}: {ended(case.label)}"
-    again = f"To run it yourself:  {command(exercise.id, number + 1)}"
-    again = again if len(again) <= width else again.replace(":  ", ":\n    ", 1)
+    title = f"It fails on the smallest input: {ended(case.label)}"
+    if number:
+        pass_it = f"{number} smaller inputs pass" if number > 1 else "1 smaller input passes"
+        title = f"{pass_it}; it fails on this one: {ended(case.label)}"
+    again = t("To run it yourself:") + f"  {command(exercise.id, number + 1)}"
+    again = again if display_width(again) <= width else again.replace(":  ", ":\n    ", 1)
     if case.is_scene:
         run = _made_so(case, scene_source(case).removeprefix("return "), width)
-        return [wrapped(title, width), *(["This is run:", *run] if run else []), again]
+        return [wrapped(title, width), *([t("This is run:"), *run] if run else []), again]
     given = arguments(exercise, case)
     panels, said, is_plain = [], [], True
     for name, value in given.items():
@@ -52,7 +55,7 @@ def input_blocks(exercise: Exercise, case: Case, number: int, width: int) -> lis
     said[first:] = [one if "=" in one else f"{one}={one}" for one in said[first:]]
     drawn = "\n".join([*_call_of(exercise.name, said, width), *_indented(panels, width)])
     made = [] if is_plain else _made_so(case, _by_name(list(given), scene_source(case)), width)
-    return [wrapped(title, width), drawn, *(["These are made so:", *made] if made else []), again]
+    return [wrapped(title, width), drawn, *([t("These are made so:"), *made] if made else []), again]
 
 
 def _call_of(name: str, arguments: list[str], width: int) -> list[str]:

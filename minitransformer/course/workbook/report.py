@@ -12,6 +12,8 @@ from typing import Any
 
 from torch import Tensor
 
+from minitransformer.course.output.terminal import display_width
+from minitransformer.course.translation.catalogues import t
 from minitransformer.course.workbook import draw
 from minitransformer.course.workbook.catalogue import exercises
 from minitransformer.course.workbook.compare import Difference, compare
@@ -105,7 +107,7 @@ def _difference(verdict: Verdict, difference: Difference, path: Path, width: int
         return _raised(verdict, actual, expected, path, width)
     if kind == "refusal":
         said = wrapped(f"The package refuses this with a UserError: {expected}", width)
-        return f"{said}\nYours accepts it and returns {describe(actual)}."
+        return said + "\n" + t(f"Yours accepts it and returns {describe(actual)}.")
     if kind == "type":
         return wrapped(f"{what} is {describe(actual)}; it should be {describe(expected)}.", width) + _of_no_value(
             actual
@@ -115,7 +117,7 @@ def _difference(verdict: Verdict, difference: Difference, path: Path, width: int
             expected, actual, difference
         )
     if kind == "keys":
-        return f"{what} has {shown(actual)}; it should have {shown(expected)}."
+        return t(f"{what} has {shown(actual)}; it should have {shown(expected)}.")
     if kind == "changed":
         kind_of = type(expected).__name__
         new = "tensor, and write into that" if isinstance(expected, Tensor) else f"{kind_of}, and change that"
@@ -132,20 +134,23 @@ def _difference(verdict: Verdict, difference: Difference, path: Path, width: int
             return wrapped(f"There is no {where.rstrip(',')}; there should be one.", width)
         return wrapped(f"There is a {where.rstrip(',')}; there should be none.", width)
     if kind == "shape":
-        text = f"{what} has the shape {tuple(actual.shape)}; it should be {tuple(expected.shape)}."
+        text = t(f"{what} has the shape {tuple(actual.shape)}; it should be {tuple(expected.shape)}.")
         if 0 < expected.numel() <= 64 and 0 < actual.numel() <= 64:
-            panels = [("expected", draw.matrix(expected)), ("yours", draw.matrix(actual))]
+            panels = [(t("expected"), draw.matrix(expected)), (t("yours"), draw.matrix(actual))]
             text += "\n\n" + "\n".join("    " + line for line in draw.beside(panels, width - 4))
         return text
     if kind == "device":
         text = f"{what} lies on {lies_on(actual)}; it should lie on {lies_on(expected)}."
         return wrapped(f"{text} {MADE_ELSEWHERE}" if expected.is_meta else text, width)
     if kind == "dtype":
-        return f"{what} is made of {dtype_name(actual)}; it should be made of {dtype_name(expected)}."
+        return t(f"{what} is made of {dtype_name(actual)}; it should be made of {dtype_name(expected)}.")
     if isinstance(expected, Tensor):
         count = int(difference.wrong.sum())
-        of = f"{count} of {expected.numel()} {'numbers' if expected.numel() > 1 else 'number'}"
-        head = f"In {where.rstrip(',')}, of shape {tuple(expected.shape)}, {of} differ{'s' * (count == 1)}."
+        n = expected.numel()
+        head = (
+            f"In {where.rstrip(',')}, of shape {tuple(expected.shape)}, {count} of {n} number{'s' * (n > 1)} "
+            f"differ{'s' * (count == 1)}."
+        )
         if expected.dim() > 2 and expected.shape[:-2].numel() > 1:
             head += f" Here is {list(difference.index[:-2])}, the first where they do:"
         return wrapped(head, width) + _drawn(difference, width, "expected", "yours")
@@ -155,12 +160,12 @@ def _difference(verdict: Verdict, difference: Difference, path: Path, width: int
 def _of_no_value(actual: Any) -> str:
     """How a function comes to give something that is no value of any kind."""
     if actual is None:
-        return "\nDid you forget to return something?"
+        return "\n" + t("Did you forget to return something?")
     if inspect.isgenerator(actual):
-        return "\nA function with yield in it makes a generator; a value is given by return."
+        return "\n" + t("A function with yield in it makes a generator; a value is given by return.")
     if inspect.iscoroutine(actual):
         actual.close()  # lest Python complain that nobody waited for it
-        return "\nA function that begins with async def makes a coroutine; it has to begin with def."
+        return "\n" + t("A function that begins with async def makes a coroutine; it has to begin with def.")
     return ""
 
 
@@ -177,7 +182,7 @@ def _drawn(difference: Difference, width: int, left: str, right: str) -> str:
     if not isinstance(difference.expected, Tensor) or difference.wrong is None:
         return ""
     lines = draw.side_by_side(
-        difference.expected, difference.actual, difference.wrong, difference.index, width - 4, (left, right)
+        difference.expected, difference.actual, difference.wrong, difference.index, width - 4, (t(left), t(right))
     )
     return "\n\n" + "\n".join("    " + line for line in lines)
 
@@ -194,21 +199,24 @@ def _plainly(expected: Any, actual: Any, difference: Difference) -> str:
         )
         return ("… " if at else "") + text[at : at + 300] + " …"
 
-    place_in = f"\n    They part at number {difference.index[0]} (counted from 0)." if difference.index else ""
-    return f"\n\n    expected  {short(expected)}\n    yours     {short(actual)}{place_in}"
+    place_in = f"\n    {t(f'They part at number {difference.index[0]} (counted from 0).')}" if difference.index else ""
+    names = [t("expected"), t("yours")]
+    widest = max(map(display_width, names))
+    left, right = (name + " " * (widest - display_width(name)) for name in names)
+    return f"\n\n    {left}  {short(expected)}\n    {right}  {short(actual)}{place_in}"
 
 
 def _raised(verdict: Verdict, error: BaseException, expected: Any, path: Path, width: int) -> str:
     lines = own_lines(error, path)
     if isinstance(error, SystemExit):
-        return f"Your code ends the program:\n\n{lines}"
-    head = "Your code raises an exception:"
+        return t("Your code ends the program:") + f"\n\n{lines}"
+    head = t("Your code raises an exception:")
     if not any(frame.filename == str(path) for frame in traceback.extract_tb(error.__traceback__)):
         if line := _line_of_scene(verdict, error):
-            head = f"What your code gave cannot be used in this line of what is run:\n\n    {line}"
+            head = t("What your code gave cannot be used in this line of what is run:") + f"\n\n    {line}"
     if expected is not None:
         head = wrapped(f"The package refuses this with a UserError: {expected}", width)
-        head += "\nYours raises another exception:"
+        head += "\n" + t("Yours raises another exception:")
     more = explained(verdict, error, path)
     if not more and isinstance(error, NameError) and path.exists():
         more = lost_import(error, parse(path, read(path)), exercises(verdict.exercise.lesson))

@@ -10,6 +10,7 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from minitransformer.course.output.terminal import styled
+from minitransformer.course.translation.catalogues import t
 from minitransformer.course.workbook import book
 from minitransformer.course.workbook.catalogue import exercises
 from minitransformer.course.workbook.checking import check_with, refuse_without_workbook
@@ -43,16 +44,15 @@ def watch(lesson: int, key: Callable[[], str | None] | None = None) -> int:
                         _clear()
                     check_with(supply.sandbox(), lesson)
                     supply.prepare()
-                    print(
-                        styled("\nWatching. Save the workbook to check it again; h: hint, q: quit.", "dim"), flush=True
-                    )
+                    watching = t("Watching. Save the workbook to check it again; h: hint, q: quit.")
+                    print("\n" + styled(watching, "dim"), flush=True)
                 char = pressed()
                 if char == "q":
                     return 0
                 if char == "h":
                     now = how_each_stands(lesson)
                     open_one = next((one for one in exercises(lesson) if now[one.id] != SOLVED), None)
-                    give_hint(open_one) if open_one else print("Everything passes.")
+                    give_hint(open_one) if open_one else print(t("Everything passes."))
                 if char is None:
                     time.sleep(PAUSE)
         finally:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from minitransformer.course.output.terminal import wrap
+from minitransformer.course.translation.catalogues import t
 
 
 def ended(text: str) -> str:
@@ -24,8 +25,8 @@ def printable(text: str) -> str:
 
 
 def wrapped(text: str, width: int, rest: str = "") -> str:
-    """A paragraph in lines of at most `width` columns; all but the first begin with `rest`."""
-    return "\n".join(wrap(text, width, "", rest))
+    """A message in lines of at most `width` columns, in the language asked for; all but the first begin with `rest`."""
+    return "\n".join(wrap(t(text), width, "", rest))
 
 
 SHORT = 60

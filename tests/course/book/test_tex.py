@@ -8,6 +8,7 @@ from minitransformer.course import lessons
 from minitransformer.course.book import prose, tex
 from minitransformer.course.book.code import Package
 from minitransformer.course.book.pages import ast
+from minitransformer.course.translation.blocks import blocks
 from minitransformer.errors import UserError
 
 
@@ -73,7 +74,7 @@ def test_every_formula_of_lessons_and_library_can_be_set():
     texts += [ast.get_docstring(module.tree) or "" for module in Package().modules.values()]
     count = 0
     for text in texts:
-        for block in prose.blocks(text):
+        for block in blocks(text):
             if block.kind == "indented":
                 html = prose.indented(block.text)
                 assert 'class="unset"' not in html, block.text

@@ -3,9 +3,9 @@
 import pytest
 
 from minitransformer.course.book import glossary, records, translation
+from minitransformer.course.translation import catalogues
 from minitransformer.errors import UserError
-
-pytestmark = pytest.mark.book  # Babel keeps the catalogues
+from tests.conftest import ROOT
 
 LESSON = '''"""A first lesson
 
@@ -29,13 +29,13 @@ total = 2 + 2
 
 @pytest.fixture
 def course(course_root, tmp_path, monkeypatch):
-    monkeypatch.setattr(translation, "FOLDER", tmp_path / "translations")
+    monkeypatch.setattr(catalogues, "FOLDER", tmp_path / "translations")
     monkeypatch.setattr(translation, "ROOT", tmp_path)
     monkeypatch.setattr(records, "FOLDER", tmp_path / "records")
-    translation.translator.cache_clear()
+    catalogues.forget()
     course_root(7, LESSON)
     yield course_root
-    translation.translator.cache_clear()
+    catalogues.forget()
 
 
 def fill(path, words):
@@ -59,8 +59,8 @@ def test_from_empty_to_whole(course):
     assert len(translation.faults("zh", 7)) == 4
     fill(path, WORDS)
     assert translation.faults("zh", 7) == []
-    assert translation.translator("zh", 7)("A prefix of 25 rows is added.") == "加上 25 行的前缀。"
-    assert translation.translator("en", 7)("Adding") == "Adding"
+    assert catalogues.translator("zh", 7)("A prefix of 25 rows is added.") == "加上 25 行的前缀。"
+    assert catalogues.translator("en", 7)("Adding") == "Adding"
 
 
 def test_a_changed_block_goes_stale_alone(course):
@@ -70,8 +70,8 @@ def test_a_changed_block_goes_stale_alone(course):
     (fault,) = translation.faults("zh", 7)
     assert fault == "Its English has changed: 'A prefix of {0} rows is added here.'"
     # A stale translation is not shown.
-    assert translation.translator("zh", 7).lacks("A prefix of 10 rows is added here.")
-    assert translation.translator("zh", 7)("Adding") == "加法"
+    assert catalogues.translator("zh", 7).lacks("A prefix of 10 rows is added here.")
+    assert catalogues.translator("zh", 7)("Adding") == "加法"
 
 
 def test_another_number_is_no_change(course):
@@ -83,27 +83,90 @@ def test_another_number_is_no_change(course):
 def test_lost_numbers_and_other_terms(course):
     fill(translation.update("zh", 7), WORDS | {"A prefix of {0} rows is added.": "加上十行的词头。"})
     faults = translation.faults("zh", 7)
-    assert any(fault.startswith("The numbers are not all") for fault in faults)
+    assert any(fault.startswith("The translation lacks {0}.") for fault in faults)
     assert any("'prefix' is '前缀'" in fault for fault in faults)
 
 
 def test_declared(course, tmp_path):
     assert translation.languages() == []
     (tmp_path / "translations" / "zh").mkdir(parents=True)
-    (tmp_path / "translations" / "zh" / "declared.txt").write_text("7\n\n9\n")
-    assert translation.declared("zh") == [7, 9]
+    (tmp_path / "translations" / "zh" / "declared.txt").write_text("7\n\n9\nbook\n")
+    assert translation.declared("zh") == [7, 9, "book"]
+    assert translation.languages() == []
+    translation.update("zh", 7)
     assert translation.languages() == ["zh"]
     (tmp_path / "translations" / "zh" / "declared.txt").write_text("seven\n")
-    with pytest.raises(UserError, match="'seven' is not a lesson's number"):
+    with pytest.raises(UserError, match="declared.txt:1: 'seven' is neither a lesson's number nor one of course, book"):
         translation.declared("zh")
 
 
-def test_a_damaged_catalogue_is_named(course, tmp_path):
-    path = translation.path_of("zh", 7)
-    path.parent.mkdir(parents=True)
-    path.write_text('msgid "open\n')
-    with pytest.raises(UserError, match="lesson_07.po is no .po file"):
-        translation.read("zh", 7)
+WRONG = {
+    "a lost number": ("Each row sums to {0}.", "每行之和是一。", "The translation lacks {0}."),
+    "a number too many": ("Each row sums to {0}.", "每行之和是 {0}{1}。", "The translation has {1}, which"),
+    "another term": ("A prefix is read.", "词头被读取。", "'prefix' is '前缀' in the glossary"),
+    "a half-width comma": ("Now, then.", "现在,然后。", "A half-width mark stands beside Chinese"),
+    "a comma and a space": ("Now, then.", "现在, 然后。", "A half-width mark stands beside Chinese"),
+    "a half-width full stop": ("It is so.", "就是这样.", "A half-width mark stands beside Chinese"),
+    "a half-width colon": ("So: a", "这样:a", "A half-width mark stands beside Chinese"),
+    "a half-width question mark": ("How much is it?", "是多少?", "A half-width mark stands beside Chinese"),
+    "an English sentence": (
+        "One. It is what it is.",
+        "一。It is what it is.",
+        "English is left in it: 'It is what it is'",
+    ),
+    "nothing but English": ("how it was", "how it was", "There is no Chinese in it."),
+}
+
+
+@pytest.mark.parametrize("english, chinese, says", WRONG.values(), ids=WRONG)
+def test_what_is_wrong_with_a_translation_is_said(english, chinese, says):
+    (fault,) = translation.faults_of(english, chinese)
+    assert fault.startswith(says)
+
+
+@pytest.mark.parametrize(
+    "english, chinese",
+    [
+        ("A row sums to {0}, see `x, y` and {1} §{2}.", "一行之和是 {0}，见 `x, y` 和 {1} §{2}。"),
+        (
+            'Read "Prefix-Tuning: Optimizing Continuous Prompts".',
+            '阅读 "Prefix-Tuning: Optimizing Continuous Prompts"。',
+        ),
+        ("The shape is (B, T, C); x.size(-{0}) is C.", "形状是 (B, T, C)；x.size(-{0}) 就是 C。"),
+        ("top-k", "top-k"),
+        ("lesson{0?} {1}", "第 {1} 课"),
+    ],
+)
+def test_nothing_is_wrong_with_these(english, chinese):
+    assert translation.faults_of(english, chinese) == []
+
+
+def test_a_cell_of_a_table_may_stay_english(course, monkeypatch):
+    texts = [("no mask", "table, line 3, optional"), ("a head", "table, line 3")]
+    monkeypatch.setattr(translation, "texts", lambda part: iter(texts))
+    assert translation.faults("zh", 7) == ["Not translated: 'a head'"]
+    texts.append(("no mask", "lesson.py:9"))  # it stands in the prose as well
+    assert len(translation.faults("zh", 7)) == 2
+
+
+ROWS = "| Lesson | Question |\n|---|---|\n| A first lesson | What is two and two? |\n"
+README = f"# A course\n\n{ROWS}\n    make it  # make it\n"
+
+
+def test_readme_is_made_from_its_catalogue_and_the_lessons(course, tmp_path):
+    (tmp_path / "README.md").write_text(README)
+    fill(translation.update("zh", 7), WORDS)
+    path = translation.update("zh", "readme")
+    assert [one for one, _ in translation.texts("readme")] == ["A course", "Lesson", "Question", "# make it"]
+    words = {"A course": "一门课", "Lesson": "课", "Question": "问题", "# make it": "# 做"}
+    fill(path, words)
+    (fault,) = translation.faults("zh", "readme")
+    assert fault.startswith("README.zh.md is not what README.md and its catalogue give")
+    translation.main("zh", "readme")
+    assert translation.faults("zh", "readme") == []
+    assert (tmp_path / "README.zh.md").read_text(encoding="utf-8") == (
+        "# 一门课\n\n| 课 | 问题 |\n|---|---|\n| 第一课 | 二加二等于几？ |\n\n    make it  # 做\n"
+    )
 
 
 def test_the_figures_words_can_be_translated():
@@ -118,8 +181,16 @@ def test_glossary():
     assert len(glossary.wrong_terms("a prefix and prefix tuning", "前缀微调")) == 0
 
 
+DECLARED = [(language, part) for language in translation.languages() for part in translation.declared(language)]
+
+
 @pytest.mark.ci
-def test_declared_lessons_are_translated():
-    for language in translation.languages():
-        for number in [*translation.declared(language), None]:
-            assert translation.faults(language, number) == []
+@pytest.mark.parametrize("language, part", DECLARED)
+def test_what_is_declared_is_translated(language, part):
+    assert translation.faults(language, part) == []
+
+
+def test_chinese_is_there():
+    """Or the test above would prove nothing."""
+    assert ("zh", 2) in DECLARED and ("zh", "book") in DECLARED and ("zh", "readme") in DECLARED
+    assert (ROOT / "README.zh.md").is_file()
