@@ -329,7 +329,7 @@ assert math.isclose(product, count / len(begins))
 
 # %%
 import torch
-from minitransformer.models.bigram import NGram
+from minitransformer.course.bigram import NGram
 
 train, valid, test = (
     token_stream(documents[split], tokenizer) for split in ("train", "valid", "test")
@@ -530,7 +530,8 @@ assert abs(by_formula - by_method) < 1e-9 and (terms != 0).sum(dim=-1).max() == 
 # **Predict before you run:** we add 5 to every logit. How does the loss change?
 
 # %%
-from minitransformer.models.bigram import bits_per_byte, cross_entropy, perplexity
+from minitransformer.course.bigram import bits_per_byte, cross_entropy
+from minitransformer.metrics import perplexity
 
 source(cross_entropy)
 logits = y_hat.log() + 5.0  # (T, V)
@@ -786,7 +787,7 @@ assert QUICK or longest[5] > 2 * max(longest[1], longest[2])
 # **Predict before you run:** what is its loss before the first step?
 
 # %%
-from minitransformer.models.bigram import BigramTable
+from minitransformer.course.bigram import BigramTable
 
 network = BigramTable(V)
 x, targets = train[:2000], train[1:2001]  # (T)

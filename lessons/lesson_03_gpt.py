@@ -289,7 +289,7 @@ assert loss_after < loss_before - 0.5
 # called that overfitting.)
 
 # %%
-from minitransformer.models.bigram import NGram, bits_per_byte
+from minitransformer.course.bigram import NGram, bits_per_byte
 
 n_judged = sum(batch["ids"][:, 1:].numel() for batch in valid)  # the tokens that the GPT predicts
 judged = valid_stream[: n_judged + 1]

@@ -165,8 +165,8 @@ assert QUICK or peeking < honest - 1
 # **Predict before you run:** what percentage of all tokens becomes [MASK]?
 
 # %%
+from minitransformer.course.batches.masking import mask_tokens
 from minitransformer.text.batches import IGNORE
-from minitransformer.text.masking import mask_tokens
 
 special = tokenizer.special_ids.values()
 generator = torch.Generator().manual_seed(0)
@@ -224,7 +224,7 @@ assert abs(n_chosen / n_words - 0.15) < 0.02
 # **Predict before you run:** read the pairs below without their labels. What tells you that two sentences are strangers?
 
 # %%
-from minitransformer.text.batches.pairs import (
+from minitransformer.course.batches.pairs import (
     NEIGHBOURS,
     SentencePairs,
     encode_pair,

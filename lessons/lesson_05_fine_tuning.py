@@ -403,9 +403,9 @@ assert apart < 1e-3
 # `fine_tune` trains what is not frozen, and measures on the validation reviews as often as it is told.
 
 # %%
+from minitransformer.course.trial import CountedClassification
 from minitransformer.models.bert import Bert
 from minitransformer.training.loop import Log
-from minitransformer.training.losses import CountedClassification
 
 valid = {kind: labelled(kind, "valid", batch_size=20).in_order() for kind in encode}
 

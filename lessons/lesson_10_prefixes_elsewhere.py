@@ -226,8 +226,8 @@ assert [cls for _, cls, *_ in seen.values()] == [0, P, 0, 0] and [
 # **Predict before you run:** the order of the three. And which share of a classifier's numbers does each train?
 
 # %%
+from minitransformer.course.trial import CountedClassification
 from minitransformer.training.loop import Log, TrainConfig, evaluate, train
-from minitransformer.training.losses import CountedClassification
 
 EPOCHS = 1 if QUICK else 3
 LR = {"head alone": 3e-2, "prefix": 1e-2, "full fine-tuning": 5e-4}

@@ -2,9 +2,9 @@
 
 Read the library in this order. A module imports only what stands above it, and what the last two lines name:
 
-    models/       attention, then cache and layers, then gpt, bert, seq2seq (BART); bigram and classifier.
+    models/       attention, then cache and layers, then gpt, bert, seq2seq (BART), and classifier.
                   fast repeats what they say in fewer operations, watch collects attention weights: skip both
-    text/         tokenizer, corpora on disk, masking, batches
+    text/         tokenizer, corpora on disk, batches
     training/     losses, then the one training loop
     generation/   sampling, then beam search
     tuning/       method (the life of a method: onto a frozen base, trained, off again), then hooks, then the methods
@@ -17,6 +17,8 @@ A prefix comes from `PrefixTuning.prefixes` (tuning/prefix.py), is handed to eac
 `prepend` puts its keys and values in front of the text's.
 
 `minitransformer.course` is the machine around the lessons; the library imports nothing of it.
+
+Where a docstring says that something is refused, a `UserError` is raised: a sentence that says what would be right.
 
 The names below can be imported from `minitransformer` itself; PyTorch is loaded with the first of them.
 """

@@ -1,4 +1,4 @@
-"""Writing files, so that whoever reads one finds it whole, and so that two programs lose nothing of each other's."""
+"""Reading and writing files: whoever reads one finds it whole, and an error says what to do."""
 
 from __future__ import annotations
 
@@ -6,12 +6,9 @@ import errno
 import glob
 import hashlib
 import os
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import IO
 
 from minitransformer.errors import UserError
 
@@ -20,9 +17,7 @@ def write_aside(path: str | Path, data: bytes) -> None:
     """Write a file so that, whatever happens, either the old one or the whole new one is there.
 
     The new one is written beside it, as `.name.PROCESS.tmp`. What processes that were killed left there is removed.
-
-    Raises:
-        UserError: no room on the disk, no permission to write, a folder of that name.
+    Refuses a full disk, a place that may not be written, and a folder of that name.
     """
     path = Path(path)
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -65,11 +60,7 @@ def _is_left_over(aside: Path) -> bool:
 
 
 def check_writable(path: str | Path) -> None:
-    """Refuse a place where no file can be written, before the work whose result goes there.
-
-    Raises:
-        UserError: a folder of that name, a file in the place of a folder, a folder that may not be written.
-    """
+    """Refuse a place where no file can be written, before the work whose result goes there."""
     path = Path(path)
     if path.is_dir():
         raise UserError(f"{path} is a folder: give the name of a file in it.")
@@ -83,11 +74,7 @@ def check_writable(path: str | Path) -> None:
 
 
 def read_bytes(path: str | Path, what: str = "file") -> bytes:
-    """The content of a file.
-
-    Raises:
-        UserError: it is not there, is a folder, or cannot be read; it begins with `what`.
-    """
+    """The content of a file; refuses one that cannot be read, in a sentence that calls it `what`."""
     try:
         return Path(path).read_bytes()
     except OSError as error:
@@ -97,8 +84,7 @@ def read_bytes(path: str | Path, what: str = "file") -> bytes:
 def read_utf8(path: str | Path, what: str = "text") -> str:
     """The text of a UTF-8 file, without a byte order mark; lines end with a newline, whichever system wrote it.
 
-    Raises:
-        UserError: as `read_bytes`; a byte that is not UTF-8, with its line.
+    Refuses as `read_bytes`, and a byte that is not UTF-8, with its line.
     """
     raw = read_bytes(path, what).removeprefix(b"\xef\xbb\xbf")
     try:
@@ -111,78 +97,5 @@ def read_utf8(path: str | Path, what: str = "text") -> str:
 
 
 def sha256(path: str | Path) -> str:
-    """The SHA-256 of a file's content, in hexadecimal digits.
-
-    Raises:
-        UserError: as `read_bytes`.
-    """
+    """The SHA-256 of a file's content, in hexadecimal digits."""
     return hashlib.sha256(read_bytes(path)).hexdigest()
-
-
-def check_sums(folder: str | Path, sums: str | Path) -> None:
-    """Refuse files that are not the ones that were shipped.
-
-    Args:
-        folder: where they are.
-        sums: a file in sha256sum's format, a line "digits  name" for each, names relative to the folder.
-
-    Raises:
-        UserError: naming the first file that is missing or was changed; a line that is no such line.
-    """
-    for number, line in enumerate(read_utf8(sums, "list of checksums").split("\n"), 1):
-        if not line.strip():
-            continue
-        digits, _, name = line.partition("  ")
-        if len(digits) != 64 or not name:
-            raise UserError(f'{sums}, line {number}: {line[:40]!r} is not "checksum  name".')
-        if sha256(Path(folder) / name) != digits:
-            raise UserError(
-                f"{Path(folder) / name} is not the file that was shipped: it was changed, or not copied whole. Get it "
-                "again, with `git checkout` or by downloading it."
-            )
-
-
-def try_lock(file: IO) -> bool:
-    """Lock an open file for this process, unless another process has locked it; whether it is locked now.
-
-    The system frees the lock when the file is closed, or when the process ends, however it ends.
-
-    Raises:
-        OSError: the disk knows no locks, as some network disks do not.
-    """
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            file.seek(0)
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        return False
-    return True
-
-
-@contextmanager
-def locked(path: str | Path) -> Iterator[None]:
-    """Change a file alone: who else asks for the same file waits until the block has ended.
-
-    Whoever reads a file, changes what was read and writes it back does all of that in the block. The lock lies beside
-    the file, under its name with ".lock". Where it cannot be made, the block runs all the same: in a folder that may
-    not be written, and on a disk that knows no locks.
-    """
-    path = Path(path)
-    with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        file = open(path.with_name(f".{path.name}.lock"), "a+")
-    except OSError:
-        yield
-        return
-    with file:
-        with suppress(OSError):
-            while not try_lock(file):
-                time.sleep(0.01)
-        yield

@@ -2,12 +2,13 @@
 
 Accuracy, F1, distinct-n and perplexity are a few lines each and stand here to be read. BLEU, chrF and ROUGE hang on
 details of tokenisation, so that only the implementation that everyone uses gives numbers that can be compared:
-sacrebleu and rouge-score.
+sacrebleu and rouge-score. All refuse it where there is nothing to measure, or predictions and truths are not in pairs.
 """
 
 from __future__ import annotations
 
 import importlib
+import math
 import re
 from collections.abc import Hashable, Sequence
 from itertools import zip_longest
@@ -17,27 +18,18 @@ import numpy as np
 
 from minitransformer.checks import check_settings, integer, real
 from minitransformer.errors import UserError
-from minitransformer.models.bigram import perplexity as perplexity  # exp(mean loss): it stands beside cross-entropy
 
 # --------------------------------------------------------------------------------------------- classes
 
 
 def accuracy(predictions: Sequence[Hashable], truths: Sequence[Hashable]) -> float:
-    """The fraction of predictions that are right, 0 … 1.
-
-    Raises:
-        UserError: nothing to measure, or not in pairs.
-    """
+    """The fraction of predictions that are right, 0 … 1."""
     _check_pairs(predictions, truths, "truths")
     return sum(p == t for p, t in zip(predictions, truths, strict=True)) / len(truths)
 
 
 def standard_error(fraction: float, n: int) -> float:
-    """How far a fraction of n tries is from the true one: √(p (1 - p) / n); two of it are a 95 % interval, about.
-
-    Raises:
-        UserError: a fraction outside 0 … 1, or no try.
-    """
+    """How far a fraction of n tries is from the true one: √(p (1 - p) / n); two of it are a 95 % interval, about."""
     check_settings({"fraction": fraction, "n": n}, {"fraction": real(least=0, most=1), "n": integer(1)})
     return (fraction * (1 - fraction) / n) ** 0.5
 
@@ -47,13 +39,7 @@ def confusion_matrix(
 ) -> np.ndarray:
     """How often each class was taken for each: entry (i, j) counts truths i that were predicted as j.
 
-    Args:
-        predictions: one class for each example.
-        truths: the right one.
-        classes: their order in the rows and columns.
-
-    Raises:
-        UserError: nothing to measure, not in pairs, or a class that is not among `classes`.
+    `classes` are in the order of rows and columns; one that is not among them is refused.
     """
     _check_pairs(predictions, truths, "truths")
     place = {name: i for i, name in enumerate(classes)}
@@ -83,11 +69,7 @@ def f1(predictions: Sequence[Hashable], truths: Sequence[Hashable], positive: Ha
 
 
 def macro_f1(predictions: Sequence[Hashable], truths: Sequence[Hashable]) -> float:
-    """The mean of the F1 of every class that is predicted or true: a rare class weighs as much as a common one.
-
-    Raises:
-        UserError: nothing to measure, or not in pairs.
-    """
+    """The mean of the F1 of every class that is predicted or true: a rare class weighs as much as a common one."""
     _check_pairs(predictions, truths, "truths")
     classes = {*predictions, *truths}
     return sum(f1(predictions, truths, name) for name in classes) / len(classes)
@@ -96,16 +78,22 @@ def macro_f1(predictions: Sequence[Hashable], truths: Sequence[Hashable]) -> flo
 # ----------------------------------------------------------------------------------------------- texts
 
 
+def perplexity(loss: float) -> float:
+    """Return exp(loss): among how many equally likely tokens the model is, on average, in doubt.
+
+    Where that is more than a float can hold (above 1.8e308, from a loss of 709.8 on), it is infinite: `math.inf`.
+    """
+    try:
+        return math.exp(loss)
+    except OverflowError:
+        return math.inf
+
+
 def bleu(texts: Sequence[str], references: Sequence[Sequence[str]], chinese: bool = False) -> float:
     """BLEU of all texts together, 0 … 100: n-grams of words (n ≤ 4) that a reference has too, by sacrebleu.
 
-    Args:
-        texts: what the model wrote.
-        references: for each text one or more right answers.
-        chinese: cut into characters (tokenize="zh"), since Chinese does not part its words.
-
-    Raises:
-        UserError: nothing to measure, or a text without a reference.
+    Each text has one or more `references`, the right answers. `chinese` cuts into characters (tokenize="zh"), since
+    Chinese does not part its words.
     """
     metric = _library("sacrebleu").BLEU(tokenize="zh" if chinese else "13a")
     return metric.corpus_score(list(texts), _streams(texts, references)).score
@@ -122,15 +110,8 @@ def chrf(texts: Sequence[str], references: Sequence[Sequence[str]]) -> float:
 def rouge(texts: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
     """Mean F1 of shared words, word pairs, and the longest common subsequence, 0 … 100 each, by rouge-score.
 
-    Args:
-        texts: what the model wrote, in English: rouge-score reads the letters a–z and digits alone.
-        references: for each text one or more right answers, of which the best match counts.
-
-    Returns:
-        "rouge1", "rouge2" and "rougeL".
-
-    Raises:
-        UserError: nothing to measure, a text without a reference, or a reference without an English word.
+    The keys are "rouge1", "rouge2" and "rougeL". Of several references the best match counts. rouge-score reads the
+    letters a–z and digits alone: a reference without an English word is refused.
     """
     _check_references(texts, references)
     names = ["rouge1", "rouge2", "rougeL"]
@@ -149,12 +130,7 @@ def rouge(texts: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str
 def distinct_n(texts: Sequence[Sequence[Hashable]], n: int) -> float:
     """How varied texts are: different n-grams over all n-grams, 0 … 1. A model that repeats itself gets little.
 
-    Args:
-        texts: each a sequence of words or token ids.
-        n: the length of the runs.
-
-    Raises:
-        UserError: n below 1, or no text as long as n.
+    Each text is a sequence of words or token ids.
     """
     check_settings({"n": n}, {"n": integer(1)})
     grams = [tuple(text[i : i + n]) for text in texts for i in range(len(text) - n + 1)]
@@ -164,17 +140,10 @@ def distinct_n(texts: Sequence[Sequence[Hashable]], n: int) -> float:
 
 
 def slot_accuracy(texts: Sequence[str], values: Sequence[Sequence[str]]) -> tuple[float, float]:
-    """How much of its table each text says, 0 … 1: the fraction of values that are in it, and of texts that have all.
+    """How much of its table each text says, 0 … 1: the fraction of `values` that are in it, and of texts that have all.
 
     A value counts where it stands as whole words or numbers: "9 coins" is not in "19 coins". It does not matter how it
     is said, so that a text which copies the table has every value: this measure needs another one beside it.
-
-    Args:
-        texts: what the model wrote.
-        values: for each text, the strings that belong in it.
-
-    Raises:
-        UserError: nothing to measure, not in pairs, or a text without values.
     """
     _check_pairs(texts, values, "lists of values")
     hits = []
@@ -186,11 +155,7 @@ def slot_accuracy(texts: Sequence[str], values: Sequence[Sequence[str]]) -> tupl
 
 
 def _library(module: str) -> Any:
-    """A module of sacrebleu or rouge-score, which whoever wants none of these measures need not have.
-
-    Raises:
-        UserError: it is not installed.
-    """
+    """A module of sacrebleu or rouge-score, which whoever wants none of these measures need not have."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:

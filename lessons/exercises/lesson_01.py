@@ -6,8 +6,8 @@ from itertools import pairwise
 import tiktoken
 import torch
 import torch.nn.functional as F
+from minitransformer.course.bigram import NGram, _look_up
 from minitransformer.course.workbook import Exercise, tidy
-from minitransformer.models.bigram import NGram, _look_up
 
 # ---------------------------------------------------------------- 1.1
 
@@ -405,7 +405,7 @@ def tokens_in_place_of_ids(piece, ranks):
 
 surprise = Exercise(
     id="1.3",
-    target="minitransformer.models.bigram:cross_entropy",
+    target="minitransformer.course.bigram:cross_entropy",
     title="The mean surprise",
     minutes=10,
     difficulty=2,
@@ -559,7 +559,7 @@ def counted_by_loop(model, keys):
 
 smoothing = Exercise(
     id="1.4",
-    target="minitransformer.models.bigram:NGram._probs",
+    target="minitransformer.course.bigram:NGram._probs",
     title="Count, and smooth",
     minutes=15,
     difficulty=2,
@@ -753,7 +753,7 @@ def seen_ones_for_v(self, keys):
 
 choices = Exercise(
     id="1.5",
-    target="minitransformer.models.bigram:perplexity",
+    target="minitransformer.metrics:perplexity",
     title="A number of choices",
     minutes=5,
     difficulty=1,

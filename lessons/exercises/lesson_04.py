@@ -23,7 +23,7 @@ def lively(model, frozen=True):
 
 fates = Exercise(
     id="4.1",
-    target="minitransformer.text.masking:corrupt",
+    target="minitransformer.course.batches.masking:corrupt",
     title="Three fates",
     minutes=20,
     difficulty=2,
@@ -243,7 +243,7 @@ def pair_by_spelling(tokenizer, a, b=None):
 
 pair = Exercise(
     id="4.2",
-    target="minitransformer.text.batches.pairs:encode_pair",
+    target="minitransformer.course.batches.pairs:encode_pair",
     title="Two sentences, one row",
     minutes=10,
     difficulty=1,

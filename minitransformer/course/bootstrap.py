@@ -600,7 +600,7 @@ def lock():
 
 def locks(file) -> bool:
     """Take the lock on an open file unless another process has it; on a disk that knows no locks, go on without."""
-    from minitransformer.files import try_lock  # here, where the Python is new enough to read it
+    from minitransformer.course.locks import try_lock  # here, where the Python is new enough to read it
 
     try:
         return try_lock(file)

@@ -23,6 +23,9 @@ from torch import nn
 from minitransformer.checkpoint import load_tensors, save_model
 from minitransformer.course import devices, shipped
 from minitransformer.course.bases import FOLDER, KINDS, TUNED, about_base, load_base, prefix_path
+from minitransformer.course.batches.denoising import Denoising
+from minitransformer.course.batches.packed import pack, packed_batches
+from minitransformer.course.batches.pairs import SentencePairs, split_sentences
 from minitransformer.course.data import DATA, default_tokenizer
 from minitransformer.course.output.terminal import say, table
 from minitransformer.course.show import QUICK
@@ -38,9 +41,6 @@ from minitransformer.models.gpt import GPTConfig
 from minitransformer.models.seq2seq import Seq2SeqConfig
 from minitransformer.text.batches import Batch
 from minitransformer.text.batches.completion import Completions
-from minitransformer.text.batches.denoising import Denoising
-from minitransformer.text.batches.packed import pack, packed_batches
-from minitransformer.text.batches.pairs import SentencePairs, split_sentences
 from minitransformer.text.corpora import Windows, eval_windows, token_stream
 from minitransformer.text.tokenizer import Tokenizer
 from minitransformer.training.loop import TrainConfig, train

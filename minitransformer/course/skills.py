@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
+from minitransformer.course.batches.denoising import infill
+from minitransformer.course.batches.pairs import SentencePairs, encode_pair
 from minitransformer.course.tasks import prompt_ids
 from minitransformer.course.tinyworld import KINDS, STYLES, Dice, examples, parse_table, slot_values, style_of
 from minitransformer.course.tinyworld.names import Names
@@ -21,8 +23,6 @@ from minitransformer.models.bert import Bert
 from minitransformer.models.gpt import GPT
 from minitransformer.models.seq2seq import Seq2Seq
 from minitransformer.text.batches import IGNORE, pad_right
-from minitransformer.text.batches.denoising import infill
-from minitransformer.text.batches.pairs import SentencePairs, encode_pair
 from minitransformer.text.tokenizer import Tokenizer
 
 Write = Callable[[Sequence[str]], list[str]]

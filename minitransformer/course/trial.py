@@ -7,10 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from minitransformer.text.batches import Batch
 from minitransformer.training.loop import Log, TrainConfig, train
+from minitransformer.training.losses import _read, cross_entropy_sum
 from minitransformer.tuning import Method, Report, attached
 
 Judgement = TypeVar("Judgement")
@@ -65,3 +67,26 @@ def frozen(model: nn.Module) -> Iterator[None]:
     finally:
         for p in own:
             p.requires_grad_(True)
+
+
+class CountedClassification:
+    """`classification_loss`, and the accuracy of each validation: give `loss` and `on_eval` to `training.train`.
+
+    The loop reads the validation set for the loss anyway; this counts the right answers on the way.
+    """
+
+    def __init__(self) -> None:
+        self.accuracies: list[float] = []  # one for each evaluation so far
+        self._right: list[Tensor] = []
+
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
+        """As `classification_loss`."""
+        logits = _read(model, batch)  # (B, number of classes)
+        if not model.training:
+            self._right.append(logits.argmax(-1) == batch["label"])  # (B)
+        return cross_entropy_sum(logits, batch["label"])
+
+    def on_eval(self, step: int, value: float) -> None:
+        """Note the accuracy of the evaluation that ends here."""
+        self.accuracies.append(torch.cat(self._right).float().mean().item())
+        self._right.clear()

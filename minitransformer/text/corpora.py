@@ -22,10 +22,7 @@ SIZES = {"length": integer(1), "batch_size": integer(1), "most": integer(1, opti
 def read_documents(path: str | Path) -> list[str]:
     """The documents of a text file, separated by lines that hold only <|endoftext|>.
 
-    A sentence that mentions <|endoftext|> is text like any other.
-
-    Raises:
-        UserError: no such file, one that is not UTF-8 text (with the line), or one without text.
+    A sentence that mentions <|endoftext|> is text like any other. Refuses as `read_utf8`, and a file without text.
     """
     parts: list[list[str]] = [[]]
     for line in read_utf8(path).split("\n"):
@@ -54,15 +51,10 @@ def read_jsonl(path: str | Path, fields: Sequence[str] | Mapping[str, type] = ()
     """The examples of a JSON Lines file: one JSON object a line.
 
     Lines end at newlines alone: other signs that end a line to Unicode, such as U+2028, may stand inside a string.
-
-    Args:
-        path: the file.
-        fields: what each object has to have: the names of its texts, or each field's name with its kind (see `KINDS`;
-            a whole number is a number, too).
-
-    Raises:
-        UserError: no such file, an empty one, or (with the line number) a line that is no object, lacks a field, holds
-            something of another kind in it, names one twice or holds NaN or Infinity, which JSON has not.
+    `fields` are what each object has to have: the names of its texts, or each field's name with its kind (see `KINDS`;
+    a whole number is a number, too). Refuses as `read_utf8`, an empty file, and (with the line number) a line that is
+    no object, lacks a field, holds something of another kind in it, names one twice or holds NaN or Infinity, which
+    JSON has not.
     """
     kinds = fields if isinstance(fields, Mapping) else dict.fromkeys(fields, str)
     rows = []
@@ -121,12 +113,7 @@ class Epochs:
     """The batches of every epoch, drawn anew for each from a seed: `epochs(i)` is what batch number i is made of.
 
     The one place where the number of a batch becomes an epoch and a place in it, so that every source of batches is a
-    function of i.
-
-    Args:
-        batches_per_epoch: how many batches an epoch has.
-        seed: of everything drawn.
-        draw: from a generator, the batches of one epoch in their order.
+    function of i. `draw` makes of a generator the batches of one epoch, in their order.
     """
 
     def __init__(self, batches_per_epoch: int, seed: int, draw: Callable[[torch.Generator], Sequence]) -> None:
@@ -144,19 +131,11 @@ class Epochs:
 
 
 class Windows:
-    """Windows of a token stream in random order, every one once an epoch: `windows(i)` is batch number i.
+    """Windows of a token stream (n_tokens,) in random order, every one once an epoch: `windows(i)` is batch number i.
 
-    Neighbouring windows share one token: the last label of one is the first input of the next, so that in an
-    epoch every token of the stream is predicted once. Each epoch cuts at another offset and shuffles anew.
-
-    Args:
-        stream: token ids (n_tokens,).
-        length: T, the tokens predicted in a window; "ids" has T + 1 columns.
-        batch_size: B.
-        seed: of the shuffling.
-
-    Raises:
-        UserError: a text too short for one batch.
+    Neighbouring windows share one token: the last label of one is the first input of the next, so that in an epoch
+    every token of the stream is predicted once. `length` is T, the tokens predicted in a window; "ids" has T + 1
+    columns. Each epoch cuts at another offset and shuffles anew. Refuses a text too short for one batch.
     """
 
     def __init__(self, stream: torch.Tensor, length: int, batch_size: int, seed: int = 0) -> None:
@@ -185,8 +164,7 @@ class Windows:
 def eval_windows(stream: torch.Tensor, length: int, batch_size: int, most: int | None = None) -> list[dict]:
     """The stream once from its start in batches of windows, without overlap; at most `most` windows.
 
-    Raises:
-        UserError: a text shorter than one window.
+    Refuses a text shorter than one window.
     """
     check_settings({"length": length, "batch_size": batch_size, "most": most}, SIZES)
     count = (len(stream) - 1) // length

@@ -50,8 +50,8 @@ def train_bpe(text: str, vocab_size: int, pattern: str = GPT2_PATTERN) -> dict[b
     Each merge joins the pair of neighbours that occurs most often (Sennrich et al. 2016, on bytes as in
     GPT-2); among equally frequent pairs the one with the smallest ids, so that every machine learns the same.
 
-    Returns `ranks`, token → rank; the rank is both the token's id and its place in the order of merges.
-    Raises `UserError` if `vocab_size` is below 256, or if the text is too small to offer that many merges.
+    Gives `ranks`, token → rank; the rank is both the token's id and its place in the order of merges. Refuses a
+    `vocab_size` below 256, and a text too small to offer that many merges.
     """
     check_settings({"vocab_size": vocab_size}, {"vocab_size": integer(256)})  # the single bytes are always in
     tokens = [bytes([byte]) for byte in range(256)]
@@ -150,8 +150,7 @@ def _cut_whole(text: str, pattern: str) -> list[str]:
 def cut(text: str, pattern: str = GPT2_PATTERN) -> list[str]:
     """Cut a text into the pieces that no merge crosses; what the pattern does not match is in none.
 
-    Raises:
-        UserError: what is no Unicode text, or a pattern that is no regular expression.
+    Refuses what is no Unicode text, and a pattern that is no regular expression.
     """
     _check_text(text)
     try:
@@ -190,8 +189,7 @@ class Tokenizer:
     ) -> None:
         """Take `ranks` (token → id, as `train_bpe` gives them) and the special tokens, name → text.
 
-        Raises:
-            UserError: ids that do not count up from 0, special tokens that are alike or empty, a bad pattern.
+        Refuses ids that do not count up from 0, special tokens that are alike or empty, and a bad pattern.
         """
         if sorted(ranks.values()) != list(range(len(ranks))):
             raise UserError("The ids of a vocabulary count up from 0, each of them once; these do not.")
@@ -212,10 +210,10 @@ class Tokenizer:
             raise UserError(f"tiktoken cannot cut by the pattern {pattern!r}: {error}.") from error
 
     def encode(self, text: str, allow_special: bool = False) -> list[int]:
-        """Return the ids of `text`.
+        """The ids of `text`; refuses what is not Unicode text.
 
         Special tokens that are spelled out in the text are ordinary characters, unless `allow_special`: text
-        from outside should not be able to end a document. Raises `UserError` for what is not Unicode text.
+        from outside should not be able to end a document.
         """
         return self.encode_batch([text], allow_special)[0]
 
@@ -253,10 +251,9 @@ class Tokenizer:
         return ids
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Return the text of `ids` (a list, or a tensor or array of one dimension).
+        r"""The text of `ids` (a list, or a tensor or array of one dimension); refuses an id outside the vocabulary.
 
         Bytes that are no complete UTF-8 character come out as "\ufffd": a cut may go through a character.
-        Raises `UserError` for an id outside the vocabulary.
         """
         return self._encoding.decode([self._check_id(i, f" at position {at}") for at, i in enumerate(ids)])
 
@@ -281,8 +278,7 @@ class Tokenizer:
     def save(self, path: str | Path) -> None:
         """Write the vocabulary in tiktoken's text format, a line "base64-of-token rank" for each token.
 
-        Where pattern or special tokens are not the class's, a first line "# {…}" holds them. The file is written aside
-        and renamed. Raises `UserError` if it cannot be.
+        Where pattern or special tokens are not the class's, a first line "# {…}" holds them.
         """
         ranks = sorted(self.ranks.items(), key=lambda item: item[1])
         lines = [b"%b %d\n" % (base64.b64encode(token), rank) for token, rank in ranks]
@@ -293,7 +289,7 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: str | Path) -> Tokenizer:
-        """Read what `save` wrote. Raises `UserError` with the line number if the file is not a vocabulary."""
+        """Read what `save` wrote; refuses what is not a vocabulary, with the line number."""
         path = Path(path)
         if not path.exists():
             raise UserError(

@@ -1,7 +1,9 @@
 """What each model is trained on: next words, masked words, next sentences, classes, translations.
 
 Every loss takes (model, batch) and gives the sum of the losses in nats and how many there are, as
-`minitransformer.training.loop` wants it: a sum can be added up over batches, a mean cannot.
+`minitransformer.training.loop` wants it. Means of batches with different numbers of labels cannot be averaged without
+changing what each label weighs; sums can be added up. A batch names its tensors: "ids" (B, T) and, where padding is,
+"attention_mask" (B, T), False there; a BERT's also "types" (B, T). A label outside the classes is refused.
 """
 
 from __future__ import annotations
@@ -26,18 +28,9 @@ Loss = Callable[[Any, Batch], tuple[Tensor, int]]
 def language_model_loss(model: Callable[..., Tensor], batch: Batch) -> tuple[Tensor, int]:
     """Next-token cross-entropy, summed over the positions that have a label (004 §4.2; 000 §4.1 in logarithms).
 
-    Args:
-        model: gives logits over the next token.
-        batch: "ids" (B, T+1); optionally "labels" (B, T+1), IGNORE where no loss is asked, standing at the
-            token that is to be predicted, as the ids do; without them every real token is asked. Optionally
-            "attention_mask" (B, T+1), False at padding.
-
-    Returns:
-        The sum of the losses, in nats, and how many there are. A sum, not a mean: means of batches with
-        different numbers of labels cannot be averaged without changing what each token weighs.
-
-    Raises:
-        UserError: labels of another shape, or outside the vocabulary.
+    The batch has "ids" (B, T+1) and optionally "labels" (B, T+1), which stand at the token that is to be predicted, as
+    the ids do, and are IGNORE where no loss is asked; without them every real token is asked. The model gives logits
+    over the next token.
     """
     ids, labels, attention_mask = checked_ids(batch["ids"]), batch.get("labels"), batch.get("attention_mask")
     if attention_mask is not None:
@@ -61,12 +54,8 @@ def language_model_loss(model: Callable[..., Tensor], batch: Batch) -> tuple[Ten
 def mlm_loss(model: Bert, batch: Batch) -> tuple[Tensor, int]:
     """Masked words: L_MLM = -Σ log p(true word | the text around it), over the chosen (004 §4.2).
 
-    Args:
-        model: a BERT with its mlm head.
-        batch: "ids" (B, T) and "labels" (B, T) from `mask_tokens`; optionally "attention_mask" and "types" (B, T).
-
-    Raises:
-        UserError: a label at padding, or outside the vocabulary.
+    The batch has "ids" with some words hidden and "labels" (B, T), the true word where it was chosen and IGNORE
+    elsewhere.
     """
     return _masked_words(model, _read(model, batch), batch)
 
@@ -74,13 +63,7 @@ def mlm_loss(model: Bert, batch: Batch) -> tuple[Tensor, int]:
 def nsp_loss(model: Bert, batch: Batch) -> tuple[Tensor, int]:
     """Next sentence: -Σ log p(whether B follows A), one a row (004 §3.1, NSP, 下一句预测).
 
-    Args:
-        model: a BERT with its nsp head.
-        batch: "ids" and "types" (B, T), "next_label" (B), 0 where sentence B follows A and 1 where not;
-            optionally "attention_mask" (B, T).
-
-    Raises:
-        UserError: a label other than 0 and 1.
+    The batch has "next_label" (B), 0 where sentence B follows A and 1 where not.
     """
     return cross_entropy_sum(model.nsp_logits(_read(model, batch)), batch["next_label"])
 
@@ -107,46 +90,16 @@ def bert_loss(model: Bert, batch: Batch) -> tuple[Tensor, int]:
 def classification_loss(model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
     """Classes: -Σ log p(class | text), one a row (004 §4.2, cross-entropy, 交叉熵损失).
 
-    Args:
-        model: gives (B, number of classes) logits from ids and attention_mask, such as a `Classifier`.
-        batch: "ids" (B, T) and "label" (B); optionally "attention_mask" and "types" (B, T).
-
-    Raises:
-        UserError: a label that is no class.
+    The batch has "label" (B). The model gives (B, number of classes) logits, as a `Classifier` does.
     """
     return cross_entropy_sum(_read(model, batch), batch["label"])
-
-
-class CountedClassification:
-    """`classification_loss`, and the accuracy of each validation: give `loss` and `on_eval` to `training.train`.
-
-    The loop reads the validation set for the loss anyway; this counts the right answers on the way.
-    """
-
-    def __init__(self) -> None:
-        self.accuracies: list[float] = []  # one for each evaluation so far
-        self._right: list[Tensor] = []
-
-    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
-        """As `classification_loss`."""
-        logits = _read(model, batch)
-        if not model.training:
-            self._right.append(logits.argmax(-1) == batch["label"])  # (B)
-        return cross_entropy_sum(logits, batch["label"])
-
-    def on_eval(self, step: int, value: float) -> None:
-        """Note the accuracy of the evaluation that ends here."""
-        self.accuracies.append(torch.cat(self._right).float().mean().item())
-        self._right.clear()
 
 
 def seq2seq_loss(model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
     """The target's next tokens, given the source: -Σ log p(y_{t+1} | y_≤t, x) (003 §3.1).
 
-    Args:
-        model: an encoder–decoder.
-        batch: "source" (B, S); "ids" (B, T+1), the target from start_id to end_id; optionally "source_mask" (B, S),
-            "attention_mask" and "labels" (B, T+1) as in `language_model_loss`.
+    The batch has "source" (B, S) and optionally "source_mask" (B, S); "ids" (B, T+1) are the target from start_id to
+    end_id.
     """
     return language_model_loss(partial(model, source=batch["source"], source_mask=batch.get("source_mask")), batch)
 
@@ -155,9 +108,6 @@ def cross_entropy_sum(logits: Tensor, labels: Tensor) -> tuple[Tensor, int]:
     """-Σ log softmax(logits)[label] and the number of labels: (N, classes) and (N) → a number in nats, N.
 
     The sum is made in float32 at least, whatever the logits are: in bfloat16 it would be right to 0.03 nats a token.
-
-    Raises:
-        UserError: labels that are no whole numbers, or outside the classes; it names the first.
     """
     if labels.shape != logits.shape[:1]:
         raise UserError(f"There is one label for each row: {logits.size(0)} rows, labels {tuple(labels.shape)}.")
@@ -185,10 +135,7 @@ def _masked_words(model: Bert, hidden: Tensor, batch: Batch) -> tuple[Tensor, in
         model: with its mlm head.
         hidden: what the model has read (B, T, C).
         batch: "labels" (B, T), the true word where it was chosen and IGNORE elsewhere; optionally "attention_mask" (B,
-            T).
-
-    Raises:
-        UserError: a label where "attention_mask" is False, or outside the vocabulary.
+            T). A label where that is False is refused.
     """
     labels, attention_mask = batch["labels"], batch.get("attention_mask")
     if labels.shape != hidden.shape[:2]:

@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from minitransformer.course.trial import tune
+from minitransformer.course.trial import CountedClassification, tune
 from minitransformer.errors import UserError
 from minitransformer.models.classifier import Classifier
 from minitransformer.training.loop import TrainConfig, evaluate
 from minitransformer.training.losses import classification_loss
 from minitransformer.tuning import LoRA, attached, fingerprint
-from tests.helpers import tiny_gpt
+from tests.helpers import random_ids, tiny_gpt
 
 QUIET = {"progress": False}
 
@@ -59,3 +59,14 @@ def test_a_method_comes_off_where_its_training_fails():
     with pytest.raises(ZeroDivisionError):
         tune(base, LoRA(2), batches, None, lambda: 1 / 0)
     assert not hasattr(base, "tuning") and fingerprint(base) == before and method.base is None
+
+
+def test_counted_classification_is_the_loss_and_the_accuracy_of_each_evaluation():
+    model = Classifier(tiny_gpt(), 2).eval()
+    batches = [{"ids": random_ids(3, 5, seed=i), "label": torch.tensor([0, 1, i % 2])} for i in range(4)]
+    counted = CountedClassification()
+    for part in (batches[:2], batches[2:]):
+        assert evaluate(model, part, counted.loss) == evaluate(model, part, classification_loss)
+        counted.on_eval(1, 0.0)
+    right = [(model(batch["ids"])[row].argmax() == batch["label"][row]).item() for batch in batches for row in range(3)]
+    assert counted.accuracies == pytest.approx([sum(right[:6]) / 6, sum(right[6:]) / 6])

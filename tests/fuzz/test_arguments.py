@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import torch
 
+from minitransformer.course.batches.denoising import infill
+from minitransformer.course.batches.masking import mask_tokens
 from minitransformer.errors import UserError
 from minitransformer.generation.beam import beam_search
 from minitransformer.generation.sampling import choose, generate, keep_top_k, keep_top_p, left_pad
@@ -24,9 +26,7 @@ from minitransformer.models.gpt import GPTConfig
 from minitransformer.models.seq2seq import Seq2SeqConfig
 from minitransformer.text.batches import pad_right
 from minitransformer.text.batches.completion import Completions, completion_batch, fit
-from minitransformer.text.batches.denoising import infill
 from minitransformer.text.corpora import Windows, eval_windows
-from minitransformer.text.masking import mask_tokens
 from minitransformer.text.tokenizer import Tokenizer, train_bpe
 from minitransformer.training.loop import TrainConfig, evaluate, train
 from minitransformer.training.losses import bert_loss, classification_loss, language_model_loss, seq2seq_loss

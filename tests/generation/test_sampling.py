@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from minitransformer.course.bases import load_base
+from minitransformer.course.bigram import BigramTable
 from minitransformer.course.data import default_tokenizer
 from minitransformer.course.tasks import prompt_ids
 from minitransformer.errors import UserError
@@ -15,7 +16,6 @@ from minitransformer.generation import sampling
 from minitransformer.generation.beam import beam_search
 from minitransformer.generation.sampling import choose, generate, generate_texts, keep_top_k, keep_top_p, left_pad
 from minitransformer.models.bert import Bert
-from minitransformer.models.bigram import BigramTable
 from minitransformer.models.classifier import Classifier
 from minitransformer.tuning import LoRA
 from tests.helpers import BERT_CONFIG, assert_it_writes_where_the_model_is, devices_of_the_first_call

@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from minitransformer.checkpoint import load_model, save_model
+from minitransformer.course.batches.masking import mask_tokens
 from minitransformer.errors import UserError
 from minitransformer.models import bert
 from minitransformer.models.attention import Prefix
 from minitransformer.models.bert import Bert, BertConfig, PostNormBlock
-from minitransformer.text.masking import mask_tokens
 from minitransformer.training.loop import TrainConfig, train
 from minitransformer.training.losses import bert_loss
 from tests.helpers import (

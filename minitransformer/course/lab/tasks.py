@@ -15,6 +15,7 @@ from minitransformer.course.data import DATA, default_tokenizer
 from minitransformer.course.lab.cells import NO_METHOD, Cell
 from minitransformer.course.lab.cost import METHODS, QUANTITIES, costs
 from minitransformer.course.tasks import table_scores, task_ids, task_rows
+from minitransformer.course.trial import CountedClassification
 from minitransformer.errors import UserError
 from minitransformer.generation.beam import beam_search
 from minitransformer.generation.sampling import generate
@@ -25,7 +26,7 @@ from minitransformer.text.batches.classification import LabelledTexts, encode_fo
 from minitransformer.text.batches.completion import Completions, eval_completions
 from minitransformer.text.corpora import read_jsonl
 from minitransformer.training.loop import evaluate
-from minitransformer.training.losses import CountedClassification, Loss, language_model_loss
+from minitransformer.training.losses import Loss, language_model_loss
 from minitransformer.tuning import Method, virtual_ids
 
 BEAMS = 5  # in table-to-text (Li & Liang 2021, §5)

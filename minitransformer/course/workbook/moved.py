@@ -17,7 +17,10 @@ from minitransformer.course.workbook.source import PACKAGE, read_source
 from minitransformer.errors import UserError
 
 MODULES = {
-    **{name: f"models.{name}" for name in ("attention", "layers", "gpt", "bert", "seq2seq", "bigram", "classifier")},
+    **{name: f"models.{name}" for name in ("attention", "layers", "gpt", "bert", "seq2seq", "classifier")},
+    **dict.fromkeys(("bigram", "models.bigram"), "course.bigram"),
+    "text.masking": "course.batches.masking",
+    **{f"text.batches.{name}": f"course.batches.{name}" for name in ("denoising", "packed", "pairs")},
     **{"tokenizer": "text.tokenizer", "datasets": "text.corpora", "batches": "text.batches"},
     **{"training": "training.loop", "objectives": "training.losses", "pretrained": "published"},
     **{"sampling": "generation.sampling", "beam": "generation.beam", "course": "course.lessons"},
@@ -73,7 +76,10 @@ def same_parameters(before: ast.FunctionDef, now: ast.FunctionDef) -> bool:
 
 def _module_now(module: str) -> str:
     """The module that a module of before is now; itself, if it is none."""
-    first, *rest = module.split(".")[1:]
+    inside = module.partition(".")[2]
+    if inside in MODULES:
+        return f"minitransformer.{MODULES[inside]}"
+    first, *rest = inside.split(".")
     return ".".join(["minitransformer", MODULES.get(first, first), *rest])
 
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
 
+from minitransformer.course.locks import locked
 from minitransformer.course.output.terminal import say
 from minitransformer.course.workbook.book import folder, write
 from minitransformer.course.workbook.source import place
 from minitransformer.errors import UserError
-from minitransformer.files import locked
 
 
 @dataclass(frozen=True)

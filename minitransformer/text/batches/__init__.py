@@ -18,14 +18,11 @@ def pad_right(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tenso
     """Rows of different lengths as one tensor, as long as the longest of them (004 §5.1, padding, 填充).
 
     Args:
-        rows: token ids, each row with at least one.
+        rows: token ids, each row with at least one; another is refused, as is no row at all.
         pad_id: what fills up the shorter ones, on the right.
 
     Returns:
         The ids (B, T), and where they are real, boolean (B, T).
-
-    Raises:
-        UserError: no row, or one without a token.
     """
     if not rows:
         raise UserError("There is no row to make a batch of.")

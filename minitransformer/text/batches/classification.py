@@ -1,4 +1,4 @@
-"""Whole texts as batches: padded, with masked words for a BERT's pre-training, or labelled for a `Classifier`."""
+"""Whole texts as batches: padded, and labelled for a `Classifier`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import torch
 from minitransformer.errors import UserError
 from minitransformer.text.batches import Batch, pad_right
 from minitransformer.text.corpora import Epochs
-from minitransformer.text.masking import mask_tokens
 from minitransformer.text.tokenizer import Tokenizer
 
 POOL = 10  # batches that are sorted by length together
@@ -34,17 +33,8 @@ class Texts:
 
     Texts of like length go into the same batch, which spares padding: the shuffled texts are sorted within pools of
     `POOL` batches, and then the batches are shuffled. One batch of an epoch is smaller where the numbers do not divide.
-
-    Args:
-        rows: token ids, one list for each text.
-        batch_size: B.
-        pad_id: what fills up the shorter rows.
-        n_positions: the longest row that the model can read.
-        seed: of everything random.
-
-    Raises:
-        UserError: no text, an empty one, or one longer than n_positions: it is not cut, since the word that decides
-            may stand at its end.
+    Refuses no text, an empty one, and one longer than n_positions: it is not cut, since the word that decides may stand
+    at its end.
     """
 
     def __init__(
@@ -88,15 +78,9 @@ class Texts:
 
 
 class LabelledTexts(Texts):
-    """Texts with their classes: batches for `objectives.classification_loss`.
+    """Texts with their classes: batches for `losses.classification_loss`.
 
-    Args:
-        rows: as in `Texts`, like all that follows `classes`.
-        labels: the class of each text, by name.
-        classes: all names; a label's number is its place among them.
-
-    Raises:
-        UserError: as `Texts`; not as many labels as texts, or one that is no class.
+    `labels` are the class of each text, by name; `classes` are all names, and a label's number is its place among them.
     """
 
     def __init__(
@@ -120,44 +104,3 @@ class LabelledTexts(Texts):
     def batch(self, which: torch.Tensor) -> Batch:
         """As in `Texts`, and "label" (B)."""
         return super().batch(which) | {"label": self.labels[which]}
-
-
-class MaskedTexts(Texts):
-    """Texts with hidden words, hidden anew in every epoch: batches for `objectives.mlm_loss`.
-
-    Args:
-        rows: as in `Texts`, like batch_size, n_positions and seed.
-        tokenizer: whose [MASK] and special tokens they are.
-        fraction: of the words to be guessed.
-
-    Raises:
-        UserError: as `Texts`, or a fraction outside 0 … 1.
-    """
-
-    def __init__(
-        self,
-        rows: Sequence[Sequence[int]],
-        tokenizer: Tokenizer,
-        batch_size: int,
-        n_positions: int,
-        fraction: float = 0.15,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(rows, batch_size, tokenizer.pad_id, n_positions, seed)
-        self.tokenizer, self.fraction = tokenizer, fraction
-
-    def __call__(self, i: int) -> Batch:
-        """Batch number i: "ids" with words hidden, "attention_mask" and "labels" (B, T)."""
-        batch = super().__call__(i)
-        tokenizer = self.tokenizer
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + i + 1_000_000_007)
-        ids, labels = mask_tokens(
-            batch["ids"],
-            tokenizer.mask_id,
-            tokenizer.special_ids.values(),
-            tokenizer.n_vocab,
-            batch["attention_mask"],
-            self.fraction,
-            generator,
-        )
-        return batch | {"ids": ids, "labels": labels}

@@ -26,16 +26,8 @@ class Fitted(NamedTuple):
 def fit(prompt: Sequence[int], target: Sequence[int], n_positions: int) -> Fitted:
     """Cut a pair that is too long, so that something of y is always left to learn from (truncation, 截断).
 
-    Args:
-        prompt: token ids of x, at least one.
-        target: token ids of y.
-        n_positions: the model's, less a prefix's.
-
-    Returns:
-        x and y as lists of at most n_positions tokens together, and whether all of y is left.
-
-    Raises:
-        UserError: fewer than two positions, or an empty prompt.
+    `n_positions` is the model's, less a prefix's; x and y then have at most so many tokens together. Refuses fewer than
+    two positions, and an empty prompt.
     """
     check_settings({"n_positions": n_positions}, {"n_positions": integer(2)})
     check_pairs([prompt], [target])
@@ -74,9 +66,6 @@ def completion_batch(prompts: Ids, targets: Ids, end_id: int, whole: Sequence[bo
         "ids" and "labels" (B, T+1), as wide as the longest row; the labels are the ids, but IGNORE at x and at the
         padding.
 
-    Raises:
-        UserError: no row, different numbers of prompts and targets, an empty prompt.
-
     Source: 000 §4.2; 003 §3.1; Li & Liang, Prefix-Tuning, 2021, Eq. 2.
     """
     check_pairs(prompts, targets)
@@ -91,17 +80,10 @@ def completion_batch(prompts: Ids, targets: Ids, end_id: int, whole: Sequence[bo
 class Completions:
     """Shuffled batches of prompts and targets, each at most once an epoch: `batches(i)` is batch number i.
 
-    Args:
-        prompts: token ids of each x.
-        targets: token ids of each y.
-        end_id: the token that ends a text.
+    Args, where `completion_batch` does not say it:
         batch_size: B; where there are fewer examples, all of them.
         n_positions: the model's; a longer text is refused, unless `cut`. A prefix needs its own positions beside.
-        seed: of the shuffling.
         cut: make longer texts `fit`.
-
-    Raises:
-        UserError: as `completion_batch`; a text that is too long; a batch size below 1.
     """
 
     def __init__(
@@ -142,11 +124,7 @@ class Completions:
 
 
 def eval_completions(prompts: Ids, targets: Ids, end_id: int, batch_size: int) -> list[Batch]:
-    """Every example once, by length, so that little is filled up.
-
-    Raises:
-        UserError: as `completion_batch`; a batch size below 1.
-    """
+    """Every example once, by length, so that little is filled up."""
     check_pairs(prompts, targets, batch_size)
     rows = sorted(range(len(prompts)), key=lambda r: len(prompts[r]) + len(targets[r]))
     parts = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
@@ -154,11 +132,7 @@ def eval_completions(prompts: Ids, targets: Ids, end_id: int, batch_size: int) -
 
 
 def check_pairs(prompts: Ids, targets: Ids, batch_size: int = 1) -> None:
-    """Refuse what no batch can be made of.
-
-    Raises:
-        UserError: no pair, different numbers of prompts and targets, an empty prompt, a batch size below 1.
-    """
+    """Refuse no pair, different numbers of prompts and targets, an empty prompt, and a batch size below 1."""
     check_settings({"batch_size": batch_size}, {"batch_size": integer(1)})
     if not len(prompts) or len(prompts) != len(targets):
         raise UserError(f"{len(prompts)} prompts and {len(targets)} targets: they have to come in pairs, at least one.")

@@ -1,7 +1,7 @@
 """Sources and targets to batches for an encoder–decoder: start and end tokens, padding on both sides, lengths together.
 
-A target y becomes one row [start, y, end], of which `seq2seq_loss` gives the decoder all but the last and asks for
-all but the first.
+Sources and targets are token ids without special tokens. A target y becomes one row [start, y, end], of which
+`seq2seq_loss` gives the decoder all but the last and asks for all but the first.
 """
 
 from __future__ import annotations
@@ -29,9 +29,6 @@ def translation_batch(sources: Ids, targets: Ids, config: Seq2SeqConfig) -> Batc
     Returns:
         "source" and "source_mask" (B, S); "ids", "attention_mask" and "labels" (B, T+1), a target from start to end
         token. The labels are the ids themselves, IGNORE at the padding; the loss shifts them.
-
-    Raises:
-        UserError: no pair, not in pairs, an empty source, or one that is too long for the model.
     """
     check_pairs(sources, targets, config)
     source, source_mask = pad_right(sources, config.pad_id)  # (B, S)
@@ -47,11 +44,7 @@ def translation_batch(sources: Ids, targets: Ids, config: Seq2SeqConfig) -> Batc
 
 
 def check_pairs(sources: Ids, targets: Ids, config: Seq2SeqConfig) -> None:
-    """Refuse what no batch can be made of, rather than cut it or leave it out.
-
-    Raises:
-        UserError: as `translation_batch`; it names the first such pair.
-    """
+    """Refuse no pair, what is not in pairs, an empty source, and the first text that is too long for the model."""
     if not sources and not targets:
         raise UserError("There is no pair to make a batch of: the split is empty.")
     if len(sources) != len(targets):
@@ -75,21 +68,10 @@ def _by_length(order: Sequence[int], sources: Ids, targets: Ids) -> list[int]:
 class TranslationBatches:
     """Shuffled batches of pairs, every pair at most once an epoch: `batches(i)` is batch number i.
 
-    Every row is as wide as the longest of its batch, and what is filled up is computed for nothing. So pairs of
-    similar length go together: an epoch is shuffled, cut into pools, each pool sorted by length and cut into batches,
-    and those batches are shuffled. The larger the pools, the less is filled up, but the more alike are the sentences
-    of a batch, and the less a step learns from them.
-
-    Args:
-        sources: token ids of each source, without special tokens.
-        targets: token ids of each target, without special tokens.
-        config: the model's.
-        batch_size: B.
-        seed: of the shuffling.
-        pool: batches in a pool; 1 does not sort.
-
-    Raises:
-        UserError: fewer pairs than one batch; as `translation_batch`.
+    Every row is as wide as the longest of its batch, and what is filled up is computed for nothing. So pairs of similar
+    length go together: an epoch is shuffled, cut into pools of `pool` batches, each pool sorted by length and cut into
+    batches, and those batches are shuffled. The larger the pools, the less is filled up, but the more alike are the
+    sentences of a batch, and the less a step learns from them; 1 does not sort. Refuses fewer pairs than one batch.
     """
 
     def __init__(
@@ -124,11 +106,7 @@ class TranslationBatches:
 
 
 def eval_translation_batches(sources: Ids, targets: Ids, config: Seq2SeqConfig, batch_size: int) -> list[Batch]:
-    """Every pair once, sorted by length, the last batch perhaps smaller.
-
-    Raises:
-        UserError: as `translation_batch`.
-    """
+    """Every pair once, sorted by length, the last batch perhaps smaller."""
     check_pairs(sources, targets, config)
     rows = _by_length(range(len(sources)), sources, targets)
     parts = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]

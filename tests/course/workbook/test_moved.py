@@ -42,7 +42,11 @@ from minitransformer.tuning.merge import Mergeable, linear_maps
 from minitransformer.tuning.method import Base, Method, Report, base_parameters
 from minitransformer.tuning.prefix import Infix, PrefixTuning, Table, is_first_call, prefix_slots
 from minitransformer.tuning.prompt import PromptTuning, PTuning, nearest_words
+from minitransformer.text.masking import corrupt, mask_tokens
+from minitransformer.text.batches.pairs import encode_pair
+from minitransformer.files import locked
 import minitransformer.datasets as corpora
+import minitransformer.models.bigram as bigram
 from minitransformer import attention, gpt as the_gpt
 """
 """The imports that the workbooks of the course before had, of public names."""

@@ -5,10 +5,9 @@ import torch
 
 from minitransformer.course.data import default_tokenizer
 from minitransformer.errors import UserError
-from minitransformer.text.batches import IGNORE, pad_right
+from minitransformer.text.batches import pad_right
 from minitransformer.text.batches.classification import (
     LabelledTexts,
-    MaskedTexts,
     Texts,
     encode_for_bert,
     encode_for_gpt,
@@ -107,19 +106,3 @@ def test_encoding_frames_the_text():
     assert gpt[0] == tokenizer.eot_id
     assert gpt[-1] != tokenizer.eot_id, "after an end-of-text token a GPT has done with the text"
     assert tokenizer.decode(bert[1:-1]) == tokenizer.decode(gpt[1:]) == "It is dull."
-
-
-def test_masked_texts_hide_words_and_remember_them():
-    tokenizer = default_tokenizer()
-    rows = encode_for_bert([f"The ending of film {k} is dull, and the music is loud." for k in range(20)], tokenizer)
-    texts = MaskedTexts(rows, tokenizer, batch_size=20, n_positions=64, fraction=0.4)
-    plain, first, again, second = texts.batch(texts.drawn(0)), texts(0), texts(0), texts(1)
-    assert torch.equal(first["ids"], again["ids"]), "batch 0 was masked in another way when it was asked for again"
-    chosen = first["labels"] != IGNORE
-    assert torch.equal(first["labels"][chosen], plain["ids"][chosen]), "a label is not the word that stood there"
-    assert torch.equal(first["ids"][~chosen], plain["ids"][~chosen]), "a word changed that is not asked for"
-    special = torch.isin(plain["ids"], torch.tensor(list(tokenizer.special_ids.values())))
-    assert not (chosen & special).any(), "[CLS], [SEP] or padding is to be guessed"
-    expected = (0.4 * (~special).sum(dim=1)).round()
-    assert torch.equal(chosen.sum(dim=1), expected.long()), "in every row, 40 % of the words are to be guessed"
-    assert not torch.equal(first["labels"] != IGNORE, second["labels"] != IGNORE), "both epochs hide the same words"

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import torch
 
+from minitransformer.course.batches.masking import mask_tokens
 from minitransformer.errors import UserError
 from minitransformer.text.batches import Batch, pad_right
 from minitransformer.text.corpora import Epochs
-from minitransformer.text.masking import mask_tokens
 from minitransformer.text.tokenizer import Tokenizer
 
 SENTENCE_END = re.compile(r"""(?<=[.!?])\s+|(?<=[.!?]["”])\s+(?=["“]?[A-Z0-9])""")

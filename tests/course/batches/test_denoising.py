@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from minitransformer.course.batches.denoising import Denoising, infill
 from minitransformer.errors import UserError
 from minitransformer.text.batches import IGNORE
-from minitransformer.text.batches.denoising import Denoising, infill
 from tests.helpers import SEQ2SEQ_CONFIG
 
 MASK = 39

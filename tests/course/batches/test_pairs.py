@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from minitransformer.course.batches.pairs import NEIGHBOURS, STRANGERS, SentencePairs, encode_pair, split_sentences
 from minitransformer.course.data import DATA, default_tokenizer
 from minitransformer.errors import UserError
 from minitransformer.text.batches import IGNORE
-from minitransformer.text.batches.pairs import NEIGHBOURS, STRANGERS, SentencePairs, encode_pair, split_sentences
 from minitransformer.text.corpora import read_documents
 
 TOKENIZER = default_tokenizer()

@@ -2,7 +2,7 @@
 
 A language model gives P(w_t | w_1 … w_{t−1}), the probability of the next token (000 §4.1). An n-gram model
 looks at the last n−1 tokens only: none for a unigram, one for a bigram. Beside the models stand the measures
-by which all language models are judged: cross-entropy (004 §4.2), perplexity and bits per byte.
+by which all language models are judged: cross-entropy (004 §4.2) and bits per byte; perplexity is in `metrics`.
 """
 
 from __future__ import annotations
@@ -23,17 +23,6 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     """
     log_probs = logits - logits.logsumexp(dim=-1, keepdim=True)  # log softmax, without a chance to overflow
     return -log_probs.gather(-1, targets[:, None]).mean()
-
-
-def perplexity(loss: float) -> float:
-    """Return exp(loss): among how many equally likely tokens the model is, on average, in doubt.
-
-    Where that is more than a float can hold (above 1.8e308, from a loss of 709.8 on), it is infinite: `math.inf`.
-    """
-    try:
-        return math.exp(loss)
-    except OverflowError:
-        return math.inf
 
 
 def bits_per_byte(loss: float, n_tokens: int, n_bytes: int) -> float:

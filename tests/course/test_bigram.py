@@ -8,8 +8,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from minitransformer.course.bigram import BigramTable, NGram, bits_per_byte, cross_entropy
 from minitransformer.errors import UserError
-from minitransformer.models.bigram import BigramTable, NGram, bits_per_byte, cross_entropy, perplexity
+from minitransformer.metrics import perplexity
 
 V = 7
 

@@ -5,9 +5,9 @@ import random
 import pytest
 import torch
 
+from minitransformer.course.batches.packed import pack, packed_batches
 from minitransformer.errors import UserError
 from minitransformer.text.batches import IGNORE
-from minitransformer.text.batches.packed import pack, packed_batches
 
 END, LENGTH = 0, 12
 

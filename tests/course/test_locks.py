@@ -1,4 +1,4 @@
-"""Files are whole for whoever reads them, and two programs lose nothing of each other's."""
+"""Two programs lose nothing of each other's."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import time
 
 import pytest
 
-from minitransformer.files import locked, try_lock, write_aside
+from minitransformer.course.locks import locked, try_lock
+from minitransformer.files import write_aside
 from tests.conftest import ROOT
 
 
@@ -34,7 +35,7 @@ def test_four_programs_that_add_to_a_file_lose_no_line(tmp_path):
 def test_a_lock_ends_with_its_holder(tmp_path):
     path = tmp_path / "notes.txt"
     code = (
-        "import sys, time\nfrom minitransformer.files import locked\n"
+        "import sys, time\nfrom minitransformer.course.locks import locked\n"
         "with locked(sys.argv[1]):\n    print('held', flush=True); time.sleep(60)"
     )
     holder = subprocess.Popen([sys.executable, "-c", code, path], cwd=ROOT, stdout=subprocess.PIPE)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
 import torch
 from torch import Tensor
 
 from minitransformer.checks import as_mask, check_settings, integer, real
 from minitransformer.errors import UserError
-from minitransformer.text.batches import IGNORE
+from minitransformer.text.batches import IGNORE, Batch
+from minitransformer.text.batches.classification import Texts
+from minitransformer.text.tokenizer import Tokenizer
 
 FRACTION = real(above=0, most=1)
 
@@ -97,3 +99,44 @@ def corrupt(
     random_words = words[(draw() * len(words)).long().clamp(max=len(words) - 1)]  # (B, T)
     corrupted = torch.where(chosen & (fate >= 0.8) & (fate < 0.9), random_words, corrupted)  # (B, T)
     return corrupted, labels
+
+
+class MaskedTexts(Texts):
+    """Texts with hidden words, hidden anew in every epoch: batches for `losses.mlm_loss`.
+
+    Args:
+        rows: as in `Texts`, like batch_size, n_positions and seed.
+        tokenizer: whose [MASK] and special tokens they are.
+        fraction: of the words to be guessed.
+
+    Raises:
+        UserError: as `Texts`, or a fraction outside 0 … 1.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[Sequence[int]],
+        tokenizer: Tokenizer,
+        batch_size: int,
+        n_positions: int,
+        fraction: float = 0.15,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(rows, batch_size, tokenizer.pad_id, n_positions, seed)
+        self.tokenizer, self.fraction = tokenizer, fraction
+
+    def __call__(self, i: int) -> Batch:
+        """Batch number i: "ids" with words hidden, "attention_mask" and "labels" (B, T)."""
+        batch = super().__call__(i)
+        tokenizer = self.tokenizer
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + i + 1_000_000_007)
+        ids, labels = mask_tokens(
+            batch["ids"],
+            tokenizer.mask_id,
+            tokenizer.special_ids.values(),
+            tokenizer.n_vocab,
+            batch["attention_mask"],
+            self.fraction,
+            generator,
+        )
+        return batch | {"ids": ids, "labels": labels}

@@ -1,0 +1,1 @@
+"""Batches that the course's own bases are pretrained on: masked words, pairs, texts with holes, packed documents."""
