@@ -27,11 +27,7 @@ Model = TypeVar("Model", bound=nn.Module)
 
 
 def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], about: Mapping[str, object]) -> None:
-    """Save named tensors, and `about` (anything JSON can say) beside them.
-
-    Raises:
-        UserError: no room on the disk, or no permission to write.
-    """
+    """Save named tensors, and `about` (anything JSON can say) beside them; refuses as `write_aside`."""
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     shared: dict[int, str] = {}
     for name, tensor in whole.items():  # safetensors refuses two names for one memory
@@ -52,11 +48,7 @@ def _in_order(data: bytes) -> bytes:
 
 
 def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors of any safetensors file, by name, and its metadata.
-
-    Raises:
-        UserError: no such file, one that cannot be read, a truncated or damaged one.
-    """
+    """The tensors of any safetensors file, by name, and its metadata; refuses one that is not there, or not whole."""
     path = Path(path)
     if path.is_dir():
         raise UserError(f"{path} is a folder: name the file in it.")
@@ -79,9 +71,7 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str
 def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """What `save_tensors` saved: the tensors by name, and `about`.
 
-    Raises:
-        UserError: no such file, a truncated or damaged one, one that another program wrote, or a tensor with a nan or
-            an infinity in it.
+    Refuses as `read_safetensors`, a file that another program wrote, and a nan or an infinity in a tensor.
     """
     tensors, metadata = read_safetensors(path)
     if metadata.get("format") != FORMAT:
@@ -100,11 +90,7 @@ def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def check_finite(tensors: Mapping[str, Tensor], source: str) -> None:
-    """Refuse tensors that hold a nan or an infinity.
-
-    Raises:
-        UserError: naming the first such tensor.
-    """
+    """Refuse the first tensor that holds a nan or an infinity."""
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
             n = int((~tensor.isfinite()).sum())
@@ -126,9 +112,8 @@ def fingerprint(tensors: Mapping[str, Tensor]) -> str:
 def save_model(path: str | Path, model: nn.Module, about: Mapping[str, object] | None = None) -> None:
     """Save a model's weights with its architecture, sizes and dtype, so that `load_model` can build it again.
 
-    Raises:
-        UserError: as `save_tensors`; a model without a config; weights that are nan or infinite; a tuning method that
-            is on the model, with parameters that are no part of it.
+    Refuses a model without a config, weights that are nan or infinite, and a tuning method on the model, whose
+    parameters are no part of it.
     """
     model = getattr(model, "_orig_mod", model)  # what torch.compile wrapped
     config = getattr(model, "config", None)
@@ -148,11 +133,7 @@ def save_model(path: str | Path, model: nn.Module, about: Mapping[str, object] |
 
 
 def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
-    """Copy tensors into a model, all of them or none.
-
-    Raises:
-        UserError: a tensor that is missing, left over, or of another shape; it names the first.
-    """
+    """Copy tensors into a model, all of them or none; refuses one that is missing, left over, or of another shape."""
     wanted = model.state_dict()
     for name in wanted:
         if name not in tensors:
@@ -173,9 +154,8 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -
 def load_model(path: str | Path, model_class: type[Model], config_class: type) -> Model:
     """Build the model that `save_model` saved, of the dtype that it was saved in.
 
-    Raises:
-        UserError: as `load_tensors`; a checkpoint of another architecture, with a setting that this version does not
-            know or without one that it needs, or with other tensors than it needs.
+    Refuses as `load_tensors`; a checkpoint of another architecture, with a setting that this version does not know or
+    without one that it needs, or with other tensors than it needs.
     """
     tensors, about = load_tensors(path)
     if about.get("model") != model_class.__name__:
@@ -189,11 +169,7 @@ def load_model(path: str | Path, model_class: type[Model], config_class: type) -
 
 
 def read_config(config_class: type, settings: object, source: str) -> Any:
-    """A config from what a file says; fields that the file does not have get their defaults.
-
-    Raises:
-        UserError: naming the file and the setting that is not known, is missing or cannot be.
-    """
+    """A config from what a file says; fields that the file does not have get their defaults."""
     if not isinstance(settings, dict):
         raise UserError(f"{source} is damaged: it has no config of a {config_class.__name__.removesuffix('Config')}.")
     known = {field.name for field in dataclasses.fields(config_class)}

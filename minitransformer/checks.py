@@ -106,15 +106,7 @@ SIZES = {  # of every model
 
 
 def check_settings(settings: Mapping[str, object], rules: Mapping[str, Rule]) -> None:
-    """Refuse a setting that cannot mean anything.
-
-    Args:
-        settings: name → value; those without a rule pass.
-        rules: name → what is allowed.
-
-    Raises:
-        UserError: naming the first setting, its value and what is allowed.
-    """
+    """Refuse the first setting (name → value) that its rule does not allow; those without a rule pass."""
     for name, rule in rules.items():
         if name in settings and not rule.allows(settings[name]):
             raise UserError(f"{name} = {settings[name]!r}: it has to be {rule.says}.")
@@ -123,9 +115,7 @@ def check_settings(settings: Mapping[str, object], rules: Mapping[str, Rule]) ->
 def as_mask(mask: Tensor, shape: tuple[int, ...] | None = None) -> Tensor:
     """An attention mask as booleans: True (or 1) at real tokens, False (or 0) at padding.
 
-    Raises:
-        UserError: another value in it, such as -inf or -1e9: those are masks that are added to the scores. Another
-            shape than this one.
+    Refuses other values, such as -inf or -1e9 (those are masks that are added to the scores), and another shape.
     """
     if not isinstance(mask, Tensor):
         raise UserError(f"attention_mask is a tensor of booleans, True at real tokens; not a {type(mask).__name__}.")

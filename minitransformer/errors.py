@@ -4,5 +4,6 @@
 class UserError(ValueError):
     """Something the user can mend. Its message is a sentence: what was wrong, where, what would be right.
 
-    The command line prints that sentence and nothing else; in a notebook it is an ordinary `ValueError`.
+    Where a docstring of the library says that a function refuses something, it raises this. The command line prints the
+    sentence and nothing else; in a notebook it is an ordinary `ValueError`.
     """

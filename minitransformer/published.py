@@ -155,7 +155,7 @@ CONVERT = (
 
 
 def from_transformers(state_dict: Mapping[str, Tensor], config: Any, dropout: float = 0.0) -> GPT | Bert | Seq2Seq:
-    """Our model with the weights of a GPT-2, a BERT or a BART of the transformers library.
+    """Our model with the weights of a GPT-2, a BERT or a BART of the transformers library, in eval mode.
 
     A BERT gets the heads whose weights are there (`BertConfig.pooler`, `.mlm`, `.nsp`).
 
@@ -165,12 +165,8 @@ def from_transformers(state_dict: Mapping[str, Tensor], config: Any, dropout: fl
         config: that library's config, as an object or as the dictionary in its config.json.
         dropout: for further training; where that library has several, ours has this one.
 
-    Returns:
-        A `GPT`, `Bert` or `Seq2Seq` in eval mode.
-
-    Raises:
-        UserError: another architecture, a config that ours does not cover, a tensor that is missing, left over or
-            of another shape.
+    Refuses another architecture, a config that ours does not cover, a tensor that is missing, left over or of another
+    shape.
     """
     if not isinstance(config, Mapping) and not hasattr(config, "to_dict"):
         raise UserError(
@@ -209,8 +205,7 @@ def from_transformers(state_dict: Mapping[str, Tensor], config: Any, dropout: fl
 def load_pretrained(folder: str | Path, dropout: float = 0.0) -> GPT | Bert | Seq2Seq:
     """The model in a folder that the transformers library saved: config.json and model.safetensors, whole or in parts.
 
-    Raises:
-        UserError: one of the files is missing or damaged, or as `from_transformers`.
+    Refuses files that are missing or damaged, and as `from_transformers`.
     """
     folder = Path(folder)
     config = _read_json(folder / "config.json")

@@ -51,15 +51,8 @@ class _Search:
     ) -> list[int]:
         """Take the candidates of one step, likeliest first, and decide which end, which go on and which go.
 
-        Args:
-            sums: log-probabilities (2k or more,) of the candidates.
-            beams: which running hypothesis each continues.
-            tokens: with what.
-            stop_ids: the tokens that end a text.
-            at_end: whether no token may follow.
-
-        Returns:
-            The indices of the k candidates that go on: the likeliest of those that do not end.
+        `sums` (2k or more,) are their log-probabilities; each continues the running hypothesis `beams[i]` with
+        `tokens[i]`. Gives the indices of the k candidates that go on, the likeliest of those that do not end.
         """
         texts = [self.running[beam] + [token] for beam, token in zip(beams, tokens, strict=True)]
         scores, going = self.select(texts, sums, stop_ids, at_end)
@@ -115,23 +108,13 @@ def beam_search(
     use_cache: bool = True,
     **inputs: Any,
 ) -> list[list[Hypothesis]]:
-    """Continue each prompt by the likeliest texts that a beam search finds.
+    """Continue each prompt by the likeliest texts that a beam search finds: for each its `n_beam` best, best first.
 
-    Args:
-        model: as in `sampling.generate`.
+    Args, where `sampling.generate` does not say it:
         prompts: token ids; they may differ in length. For an encoder–decoder each is [start_id].
-        max_new_tokens: the most tokens to add to each.
         n_beam: k, the hypotheses that run side by side; 1 is greedy decoding.
         length_penalty: α.
-        stop_id: the token, or the tokens, that end a text.
-        use_cache: False computes every step from the beginning, to the same result.
         inputs: whatever else the model takes, one row for each prompt or one for all, such as `prefix`, `source`.
-
-    Returns:
-        For each prompt its `n_beam` best hypotheses, best first.
-
-    Raises:
-        UserError: as `sampling.generate`.
     """
     settings = {"n_beam": n_beam, "max_new_tokens": max_new_tokens, "length_penalty": length_penalty}
     check_settings({**settings, "use_cache": use_cache}, ALLOWED)

@@ -19,11 +19,7 @@ SHAPE = "prompts is a list of prompts, each of them a list of token ids, such as
 
 
 def check_writes(model: object, use_cache: bool) -> None:
-    """Refuse a model that does not give the next token.
-
-    Raises:
-        UserError: a BERT, a classifier, a tuning method, something that is no model or has no cache.
-    """
+    """Refuse what does not give the next token: a BERT, a classifier, a tuning method, or a model without a cache."""
     name = type(model).__name__
     if isinstance(model, Bert | Classifier):
         raise UserError(f"A {name} reads and does not write: give a GPT or an encoder–decoder.")
@@ -34,11 +30,7 @@ def check_writes(model: object, use_cache: bool) -> None:
 
 
 def checked_prompts(prompts: Prompts) -> list[list[int]]:
-    """The prompts as lists of ids, from a list of lists, of tensors or of arrays, or from a tensor (B, T).
-
-    Raises:
-        UserError: texts, a single prompt where a list of them belongs, or what is no whole number.
-    """
+    """The prompts as lists of ids, from a list of lists, of tensors or of arrays, or from a tensor (B, T)."""
     if not isinstance(prompts, Sequence | Tensor) and not hasattr(prompts, "tolist"):
         raise UserError(f"{SHAPE}; this is a {type(prompts).__name__}.")
     if not isinstance(prompts, Sequence) and not prompts.ndim:
@@ -55,11 +47,7 @@ def checked_prompts(prompts: Prompts) -> list[list[int]]:
 
 
 def checked_stops(stop_id: Stop, model: Any) -> frozenset[int]:
-    """The tokens that end a text, from one id, several, or None.
-
-    Raises:
-        UserError: what is no id, or one that the model's vocabulary does not have.
-    """
+    """The tokens that end a text, from one id, several, or None."""
     if stop_id is None:
         return frozenset()
     many = stop_id.tolist() if hasattr(stop_id, "tolist") else stop_id

@@ -69,10 +69,7 @@ def choose(
 ) -> Tensor:
     """One token for each row of logits (B, V) → ids (B, 1); temperature 0 takes the likeliest.
 
-    Probabilities are computed in float32, whatever the logits are.
-
-    Raises:
-        UserError: a setting without meaning; logits that are nan or +inf, or -inf alone.
+    Probabilities are computed in float32, whatever the logits are. Refuses logits that are nan or +inf, or -inf alone.
     """
     settings = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
     check_settings(settings, CHOICE)
@@ -92,11 +89,8 @@ def choose(
 def left_pad(prompts: Sequence[Sequence[int]], pad_id: int = 0) -> tuple[Tensor, Tensor | None]:
     """Stack prompts of different lengths, padded on the left so that all end together.
 
-    Returns:
-        ids (B, T) and attention_mask (B, T), False at the padding; attention_mask is None where nothing was padded.
-
-    Raises:
-        UserError: no prompt at all, or an empty one (a model needs a token to continue).
+    Gives ids (B, T) and attention_mask (B, T), False at the padding; attention_mask is None where nothing was padded.
+    Raises `UserError` for no prompt at all, or an empty one: a model needs a token to continue.
     """
     if not prompts:
         raise UserError("There is no prompt to continue: give at least one.")
@@ -126,7 +120,7 @@ def generate(
     use_cache: bool = True,
     **inputs: Any,
 ) -> list[list[int]]:
-    """Continue each prompt, token by token.
+    """Continue each prompt, token by token: gives the new tokens of each row, without the prompt.
 
     Args:
         model: a GPT or an encoder–decoder, called as model(ids, attention_mask=…, cache=…, at=…, **inputs).
@@ -140,12 +134,7 @@ def generate(
         use_cache: False computes every step from the beginning, to the same result: the measure of the cache.
         inputs: whatever else the model takes on every call, such as `prefix`.
 
-    Returns:
-        The new tokens of each row, without the prompt.
-
-    Raises:
-        UserError: an empty prompt or one that is no list of ids, a setting without meaning, a model that does not
-            write, or more positions than the model has.
+    Refuses what is no prompt, a setting without meaning, a model that does not write, and more positions than it has.
     """
     settings = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "max_new_tokens": max_new_tokens}
     check_settings({**settings, "seed": seed, "use_cache": use_cache}, CHOICE)
@@ -192,13 +181,8 @@ def generate(
 def generate_texts(
     model: Any, tokenizer: Tokenizer, prompts: Prompts, max_new_tokens: int, **settings: Any
 ) -> list[str]:
-    """What a GPT goes on with after each prompt, as text, up to where it ends the text.
-
-    Args, where `generate` does not say it:
-        settings: what else `generate` takes.
-
-    Raises:
-        UserError: as `generate`.
+    """What a GPT goes on with after each prompt, as text, up to where it ends the text; `settings` are those of
+    `generate`.
     """
     new = generate(model, prompts, max_new_tokens, stop_id=tokenizer.eot_id, **settings)
     return [tokenizer.decode(ids) for ids in new]

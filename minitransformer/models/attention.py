@@ -82,22 +82,12 @@ def attend_by_formula(q: Tensor, k: Tensor, v: Tensor, attention_mask: Tensor | 
 def attend(
     q: Tensor, k: Tensor, v: Tensor, attention_mask: Tensor | None = None, dropout: float = 0.0, causal: bool = False
 ) -> Tensor:
-    """The same function on PyTorch's fused kernel, which never stores the (T, S) weights.
+    """The same function on PyTorch's fused kernel, which never stores the (T, S) weights: gives (B, H, T, D).
 
-    Under `torch.func` and forward-mode differentiation, which the kernel does not know, the formula runs. The kernel
-    has no second derivatives on a CPU and says so; `torch.nn.attention.sdpa_kernel(SDPBackend.MATH)` has them.
-
-    Args:
-        q: as the other tensors, see `attend_by_formula`.
-        k: keys.
-        v: values.
-        attention_mask: boolean; None where no key is hidden, or with `causal`.
-        dropout: the probability with which a weight is dropped.
-        causal: take the plain causal mask, of which the kernel skips the hidden half. Columns by which the keys are
-            longer than the queries are a prefix, which everyone sees.
-
-    Returns:
-        (B, H, T, D)
+    `dropout` is the probability with which a weight is dropped. `causal` takes the plain causal mask, of which the
+    kernel skips the hidden half; columns by which the keys are longer than the queries are a prefix, which everyone
+    sees. Under `torch.func` and forward-mode differentiation, which the kernel does not know, the formula runs. The
+    kernel has no second derivatives on a CPU and says so; `torch.nn.attention.sdpa_kernel(SDPBackend.MATH)` has them.
     """
     T, S = q.size(2), k.size(2)
     if causal and (S > T or fast.is_transformed()):
@@ -152,11 +142,7 @@ def combined_mask(
 
 
 def check_prefix(prefix: Prefix, batch: int, n_head: int, d_head: int) -> None:
-    """Refuse a prefix that does not fit.
-
-    Raises:
-        UserError: keys and values that differ in shape, a wrong number of heads, head width or batch size.
-    """
+    """Refuse a prefix whose keys and values differ in shape, or that has other heads, head width or batch."""
     if not isinstance(prefix, tuple) or len(prefix) != 2 or not all(isinstance(part, Tensor) for part in prefix):
         raise UserError(f"A prefix is Prefix(keys, values), two tensors; this is a {type(prefix).__name__}.")
     k, v = prefix
@@ -169,11 +155,7 @@ def check_prefix(prefix: Prefix, batch: int, n_head: int, d_head: int) -> None:
 
 
 def prefix_length(prefix: Sequence[Prefix], n_layer: int) -> int:
-    """P, the positions that a prefix for a stack of layers takes.
-
-    Raises:
-        UserError: a prefix for another number of layers.
-    """
+    """P, the positions that a prefix for a stack of layers takes; refuses one for another number of layers."""
     if len(prefix) != n_layer:
         raise UserError(f"The prefix is for {len(prefix)} layers; this model has {n_layer}.")
     return prefix[0].k.size(2)
@@ -182,8 +164,7 @@ def prefix_length(prefix: Sequence[Prefix], n_layer: int) -> int:
 def columns_before(prefix: Sequence[Prefix] | None, cache: Sequence[KVCache] | None, n_layer: int) -> tuple[int, int]:
     """What stands before the tokens of this call: all columns, P + those of earlier calls, and P among them.
 
-    Raises:
-        UserError: a prefix or a cache for another number of layers.
+    Refuses a prefix or a cache for another number of layers.
     """
     if cache and len(cache) != n_layer:
         raise UserError(f"The cache is for {len(cache)} layers; this model has {n_layer}.")
@@ -204,9 +185,6 @@ def prepend(prefix: Prefix, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         Keys and values, (B, H, P + S, D) each, of the text's dtype.
 
-    Raises:
-        UserError: a prefix that does not fit.
-
     Source: 003 §3.3; He et al., Towards a Unified View of Parameter-Efficient Transfer Learning, 2022, Eq. 5.
     """
     B, H, _, D = k.shape
@@ -217,20 +195,14 @@ def prepend(prefix: Prefix, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Stacked(nn.Linear):
-    """Several linear maps of one size with their matrices stacked: one product instead of several.
-
-    Args:
-        d_in: what each reads.
-        d_out: what each gives.
-        n_part: how many.
-    """
+    """`n_part` linear maps from d_in to d_out with their matrices stacked: one product instead of several."""
 
     def __init__(self, d_in: int, d_out: int, n_part: int) -> None:
         super().__init__(d_in, n_part * d_out)
         self.n_part = n_part
 
     def rows(self, first: int = 0, last: int | None = None) -> slice:
-        """Which rows of the matrix the maps number `first` to `last` - 1 are; all of them if nothing is said."""
+        """The rows of the matrix that hold the maps number `first` to `last` - 1; all of them if nothing is said."""
         each = self.out_features // self.n_part
         return slice(first * each, (self.n_part if last is None else last) * each)
 
@@ -245,16 +217,10 @@ class Stacked(nn.Linear):
 class Attention(nn.Module):
     """Multi-head attention: self-attention, or cross-attention where a context is given.
 
+    `n_head` divides `d_model`. `causal` lets a position look only at itself and at what stands before it; `dropout` is
+    the probability with which an attention weight is dropped while training. Refuses what no attention can have.
+
     Source: 004 §4.1; Vaswani et al., Attention Is All You Need, 2017, §3.2.2.
-
-    Args:
-        d_model: C.
-        n_head: H; C must be a multiple of it.
-        causal: whether a position may only look at itself and at what stands before it.
-        dropout: the probability with which an attention weight is dropped while training.
-
-    Raises:
-        UserError: a width that the heads do not divide, a probability outside 0 … 1.
     """
 
     def __init__(self, d_model: int, n_head: int, causal: bool = False, dropout: float = 0.0) -> None:
@@ -278,7 +244,7 @@ class Attention(nn.Module):
         prefix: Prefix | None = None,
         cache: KVCache | None = None,
     ) -> Tensor:
-        """Let every position of x read from x itself, or from a context.
+        """Let every position of x read from x itself, or from a context: gives (B, T, C).
 
         Args:
             x: (B, T, C), where the queries come from.
@@ -288,11 +254,7 @@ class Attention(nn.Module):
             cache: what earlier calls computed. Self-attention appends to it; cross-attention fills it once
                 and then reads it, because its context does not change.
 
-        Returns:
-            (B, T, C)
-
-        Raises:
-            UserError: a prefix or an attention mask that does not fit, a full cache.
+        Refuses a prefix or an attention mask that does not fit, and a full cache.
         """
         filled = cache if cache is not None and cache.length else None  # by earlier calls
         if context is None:

@@ -57,15 +57,9 @@ class BertConfig:
 class PostNormBlock(nn.Module):
     """One layer that reads in both directions: attention, Add & Norm, feed-forward, Add & Norm (004 §2.2).
 
-    The original order of the Transformer's figure: each sum is normalised after the sublayer (post-norm), where
-    GPT-2 normalises before. It is BERT's layer, and that of the encoder in `minitransformer.models.seq2seq`.
-
-    Args:
-        d_model: C.
-        n_head: H.
-        d_ff: the width inside the feed-forward layer.
-        dropout: the probability with which attention weights, and elements of each sublayer's output, are dropped.
-        eps: what the norms add to the variance.
+    The original order of the Transformer's figure: each sum is normalised after the sublayer (post-norm), where GPT-2
+    normalises before. It is BERT's layer, and that of the encoder in `minitransformer.models.seq2seq`. Dropout acts on
+    attention weights and on each sublayer's output; `eps` is what the norms add to the variance.
     """
 
     def __init__(self, d_model: int, n_head: int, d_ff: int, dropout: float, eps: float) -> None:
@@ -102,11 +96,7 @@ class MaskedWordHead(nn.Module):
 
 
 class Bert(nn.Module):
-    """An encoder-only model: it gives each token a vector that knows the whole text.
-
-    Args:
-        config: the sizes.
-    """
+    """An encoder-only model: it gives each token a vector that knows the whole text."""
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
@@ -132,7 +122,7 @@ class Bert(nn.Module):
         prefix: Sequence[Prefix] | None = None,
         vectors: Tensor | None = None,
     ) -> Tensor:
-        """A vector for each token.
+        """A vector for each token, (B, T, C); those of padding mean nothing.
 
         Args:
             ids: token ids (B, T); by custom [CLS] sentence A [SEP], or [CLS] sentence A [SEP] sentence B [SEP].
@@ -141,12 +131,8 @@ class Bert(nn.Module):
             prefix: keys and values for each layer. [CLS] stays at index 0 of what is returned.
             vectors: what virtual tokens stand for, (n_virtual, C) or (B, n_virtual, C); see `embed`.
 
-        Returns:
-            (B, T, C); rows of padding mean nothing.
-
-        Raises:
-            UserError: ids or types outside their range, more positions than n_positions, a row that is padding
-                alone, a prefix that does not fit.
+        Refuses ids or types outside their range, more positions than n_positions, a row that is padding alone, and a
+        prefix that does not fit.
         """
         before = columns_before(prefix, None, self.config.n_layer)
         x = embed(self.token_embedding, ids, vectors)  # (B, T, C)
@@ -158,33 +144,21 @@ class Bert(nn.Module):
         return x
 
     def pooled(self, hidden: Tensor) -> Tensor:
-        """The text in one vector, tanh(W h_[CLS] + b): (B, T, C) → (B, C).
-
-        Raises:
-            UserError: the model has no pooler.
-        """
+        """The text in one vector, tanh(W h_[CLS] + b): (B, T, C) → (B, C). Refuses a model without pooler."""
         return torch.tanh(self._head("pooler")(hidden[:, 0]))  # (B, C)
 
     def mlm_logits(self, hidden: Tensor, at: Tensor | None = None) -> Tensor:
-        """Logits over the word at each position.
+        """Logits over the word at each position, from what `forward` gave (B, T, C); refuses a model without that head.
 
-        Args:
-            hidden: (B, T, C), what `forward` gave.
-            at: boolean (B, T), where logits are wanted: 15 % of them, as a rule, for a seventh of the work.
-
-        Returns:
-            (B, T, V), or (number of True in `at`, V) in reading order.
-
-        Raises:
-            UserError: the model has no such head.
+        `at` (B, T) is True where logits are wanted, as a rule at 15 %, for a seventh of the work. Gives (B, T, V), or
+        (number of True in `at`, V) in reading order.
         """
         return self._head("mlm")(hidden if at is None else hidden[at], self.token_embedding.weight)  # (…, V)
 
     def nsp_logits(self, hidden: Tensor) -> Tensor:
-        """Logits of "B follows A" (class 0) and "it does not" (class 1): (B, T, C) → (B, 2).
+        """Logits of "B follows A" (class 0) and "it does not" (class 1).
 
-        Raises:
-            UserError: the model has no such head.
+        (B, T, C) → (B, 2); refuses a model without that head.
         """
         return self._head("nsp")(self.pooled(hidden))  # (B, 2)
 

@@ -12,10 +12,8 @@ class KVCache:
     """The keys and values that one attention layer has computed so far, its prefix in front.
 
     Generation asks for one token at a time. The keys and values of earlier tokens never change, so the cache keeps
-    them, and a step computes one column instead of all.
-
-    Args:
-        capacity: the most columns of text that it will have to hold; the columns of a prefix come on top.
+    them, and a step computes one column instead of all. `capacity` is the most columns of text that it will have to
+    hold; the columns of a prefix come on top.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -49,11 +47,7 @@ class KVCache:
         return self.columns()
 
     def columns(self) -> tuple[Tensor, Tensor]:
-        """All columns so far, (B, H, P + S, D) each.
-
-        Raises:
-            UserError: nothing was stored yet.
-        """
+        """All columns so far, (B, H, P + S, D) each; refuses an empty cache."""
         if self.k is None or self.v is None:
             raise UserError("This cache is empty: call the model with it once before its columns are read.")
         return self.k.narrow(2, 0, self.length), self.v.narrow(2, 0, self.length)

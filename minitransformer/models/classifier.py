@@ -15,16 +15,9 @@ from minitransformer.models.layers import checked_ids, drop
 
 
 class Classifier(nn.Module):
-    """softmax(W s + b), where the vector s sums up the text.
+    """softmax(W s + b), where the vector s sums up the text, for two classes or more on a BERT or a GPT.
 
     A BERT sums it up at [CLS]. A GPT's positions know only what stands before them, so it is the last one's vector.
-
-    Args:
-        base: the model below.
-        n_classes: how many classes.
-
-    Raises:
-        UserError: another base than these two, fewer than two classes.
     """
 
     def __init__(self, base: Bert | GPT, n_classes: int) -> None:
@@ -38,18 +31,12 @@ class Classifier(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, ids: Tensor, attention_mask: Tensor | None = None, **inputs: Any) -> Tensor:
-        """Logits over the classes.
+        """Logits over the classes, (B, n_classes).
 
         Args:
             ids: token ids (B, T).
             attention_mask: boolean (B, T), False at padding, on either side; None if there is none.
             inputs: what else the base takes, such as `prefix`, or a BERT's `types`.
-
-        Returns:
-            (B, n_classes)
-
-        Raises:
-            UserError: as the base; a row that is padding alone.
         """
         if isinstance(self.base, Bert):
             summary = self.base.pooled(self.base(ids, attention_mask=attention_mask, **inputs))  # (B, C)

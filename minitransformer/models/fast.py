@@ -73,14 +73,9 @@ def decode_step(model: Any, cache: Sequence[KVCache]) -> Callable[[Tensor], Tens
     """`GPT.forward` for one new token a row, on a filled cache, without the cost of calling modules.
 
     At batch 1 a token needs about a hundred small operations, and looking up and calling the modules around them takes
-    longer than they do. Here the weights are looked up once for a whole generation.
-
-    Args:
-        model: a `GPT`.
-        cache: from `new_cache`, already filled by a call without padding; each step appends to it.
-
-    Returns:
-        ids (B, 1) → logits (B, V); None where `must_step_aside` says so.
+    longer than they do. Here the weights are looked up once for a whole generation. The cache is from `new_cache`,
+    filled by a call without padding; each step appends to it. Gives ids (B, 1) → logits (B, V); None where
+    `must_step_aside` says so.
     """
     blocks = [module for block in model.blocks for module in block.modules()]
     if must_step_aside((model, model.token_embedding, model.position_embedding, *blocks, model.norm)):

@@ -71,11 +71,7 @@ class Block(nn.Module):
 
 
 class GPT(nn.Module):
-    """A decoder-only language model: it gives each position a distribution over the next token.
-
-    Args:
-        config: the sizes.
-    """
+    """A decoder-only language model: it gives each position a distribution over the next token."""
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
@@ -100,24 +96,20 @@ class GPT(nn.Module):
         return_hidden: bool = False,
         vectors: Tensor | None = None,
     ) -> Tensor:
-        """Logits over the next token.
+        """Logits over the next token: (B, T, V), or (number of True in `at`, V) in reading order.
 
         Args:
             ids: token ids (B, T); with a cache, only the new ones. Negative ones are virtual tokens, see `embed`.
             attention_mask: boolean (B, S), False at padding, over all tokens so far; None if there is no padding.
             prefix: keys and values for each layer; taken by the first call of a cached generation only.
             cache: one `KVCache` for each layer, from `new_cache`.
-            at: boolean (B, T), where logits are wanted. The product with the vocabulary is dear: ask for what
-                is needed.
+            at: boolean (B, T), where logits are wanted. The product with the vocabulary is dear: ask for what is
+                needed.
             return_hidden: give the last layer's normalised vectors instead, h^(n), for a head other than the
-                vocabulary.
+                vocabulary: (B, T, C), or (number of True in `at`, C).
             vectors: what virtual tokens stand for, (n_virtual, C) or (B, n_virtual, C).
 
-        Returns:
-            (B, T, V), or (number of True in `at`, V) in reading order; with `return_hidden`, C in the place of V.
-
-        Raises:
-            UserError: ids outside the vocabulary, more positions than n_positions, a prefix that does not fit.
+        Refuses ids outside the vocabulary, more positions than n_positions, and a prefix that does not fit.
         """
         before = columns_before(prefix, cache, self.config.n_layer)
         x = embed(self.token_embedding, ids, vectors)  # (B, T, C)

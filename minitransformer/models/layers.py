@@ -22,14 +22,11 @@ def gelu_tanh(x: Tensor) -> Tensor:
 
 
 class FeedForward(nn.Module):
-    """Two linear maps with a GELU between them, applied to each position alone.
+    """Two linear maps with a GELU between them, d_ff wide there, applied to each position alone.
+
+    The activation is `gelu_tanh` in GPT-2, the exact `F.gelu` in BERT and BART; the two differ by up to 5e-4.
 
     Source: 004 §2.2, Feed Forward; Vaswani et al., Attention Is All You Need, 2017, Eq. 2 (with a ReLU there).
-
-    Args:
-        d_model: C.
-        d_ff: the width between them, usually 4 C.
-        activation: `gelu_tanh` in GPT-2, the exact `F.gelu` in BERT and BART; the two differ by up to 5e-4.
     """
 
     def __init__(self, d_model: int, d_ff: int, activation: Callable[[Tensor], Tensor]) -> None:
@@ -54,14 +51,9 @@ def drop(x: Tensor, p: float, training: bool) -> Tensor:
 def embed(embedding: nn.Embedding, ids: Tensor, vectors: Tensor | None = None) -> Tensor:
     """The vectors of token ids, (B, T) → (B, T, C).
 
-    Args:
-        embedding: one vector for each token of the vocabulary.
-        ids: token ids (B, T). Where vectors are given, -1, -2, … are virtual tokens (虚拟 token), number 0, 1, ….
-        vectors: what the virtual tokens stand for, (n_virtual, C), or (B, n_virtual, C) if each row has its own.
-
-    Raises:
-        UserError: ids that are no (B, T) batch of whole numbers, are empty, or are outside the vocabulary; it names
-            the first such id and its place. Vectors that do not fit.
+    Where `vectors` are given, ids of -1, -2, … are virtual tokens (虚拟 token), number 0, 1, …: the vectors are what
+    they stand for, (n_virtual, C), or (B, n_virtual, C) if each row has its own. Refuses ids that are no batch of
+    whole numbers, are empty or outside the vocabulary, and vectors that do not fit.
     """
     ids = checked_ids(ids)
     if vectors is None or not bool((is_virtual := ids < 0).any()):
@@ -72,11 +64,7 @@ def embed(embedding: nn.Embedding, ids: Tensor, vectors: Tensor | None = None) -
 
 
 def checked_ids(ids: Tensor) -> Tensor:
-    """Token ids as int64, which every look-up takes.
-
-    Raises:
-        UserError: they are no tensor, no (B, T) batch, empty, or no whole numbers.
-    """
+    """Token ids as int64, which every look-up takes; refuses what is no tensor (B, T) of whole numbers, or is empty."""
     if not isinstance(ids, Tensor):
         raise UserError(
             f"Token ids come as a tensor (batch, length), such as torch.tensor([[5, 6]]); this is a "
@@ -149,7 +137,9 @@ def embed_positions(
     n_prefix: int,
     text: str = "text",
 ) -> Tensor:
-    """Position vectors. A prefix takes positions 0 … P-1 and the tokens those after it; padding takes none.
+    """Position vectors, broadcastable to (B, T, C).
+
+    A prefix takes positions 0 … P-1 and the tokens those after it; padding takes none.
 
     Args:
         embedding: one vector for each of n_positions.
@@ -159,11 +149,7 @@ def embed_positions(
         n_prefix: P.
         text: what the tokens are, for the message ("source").
 
-    Returns:
-        Broadcastable to (B, T, C).
-
-    Raises:
-        UserError: more positions than the model has, an attention mask of another shape, a row of padding alone.
+    Refuses more positions than the model has, an attention mask of another shape, and a row of padding alone.
     """
     (B, T), limit = ids.shape, embedding.num_embeddings
     if n_before + T > limit:
@@ -204,11 +190,7 @@ def positions_of(attention_mask: Tensor, n_new: int, n_prefix: int) -> Tensor:
 
 
 def check_text(attention_mask: Tensor | None, text: str = "text") -> None:
-    """Refuse a batch with a row that is padding alone: there is nothing to read in it.
-
-    Raises:
-        UserError: naming the row.
-    """
+    """Refuse a batch with a row that is padding alone: there is nothing to read in it."""
     if attention_mask is not None and not bool((has_text := attention_mask.any(dim=1)).all()):
         row = int(has_text.int().argmin())
         raise UserError(f"Row {row} of the {text} is padding alone: give it at least one token, or leave the row out.")

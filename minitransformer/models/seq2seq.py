@@ -94,19 +94,16 @@ class DecoderBlock(nn.Module):
         cross_prefix: Prefix | None,
         cache: DecoderCache | None,
     ) -> Tensor:
-        """Self-attention, cross-attention and feed-forward, each as x = Norm(x + sublayer(x)).
+        """Self-attention, cross-attention and feed-forward, each as x = Norm(x + sublayer(x)): (B, T, C) → (B, T, C).
 
         Args:
             x: (B, T, C).
-            context: (B, S, C).
+            context: (B, S, C), what the cross-attention reads.
             attention_mask: of the target, boolean (B, T).
             context_mask: of the source, boolean (B, S).
             prefix: for self-attention.
             cross_prefix: for cross-attention.
             cache: of both attentions, or None.
-
-        Returns:
-            (B, T, C)
         """
         own, cross = cache or (None, None)
         y = self.attention(x, None, attention_mask, prefix, own)  # (B, T, C)
@@ -118,11 +115,7 @@ class DecoderBlock(nn.Module):
 
 
 class Seq2Seq(nn.Module):
-    """An encoder–decoder: given a source, a language model of the target.
-
-    Args:
-        config: the sizes.
-    """
+    """An encoder–decoder: given a source, a language model of the target."""
 
     def __init__(self, config: Seq2SeqConfig) -> None:
         super().__init__()
@@ -157,7 +150,7 @@ class Seq2Seq(nn.Module):
         cross_prefix: Sequence[Prefix] | None = None,
         vectors: Tensor | None = None,
     ) -> Tensor:
-        """Logits over the target's next token.
+        """Logits over the target's next token: (B, T, V), or (number of True in `at`, V) in reading order.
 
         Args:
             ids: the target's tokens (B, T), from start_id on; with a cache, only the new ones.
@@ -172,12 +165,8 @@ class Seq2Seq(nn.Module):
             cross_prefix: keys and values for each cross-attention of the decoder.
             vectors: what virtual tokens in the source stand for, (n_virtual, C) or (B, n_virtual, C); see `embed`.
 
-        Returns:
-            (B, T, V), or (number of True in `at`, V) in reading order.
-
-        Raises:
-            UserError: no source, or one for another batch; ids outside the vocabulary; more positions than
-                n_positions in source or target; a row that is padding alone; a prefix that does not fit.
+        Refuses no source, or one for another batch; ids outside the vocabulary; more positions than n_positions in
+        source or target; a row that is padding alone; a prefix that does not fit.
         """
         context = None
         if not cache or not cache[0].cross.length:
@@ -213,17 +202,11 @@ class Seq2Seq(nn.Module):
         cache: Sequence[DecoderCache] | None = None,
         at: Tensor | None = None,
     ) -> Tensor:
-        """Logits over the target's next token, given what `encode` made of the source.
+        """Logits over the target's next token, given what `encode` made of the source; arguments and result as in
+        `forward`.
 
-        Args:
-            ids: the target's tokens (B, T).
-            context: (B, S, C), from `encode`; not read where a filled cache holds its keys and values.
-            context_mask: boolean (B, S), False at the source's padding.
-            attention_mask: as in `forward`, and so are the rest and what is returned.
-            prefix: for self-attention.
-            cross_prefix: for cross-attention.
-            cache: from `new_cache`.
-            at: where logits are wanted.
+        `context` (B, S, C) is not read where a filled cache holds its keys and values; `context_mask` is `source_mask`
+        there.
         """
         x = embed(self.token_embedding, ids)  # (B, T, C)
         before = columns_before(prefix, [layer.own for layer in cache or ()], self.config.n_decoder_layer)

@@ -12,13 +12,10 @@ from minitransformer.models.attention import Attention
 
 @contextmanager
 def watch_attention(model: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
-    """Collect the attention weights of every call inside the `with`, by the name of the module.
+    """Collect the attention weights of every call inside the `with`: module's name → a list, (B, H, T, P + S) a call.
 
     The watched layers run on the formula, because the fused kernel never has the weights; dropout is not applied to
     them. One recorder can stand inside another, and each sees all calls that it encloses.
-
-    Yields:
-        name → a list with one (B, H, T, P + S) tensor for each call.
     """
     layers = {name: module for name, module in model.named_modules() if isinstance(module, Attention)}
     seen: dict[str, list[Tensor]] = {name: [] for name in layers}

@@ -100,10 +100,8 @@ def learning_rate(step: int, config: TrainConfig) -> float:
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
     """AdamW over the parameters that require a gradient; weight decay on the matrices only.
 
-    With a `matrix_lr`, the matrices between layers get Muon instead.
-
-    Raises:
-        UserError: nothing requires a gradient.
+    With a `matrix_lr`, the matrices between layers get Muon instead. Refuses a model of which nothing requires a
+    gradient.
     """
     tuned = [p for p in model.parameters() if p.requires_grad]
     if not tuned:
@@ -119,11 +117,7 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimiz
 
 @torch.no_grad()
 def evaluate(model: nn.Module, batches: Sequence[Batch], loss: Loss = language_model_loss) -> float:
-    """Mean loss over all labelled tokens of these batches, in nats, without dropout.
-
-    Raises:
-        UserError: no batch, or no label in any of them.
-    """
+    """Mean loss over all labelled tokens of these batches, in nats, without dropout; refuses batches without any."""
     total, count = 0.0, 0
     with in_eval_mode(model):
         for batch in batches:
@@ -145,7 +139,7 @@ def train(
     progress: bool = True,
     on_eval: Callable[[int, float], None] | None = None,
 ) -> Log:
-    """Train the parameters that require a gradient.
+    """Train the parameters that require a gradient; gives the log of the whole run, the part before a resume included.
 
     Gradients from before are dropped at the start, and none is left at the end.
 
@@ -161,14 +155,10 @@ def train(
         progress: whether to draw a progress bar.
         on_eval: called after each evaluation with (steps done, loss).
 
-    Returns:
-        The log of the whole run, the part before a resume included.
-
-    Raises:
-        UserError: before the first step, what is no model, no data or no place for a checkpoint, nothing to train, a
-            checkpoint of another run. Later, a batch without labels, and a loss, gradient or weight that is nan or
-            infinite; the message says which weights the model then has.
-        OtherProcessEnded: one of several processes is gone; the first one has saved the steps before.
+    Refuses, before the first step, what is no model, no data or no place for a checkpoint, nothing to train, and a
+    checkpoint of another run. Later, a batch without labels, and a loss, gradient or weight that is nan or infinite;
+    the message says which weights the model then has. Raises `OtherProcessEnded` where one of several processes is gone;
+    the first one has saved the steps before.
     """
     _check_arguments(model, batches, config)
     valid = None if valid is None else list(valid)
@@ -270,11 +260,7 @@ def accumulate_gradients(
 
 
 def _update(run: _Run, batches: Callable[[int], Batch] | None, loss: Loss) -> dict[str, float]:
-    """One step: gradients of `accumulate` batches, then one update; gives the row of the log.
-
-    Raises:
-        UserError: no label in the whole step; a loss or a gradient that is not finite.
-    """
+    """One step: gradients of `accumulate` batches, then one update; gives the row of the log."""
     config, lr = run.config, learning_rate(run.step, run.config)
     assert batches is not None  # `_Run.resume` has seen to that
     total, count = accumulate_gradients(run.model, batches, loss, run.step, config.accumulate)
@@ -318,8 +304,7 @@ class _Run:
     def validated(self, value: float) -> None:
         """Note the validation loss at this step; keep the weights if it is the best; stop when patience is spent.
 
-        Raises:
-            UserError: a loss that is nan or infinite.
+        Raises `UserError` for a loss that is nan or infinite.
         """
         if not math.isfinite(value):
             raise UserError(
@@ -351,11 +336,7 @@ class _Run:
             save_state(self.checkpoint, self.tuned, self.optimizer, self.best, about)
 
     def resume(self, batches: Callable[[int], Batch] | None, valid: Sequence[Batch] | None, loss: Loss) -> None:
-        """Note whose run it is, and go on from the checkpoint, if there is one.
-
-        Raises:
-            UserError: a checkpoint of another run; no batches although there is something to train.
-        """
+        """Note whose run it is, and go on from the checkpoint, if there is one."""
         if self.checkpoint is not None:
             n_batch = self.config.steps * self.config.accumulate
             self.about = describe(self.model, self.config, loss, batches, n_batch, valid, self.checkpoint)

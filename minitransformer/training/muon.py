@@ -19,13 +19,8 @@ ITERATIONS = 5
 
 
 def orthogonalise(matrices: Tensor) -> Tensor:
-    """Matrices with the singular vectors of these, and singular values of about 1 (between 0.7 and 1.2).
-
-    Args:
-        matrices: (N, rows, columns), any float type.
-
-    Returns:
-        As large, float32. A matrix of zeros stays zeros.
+    """Matrices (N, rows, columns) with the singular vectors of these, and singular values of about 1 (0.7 to 1.2),
+    float32.
     """
     a, b, c = NEWTON_SCHULZ
     x = matrices.float()
@@ -39,11 +34,9 @@ def orthogonalise(matrices: Tensor) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon for the groups with `"muon": True`, AdamW for the others: one optimizer to the training loop.
+    """Muon for the groups with `"muon": True`, AdamW with `betas` for the others: one optimizer to the training loop.
 
-    Args:
-        groups: of parameters, each with its "lr", its "weight_decay" and "muon".
-        betas: of AdamW.
+    Each group has its "params", "lr" and "weight_decay".
     """
 
     def __init__(self, groups: Iterable[dict], betas: tuple[float, float]) -> None:
@@ -83,13 +76,8 @@ class Muon(torch.optim.Optimizer):
 def muon_groups(model: nn.Module, lr: float, matrix_lr: float, weight_decay: float) -> list[dict]:
     """The model's trainable parameters in groups: matrices between layers, other matrices, vectors.
 
-    Embeddings, and heads that share their weights, are tables of vectors and not matrices between layers.
-
-    Args:
-        model: whose parameters.
-        lr: AdamW's.
-        matrix_lr: Muon's.
-        weight_decay: of matrices and tables; vectors have none.
+    Embeddings, and heads that share their weights, are tables of vectors and not matrices between layers. `matrix_lr`
+    is Muon's rate, `lr` AdamW's. Vectors have no weight decay.
     """
     tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     inside = {

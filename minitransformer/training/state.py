@@ -44,16 +44,8 @@ def describe(
 ) -> dict[str, Any]:
     """Whose state it is, in words that JSON can say.
 
-    The data are known by their first two batches and by the first one of the validation.
-
-    Args:
-        model: with what is frozen and what is tuned.
-        config: a dataclass.
-        loss: what is trained on.
-        batches: batch number i; None where nothing is left to train.
-        n_batch: how many batches the whole run takes.
-        valid: the batches of the validation.
-        path: where the state is kept.
+    The data are known by their first two batches, of the `n_batch` that the whole run takes, and by the first one of the
+    validation. `path` is where the state is kept.
     """
     named = list(model.named_parameters())
     frozen = {name: p for name, p in named if not p.requires_grad} | dict(model.named_buffers())
@@ -106,15 +98,9 @@ def beginning(model: nn.Module, path: Path) -> str | None:
 
 
 def check_same(path: Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
-    """Refuse a state of another run.
+    """Refuse a state of another run: what it says about itself differs from what `describe` says, and in what.
 
-    Args:
-        path: the file.
-        found: what it says about itself.
-        expected: from `describe`; batches and a beginning that are None are not compared.
-
-    Raises:
-        UserError: naming what differs.
+    Batches and a beginning that are None are not compared.
     """
     if "training" not in found or not isinstance(found["training"], dict):
         raise UserError(f"{path} belongs to another run: it is no state of training. Move it away.")
@@ -141,11 +127,7 @@ def save_state(
     best: Mapping[str, Tensor],
     about: Mapping[str, object],
 ) -> None:
-    """Write the weights that are trained, the optimizer's state, the best weights so far and the random state.
-
-    Raises:
-        UserError: as `save_tensors`.
-    """
+    """Write the weights that are trained, the optimizer's state, the best weights so far and the random state."""
     names = {id(p): name for name, p in tuned.items()}
     tensors: dict[str, Tensor] = {f"weight/{name}": p for name, p in tuned.items()}
     tensors |= {f"best/{name}": tensor for name, tensor in best.items()}
@@ -156,11 +138,7 @@ def save_state(
 
 
 def read_state(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
-    """The tensors of a state in their parts ("weight", "best", "random", the optimizer's), and what it is about.
-
-    Raises:
-        UserError: as `load_tensors`.
-    """
+    """The tensors of a state in their parts ("weight", "best", "random", the optimizer's), and what it is about."""
     tensors, about = load_tensors(path)
     parts: dict[str, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
@@ -176,11 +154,7 @@ def restore_state(
     tuned: Mapping[str, nn.Parameter],
     optimizer: torch.optim.Optimizer,
 ) -> dict[str, Tensor]:
-    """Put weights, the optimizer's state and the random state back; gives the best weights so far.
-
-    Raises:
-        UserError: a tensor that is missing or has another shape.
-    """
+    """Put weights, the optimizer's state and the random state back; gives the best weights so far."""
     for part in ("weight", "best") if "best" in parts else ("weight",):
         for name, p in tuned.items():
             tensor = parts.get(part, {}).get(name)

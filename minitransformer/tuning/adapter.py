@@ -34,13 +34,10 @@ INITS = ("zero", "normal", "xavier")
 
 
 class Bottleneck(nn.Module):
-    """W_up σ(W_down h) with a ReLU for σ: what an adapter adds.
+    """W_up σ(W_down h) with a ReLU for σ: what an adapter adds. `width` is r, the bottleneck (瓶颈维度).
 
-    Args:
-        d_model: d, which is C.
-        width: r, the bottleneck (瓶颈维度).
-        init: "zero", W_up = 0: at first nothing is added at all; "normal", both of standard deviation 0.01, as Houlsby
-            et al. have it: almost nothing; "xavier", of variance 2 / (d_in + d_out), as 001 §3.2.2 has it.
+    `init` "zero" makes W_up = 0: at first nothing is added at all. "normal" draws both with standard deviation 0.01, as
+    Houlsby et al. have it: almost nothing. "xavier" draws with variance 2 / (d_in + d_out), as 001 §3.2.2 has it.
     """
 
     def __init__(self, d_model: int, width: int, init: str) -> None:
@@ -64,16 +61,8 @@ class Bottleneck(nn.Module):
 class Adapter(Method):
     """Train bottlenecks inside every layer.
 
-    Args:
-        width: r.
-        placement: "houlsby", after each attention and each feed-forward layer (001 §3.2.1); "pfeiffer", after the
-            feed-forward layer alone; "parallel", beside the feed-forward layer, from what it reads (He et al. 2022).
-        init: as in `Bottleneck`.
-        scale: what is added is multiplied by it (He et al. take 4 for parallel adapters).
-        norms: train a factor and a shift for each number that a layer's norms give, too, as Houlsby et al. do.
-
-    Raises:
-        UserError: a setting that means nothing (the scale also if it is set later).
+    Placements: "houlsby", after each attention and each feed-forward layer (001 §3.2.1); "pfeiffer", after the
+    feed-forward layer alone; "parallel", beside the feed-forward layer, from what it reads (He et al. 2022).
     """
 
     place = "sublayers"
@@ -137,15 +126,12 @@ class Adapter(Method):
         return [module_of(base, key).register_forward_hook(hook) for key, hook in hooks]
 
     def adapted(self, bottleneck: Bottleneck, x: Tensor, output: Tensor) -> Tensor:
-        """output + scale · f(·): what a frozen sublayer gives, with what its bottleneck f adds.
+        """output + scale · f(·): what a frozen sublayer gives, with what its bottleneck f adds, a new tensor (B, T, C).
 
         Args:
             bottleneck: f. It reads x if the placement is "parallel", and the output otherwise.
             x: what the sublayer has read, (B, T, C).
             output: what it gives, (B, T, C).
-
-        Returns:
-            (B, T, C), a new tensor.
         """
         read = x if self.placement == "parallel" else output  # (B, T, C)
         return output + self.scale * bottleneck(read)  # (B, T, C)

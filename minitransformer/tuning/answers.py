@@ -157,11 +157,7 @@ class AnswerVectors(Method):
 
 
 def is_bert(model: nn.Module) -> bool:
-    """Whether the model fills gaps (a BERT) or goes on writing (a GPT).
-
-    Raises:
-        UserError: it is neither.
-    """
+    """Whether the model fills gaps (a BERT) or goes on writing (a GPT); refuses one that is neither."""
     if not isinstance(model, Bert | GPT):
         raise UserError(f"Prompts are put to a Bert or a GPT, which guess words, not to a {type(model).__name__}.")
     return isinstance(model, Bert)

@@ -18,11 +18,7 @@ Base: TypeAlias = GPT | Bert | Seq2Seq
 
 
 def base_of(model: Base | Classifier) -> Base:
-    """The GPT, BERT or encoder–decoder itself.
-
-    Raises:
-        UserError: something else.
-    """
+    """The GPT, BERT or encoder–decoder itself; refuses anything else."""
     base = model.base if isinstance(model, Classifier) else model
     if not isinstance(base, GPT | Bert | Seq2Seq):
         raise UserError(

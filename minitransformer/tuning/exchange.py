@@ -47,16 +47,14 @@ def to_peft(
     """Write a method on a base as a directory that peft reads.
 
     Args:
-        method: on a base.
+        method: on a base; a classifier's head would be lost, so that one is refused.
         folder: made if need be.
         base_name: where the other side finds the base's weights, for whoever loads by the directory alone.
         task_type: what the model is on the other side, "SEQ_CLS" for one; None for the base's own: a GPT is a
             "CAUSAL_LM", a BERT is for "FEATURE_EXTRACTION", an encoder–decoder a "SEQ_2_SEQ_LM".
         bare: whether the model on the other side has no head (a GPT2Model), so that its modules have shorter names.
 
-    Raises:
-        UserError: it is on no base, or on a classifier, whose head would be lost; it is of a kind, or set in a way,
-            that peft cannot express; the folder cannot be written.
+    Refuses what peft cannot express.
     """
     name, base = type(method).__name__, method.base
     if base is None:
@@ -87,9 +85,8 @@ def to_peft(
 def from_peft(folder: str | Path, model: Base | Classifier) -> Method:
     """Read a directory that peft wrote, and attach what is in it.
 
-    Raises:
-        UserError: no such directory, a damaged one, one of a kind that is not known here or set in a way that ours does
-            not have, or one for a base of another architecture or size.
+    Refuses a damaged one, one of a kind that is not known here or set in a way that ours does not have, and one for a
+    base of another architecture or size.
     """
     folder, base = Path(folder), base_of(model)
     config, tensors = read_config(folder / CONFIG), read_tensors(folder)
@@ -111,11 +108,7 @@ def from_peft(folder: str | Path, model: Base | Classifier) -> Method:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """What adapter_config.json says.
-
-    Raises:
-        UserError: it is not there, or no JSON object.
-    """
+    """What adapter_config.json says."""
     if not path.is_file():
         raise UserError(
             f"There is no {path.name} in {path.parent}: name a directory that peft's save_pretrained() wrote."
@@ -130,11 +123,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:
-    """The tensors of a directory, by their names without peft's wrapper.
-
-    Raises:
-        UserError: there are none, or only a pickle; they are damaged, or not finite.
-    """
+    """The tensors of a directory, by their names without peft's wrapper; refuses a pickle, and what is not finite."""
     if not (folder / TENSORS).is_file() and (folder / "adapter_model.bin").is_file():
         raise UserError(
             f"{folder} holds adapter_model.bin, a pickle, and loading one can run any code. Save it again with peft's "

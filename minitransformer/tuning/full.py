@@ -40,10 +40,8 @@ class FullFineTuning(Method):
     def install(self, base: Base) -> tuple[()]:
         """Keep a copy of the base's own weights, and put the tuned ones in, if it was attached before.
 
-        The parameters that it trains ask for gradients from here on, because attaching froze the base.
-
-        Returns:
-            No handles: nothing is hooked in.
+        The parameters that it trains ask for gradients from here on, because attaching froze the base. Gives no
+        handles: nothing is hooked in.
         """
         own = base_parameters(base)
         for name in self.names(base):
@@ -75,11 +73,7 @@ class FullFineTuning(Method):
         return {name: own[name].detach() for name in self.names(base)}
 
     def restore(self, tensors: Mapping[str, Tensor], source: str) -> None:
-        """Put tuned weights into the base.
-
-        Raises:
-            UserError: other tensors than it trains.
-        """
+        """Put tuned weights into the base; refuses others than it trains."""
         own = self.tensors()
         shapes = [{name: tuple(t.shape) for name, t in those.items()} for those in (own, tensors)]
         wrong = sorted(name for name, _ in shapes[0].items() ^ shapes[1].items())

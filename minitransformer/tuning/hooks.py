@@ -16,9 +16,7 @@ from minitransformer.models.cache import KVCache
 def before_each_call(base: nn.Module, change: Callable[[dict[str, Any]], dict[str, Any]]) -> RemovableHandle:
     """Let `change` rewrite what the base is called with; gives the hook's handle.
 
-    Args:
-        base: the model.
-        change: from inputs to inputs, each by the name of `forward`'s argument, however the caller wrote the call.
+    It is given the inputs, each by the name of `forward`'s argument, however the caller wrote the call, and gives such.
     """
     signature = inspect.signature(base.forward)
 
@@ -37,11 +35,7 @@ def is_prefill(cache: Sequence[Any] | None) -> bool:
 
 
 def check_not_given(method: nn.Module, inputs: Mapping[str, Any], names: Iterable[str]) -> None:
-    """Refuse inputs that a method on the base is there to fill.
-
-    Raises:
-        UserError: naming the input and the method.
-    """
+    """Refuse inputs that a method on the base is there to fill."""
     for name in names:
         if inputs.get(name) is not None:
             raise UserError(

@@ -29,18 +29,10 @@ from minitransformer.tuning.virtual import (
 
 
 class Infix(Method):
-    """Train keys and values between x and y, at every layer.
+    """Train keys and values between x and y, at every layer of a GPT.
 
-    The text says where: put `virtual_ids` after x. (In front of x it would be a prefix.)
-
-    Args:
-        length: P.
-        reparametrise: as in `PrefixTuning`.
-        init: as in `PrefixTuning`.
-
-    Raises:
-        UserError: as `PrefixTuning`. At `attach`: a base that is no GPT, because an infix stands in one text with x and
-            y. When the base is called: a text without these virtual tokens.
+    The text says where: put `virtual_ids` after x. (In front of x it would be a prefix.) A text without them is
+    refused.
     """
 
     place = "context"

@@ -31,14 +31,9 @@ TIED = ("head", "lm_head", "embedding", "token_embedding")  # what people call t
 
 
 class LowRank(nn.Module):
-    """A and B of some of the maps in one stack; each map has an A of its own.
+    """A and B of the maps number `parts` in one stack, or of a single map; each map has an A of its own.
 
     One A for all of q, k and v would be another, smaller family of changes than the paper's ΔW_q and ΔW_v.
-
-    Args:
-        linear: the stack, or a single map.
-        parts: which maps of it, by their numbers in the stack.
-        rank: r.
     """
 
     def __init__(self, linear: nn.Linear, parts: Sequence[int], rank: int) -> None:
@@ -78,17 +73,9 @@ def n_parts(linear: nn.Linear) -> int:
 class LoRA(Mergeable):
     """Train a change of low rank beside some of the base's linear maps.
 
-    Args:
-        rank: r.
-        alpha: α; the change is scaled by α/r, so that another rank needs no other learning rate.
-        targets: names of linear maps, or how such names end: "q" is the queries' matrix of every attention,
-            "cross.v" the values' of every cross-attention, "blocks.0.mlp.up" one in one layer. ("q", "v") is the
-            paper's choice. `linear_maps` gives all names.
-        dropout: the fraction of x that is dropped on the way to A, while training.
-
-    Raises:
-        UserError: a setting that means nothing (α also if it is set later). At `attach`: a target that the base does
-            not have; the matrix before the vocabulary, which is the token embedding too; a rank that is not low.
+    Targets are names of linear maps, or how such names end: "q" is the queries' matrix of every attention, "cross.v"
+    the values' of every cross-attention, "blocks.0.mlp.up" one in one layer. ("q", "v") is the paper's choice.
+    `linear_maps` gives all names; the matrix before the vocabulary is none, because it is the token embedding too.
     """
 
     examples = {"lora": {"rank": 2}, "lora-all": {"rank": 2, "targets": ["q", "k", "v", "attention.out", "up", "down"]}}
@@ -114,11 +101,7 @@ class LoRA(Mergeable):
         return self.alpha / self.rank
 
     def build(self, base: Base) -> None:
-        """A and B for every target.
-
-        Raises:
-            UserError: a target that names no map; a rank that is not low.
-        """
+        """A and B for every target; refuses a target that names no map, and a rank that is not low."""
         chosen = chosen_maps(self.targets, linear_maps(base))
         self.changes.clear()  # what was made for a base that was then refused
         names = {module: name for name, module in base.named_modules()}

@@ -59,14 +59,11 @@ class Mergeable(Method):
 
     @torch.no_grad()
     def merge(self) -> None:
-        """Write the effect into the base's weights. A second time does nothing.
+        """Write the effect into the base's weights. A second time does nothing. Refuses a method that is on no base.
 
         `own` keeps a copy of what the weights were, and is empty while nothing is merged. The hooks come out, or the
         effect would count twice. Until `unmerge` no other method can come onto the base, and the method's parameters
         ask for no gradients; a classifier's head goes on learning.
-
-        Raises:
-            UserError: it is on no base.
         """
         base = self._need_base("merge")
         if self.merged:
@@ -82,8 +79,7 @@ class Mergeable(Method):
     def unmerge(self) -> None:
         """Put the base's own weights back, bit for bit, and hook in again. Without a merge before, nothing happens.
 
-        Raises:
-            UserError: it is on no base.
+        Refuses a method that is on no base.
         """
         base = self._need_base("unmerge")
         if self.merged:
@@ -94,10 +90,8 @@ class Mergeable(Method):
     def merge_for_good(self) -> None:
         """Merge, and leave the base with the new weights: it is another base from now on, which can be saved.
 
-        The method still belongs to the old weights. The new ones refuse it, for its effect is in them already.
-
-        Raises:
-            UserError: it is on no base, or not alone there: what the others learned was for the old weights.
+        The method still belongs to the old weights. The new ones refuse it, for its effect is in them already. Refuses
+        to do so beside other methods: what they learned was for the old weights.
         """
         base = self._need_base("merge_for_good")
         if others := [type(other).__name__ for other in attached_to(base) if other is not self]:

@@ -69,19 +69,11 @@ class Attached(nn.ModuleList):
         self.trainable_before = {name for name, p in base.named_parameters() if p.requires_grad}
 
     def __deepcopy__(self, memo: dict) -> NoReturn:
-        """Refuse: the hooks of the copy would be those of the original.
-
-        Raises:
-            UserError: always.
-        """
+        """Refuse: the hooks of the copy would be those of the original."""
         raise UserError(self.hooks_stay())
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
-        """Refuse to be pickled, as by torch.save(base), for hooks are code.
-
-        Raises:
-            UserError: always.
-        """
+        """Refuse to be pickled, as by torch.save(base), for hooks are code."""
         raise UserError(self.hooks_stay())
 
     def hooks_stay(self) -> str:
@@ -99,13 +91,7 @@ class Method(nn.Module):
 
     A new method says what it brings (`build`) and where it goes (`install`); all else is here. By being there it can be
     saved and loaded by its name, and the tests of what every method promises run on each of its `examples`. The first
-    line of its docstring is what is said about it.
-
-    Args:
-        settings: what the constructor was called with. Each is declared as a `Setting` of the class.
-
-    Raises:
-        UserError: a setting whose value means nothing.
+    line of its docstring is what is said about it. Each setting of its constructor is declared as a `Setting`.
     """
 
     place: ClassVar[str]  # what of the base it occupies; two methods cannot share a place
@@ -133,11 +119,7 @@ class Method(nn.Module):
     # ------------------------------------------------------------------- for subclasses
 
     def build(self, base: Base) -> None:
-        """Make the parameters, which depend on the base's sizes.
-
-        Raises:
-            UserError: settings that do not fit this base.
-        """
+        """Make the parameters, which depend on the base's sizes; refuse settings that do not fit this base."""
         raise NotImplementedError
 
     def install(self, base: Base) -> Iterable[RemovableHandle]:
@@ -156,11 +138,7 @@ class Method(nn.Module):
         return self.state_dict()
 
     def restore(self, tensors: Mapping[str, Tensor], source: str) -> None:
-        """Put tensors back that `tensors` gave, in the precision that they have.
-
-        Raises:
-            UserError: other tensors than the method has.
-        """
+        """Put tensors back that `tensors` gave, in the precision that they have; refuses others."""
         load_weights(self, tensors, source)
         precisions = {t.dtype for t in tensors.values()}
         if len(precisions) == 1 and (precision := precisions.pop()) != next(iter(self.state_dict().values())).dtype:
@@ -193,11 +171,8 @@ class Method(nn.Module):
         """Go onto a base, or onto the base of a classifier, whose head is then trained and saved along.
 
         The base is frozen. At the first time the method's parameters are made (`torch.manual_seed` decides which);
-        later it may go onto any base with the same weights.
-
-        Raises:
-            UserError: the method is on a base already, the base is of a kind that it does not go onto or another than
-                it was made for, or one of the methods on the base occupies the same place.
+        later it may go onto any base with the same weights. Refuses a base of a kind that it does not go onto or other
+        than it was made for, and to be on two at once, or where another method has its place.
         """
         name, base = type(self).__name__, base_of(model)
         if self.base is not None:
@@ -238,11 +213,7 @@ class Method(nn.Module):
         return self
 
     def detach(self) -> None:
-        """Leave the base, which is bit for bit what it was before.
-
-        Raises:
-            UserError: it is on no base.
-        """
+        """Leave the base, which is bit for bit what it was before."""
         base = self.base
         if base is None:
             raise UserError(f"This {type(self).__name__} is on no base.")
@@ -265,15 +236,12 @@ class Method(nn.Module):
         return list(self.parameters())
 
     def report(self) -> Report:
-        """How many parameters are trained and kept, beside the base's.
+        """How many parameters are trained and kept, beside the base's; refuses a method that is on no base.
 
         Returns:
             A Report: the name of the method's class; how many parameters `trainable` lists; how many numbers the
             tensors of `stored` have; how many parameters the classifier's head has, 0 without one; and how many the
             base has of its own, without what methods brought.
-
-        Raises:
-            UserError: it is on no base.
         """
         base = self._need_base("report")
         return Report(
@@ -291,9 +259,6 @@ class Method(nn.Module):
             path: a .safetensors file.
             resume: keep what only training needs too (a reparametrisation, say), so that it can go on.
             made_by: the command that makes the file together with its base; whoever loads it onto another base is told.
-
-        Raises:
-            UserError: it is on no base; the disk is full.
         """
         base = self._need_base("save")
         settings, tensors = (self.settings, self.tensors()) if resume else self.stored()
@@ -315,11 +280,7 @@ class Method(nn.Module):
         return (inspect.getdoc(cls) or "").partition("\n")[0]
 
     def __getstate__(self) -> Any:
-        """What a copy or a pickle of it holds: on no base, everything.
-
-        Raises:
-            UserError: it is on a base, whose hooks can be neither copied nor pickled.
-        """
+        """What a copy or a pickle of it holds: on no base, everything. On a base it refuses: hooks cannot be copied."""
         if self.base is not None:
             raise UserError(on_base(self.base).hooks_stay())
         return super().__getstate__()
@@ -343,9 +304,8 @@ def methods() -> dict[str, type[Method]]:
 def load(path: str | Path, model: Base | Classifier) -> Method:
     """Read what `save` wrote and attach it.
 
-    Raises:
-        UserError: no such file, a damaged one, no tuned part in it, one for another base or another position
-            convention, or one with a classifier's head for a model without, or the reverse.
+    Refuses a file that is damaged or holds no tuned part, one for another base or another position convention, and one
+    with a classifier's head for a model without, or the reverse.
     """
     saved = Saved.read(path)
     kind = Method.kinds.get(saved.tuning)
@@ -385,11 +345,7 @@ def load(path: str | Path, model: Base | Classifier) -> Method:
 
 
 def check_settings(kind: type[Method], settings: Mapping[str, object], path: str | Path) -> None:
-    """Refuse the settings of a file that are not those of the method.
-
-    Raises:
-        UserError: naming the settings that are unknown here, or missing there.
-    """
+    """Refuse the settings of a file that are not those of the method."""
     known = settings_of(kind)
     if unknown := [name for name in settings if name not in known]:
         raise UserError(
@@ -423,11 +379,7 @@ def attached_to(model: Base | Classifier) -> list[Method]:
 
 
 def check_place(new: Method, base: Base) -> None:
-    """Refuse two methods that want the same place, or one beside a method that changes the base itself.
-
-    Raises:
-        UserError: naming both.
-    """
+    """Refuse two methods that want the same place, or one beside a method that changes the base itself."""
     for old in attached_to(base):
         if old.merged:
             raise UserError(

@@ -292,11 +292,7 @@ def their_scale(config: dict[str, Any], name: str, rank: int) -> float:
 
 
 def their_places(base: Base, theirs: Mapping[str, Any], folder: Path) -> dict[str, list[str]]:
-    """Their map → the names of our maps that it is, several where theirs is a stack.
-
-    Raises:
-        UserError: a map that this base does not have.
-    """
+    """Their map → the names of our maps that it is, several where theirs is a stack."""
     keys = {module: name for name, module in base.named_modules()}
     known: dict[str, list[str]] = {}
     for name, (linear, part) in linear_maps(base).items():

@@ -71,12 +71,8 @@ def to_flat(prefixes: Sequence[Prefix]) -> Tensor:
 def activations(base: Base, ids: Tensor) -> dict[str, list[Prefix]]:
     """The keys and values that a real text has in every layer: a prefix set to them is that text (003 §4.2).
 
-    Args:
-        base: the model, without a prefix; nothing is dropped while it reads.
-        ids: token ids (1, P); of an encoder–decoder, source and target both.
-
-    Returns:
-        Slot → a `Prefix` for each layer.
+    The text is token ids (1, P), of an encoder–decoder source and target both. The base reads it without prefix and
+    dropout. Gives slot → a `Prefix` for each layer.
     """
     found: dict[str, list[Prefix]] = {slot: [] for slot in prefix_slots(base)}
 
@@ -148,10 +144,7 @@ class PrefixEncoder(nn.Module):
         return self.mlp(self.small) if self.free is None else self.free
 
     def fit(self, target: Tensor, steps: int = 200) -> None:
-        """Find MLP and P'_θ whose output is `target` (P, width), by least squares.
-
-        Also where gradients are switched off, as they are while a method is built.
-        """
+        """Find MLP and P'_θ whose output is `target` (P, width), by least squares; also where gradients are off."""
         optimizer = torch.optim.Adam(self.parameters(), lr=3e-3)
         with torch.enable_grad():
             for _ in range(steps):
@@ -182,18 +175,8 @@ def reparametrise_setting() -> Setting:
 class PrefixTuning(Method):
     """Train keys and values in front of the text, at every layer.
 
-    Args:
-        length: P, the virtual tokens.
-        reparametrise: the width inside the MLP that makes P_θ while training; None trains P_θ itself.
-        init: "random"; "vocabulary", the activations of words drawn from the vocabulary; or the token ids of words,
-            whose activations it starts as (repeated, or cut, to P). (003 §4.2: words of the task are best.)
-        slots: which of an encoder–decoder's three to fill ("encoder_prefix", "prefix", "cross_prefix"); None for all.
-        layers: only the top so many layers get a prefix, those below none; None for all. (The text's positions then
-            start at 0, because it is the lowest layer's prefix that takes positions.)
-
-    Raises:
-        UserError: a setting that means nothing. At `attach`: slots or layers that the base does not have, or a length
-            that its positions do not allow. When the base is called: a prefix given beside this one.
+    A layer without prefix below the others does not move the text's positions: they start at 0 then, because it is the
+    lowest layer's prefix that takes positions.
     """
 
     place = "context"
@@ -299,15 +282,8 @@ class PrefixTuning(Method):
 def for_each_row(methods: Sequence[PrefixTuning]) -> dict[str, list[Prefix]]:
     """The prefixes of several methods, one for each row of a batch: pass them to the base, or to `generate`.
 
-    Args:
-        methods: one for each row, built for the same base (attached or not), of one length.
-
-    Returns:
-        slot → a list with a Prefix(keys, values) for each layer, (B, H, P, D).
-
-    Raises:
-        UserError: no method, another than PrefixTuning, one that was never attached, or different lengths, slots,
-            layers or bases.
+    The methods were built for the same base (attached or not), of one length; others are refused. Gives slot → a list
+    with a Prefix(keys, values) for each layer, (B, H, P, D).
     """
     if not methods:
         raise UserError("There is no row: give one method for each.")

@@ -78,15 +78,6 @@ class PromptTuning(VirtualTokens):
 
     They go before everything else, in a BERT after [CLS] (whose place its pooler reads), in an encoder–decoder before
     the source. The outputs at the virtual tokens are cut off: what comes back has the shape that it has without.
-
-    Args:
-        length: P.
-        init: "random"; "vocabulary", embeddings of words drawn from the vocabulary; or token ids, whose embeddings it
-            starts as (repeated, or cut, to P).
-
-    Raises:
-        UserError: a setting that means nothing; at `attach`, a length that the positions do not allow; when the base is
-            called, `vectors` given beside these, or a text with virtual tokens of its own.
     """
 
     examples = {"prompt": {"length": 3}}
@@ -145,15 +136,10 @@ class PromptTuning(VirtualTokens):
 
 
 def insert_columns(inputs: Mapping[str, Any], new: Mapping[str, Tensor], start: int) -> dict[str, Any]:
-    """Put columns into tensors (B, T), the same into every row.
+    """Put columns into tensors (B, T), the same into every row: gives the arguments, those in `new` as (B, P+T).
 
-    Args:
-        inputs: arguments by name; one that is absent or None stays away.
-        new: argument → its new columns (P).
-        start: the column in front of which they go.
-
-    Returns:
-        The arguments, a new dictionary, those in `new` as (B, P+T).
+    `inputs` are arguments by name; one that is absent or None stays away. `new` has each one's new columns (P), which
+    go in front of the column `start`.
     """
     found = dict(inputs)
     for name, columns in new.items():
@@ -173,15 +159,8 @@ def in_the_precision_of(base: Base, inputs: dict[str, Any]) -> dict[str, Any]:
 class PTuning(VirtualTokens):
     """Train virtual tokens inside a template, made by an LSTM and an MLP.
 
-    The text says where they are: put the ids of `virtual_ids(length)` wherever the template wants them, once each.
-
-    Args:
-        length: P, of the whole template.
-        init: as in `PromptTuning`, of the vectors that the encoder reads.
-        encoder: whether an LSTM and an MLP stand between the trained vectors and the base; without, they are free.
-
-    Raises:
-        UserError: as `PromptTuning`; when the base is called, a text without these virtual tokens.
+    The text says where they are: put the ids of `virtual_ids(length)` wherever the template wants them, once each; a
+    text without them is refused. `length` is that of the whole template.
     """
 
     reads_virtual_ids = True

@@ -48,11 +48,7 @@ class Saved:
     made_by: str | None = None  # the command that makes the file, for whoever has the wrong one
 
     def write(self, path: str | Path) -> None:
-        """Write the file.
-
-        Raises:
-            UserError: the disk is full, or the file may not be written.
-        """
+        """Write the file."""
         about = {name: getattr(self, name) for name in DESCRIPTION} | (
             {"made_by": self.made_by} if self.made_by else {}
         )
@@ -62,9 +58,8 @@ class Saved:
     def read(cls, path: str | Path) -> Saved:
         """Read the file.
 
-        Raises:
-            UserError: no such file, a damaged one, no tuned part in it, an incomplete description, another position
-                convention, or a tensor with numbers that are nan or infinite.
+        Refuses as `load_tensors`; a file without a tuned part or with an incomplete description, and one of another
+        position convention.
         """
         tensors, about = load_tensors(path)
         if "tuning" not in about:
@@ -99,11 +94,7 @@ class Saved:
         )
 
     def check_base(self, base: Base, path: str | Path) -> None:
-        """Refuse another base than the one that the tensors were trained on.
-
-        Raises:
-            UserError: naming both, and in what they differ.
-        """
+        """Refuse another base than the one that the tensors were trained on, and say in what they differ."""
         if self.fingerprint == (own := fingerprint(base)):
             return
         difference = ""

@@ -21,12 +21,9 @@ Check: TypeAlias = Callable[[str, Any], Any]
 
 
 class Setting:
-    """A setting of a method, as an attribute of the method's class.
+    """A setting of a method, as an attribute of the method's class: what `check` allows, and `says` what it is.
 
-    Args:
-        check: what it may be.
-        says: its docstring.
-        may_change: whether it can be set on a method that is made already, such as a scale that is read at every call.
+    Where it `may_change`, it can be set on a method that is made already, such as a scale that is read at every call.
     """
 
     def __init__(self, check: Check, says: str = "", may_change: bool = False) -> None:
@@ -41,11 +38,7 @@ class Setting:
         return self if method is None else method.settings[self.name]
 
     def __set__(self, method: Any, value: object) -> None:
-        """Change the value.
-
-        Raises:
-            UserError: it cannot be changed any more, or the new value means nothing.
-        """
+        """Change the value, where it can still be changed."""
         if not self.may_change:
             raise UserError(
                 f"{self.name} of a {type(method).__name__} was settled when it was made: make another one with "
@@ -162,12 +155,7 @@ def words_to_start_from(name: str, value: Any) -> Any:
 
 
 def checked(kind: type, settings: Mapping[str, object]) -> dict[str, object]:
-    """The settings that a method is made with, each as its class allows it, in the order of the call.
-
-    Raises:
-        UserError: a value that means nothing.
-        TypeError: a setting that the class does not declare (a fault of the class, not of its user).
-    """
+    """The settings that a method is made with, each as its class allows it, in the order of the call."""
     known = settings_of(kind)
     if undeclared := [name for name in settings if name not in known]:
         raise TypeError(f"{kind.__name__} declares no Setting for {', '.join(undeclared)}.")

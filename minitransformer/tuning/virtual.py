@@ -31,11 +31,7 @@ def virtual_ids(length: int) -> list[int]:
 
 
 def check_virtual(ids: Tensor, length: int, what: str) -> None:
-    """Refuse a text (B, T) in which not each of the virtual tokens stands once.
-
-    Raises:
-        UserError: naming the row.
-    """
+    """Refuse a text (B, T) in which not each of the virtual tokens stands once."""
     found = F.pad(ids, (0, length)).clamp(max=0).sort(dim=1).values  # (B, T+P)  the virtual ids, then zeros
     wanted = F.pad(torch.arange(-length, 0, device=ids.device), (0, ids.size(1)))  # (T+P)
     wrong = (found != wanted).any(dim=1).nonzero()[:, 0].tolist()
@@ -48,11 +44,7 @@ def check_virtual(ids: Tensor, length: int, what: str) -> None:
 
 
 def check_no_virtual(ids: Tensor | None) -> None:
-    """Refuse a text (B, T) that brings virtual tokens of its own: they would get the prompt's vectors.
-
-    Raises:
-        UserError: naming the first.
-    """
+    """Refuse a text (B, T) that brings virtual tokens of its own: they would get the prompt's vectors."""
     if ids is not None and bool((virtual := ids < 0).any()):
         row, column = virtual.nonzero()[0].tolist()
         raise UserError(
@@ -62,11 +54,7 @@ def check_no_virtual(ids: Tensor | None) -> None:
 
 
 def check_room(length: int, base: Base) -> None:
-    """Refuse more virtual tokens than the base has positions for, or as many.
-
-    Raises:
-        UserError: naming both numbers.
-    """
+    """Refuse more virtual tokens than the base has positions for, or as many."""
     limit = base.config.n_positions
     if length >= limit:
         raise UserError(
@@ -77,10 +65,7 @@ def check_room(length: int, base: Base) -> None:
 def ids_to_start_from(init: str | list[int], length: int, base: Base) -> Tensor:
     """The token ids (1, P) of the words that virtual tokens start as.
 
-    Args:
-        init: "vocabulary", words drawn from the vocabulary; or token ids, repeated or cut to P.
-        length: P.
-        base: whose vocabulary it is.
+    With `init` "vocabulary", words drawn from the base's vocabulary; else these token ids, repeated or cut to P.
     """
     if init == "vocabulary":
         ids = torch.randint(base.config.vocab_size, (1, length))  # (1, P)
