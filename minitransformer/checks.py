@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,86 +16,126 @@ from minitransformer.errors import UserError
 
 @dataclass(frozen=True)
 class Rule:
-    """What one setting may be. Made by `integer`, `real`, `boolean` and `pair`, checked by `check_settings`."""
+    """What one setting may be: `rule(name, value)` gives the value as JSON can say it, or refuses it."""
 
     says: str
     """As the message says it: "a whole number of at least 1"."""
-    least: float = -math.inf
-    most: float = math.inf
-    is_whole: bool = False
-    is_flag: bool = False
-    open_at: tuple[float, ...] = ()
-    """Ends of the interval that do not belong to it."""
-    optional: bool = False
-    """Whether None is allowed as well."""
-    size: int = 0
-    """How many numbers there are, for a pair; 0 for a single value."""
+    read: Callable[[Any], Any]
+    """Gives the value. ValueError means that it is of the right kind and not allowed, other errors that it is not."""
+    why: str = ""
+    """What is wrong with a value of the right kind: "a change of rank 0 is none"."""
 
-    def allows(self, value: object) -> bool:
-        """Whether a value keeps to the rule."""
-        if value is None:
-            return self.optional
-        if self.is_flag:
-            return isinstance(value, bool)
-        if self.size:
-            fits = isinstance(value, list | tuple) and len(value) == self.size
-            return fits and all(self._allows_one(one) for one in value)  # type: ignore[attr-defined]
-        return self._allows_one(value)
-
-    def _allows_one(self, value: object) -> bool:
-        if isinstance(value, bool | str | bytes | complex):
-            return False
+    def __call__(self, name: str, value: Any) -> Any:
+        """The value; where it is not allowed, a sentence that names the setting."""
+        why = ""
         try:
-            x = operator.index(value) if self.is_whole else float(value)  # type: ignore[arg-type]
-        except (TypeError, ValueError, OverflowError, RuntimeError):
-            return False
-        return self.least <= x <= self.most and x not in self.open_at  # nan compares with nothing
+            return self.read(value)
+        except ValueError:
+            why = f"{self.why}. It" if self.why else ""
+        except (TypeError, OverflowError, RuntimeError, AttributeError):
+            pass
+        raise UserError(f"{name} = {value!r}: {why or 'it'} has to be {self.says}.")
 
 
-def integer(least: int = 0, most: int | None = None, optional: bool = False) -> Rule:
-    """A whole number from `least` on."""
-    says = f"of at least {least}" if most is None else f"from {least} to {most}"
+def integer(least: int = 0, most: int | None = None, why: str = "") -> Rule:
+    """A whole number from `least` on; `why` says what is wrong with a smaller one."""
+
+    def read(value: Any) -> int:
+        n = operator.index(value)
+        if isinstance(value, bool) or (most is not None and n > most):
+            raise OverflowError
+        if n < least:
+            raise ValueError
+        return n
+
     return Rule(
-        f"a whole number {says}" + " or None" * optional,
-        least,
-        math.inf if most is None else most,
-        is_whole=True,
-        optional=optional,
+        f"a whole number of at least {least}" if most is None else f"a whole number from {least} to {most}", read, why
     )
 
 
 def real(
-    least: float | None = None,
-    most: float | None = None,
-    above: float | None = None,
-    below: float | None = None,
-    optional: bool = False,
+    least: float | None = None, most: float | None = None, above: float | None = None, below: float | None = None
 ) -> Rule:
     """A finite number, between ends that belong to it (least, most) or do not (above, below)."""
-    ends = [
-        f"{word} {end:g}"
-        for word, end in (("of at least", least), ("above", above), ("at most", most), ("below", below))
-        if end is not None
-    ]
-    low = next((x for x in (least, above) if x is not None), -math.inf)
-    high = next((x for x in (most, below) if x is not None), math.inf)
-    return Rule(
-        " ".join(["a finite number", " and ".join(ends)]).strip() + " or None" * optional,
-        low,
-        high,
-        open_at=tuple(x for x in (above, below, math.inf, -math.inf) if x is not None),
-        optional=optional,
+    ends = (
+        ("of at least", least, operator.ge),
+        ("above", above, operator.gt),
+        ("at most", most, operator.le),
+        ("below", below, operator.lt),
     )
+    says = " and ".join(f"{word} {end:g}" for word, end, _ in ends if end is not None)
+
+    def read(value: Any) -> float:
+        x = number(value)
+        if not all(end is None or holds(x, end) for _, end, holds in ends):
+            raise ValueError
+        return x
+
+    return Rule(f"a finite number {says}".strip(), read)
+
+
+def number(value: Any) -> float:
+    """A finite number as Python's own; a ValueError or TypeError for anything else."""
+    if isinstance(value, bool | str | bytes | complex):
+        raise TypeError
+    if not math.isfinite(x := float(value)):
+        raise ValueError
+    return value if isinstance(value, int) else x
+
+
+def nonzero(why: str) -> Rule:
+    """A finite number other than 0; `why` says what it multiplies."""
+
+    def read(value: Any) -> float:
+        if (x := number(value)) == 0:
+            raise ValueError
+        return x
+
+    return Rule("a number other than 0", read, why)
 
 
 def boolean() -> Rule:
     """True or False."""
-    return Rule("True or False", is_flag=True)
+    return one_of((True, False), "True or False")
+
+
+def one_of(known: Sequence[Any], says: str = "") -> Rule:
+    """One of these words."""
+
+    def read(value: Any) -> Any:
+        if not any(type(value) is type(one) and value == one for one in known):
+            raise TypeError
+        return value
+
+    return Rule(says or f"one of {', '.join(known)}", read)
+
+
+def names(example: str) -> Rule:
+    """A list of names, with at least one in it."""
+
+    def read(value: Any) -> list[str]:
+        found = [] if isinstance(value, str | bytes) else list(value)
+        if not found or not all(isinstance(one, str) and one for one in found):
+            raise TypeError
+        return found
+
+    return Rule(f"a list of names, such as {example}", read)
 
 
 def pair(rule: Rule) -> Rule:
     """Two numbers that each keep to the rule."""
-    return Rule(f"two numbers, each {rule.says}", rule.least, rule.most, rule.is_whole, open_at=rule.open_at, size=2)
+
+    def read(value: Any) -> list[Any]:
+        if not isinstance(value, list | tuple) or len(value) != 2:
+            raise TypeError
+        return [rule.read(one) for one in value]
+
+    return Rule(f"two numbers, each {rule.says}", read)
+
+
+def optional(rule: Rule) -> Rule:
+    """None, or what the rule allows."""
+    return Rule(f"{rule.says} or None", lambda value: None if value is None else rule.read(value), rule.why)
 
 
 PROBABILITY = real(least=0, below=1)  # of dropping something: with 1 nothing would be left
@@ -108,8 +149,8 @@ SIZES = {  # of every model
 def check_settings(settings: Mapping[str, object], rules: Mapping[str, Rule]) -> None:
     """Refuse the first setting (name → value) that its rule does not allow; those without a rule pass."""
     for name, rule in rules.items():
-        if name in settings and not rule.allows(settings[name]):
-            raise UserError(f"{name} = {settings[name]!r}: it has to be {rule.says}.")
+        if name in settings:
+            rule(name, settings[name])
 
 
 def as_mask(mask: Tensor, shape: tuple[int, ...] | None = None) -> Tensor:

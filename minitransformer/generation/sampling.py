@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from minitransformer.checks import boolean, check_settings, integer, real
+from minitransformer.checks import boolean, check_settings, integer, optional, real
 from minitransformer.errors import UserError
 from minitransformer.generation.inputs import Prompts, Stop, check_writes, checked_prompts, checked_stops, last_column
 from minitransformer.models.layers import in_eval_mode
@@ -21,10 +21,10 @@ from minitransformer.text.tokenizer import Tokenizer
 
 CHOICE = {
     "temperature": real(least=0),
-    "top_k": integer(1, optional=True),
-    "top_p": real(above=0, most=1, optional=True),
+    "top_k": optional(integer(1)),
+    "top_p": optional(real(above=0, most=1)),
     "max_new_tokens": integer(0),
-    "seed": integer(-(2**63), 2**64 - 1, optional=True),
+    "seed": optional(integer(-(2**63), 2**64 - 1)),
     "use_cache": boolean(),
 }
 

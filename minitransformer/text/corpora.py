@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from minitransformer.checks import check_settings, integer
+from minitransformer.checks import check_settings, integer, optional
 from minitransformer.errors import UserError
 from minitransformer.files import read_utf8
 from minitransformer.text.tokenizer import Tokenizer
 
 END_OF_TEXT = "<|endoftext|>"
-SIZES = {"length": integer(1), "batch_size": integer(1), "most": integer(1, optional=True)}
+SIZES = {"length": integer(1), "batch_size": integer(1), "most": optional(integer(1))}
 
 
 def read_documents(path: str | Path) -> list[str]:

@@ -23,11 +23,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from minitransformer.checks import boolean, nonzero, one_of
 from minitransformer.models.attention import Attention
 from minitransformer.models.layers import FeedForward
 from minitransformer.tuning.bases import Base, module_of
 from minitransformer.tuning.method import Method
-from minitransformer.tuning.settings import Setting, nonzero, one_of, whole_number, yes_or_no
+from minitransformer.tuning.settings import Setting, size
 
 PLACEMENTS = ("houlsby", "pfeiffer", "parallel")
 INITS = ("zero", "normal", "xavier")
@@ -72,13 +73,18 @@ class Adapter(Method):
         "parallel": {"width": 4, "placement": "parallel", "scale": 4.0},
     }
 
-    width = Setting(whole_number("a bottleneck has at least one unit"), "r.")
+    width = Setting(size("a bottleneck has at least one unit"), "r.")
     placement = Setting(one_of(PLACEMENTS), "Which sublayers get a bottleneck, and what it reads.")
     init = Setting(one_of(INITS), "What a bottleneck begins as.")
     scale = Setting(
-        nonzero("what is learned is multiplied by it"), "What is added is multiplied by it.", may_change=True
+        nonzero("what is learned is multiplied by it"),
+        "What is added is multiplied by it; He et al. take 4 for parallel adapters.",
+        may_change=True,
     )
-    norms = Setting(yes_or_no, "Whether factors and shifts of the norms are trained, too.")
+    norms = Setting(
+        boolean(),
+        "Whether a factor and a shift of each number that a layer's norms give are trained, as by Houlsby et al.",
+    )
 
     def __init__(
         self, width: int = 8, placement: str = "houlsby", init: str = "zero", scale: float = 1.0, norms: bool = False

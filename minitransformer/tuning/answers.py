@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from minitransformer.checks import Rule
 from minitransformer.errors import UserError
 from minitransformer.models.bert import Bert
 from minitransformer.models.classifier import last_token
@@ -26,7 +27,7 @@ from minitransformer.training.losses import cross_entropy_sum
 from minitransformer.tuning.bases import Base
 from minitransformer.tuning.method import Method
 from minitransformer.tuning.prompt import nearest_words
-from minitransformer.tuning.settings import Setting, whole_number
+from minitransformer.tuning.settings import Setting, size
 
 Words: TypeAlias = Mapping[str, str | Sequence[str]]  # label → a word, or several
 Answers: TypeAlias = dict[str, dict[str, list[int]]]  # label → word → its token ids
@@ -86,21 +87,20 @@ def label_vectors(base: Base, answers: Answers) -> Tensor:
     return torch.stack([torch.stack([table[ids].mean(0) for ids in own.values()]).mean(0) for own in answers.values()])
 
 
-def answer_mapping(name: str, value: Any) -> Answers:
-    """An answer mapping, label → word → its token ids, of two labels or more, each with a word."""
-    try:
-        found = {
-            str(label): {str(word): [operator.index(i) for i in ids] for word, ids in own.items()}
-            for label, own in value.items()
-        }
-    except (AttributeError, TypeError):
-        found = {}
+def _answer_mapping(value: Any) -> Answers:
+    found = {
+        str(label): {str(word): [operator.index(i) for i in ids] for word, ids in own.items()}
+        for label, own in value.items()
+    }
     if len(found) < 2 or not all(own and all(own.values()) for own in found.values()):
-        raise UserError(
-            f"{name} = {value!r}: it has to be an answer mapping, label → word → token ids, of at least two labels "
-            "with a word each. by_hand() makes one."
-        )
+        raise ValueError
     return found
+
+
+ANSWERS = Rule(
+    "an answer mapping, label → word → token ids, of at least two labels with a word each, as by_hand() makes one",
+    _answer_mapping,
+)
 
 
 class AnswerVectors(Method):
@@ -114,8 +114,8 @@ class AnswerVectors(Method):
     place = "answer"
     goes_onto = (Bert, GPT)
 
-    answers = Setting(answer_mapping, "label → word → its token ids.")
-    mask_id = Setting(whole_number("token ids run from 0", least=0), "[MASK]'s id.")
+    answers = Setting(ANSWERS, "label → word → its token ids.")
+    mask_id = Setting(size("token ids run from 0", least=0), "[MASK]'s id.")
     vectors: nn.Parameter  # a row of width C for each label; None until it is made for a base
 
     def __init__(self, answers: Answers, mask_id: int) -> None:

@@ -15,7 +15,7 @@ from minitransformer.models.gpt import GPT
 from minitransformer.models.seq2seq import Seq2Seq
 from minitransformer.tuning.bases import Base, base_parameters
 from minitransformer.tuning.method import Method
-from minitransformer.tuning.settings import Setting, whole_number
+from minitransformer.tuning.settings import Setting, size
 
 
 class FullFineTuning(Method):
@@ -88,18 +88,14 @@ class FullFineTuning(Method):
 
 
 class TopLayers(FullFineTuning):
-    """Train only the last layers of the base, with the norm or pooler above them (Li & Liang's FT-top2).
-
-    Args:
-        n_layer: how many layers, from the top; of an encoder–decoder, of its decoder.
-
-    Raises:
-        UserError: fewer than one, or no whole number. At `attach`: more than the base has.
-    """
+    """Train only the last layers of the base, with the norm or pooler above them (Li & Liang's FT-top2)."""
 
     examples = {"top": {"n_layer": 1}}
 
-    n_layer = Setting(whole_number("at least one layer has to be tuned"), "How many layers, from the top.")
+    n_layer = Setting(
+        size("at least one layer has to be tuned"),
+        "How many layers, from the top; of an encoder–decoder, of its decoder.",
+    )
 
     def __init__(self, n_layer: int = 1) -> None:
         super().__init__(n_layer=n_layer)

@@ -20,12 +20,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from minitransformer.checks import PROBABILITY, names, nonzero
 from minitransformer.errors import UserError
 from minitransformer.models.attention import Stacked
 from minitransformer.models.layers import drop
 from minitransformer.tuning.bases import Base, module_of
 from minitransformer.tuning.merge import Mergeable, linear_maps
-from minitransformer.tuning.settings import Setting, fraction, list_of_names, nonzero, whole_number
+from minitransformer.tuning.settings import Setting, size
 
 TIED = ("head", "lm_head", "embedding", "token_embedding")  # what people call the matrix before the vocabulary
 
@@ -80,14 +81,14 @@ class LoRA(Mergeable):
 
     examples = {"lora": {"rank": 2}, "lora-all": {"rank": 2, "targets": ["q", "k", "v", "attention.out", "up", "down"]}}
 
-    rank = Setting(whole_number("a change of rank 0 is none"), "r.")
+    rank = Setting(size("a change of rank 0 is none"), "r.")
     alpha = Setting(
         nonzero("what is learned is multiplied by alpha / rank"),
-        "α; what is changed while merged shows after `unmerge`.",
+        "α; the change is scaled by α/r, so that another rank needs no other learning rate.",
         may_change=True,
     )
-    targets = Setting(list_of_names('["q", "v"]'), "Names of linear maps, or how such names end.")
-    dropout = Setting(fraction, "The fraction of x that is dropped on the way to A.")
+    targets = Setting(names('["q", "v"]'), "Names of linear maps, or how such names end.")
+    dropout = Setting(PROBABILITY, "The fraction of x that is dropped on the way to A, while training.")
 
     def __init__(
         self, rank: int = 4, alpha: float = 8.0, targets: Sequence[str] = ("q", "v"), dropout: float = 0.0

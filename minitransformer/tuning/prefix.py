@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from minitransformer.checks import names, optional
 from minitransformer.errors import UserError
 from minitransformer.models.attention import Attention, Prefix, split_heads
 from minitransformer.models.layers import in_eval_mode
@@ -27,7 +28,7 @@ from minitransformer.models.seq2seq import Seq2Seq
 from minitransformer.tuning.bases import Base
 from minitransformer.tuning.hooks import before_each_call, check_not_given, is_prefill
 from minitransformer.tuning.method import Method
-from minitransformer.tuning.settings import Setting, list_of_names, optional, whole_number
+from minitransformer.tuning.settings import Setting, size
 from minitransformer.tuning.virtual import check_room, ids_to_start_from, init_setting, length_setting
 
 RANDOM_STD = 0.5  # of random keys and values; real ones of the course's bases have a standard deviation of 0.5 to 2
@@ -167,7 +168,7 @@ def new_encoder(
 def reparametrise_setting() -> Setting:
     """The width inside the MLP that makes P_θ."""
     return Setting(
-        optional(whole_number("an MLP has at least one unit inside")),
+        optional(size("an MLP has at least one unit inside")),
         "The width inside the MLP that makes P_θ while training; None trains P_θ itself.",
     )
 
@@ -175,8 +176,8 @@ def reparametrise_setting() -> Setting:
 class PrefixTuning(Method):
     """Train keys and values in front of the text, at every layer.
 
-    A layer without prefix below the others does not move the text's positions: they start at 0 then, because it is the
-    lowest layer's prefix that takes positions.
+    Where only the top `layers` have one, the text's positions start at 0, because it is the lowest layer's prefix that
+    takes positions.
     """
 
     place = "context"
@@ -190,11 +191,12 @@ class PrefixTuning(Method):
 
     length, reparametrise, init = length_setting(), reparametrise_setting(), init_setting()
     slots = Setting(
-        optional(list_of_names('["prefix"]')), "Which of an encoder–decoder's three it fills; None for all."
+        optional(names('["prefix"]')),
+        "Which of an encoder–decoder's three it fills (see `prefix_slots`); None for all.",
     )
     layers = Setting(
-        optional(whole_number("a prefix in no layer would tune nothing")),
-        "How many layers, from the top; None for all.",
+        optional(size("a prefix in no layer would tune nothing")),
+        "How many layers, from the top, get a prefix; None for all.",
     )
 
     def __init__(

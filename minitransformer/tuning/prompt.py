@@ -17,13 +17,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from minitransformer.checks import boolean
 from minitransformer.models.bert import Bert
 from minitransformer.models.layers import embed
 from minitransformer.models.seq2seq import Seq2Seq
 from minitransformer.tuning.bases import Base
 from minitransformer.tuning.hooks import before_each_call, check_not_given, is_prefill
 from minitransformer.tuning.method import Method
-from minitransformer.tuning.settings import Setting, yes_or_no
+from minitransformer.tuning.settings import Setting
 from minitransformer.tuning.virtual import (
     check_no_virtual,
     check_room,
@@ -166,7 +167,7 @@ class PTuning(VirtualTokens):
     reads_virtual_ids = True
     examples = {"p-tuning": {"length": 3}}
 
-    encoder = Setting(yes_or_no, "Whether an LSTM and an MLP make the vectors.")
+    encoder = Setting(boolean(), "Whether an LSTM and an MLP make the vectors; without, they are free.")
     lstm: nn.LSTM
     mlp: nn.Sequential
 

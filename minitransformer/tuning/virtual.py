@@ -6,23 +6,41 @@ layer) is a method's affair; here is what all methods with virtual tokens share.
 
 from __future__ import annotations
 
+import operator
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from minitransformer.checks import Rule
 from minitransformer.errors import UserError
 from minitransformer.tuning.bases import Base
-from minitransformer.tuning.settings import Setting, whole_number, words_to_start_from
+from minitransformer.tuning.settings import Setting, size
 
 
 def length_setting() -> Setting:
     """P."""
-    return Setting(whole_number("a method without virtual tokens would tune nothing"), "P, the virtual tokens.")
+    return Setting(size("a method without virtual tokens would tune nothing"), "P, the virtual tokens.")
 
 
 def init_setting() -> Setting:
     """What virtual tokens start as."""
-    return Setting(words_to_start_from, 'What it starts as: "random", "vocabulary", or the token ids of words.')
+    says = '"random", "vocabulary", or the token ids of words, which are whole numbers from 0 on'
+    return Setting(
+        Rule(says, _start),
+        'What virtual tokens start as: "random"; "vocabulary", words drawn from it; or these words, repeated or cut to P. '
+        "(003 §4.2: words of the task are best.)",
+    )
+
+
+def _start(value: Any) -> str | list[int]:
+    if isinstance(value, str) and value in ("random", "vocabulary"):
+        return value
+    ids = [operator.index(i) for i in value]
+    if not ids or min(ids) < 0 or isinstance(value, bytes) or any(isinstance(i, bool) for i in value):
+        raise ValueError
+    return ids
 
 
 def virtual_ids(length: int) -> list[int]:

@@ -38,7 +38,7 @@ from minitransformer.tuning import (
 from minitransformer.tuning.adapter import Bottleneck
 from minitransformer.tuning.lora import LowRank
 from minitransformer.tuning.prefix import PrefixEncoder
-from minitransformer.tuning.settings import Setting, anything
+from minitransformer.tuning.settings import Setting
 from tests.helpers import (
     BERT_CONFIG,
     GPT_CONFIG,
@@ -356,7 +356,7 @@ def test_a_setting_may_change_and_the_file_says_what_it_is_then(monkeypatch, tmp
 
     class Loud(Scale):
         loudness = Setting(check, "How loud.", may_change=True)
-        colour = Setting(anything, "Anything will do.", may_change=True)
+        colour = Setting(lambda name, colour: colour, "Anything will do.", may_change=True)
 
         def __init__(self, loudness, colour):
             super().__init__(loudness=loudness, colour=colour)

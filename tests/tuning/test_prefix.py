@@ -558,7 +558,7 @@ REFUSALS = {
         lambda: PrefixTuning(P, slots=["cross_prefix"]).attach(tiny_gpt()),
         "a GPT has prefix, and no 'cross_prefix'",
     ),
-    "no slot": (lambda: PrefixTuning(P, slots=[]).attach(tiny_gpt()), r"slots = \[\]: give a list of names"),
+    "no slot": (lambda: PrefixTuning(P, slots=[]).attach(tiny_gpt()), r"slots = \[\]: it has to be a list of names"),
     "too many layers": (
         lambda: PrefixTuning(P, layers=4).attach(tiny_gpt()),
         "layers = 4: this base has 3 layers .* 1 to 3",

@@ -6,10 +6,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from minitransformer.checks import nonzero
 from minitransformer.models.seq2seq import Seq2Seq
 from minitransformer.tuning.bases import Base
 from minitransformer.tuning.method import Method
-from minitransformer.tuning.settings import Setting, nonzero
+from minitransformer.tuning.settings import Setting
 
 
 class Shift(Method):
