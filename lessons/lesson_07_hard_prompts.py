@@ -76,14 +76,14 @@ for task in chance:
 #
 # Where the document is loose: it writes the gap as [MASK] in two forms and as [Z] in the third, and lists the forms as
 # if they were three methods. All three are a text with one gap; the third is a cloze (填空) as much as the first. One class does
-# them all, `minitransformer/tuning/hard.py`.
+# them all, `minitransformer/course/hard.py`.
 #
 # **Predict before you run:** the space before `{mask}` belongs to the answer, not to the text before it. Why does that matter
 # to a GPT? (Lesson 1: where do tokens of words begin?)
 
 # %%
+from minitransformer.course.hard import Template
 from minitransformer.errors import UserError
-from minitransformer.tuning.hard import Template
 
 forms = {
     "cloze (填空型)": "{text} The story is about a {mask}.",
@@ -179,9 +179,8 @@ table(rows, ["GPT", "P", "BERT", "P"], [None, ".3f", None, ".3f"])
 # **Predict before you run:** how many of the validation texts will each model get right, if guessing gets one in six?
 
 # %%
+from minitransformer.course.hard import by_hand, label_log_probs, predict
 from minitransformer.metrics import accuracy, standard_error
-from minitransformer.tuning.answers import by_hand
-from minitransformer.tuning.hard import label_log_probs, predict
 
 OWN_WORDS = {kind: kind for kind in KINDS}
 
@@ -535,7 +534,7 @@ for task in WORDINGS:
 # **Predict before you run:** will a few examples make up for an unfamiliar wording?
 
 # %%
-from minitransformer.tuning.hard import with_examples
+from minitransformer.course.hard import with_examples
 
 generator = torch.Generator().manual_seed(0)
 pools = {
@@ -656,7 +655,7 @@ except UserError as error:
 # %%
 from collections import Counter
 
-from minitransformer.tuning.answers import nearest
+from minitransformer.course.hard import nearest
 
 common = {word for word, count in Counter(re.findall(r"[a-z]+", prose)).items() if count >= 20}
 near = {

@@ -347,8 +347,8 @@ assert (by_prompt - by_prefix).abs().max() < 1e-5 and numbers == m * 2 * base.co
 # the base?
 
 # %%
+from minitransformer.course.hard import Template
 from minitransformer.tuning import PTuning
-from minitransformer.tuning.hard import Template
 
 bert = load_base("bert")
 bert_before = fingerprint(bert)
@@ -428,13 +428,12 @@ assert (
 import math
 from functools import partial
 
+from minitransformer.course.hard import by_hand, label_log_probs, predict
 from minitransformer.models.bert import Bert
 from minitransformer.models.classifier import last_token
 from minitransformer.models.gpt import GPT
 from minitransformer.text.batches.classification import LabelledTexts
 from minitransformer.training.losses import cross_entropy_sum
-from minitransformer.tuning.answers import by_hand
-from minitransformer.tuning.hard import label_log_probs, predict
 
 MODEL = {"styles": base, "reviews": bert}
 LABEL = {"styles": "style", "reviews": "label"}  # the field that holds it

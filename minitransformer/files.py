@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import glob
 import hashlib
+import json
 import os
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from minitransformer.errors import UserError
 
@@ -94,6 +96,19 @@ def read_utf8(path: str | Path, what: str = "text") -> str:
         raise UserError(
             f"{path}, line {line}: this is not UTF-8 text (byte {raw[error.start]:#04x}). Save it as UTF-8."
         ) from error
+
+
+def read_json(path: str | Path, what: str, advice: str) -> dict[str, Any]:
+    """The JSON object in a file; refuses as `read_utf8`, with advice at the end, and what is no object."""
+    try:
+        held = json.loads(read_utf8(path, what))
+    except UserError as error:
+        raise UserError(f"{error} {advice}") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not JSON: {error}. Was the copy cut short?") from error
+    if not isinstance(held, dict):
+        raise UserError(f"{path} is no {what}: it holds a {type(held).__name__}, not an object {{…}}.")
+    return held
 
 
 def sha256(path: str | Path) -> str:

@@ -9,7 +9,6 @@ The library itself is not needed: a state dict is a dictionary of tensors.
 
 from __future__ import annotations
 
-import json
 import re
 import warnings
 from collections.abc import Callable, Mapping
@@ -21,7 +20,7 @@ from torch import Tensor, nn
 
 from minitransformer.checkpoint import check_finite, read_safetensors
 from minitransformer.errors import UserError
-from minitransformer.files import read_utf8
+from minitransformer.files import read_json
 from minitransformer.models.bert import Bert, BertConfig
 from minitransformer.models.gpt import GPT, GPTConfig
 from minitransformer.models.seq2seq import Seq2Seq, Seq2SeqConfig
@@ -147,6 +146,7 @@ GENERATION: dict[str, tuple[object, ...]] = {
 
 # Buffers of older versions that hold no weights: the causal mask, 0, 1, 2, …, and fairseq's version.
 BUFFERS = re.compile(r"(^|\.)(attn\.(masked_)?bias|position_ids|token_type_ids|(en|de)coder\.version|_float_tensor)$")
+WHICH = "Name the folder of a saved model."
 WRAPPERS = ("module.", "_orig_mod.")  # what DistributedDataParallel and torch.compile put in front
 CONVERT = (
     "python -c \"import torch, safetensors.torch as s; w = torch.load('pytorch_model.bin', weights_only=True); "
@@ -208,10 +208,13 @@ def load_pretrained(folder: str | Path, dropout: float = 0.0) -> GPT | Bert | Se
     Refuses files that are missing or damaged, and as `from_transformers`.
     """
     folder = Path(folder)
-    config = _read_json(folder / "config.json")
+    config = read_json(folder / "config.json", "config", WHICH)
     generation = folder / "generation_config.json"
     if generation.is_file():
-        config = {**{name: value for name, value in _read_json(generation).items() if name in GENERATION}, **config}
+        config = {
+            **{name: value for name, value in read_json(generation, "config", WHICH).items() if name in GENERATION},
+            **config,
+        }
     weights, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
     if weights.is_file():
         return from_transformers(read_safetensors(weights)[0], config, dropout)
@@ -225,21 +228,9 @@ def load_pretrained(folder: str | Path, dropout: float = 0.0) -> GPT | Bert | Se
     raise UserError(f"There is no model.safetensors in {folder}.")
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        held = json.loads(read_utf8(path, "config"))
-    except UserError as error:
-        raise UserError(f"{error} Name the folder of a saved model.") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not JSON: {error}. Was the download cut short?") from error
-    if not isinstance(held, dict):
-        raise UserError(f"{path} is not a config: it holds a {type(held).__name__}, not an object {{…}}.")
-    return held
-
-
 def _read_parts(index: Path) -> dict[str, Tensor]:
     """The weights that stand in several files, of which an index says where each is."""
-    places = _read_json(index).get("weight_map")
+    places = read_json(index, "index", WHICH).get("weight_map")
     if not isinstance(places, dict) or not all(isinstance(x, str) and Path(x).name == x for x in places.values()):
         raise UserError(f"{index} does not say which file holds which tensor (weight_map).")
     tensors: dict[str, Tensor] = {}

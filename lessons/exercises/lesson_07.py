@@ -5,12 +5,12 @@ from types import SimpleNamespace
 
 import torch
 from minitransformer.course.data import default_tokenizer
+from minitransformer.course.hard import Template, _word_log_probs
 from minitransformer.course.workbook import Exercise, call, tidy
 from minitransformer.errors import UserError
 from minitransformer.models.bert import Bert, BertConfig
 from minitransformer.models.gpt import GPT, GPTConfig
 from minitransformer.text.batches import pad_right
-from minitransformer.tuning.hard import Template, _word_log_probs
 
 
 def lively(model):
@@ -45,7 +45,7 @@ def sentence_by_sentence(self, example, tokenizer, n_answer=1):
 
 gap = Exercise(
     id="7.1",
-    target="minitransformer.tuning.hard:Template.for_bert",
+    target="minitransformer.course.hard:Template.for_bert",
     title="A text with a gap",
     minutes=15,
     difficulty=2,
@@ -214,7 +214,7 @@ def tokens_in_a_sentence(words, tokenizer):
 
 mapping = Exercise(
     id="7.2",
-    target="minitransformer.tuning.answers:by_hand",
+    target="minitransformer.course.hard:by_hand",
     title="Words for labels",
     minutes=20,
     difficulty=2,
@@ -439,7 +439,7 @@ def words_by_loop(model, ids, attention_mask, n_before, words):
 
 chain = Exercise(
     id="7.3",
-    target="minitransformer.tuning.hard:log_probs_in_gap",
+    target="minitransformer.course.hard:log_probs_in_gap",
     title="Words of several tokens",
     minutes=30,
     difficulty=3,
@@ -638,7 +638,7 @@ def scores_by_loop(log_probs, answers, normalise=True, neutral=None):
 
 score = Exercise(
     id="7.4",
-    target="minitransformer.tuning.hard:label_scores",
+    target="minitransformer.course.hard:label_scores",
     title="From words to labels",
     minutes=20,
     difficulty=3,
@@ -794,7 +794,7 @@ score.slip(
 
 near = Exercise(
     id="7.5",
-    target="minitransformer.tuning.answers:nearest",
+    target="minitransformer.course.hard:nearest",
     title="Nearest words",
     minutes=25,
     difficulty=3,

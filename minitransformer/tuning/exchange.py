@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import save
@@ -25,7 +24,7 @@ from torch import Tensor
 
 from minitransformer.checkpoint import read_safetensors
 from minitransformer.errors import UserError
-from minitransformer.files import write_aside
+from minitransformer.files import read_json, write_aside
 from minitransformer.models.classifier import Classifier
 from minitransformer.tuning.bases import Base, base_of
 from minitransformer.tuning.method import Method
@@ -89,7 +88,8 @@ def from_peft(folder: str | Path, model: Base | Classifier) -> Method:
     base of another architecture or size.
     """
     folder, base = Path(folder), base_of(model)
-    config, tensors = read_config(folder / CONFIG), read_tensors(folder)
+    config = read_json(folder / CONFIG, "config of peft's", "Name a directory that peft's save_pretrained() wrote.")
+    tensors = read_tensors(folder)
     kind = config.get("peft_type")
     read = READERS.get(kind) if isinstance(kind, str) else None
     if read is None:
@@ -105,21 +105,6 @@ def from_peft(folder: str | Path, model: Base | Classifier) -> Method:
         method.detach()
         raise
     return method
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    """What adapter_config.json says."""
-    if not path.is_file():
-        raise UserError(
-            f"There is no {path.name} in {path.parent}: name a directory that peft's save_pretrained() wrote."
-        )
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} cannot be read as JSON ({error}). Was the copy cut short?") from error
-    if not isinstance(config, dict):
-        raise UserError(f"{path} is no config of peft's: it holds a {type(config).__name__}, not an object.")
-    return config
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:

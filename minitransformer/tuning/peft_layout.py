@@ -86,7 +86,8 @@ def virtual_tokens(kind: str, base: Base, length: int) -> dict[str, Any]:
 def write_lora(method: LoRA, base: Base) -> Written:
     """A and B of each map; of stacked maps that are one in peft, together."""
     tensors, ranks = {}, {}
-    for key, low in changes_of(method):
+    low: Any
+    for key, low in method.changes.items():
         names = their_names(base, key)
         if len(names) == 1:  # one map there, whatever is stacked here
             a, b = low.matrices()
@@ -114,27 +115,28 @@ def write_lora(method: LoRA, base: Base) -> Written:
 
 def write_ia3(method: IA3, base: Base) -> Written:
     """Factors of keys and values, and of the inside of feed-forward layers."""
-    tensors, feed_forward, names = {}, [], []
+    tensors, feed_forward = {}, []
     for key, factor in method.factors.items():
-        if isinstance(module_of(base, key), Attention):
-            theirs = their_names(base, f"{key}/qkv")
-            parts = [with_queries(factor)] if len(theirs) == 1 else [None, *factor.chunk(2)]  # GPT-2's c_attn is one
-            for name, part in zip(theirs, parts, strict=True):
-                if part is not None:
-                    names.append(name)
-                    tensors[f"{WRAPPER}{name}.ia3_l"] = part[:, None]  # (d_out, 1)
-        else:
-            (name,) = their_names(base, f"{key}/down")
-            names.append(name)
-            feed_forward.append(name)
-            tensors[f"{WRAPPER}{name}.ia3_l"] = factor[None]  # (1, d_in)
+        names, whole, attention = their_factors(base, key, factor)
+        for name, part in zip(names, whole.chunk(len(names)), strict=True):
+            if attention and len(names) > 1 and name == names[0]:
+                continue  # queries are never scaled
+            tensors[f"{WRAPPER}{name}.ia3_l"] = part[:, None] if attention else part[None]  # (d_out, 1) or (1, d_in)
+            feed_forward += [] if attention else [name]
     config = {
         "peft_type": "IA3",
-        "target_modules": names,
+        "target_modules": [name.removeprefix(WRAPPER).removesuffix(".ia3_l") for name in tensors],
         "feedforward_modules": feed_forward,
         "fan_in_fan_out": isinstance(base, GPT),
     }
     return config, tensors
+
+
+def their_factors(base: Base, key: str, factor: Tensor) -> tuple[list[str], Tensor, bool]:
+    """Their maps that factors of ours scale, all their factors (of queries, too), and whether it is an attention."""
+    if isinstance(module_of(base, key), Attention):
+        return their_names(base, f"{key}/qkv"), with_queries(factor), True
+    return their_names(base, f"{key}/down"), factor, False
 
 
 WRITERS: dict[type, Callable[[Any, Base], Written]] = {
@@ -144,11 +146,6 @@ WRITERS: dict[type, Callable[[Any, Base], Written]] = {
     LoRA: write_lora,
     IA3: write_ia3,
 }
-
-
-def changes_of(method: LoRA) -> list[tuple[str, Any]]:
-    """The keys of a LoRA's modules with their A and B."""
-    return list(method.changes.items())
 
 
 def their_names(base: Base, key: str) -> list[str]:
@@ -184,14 +181,12 @@ def read_prefix(config: dict[str, Any], tensors: dict[str, Tensor], base: Base, 
         )
     flat = virtual_vectors(config, tensors, folder)
     wanted = base.config.n_layer * 2 * base.config.d_model
-    n_layer, n_head = (
-        config.get("num_layers", base.config.n_layer),
-        config.get("num_attention_heads", base.config.n_head),
-    )
-    if flat.shape[1:] != (wanted,) or (n_layer, n_head) != (base.config.n_layer, base.config.n_head):
+    ours = (base.config.n_layer, base.config.n_head)
+    n_layer, n_head = config.get("num_layers", ours[0]), config.get("num_attention_heads", ours[1])
+    if flat.shape[1:] != (wanted,) or (n_layer, n_head) != ours:
         raise UserError(
             f"{folder} holds a prefix {tuple(flat.shape)} for {n_layer} layers of {n_head} heads; this base has "
-            f"{base.config.n_layer} layers of {base.config.n_head} heads, for which it has to be (P, {wanted})."
+            f"{ours[0]} layers of {ours[1]} heads, for which it has to be (P, {wanted})."
         )
     return PrefixTuning(len(flat)), {"encoders.prefix.free": flat}
 
@@ -237,7 +232,8 @@ def read_lora(config: dict[str, Any], tensors: dict[str, Tensor], base: Base, fo
     rank = max(a.size(0) for a, _ in pairs.values())
     scales = {name: their_scale(config, name, a.size(0)) for name, (a, _) in pairs.items()}
     scale = next(iter(scales.values()))
-    method = LoRA(rank, scale * rank, sorted(name for ours in places.values() for name in ours), _dropout(config))
+    targets = sorted(name for ours in places.values() for name in ours)
+    method = LoRA(rank, scale * rank, targets, config.get("lora_dropout") or 0.0)
     method.build(base)  # for the shapes
     restored = {name: torch.zeros_like(t) for name, t in method.state_dict().items()}
     maps, keys = linear_maps(base), {module: name for name, module in base.named_modules()}
@@ -245,8 +241,8 @@ def read_lora(config: dict[str, Any], tensors: dict[str, Tensor], base: Base, fo
         a, b = pairs[theirs]
         for i, name in enumerate(ours):  # several where their one map is a stack of ours
             linear, part = maps[name]
-            key = f"changes.{keys[linear].replace('.', '/')}"
-            low: Any = method.changes[keys[linear].replace(".", "/")]
+            key = keys[linear].replace(".", "/")
+            low: Any = method.changes[key]
             row, d_out = low.parts.index(part), linear.out_features // low.n_part
             mine = b[i * d_out : (i + 1) * d_out] if len(ours) > 1 else b
             if a.shape[1:] != (linear.in_features,) or mine.shape != (d_out, a.size(0)):
@@ -254,14 +250,10 @@ def read_lora(config: dict[str, Any], tensors: dict[str, Tensor], base: Base, fo
                     f"{folder}: lora_A {tuple(a.shape)} and lora_B {tuple(b.shape)} of {theirs!r} do not fit "
                     f"{keys[linear]} of this base, which goes from {linear.in_features} to {linear.out_features}."
                 )
-            restored[f"{key}.a"][row, : a.size(0)] = a
-            restored[f"{key}.b"][row, :, : a.size(0)] = mine * (scales[theirs] / scale)
+            restored[f"changes.{key}.a"][row, : a.size(0)] = a
+            restored[f"changes.{key}.b"][row, :, : a.size(0)] = mine * (scales[theirs] / scale)
     precision = next(iter(pairs.values()))[0].dtype
     return method, {name: t.to(precision) for name, t in restored.items()}
-
-
-def _dropout(config: dict[str, Any]) -> float:
-    return config.get("lora_dropout", 0.0) or 0.0
 
 
 def their_pairs(tensors: dict[str, Tensor], folder: Path) -> dict[str, tuple[Tensor, Tensor]]:
@@ -319,36 +311,28 @@ def read_ia3(config: dict[str, Any], tensors: dict[str, Tensor], base: Base, fol
     factors = {name.removesuffix(".ia3_l"): tensor.flatten() for name, tensor in tensors.items()}
     method = IA3()
     method.build(base)  # for the shapes
-    restored = {name: torch.ones_like(p) for name, p in method.state_dict().items()}
-    taken = set()
-    front = KINDS[type(base)][1]
-    for key in method.factors:
-        attention = isinstance(module_of(base, key), Attention)
-        theirs = their_names(base, f"{key}/{'qkv' if attention else 'down'}")
-        wanted = restored[f"factors.{key}"]
-        for i, name in enumerate(theirs):
-            found = next((n for n in (name, name.removeprefix(front)) if n in factors), None)
-            if found is None:
-                continue
-            taken.add(found)
-            factor, d_out = factors[found], len(wanted) // 2
-            if attention and len(theirs) == 1:  # GPT-2's c_attn: queries, keys, values
-                if len(factor) != 3 * d_out or not bool((factor[:d_out] == 1).all()):
-                    raise UserError(f"{folder}: {found!r} scales queries, too, which an IA3 here does not.")
-                factor, place = factor[d_out:], slice(None)
-            else:
-                place = slice((i - 1) * d_out, i * d_out) if attention else slice(None)
-            if attention and len(theirs) > 1 and i == 0:
-                raise UserError(f"{folder}: {found!r} scales queries, which an IA3 here does not.")
-            if factor.shape != wanted[place].shape:
-                raise UserError(
-                    f"{folder}: the factors of {found!r} are {len(factor)}; this base needs {len(wanted[place])}."
-                )
-            wanted[place] = factor
-    if left := sorted(set(factors) - taken):
-        raise UserError(f"{folder} scales {left[0]!r}, which an IA3 here does not.")
     precision = next(iter(factors.values())).dtype if factors else torch.float32
-    return method, {name: t.to(precision) for name, t in restored.items()}
+    restored, left, front = {}, set(factors), KINDS[type(base)][1]
+    for key, ones in method.factors.items():
+        names, whole, attention = their_factors(base, key, torch.ones_like(ones))
+        parts = list(whole.chunk(len(names)))
+        for i, name in enumerate(names):
+            if name not in factors:
+                name = name.removeprefix(front)  # of a class without a head
+            if name in factors:
+                left.discard(name)
+                if factors[name].shape != parts[i].shape:
+                    raise UserError(
+                        f"{folder}: the factors of {name!r} are {len(factors[name])}; this base needs {len(parts[i])}."
+                    )
+                parts[i] = factors[name]
+                queries = factors[name][: base.config.d_model] if attention and i == 0 else None
+                if queries is not None and (len(names) > 1 or not bool((queries == 1).all())):
+                    raise UserError(f"{folder}: {name!r} scales queries, which an IA3 here does not.")
+        restored[f"factors.{key}"] = torch.cat(parts)[-len(ones) :].to(precision)
+    if left:
+        raise UserError(f"{folder} scales {min(left)!r}, which an IA3 here does not.")
+    return method, restored
 
 
 READERS: dict[str, Callable[[dict[str, Any], dict[str, Tensor], Base, Path], Read]] = {
