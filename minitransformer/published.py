@@ -211,10 +211,8 @@ def load_pretrained(folder: str | Path, dropout: float = 0.0) -> GPT | Bert | Se
     config = read_json(folder / "config.json", "config", WHICH)
     generation = folder / "generation_config.json"
     if generation.is_file():
-        config = {
-            **{name: value for name, value in read_json(generation, "config", WHICH).items() if name in GENERATION},
-            **config,
-        }
+        asked = read_json(generation, "config", WHICH)
+        config = {**{name: value for name, value in asked.items() if name in GENERATION}, **config}
     weights, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
     if weights.is_file():
         return from_transformers(read_safetensors(weights)[0], config, dropout)

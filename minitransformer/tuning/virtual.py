@@ -29,8 +29,8 @@ def init_setting() -> Setting:
     says = '"random", "vocabulary", or the token ids of words, which are whole numbers from 0 on'
     return Setting(
         Rule(says, _start),
-        'What virtual tokens start as: "random"; "vocabulary", words drawn from it; or these words, repeated or cut to P. '
-        "(003 §4.2: words of the task are best.)",
+        'What virtual tokens start as: "random"; "vocabulary", words drawn from it; or these words, repeated or cut '
+        "to P. (003 §4.2: words of the task are best.)",
     )
 
 
