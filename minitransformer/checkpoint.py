@@ -100,9 +100,9 @@ def check_finite(tensors: Mapping[str, Tensor], source: str) -> None:
             )
 
 
-def fingerprint(tensors: Mapping[str, Tensor]) -> str:
-    """A short name for exactly these tensors: SHA-256 over names, shapes, dtypes and every value."""
-    digest = hashlib.sha256()
+def fingerprint(tensors: Mapping[str, Tensor], of: str = "") -> str:
+    """A short name for exactly these tensors: SHA-256 over what they are `of`, names, shapes, dtypes and values."""
+    digest = hashlib.sha256(of.encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())

@@ -27,74 +27,67 @@ from minitransformer.models.seq2seq import Seq2Seq, Seq2SeqConfig
 
 M = TypeVar("M", bound=nn.Module)
 
-# Ours on the left, without ".weight" and ".bias"; {} is the number of the layer. Several names on the right are
-# stacked in that order.
+# Ours on the left, without ".weight" and ".bias"; {} is the number of the layer. Several names on the right, written as
+# "[query key value]", are stacked in that order.
 GPT2_NAMES = {
-    "token_embedding": ("wte",),
-    "position_embedding": ("wpe",),
-    "blocks.{}.norm1": ("h.{}.ln_1",),
-    "blocks.{}.attention.qkv": ("h.{}.attn.c_attn",),
-    "blocks.{}.attention.out": ("h.{}.attn.c_proj",),
-    "blocks.{}.norm2": ("h.{}.ln_2",),
-    "blocks.{}.mlp.up": ("h.{}.mlp.c_fc",),
-    "blocks.{}.mlp.down": ("h.{}.mlp.c_proj",),
-    "norm": ("ln_f",),
+    "token_embedding": "wte",
+    "position_embedding": "wpe",
+    "blocks.{}.norm1": "h.{}.ln_1",
+    "blocks.{}.attention.qkv": "h.{}.attn.c_attn",
+    "blocks.{}.attention.out": "h.{}.attn.c_proj",
+    "blocks.{}.norm2": "h.{}.ln_2",
+    "blocks.{}.mlp.up": "h.{}.mlp.c_fc",
+    "blocks.{}.mlp.down": "h.{}.mlp.c_proj",
+    "norm": "ln_f",
 }
 BERT_NAMES = {
-    "token_embedding": ("embeddings.word_embeddings",),
-    "position_embedding": ("embeddings.position_embeddings",),
-    "type_embedding": ("embeddings.token_type_embeddings",),
-    "norm": ("embeddings.LayerNorm",),
-    "blocks.{}.attention.qkv": (
-        "encoder.layer.{}.attention.self.query",
-        "encoder.layer.{}.attention.self.key",
-        "encoder.layer.{}.attention.self.value",
-    ),
-    "blocks.{}.attention.out": ("encoder.layer.{}.attention.output.dense",),
-    "blocks.{}.norm1": ("encoder.layer.{}.attention.output.LayerNorm",),
-    "blocks.{}.mlp.up": ("encoder.layer.{}.intermediate.dense",),
-    "blocks.{}.mlp.down": ("encoder.layer.{}.output.dense",),
-    "blocks.{}.norm2": ("encoder.layer.{}.output.LayerNorm",),
-    "pooler": ("pooler.dense",),
-    "mlm": ("cls.predictions",),  # its bias
-    "mlm.dense": ("cls.predictions.transform.dense",),
-    "mlm.norm": ("cls.predictions.transform.LayerNorm",),
-    "nsp": ("cls.seq_relationship",),
+    "token_embedding": "embeddings.word_embeddings",
+    "position_embedding": "embeddings.position_embeddings",
+    "type_embedding": "embeddings.token_type_embeddings",
+    "norm": "embeddings.LayerNorm",
+    "blocks.{}.attention.qkv": "encoder.layer.{}.attention.self.[query key value]",
+    "blocks.{}.attention.out": "encoder.layer.{}.attention.output.dense",
+    "blocks.{}.norm1": "encoder.layer.{}.attention.output.LayerNorm",
+    "blocks.{}.mlp.up": "encoder.layer.{}.intermediate.dense",
+    "blocks.{}.mlp.down": "encoder.layer.{}.output.dense",
+    "blocks.{}.norm2": "encoder.layer.{}.output.LayerNorm",
+    "pooler": "pooler.dense",
+    "mlm": "cls.predictions",  # its bias
+    "mlm.dense": "cls.predictions.transform.dense",
+    "mlm.norm": "cls.predictions.transform.LayerNorm",
+    "nsp": "cls.seq_relationship",
 }
 BART_NAMES = {
-    "token_embedding": ("shared",),
-    "source_positions": ("encoder.embed_positions",),
-    "source_norm": ("encoder.layernorm_embedding",),
-    "encoder.{}.attention.qkv": (
-        "encoder.layers.{}.self_attn.q_proj",
-        "encoder.layers.{}.self_attn.k_proj",
-        "encoder.layers.{}.self_attn.v_proj",
-    ),
-    "encoder.{}.attention.out": ("encoder.layers.{}.self_attn.out_proj",),
-    "encoder.{}.norm1": ("encoder.layers.{}.self_attn_layer_norm",),
-    "encoder.{}.mlp.up": ("encoder.layers.{}.fc1",),
-    "encoder.{}.mlp.down": ("encoder.layers.{}.fc2",),
-    "encoder.{}.norm2": ("encoder.layers.{}.final_layer_norm",),
-    "target_positions": ("decoder.embed_positions",),
-    "target_norm": ("decoder.layernorm_embedding",),
-    "decoder.{}.attention.qkv": (
-        "decoder.layers.{}.self_attn.q_proj",
-        "decoder.layers.{}.self_attn.k_proj",
-        "decoder.layers.{}.self_attn.v_proj",
-    ),
-    "decoder.{}.attention.out": ("decoder.layers.{}.self_attn.out_proj",),
-    "decoder.{}.norm1": ("decoder.layers.{}.self_attn_layer_norm",),
-    "decoder.{}.cross.qkv": (
-        "decoder.layers.{}.encoder_attn.q_proj",
-        "decoder.layers.{}.encoder_attn.k_proj",
-        "decoder.layers.{}.encoder_attn.v_proj",
-    ),
-    "decoder.{}.cross.out": ("decoder.layers.{}.encoder_attn.out_proj",),
-    "decoder.{}.norm2": ("decoder.layers.{}.encoder_attn_layer_norm",),
-    "decoder.{}.mlp.up": ("decoder.layers.{}.fc1",),
-    "decoder.{}.mlp.down": ("decoder.layers.{}.fc2",),
-    "decoder.{}.norm3": ("decoder.layers.{}.final_layer_norm",),
+    "token_embedding": "shared",
+    "source_positions": "encoder.embed_positions",
+    "source_norm": "encoder.layernorm_embedding",
+    "encoder.{}.attention.qkv": "encoder.layers.{}.self_attn.[q_proj k_proj v_proj]",
+    "encoder.{}.attention.out": "encoder.layers.{}.self_attn.out_proj",
+    "encoder.{}.norm1": "encoder.layers.{}.self_attn_layer_norm",
+    "encoder.{}.mlp.up": "encoder.layers.{}.fc1",
+    "encoder.{}.mlp.down": "encoder.layers.{}.fc2",
+    "encoder.{}.norm2": "encoder.layers.{}.final_layer_norm",
+    "target_positions": "decoder.embed_positions",
+    "target_norm": "decoder.layernorm_embedding",
+    "decoder.{}.attention.qkv": "decoder.layers.{}.self_attn.[q_proj k_proj v_proj]",
+    "decoder.{}.attention.out": "decoder.layers.{}.self_attn.out_proj",
+    "decoder.{}.norm1": "decoder.layers.{}.self_attn_layer_norm",
+    "decoder.{}.cross.qkv": "decoder.layers.{}.encoder_attn.[q_proj k_proj v_proj]",
+    "decoder.{}.cross.out": "decoder.layers.{}.encoder_attn.out_proj",
+    "decoder.{}.norm2": "decoder.layers.{}.encoder_attn_layer_norm",
+    "decoder.{}.mlp.up": "decoder.layers.{}.fc1",
+    "decoder.{}.mlp.down": "decoder.layers.{}.fc2",
+    "decoder.{}.norm3": "decoder.layers.{}.final_layer_norm",
 }
+
+
+def their_names(names: Mapping[str, str], module: str) -> list[str]:
+    """What a module of ours, "blocks.0.attention.qkv", is called in one of these tables: one name, or several."""
+    layer = re.search(r"\.(\d+)\.", module)
+    name = names[module if layer is None else module.replace(layer[0], ".{}.", 1)].format(layer and layer[1])
+    front, _, many = name.partition("[")
+    return [front + one for one in many.rstrip("]").split()] if many else [name]
+
 
 # Tied weights: saved under several names, or under one of them. Once checked to be equal, the first name is kept.
 GPT2_TIED = [("wte.weight", "lm_head.weight")]
@@ -339,7 +332,7 @@ def _check_config(about: dict, supported: list[tuple[str, tuple, object]]) -> No
 def _fill(
     model: M,
     theirs: dict[str, Tensor],
-    names: Mapping[str, tuple[str, ...]],
+    names: Mapping[str, str],
     tied: list[tuple[str, str]],
     adapt: Callable[[str, Tensor], Tensor] = lambda name, tensor: tensor,
 ) -> M:
@@ -349,9 +342,7 @@ def _fill(
             raise UserError(f"{other!r} differs from {first!r}; here the two are one tensor.")
     for ours, parameter in model.named_parameters():
         module, _, kind = ours.rpartition(".")
-        layer = re.search(r"\.(\d+)\.", module)
-        key = module if layer is None else module.replace(layer[0], ".{}.", 1)
-        wanted = [f"{name.format(layer and layer[1])}.{kind}" for name in names[key]]
+        wanted = [f"{name}.{kind}" for name in their_names(names, module)]
         for name in wanted:
             if name not in theirs:
                 raise UserError(f"The weights have no tensor {name!r}, which {ours!r} is made from.")

@@ -21,8 +21,8 @@ from torch import Tensor
 
 from minitransformer.checks import boolean, check_settings, integer, real
 from minitransformer.errors import UserError
-from minitransformer.generation.inputs import Prompts, Stop, check_writes, checked_prompts, checked_stops, last_column
-from minitransformer.generation.sampling import left_pad
+from minitransformer.generation.inputs import Prompts, Stop, last_column
+from minitransformer.generation.sampling import begin
 from minitransformer.models.layers import in_eval_mode
 
 ALLOWED = {"n_beam": integer(1), "max_new_tokens": integer(1), "length_penalty": real(), "use_cache": boolean()}
@@ -118,16 +118,12 @@ def beam_search(
     """
     settings = {"n_beam": n_beam, "max_new_tokens": max_new_tokens, "length_penalty": length_penalty}
     check_settings({**settings, "use_cache": use_cache}, ALLOWED)
-    check_writes(model, use_cache)
-    stops, prompts = checked_stops(stop_id, model), checked_prompts(prompts)
-    device = next(model.parameters()).device
-    ids, attention_mask = left_pad(prompts)
-    ids, attention_mask = ids.to(device), None if attention_mask is None else attention_mask.to(device)
-    B, k = len(prompts), n_beam
+    ids, attention_mask, stops = begin(model, prompts, stop_id, use_cache)
+    device, B, k = ids.device, len(ids), n_beam
     n_candidates = max(2, 1 + len(stops)) * k  # so that k can go on, even if every running text meets every end
     wide = {name: _repeat(value, B, k) for name, value in inputs.items()}  # for B·k rows, k of each prompt
     cache = model.new_cache() if use_cache else None
-    searches = [_Search(k, length_penalty) for _ in prompts]
+    searches = [_Search(k, length_penalty) for _ in range(B)]
     sums = torch.full((B, k), NEVER, device=device)  # Σ log p of what runs
     sums[:, 0] = 0.0  # all k begin alike: at first only one of them may go on
 

@@ -106,6 +106,15 @@ def left_pad(prompts: Sequence[Sequence[int]], pad_id: int = 0) -> tuple[Tensor,
     return ids, None if attention_mask.all() else attention_mask
 
 
+def begin(model: Any, prompts: Prompts, stop_id: Stop, use_cache: bool) -> tuple[Tensor, Tensor | None, frozenset[int]]:
+    """What every way of writing begins with: ids and attention_mask (B, T) where the model is, and the stops."""
+    check_writes(model, use_cache)
+    stops = checked_stops(stop_id, model)
+    ids, attention_mask = left_pad(checked_prompts(prompts))
+    device = next(model.parameters()).device
+    return ids.to(device), None if attention_mask is None else attention_mask.to(device), stops
+
+
 @torch.inference_mode()
 def generate(
     model: Any,
@@ -138,16 +147,12 @@ def generate(
     """
     settings = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "max_new_tokens": max_new_tokens}
     check_settings({**settings, "seed": seed, "use_cache": use_cache}, CHOICE)
-    check_writes(model, use_cache)
-    stops, prompts = checked_stops(stop_id, model), checked_prompts(prompts)
-    device = next(model.parameters()).device
-    ids, attention_mask = left_pad(prompts)
-    ids, attention_mask = ids.to(device), None if attention_mask is None else attention_mask.to(device)
-    generator = None if seed is None else torch.Generator(device).manual_seed(seed)
+    ids, attention_mask, stops = begin(model, prompts, stop_id, use_cache)
+    generator = None if seed is None else torch.Generator(ids.device).manual_seed(seed)
     cache = model.new_cache() if use_cache else None
     last = last_column(ids)  # (B, T)
-    rows: list[list[int]] = [[] for _ in prompts]
-    running = set(range(len(prompts)))
+    rows: list[list[int]] = [[] for _ in ids]
+    running = set(range(len(rows)))
     new, decode_step = ids, None  # what the model has not seen yet; a shortcut for one token, if it has one
     with in_eval_mode(model):  # dropout has no place in generation
         for i in range(max_new_tokens):

@@ -92,11 +92,7 @@ class Adapter(Method):
         super().__init__(width=width, placement=placement, init=init, scale=scale, norms=norms)
         self.bottlenecks = nn.ModuleDict()  # the sublayer's name with / for . → what it adds
         self.factors = nn.ParameterDict()  # the norm's name with / for . → factor and shift, (2, C)
-
-    @property
-    def starts_as_base(self) -> bool:
-        """Only where W_up begins as 0."""
-        return self.init == "zero"
+        self.starts_as_base = init == "zero"  # W_up begins as 0
 
     def build(self, base: Base) -> None:
         """A bottleneck of its own for each sublayer that gets one, and factors for the norms of the layers, if asked.

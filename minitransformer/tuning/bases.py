@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any, TypeAlias
 
 import torch
 from torch import nn
 
+from minitransformer import checkpoint
 from minitransformer.errors import UserError
 from minitransformer.models.bert import Bert
 from minitransformer.models.classifier import Classifier
@@ -43,13 +43,8 @@ def fingerprint(base: Base) -> str:
     A half-precision base has the fingerprint of its copy in float32, because that copy has the same numbers: a prefix
     tuned on the one belongs to the other, too.
     """
+    own = {name: tensor for name, tensor in base.state_dict().items() if not name.startswith("tuning.")}
+    half = (torch.bfloat16, torch.float16)
+    exact = {name: tensor.float() if tensor.dtype in half else tensor for name, tensor in own.items()}
     # The shapes of the weights do not say how many heads they are cut into.
-    digest = hashlib.sha256(f"{type(base).__name__} {base.config.n_head}".encode())
-    for name, tensor in sorted(base.state_dict().items()):
-        if not name.startswith("tuning."):
-            tensor = tensor.detach().cpu().contiguous()
-            if tensor.dtype in (torch.bfloat16, torch.float16):
-                tensor = tensor.float()  # exact
-            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-            digest.update(tensor.view(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]
+    return checkpoint.fingerprint(exact, f"{type(base).__name__} {base.config.n_head}")

@@ -63,14 +63,12 @@ class FullFineTuning(Method):
     def trainable(self) -> list[nn.Parameter]:
         """The base's parameters, as far as it trains them."""
         base = self._need_base("trainable")
-        own = base_parameters(base)
-        return [own[name] for name in self.names(base)]
+        return [base.get_parameter(name) for name in self.names(base)]
 
     def tensors(self) -> dict[str, Tensor]:
         """The tuned weights, by their names in the base."""
         base = self._need_base("save")
-        own = base_parameters(base)
-        return {name: own[name].detach() for name in self.names(base)}
+        return {name: base.get_parameter(name).detach() for name in self.names(base)}
 
     def restore(self, tensors: Mapping[str, Tensor], source: str) -> None:
         """Put tuned weights into the base; refuses others than it trains."""

@@ -18,13 +18,13 @@ from torch.utils.hooks import RemovableHandle
 from minitransformer.models.gpt import GPT
 from minitransformer.tuning.hooks import before_each_call, check_not_given, is_prefill
 from minitransformer.tuning.method import Method
-from minitransformer.tuning.prefix import PrefixEncoder, activations, new_encoder, reparametrise_setting
+from minitransformer.tuning.prefix import REPARAMETRISE, PrefixEncoder, activations, new_encoder
 from minitransformer.tuning.virtual import (
+    INIT,
+    LENGTH,
     check_room,
     check_virtual,
     ids_to_start_from,
-    init_setting,
-    length_setting,
 )
 
 
@@ -41,8 +41,9 @@ class Infix(Method):
     examples = {"infix": {"length": 3}, "infix-mlp": {"length": 3, "reparametrise": 16}}
     when_loaded = {"init": "random"}
     renamed = {"table.": "encoder."}
+    starts_as_base = False  # y reads it from the first
 
-    length, reparametrise, init = length_setting(), reparametrise_setting(), init_setting()
+    length, reparametrise, init = LENGTH, REPARAMETRISE, INIT
     encoder: PrefixEncoder  # of P_θ, for all layers; None until it is made for a base
 
     def __init__(
@@ -50,11 +51,6 @@ class Infix(Method):
     ) -> None:
         super().__init__(length=length, reparametrise=reparametrise, init=init)
         self.register_module("encoder", None)
-
-    @property
-    def starts_as_base(self) -> bool:
-        """No: y reads it from the first."""
-        return False
 
     def build(self, base: GPT) -> None:  # type: ignore[override]  # the only kind that it goes onto
         """One encoder for all layers."""

@@ -97,6 +97,7 @@ class Method(nn.Module):
     place: ClassVar[str]  # what of the base it occupies; two methods cannot share a place
     goes_onto: ClassVar[tuple[type[nn.Module], ...]] = (GPT, Bert, Seq2Seq)
     reads_virtual_ids: ClassVar[bool] = False  # whether the text has to hold `virtual_ids(method.length)`
+    starts_as_base: bool = True  # whether the base says, before anything is learned, what it says without the method
     examples: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # short name → settings that fit the smallest base
     when_loaded: ClassVar[Mapping[str, object]] = {}  # settings that say how to begin, where a file has the tensors
     renamed: ClassVar[Mapping[str, str]] = {}  # how tensors' names began in older files → how they begin now
@@ -156,11 +157,6 @@ class Method(nn.Module):
     def head(self) -> nn.Linear | None:
         """The head of the classifier that it is on, or None."""
         return self._head[0] if self._head else None
-
-    @property
-    def starts_as_base(self) -> bool:
-        """Whether the base says at first, before anything is learned, exactly what it says without the method."""
-        return True
 
     @property
     def merged(self) -> bool:
@@ -314,7 +310,7 @@ def load(path: str | Path, model: Base | Classifier) -> Method:
             f"{path} was tuned by a {saved.tuning}, a method that is not known here; known are "
             f"{', '.join(methods())}. Import the module that defines it, then load."
         )
-    check_settings(kind, saved.settings, path)
+    check_known(kind, saved.settings, path)
     begin = {name: value for name, value in kind.when_loaded.items() if name in saved.settings}
     try:
         method = kind(**{**saved.settings, **begin})
@@ -344,7 +340,7 @@ def load(path: str | Path, model: Base | Classifier) -> Method:
     return method
 
 
-def check_settings(kind: type[Method], settings: Mapping[str, object], path: str | Path) -> None:
+def check_known(kind: type[Method], settings: Mapping[str, object], path: str | Path) -> None:
     """Refuse the settings of a file that are not those of the method."""
     known = settings_of(kind)
     if unknown := [name for name in settings if name not in known]:

@@ -21,7 +21,7 @@ from minitransformer.models.attention import Attention
 from minitransformer.models.bert import Bert
 from minitransformer.models.gpt import GPT
 from minitransformer.models.seq2seq import Seq2Seq
-from minitransformer.published import BART_NAMES, BERT_NAMES, GPT2_NAMES
+from minitransformer.published import BART_NAMES, BERT_NAMES, GPT2_NAMES, their_names
 from minitransformer.tuning.bases import Base, module_of
 from minitransformer.tuning.lora import LoRA
 from minitransformer.tuning.merge import linear_maps
@@ -34,7 +34,7 @@ CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
 WRAPPER = "base_model.model."  # what peft puts in front of the base's own names
 # Our kind of base → its module names in the transformers library, what the class with a head puts in front of them,
 # and the task that peft calls it by.
-KINDS: dict[type, tuple[Mapping[str, tuple[str, ...]], str, str | None]] = {
+KINDS: dict[type, tuple[Mapping[str, str], str, str | None]] = {
     GPT: (GPT2_NAMES, "transformer.", "CAUSAL_LM"),
     Bert: (BERT_NAMES, "bert.", "FEATURE_EXTRACTION"),
     Seq2Seq: (BART_NAMES, "model.", "SEQ_2_SEQ_LM"),
@@ -88,7 +88,7 @@ def write_lora(method: LoRA, base: Base) -> Written:
     tensors, ranks = {}, {}
     low: Any
     for key, low in method.changes.items():
-        names = their_names(base, key)
+        names = maps_of(base, key)
         if len(names) == 1:  # one map there, whatever is stacked here
             a, b = low.matrices()
             tensors[f"{WRAPPER}{names[0]}.lora_A.weight"], tensors[f"{WRAPPER}{names[0]}.lora_B.weight"] = a, b
@@ -135,8 +135,8 @@ def write_ia3(method: IA3, base: Base) -> Written:
 def their_factors(base: Base, key: str, factor: Tensor) -> tuple[list[str], Tensor, bool]:
     """Their maps that factors of ours scale, all their factors (of queries, too), and whether it is an attention."""
     if isinstance(module_of(base, key), Attention):
-        return their_names(base, f"{key}/qkv"), with_queries(factor), True
-    return their_names(base, f"{key}/down"), factor, False
+        return maps_of(base, f"{key}/qkv"), with_queries(factor), True
+    return maps_of(base, f"{key}/down"), factor, False
 
 
 WRITERS: dict[type, Callable[[Any, Base], Written]] = {
@@ -148,14 +148,11 @@ WRITERS: dict[type, Callable[[Any, Base], Written]] = {
 }
 
 
-def their_names(base: Base, key: str) -> list[str]:
+def maps_of(base: Base, key: str) -> list[str]:
     """The transformers library's names of the maps in one module of ours, without peft's wrapper."""
     names, front, _ = KINDS[type(base)]
-    number = re.search(r"/(\d+)/", key)
-    ours = key.replace(number[0], ".{}.", 1).replace("/", ".") if number else key.replace("/", ".")
-    heads = ("cls.",)  # outside of the body
-    found = [name.format(number[1] if number else "") for name in names[ours]]
-    return [name if name.startswith(heads) else front + name for name in found]
+    found = their_names(names, key.replace("/", "."))
+    return [name if name.startswith("cls.") else front + name for name in found]  # BERT's heads are outside of the body
 
 
 Read = tuple[Method, dict[str, Tensor]]
@@ -288,7 +285,7 @@ def their_places(base: Base, theirs: Mapping[str, Any], folder: Path) -> dict[st
     keys = {module: name for name, module in base.named_modules()}
     known: dict[str, list[str]] = {}
     for name, (linear, part) in linear_maps(base).items():
-        found = their_names(base, keys[linear].replace(".", "/"))
+        found = maps_of(base, keys[linear].replace(".", "/"))
         known.setdefault(found[part if len(found) > 1 else 0], []).append(name)
     front = KINDS[type(base)][1]
     known |= {name.removeprefix(front): ours for name, ours in known.items()}  # of a class without a head

@@ -29,7 +29,7 @@ from minitransformer.tuning.bases import Base
 from minitransformer.tuning.hooks import before_each_call, check_not_given, is_prefill
 from minitransformer.tuning.method import Method
 from minitransformer.tuning.settings import Setting, size
-from minitransformer.tuning.virtual import check_room, ids_to_start_from, init_setting, length_setting
+from minitransformer.tuning.virtual import INIT, LENGTH, check_room, ids_to_start_from
 
 RANDOM_STD = 0.5  # of random keys and values; real ones of the course's bases have a standard deviation of 0.5 to 2
 
@@ -165,12 +165,10 @@ def new_encoder(
     return PrefixEncoder(flat, hidden, base.config.d_model, fit=start is not None)
 
 
-def reparametrise_setting() -> Setting:
-    """The width inside the MLP that makes P_θ."""
-    return Setting(
-        optional(size("an MLP has at least one unit inside")),
-        "The width inside the MLP that makes P_θ while training; None trains P_θ itself.",
-    )
+REPARAMETRISE = Setting(
+    optional(size("an MLP has at least one unit inside")),
+    "The width inside the MLP that makes P_θ while training; None trains P_θ itself.",
+)
 
 
 class PrefixTuning(Method):
@@ -188,8 +186,9 @@ class PrefixTuning(Method):
     }
     when_loaded = {"init": "random"}
     renamed = {"tables.": "encoders."}
+    starts_as_base = False  # keys take attention, even keys of zeros
 
-    length, reparametrise, init = length_setting(), reparametrise_setting(), init_setting()
+    length, reparametrise, init = LENGTH, REPARAMETRISE, INIT
     slots = Setting(
         optional(names('["prefix"]')),
         "Which of an encoder–decoder's three it fills (see `prefix_slots`); None for all.",
@@ -211,11 +210,6 @@ class PrefixTuning(Method):
         self.encoders = nn.ModuleDict()  # slot → what makes its P_θ
         self._n_layer: dict[str, int] = {}  # slot → how many layers the base has there
         self._n_head = 0
-
-    @property
-    def starts_as_base(self) -> bool:
-        """No: keys take attention, even keys of zeros."""
-        return False
 
     def build(self, base: Base) -> None:
         """An encoder for each slot."""

@@ -26,12 +26,12 @@ from minitransformer.tuning.hooks import before_each_call, check_not_given, is_p
 from minitransformer.tuning.method import Method
 from minitransformer.tuning.settings import Setting
 from minitransformer.tuning.virtual import (
+    INIT,
+    LENGTH,
     check_no_virtual,
     check_room,
     check_virtual,
     ids_to_start_from,
-    init_setting,
-    length_setting,
     virtual_ids,
 )
 
@@ -41,18 +41,14 @@ class VirtualTokens(Method):
 
     place = "context"
     when_loaded = {"init": "random"}
+    starts_as_base = False  # what stands in front of a text is read from the first
 
-    length, init = length_setting(), init_setting()
+    length, init = LENGTH, INIT
     free: nn.Parameter  # (P, C); None until it is made for a base
 
     def __init__(self, length: int, init: str | Sequence[int], **more: object) -> None:
         super().__init__(length=length, init=init, **more)
         self.register_parameter("free", None)
-
-    @property
-    def starts_as_base(self) -> bool:
-        """No: what stands in front of a text is read from the first."""
-        return False
 
     def build(self, base: Base) -> None:
         """P vectors: of the size that embeddings have, or copies of words' embeddings."""

@@ -19,21 +19,6 @@ from minitransformer.tuning.bases import Base
 from minitransformer.tuning.settings import Setting, size
 
 
-def length_setting() -> Setting:
-    """P."""
-    return Setting(size("a method without virtual tokens would tune nothing"), "P, the virtual tokens.")
-
-
-def init_setting() -> Setting:
-    """What virtual tokens start as."""
-    says = '"random", "vocabulary", or the token ids of words, which are whole numbers from 0 on'
-    return Setting(
-        Rule(says, _start),
-        'What virtual tokens start as: "random"; "vocabulary", words drawn from it; or these words, repeated or cut '
-        "to P. (003 §4.2: words of the task are best.)",
-    )
-
-
 def _start(value: Any) -> str | list[int]:
     if isinstance(value, str) and value in ("random", "vocabulary"):
         return value
@@ -41,6 +26,15 @@ def _start(value: Any) -> str | list[int]:
     if not ids or min(ids) < 0 or isinstance(value, bytes) or any(isinstance(i, bool) for i in value):
         raise ValueError
     return ids
+
+
+# Settings of every method with virtual tokens.
+LENGTH = Setting(size("a method without virtual tokens would tune nothing"), "P, the virtual tokens.")
+INIT = Setting(
+    Rule('"random", "vocabulary", or the token ids of words, which are whole numbers from 0 on', _start),
+    'What virtual tokens start as: "random"; "vocabulary", words drawn from it; these words, repeated or cut to P. '
+    "Words of the task are best (003 §4.2).",
+)
 
 
 def virtual_ids(length: int) -> list[int]:

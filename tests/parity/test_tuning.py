@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from minitransformer.published import BART_NAMES, BERT_NAMES, GPT2_NAMES, from_transformers
+from minitransformer.published import BART_NAMES, BERT_NAMES, GPT2_NAMES, from_transformers, their_names
 from minitransformer.tuning import IA3, LoRA, PrefixTuning, PromptTuning, attached
 from tests.helpers import assert_close, mask_of, random_ids, randomise
 from tests.parity.test_models import bart, bert, gpt2
@@ -78,9 +78,8 @@ MODELS = {"gpt2": (gpt2, GPT2_NAMES), "bert": (bert, BERT_NAMES), "bart": (bart,
 
 def their_name(key, part, names):
     """Our name of a module, with / for . → their name of the map number `part` in it."""
-    number = next(piece for piece in key.split("/") if piece.isdigit())
-    theirs = names[key.replace("/", ".").replace(f".{number}.", ".{}.")]
-    return theirs[part if len(theirs) > 1 else 0].format(number)
+    theirs = their_names(names, key.replace("/", "."))
+    return theirs[part if len(theirs) > 1 else 0]
 
 
 def both_outputs(kind, tuned, ours):
