@@ -179,7 +179,8 @@ table(rows, ["GPT", "P", "BERT", "P"], [None, ".3f", None, ".3f"])
 # **Predict before you run:** how many of the validation texts will each model get right, if guessing gets one in six?
 
 # %%
-from minitransformer.course.hard import by_hand, label_log_probs, predict
+from minitransformer.course.answers import by_hand
+from minitransformer.course.hard import label_log_probs, predict
 from minitransformer.metrics import accuracy, standard_error
 
 OWN_WORDS = {kind: kind for kind in KINDS}
@@ -655,7 +656,7 @@ except UserError as error:
 # %%
 from collections import Counter
 
-from minitransformer.course.hard import nearest
+from minitransformer.course.answers import nearest
 
 common = {word for word, count in Counter(re.findall(r"[a-z]+", prose)).items() if count >= 20}
 near = {
@@ -706,10 +707,10 @@ say(
 # with 640?
 
 # %%
+from minitransformer.course.answers import AnswerVectors
 from minitransformer.text.batches.classification import LabelledTexts
 from minitransformer.training.loop import TrainConfig, train
 from minitransformer.tuning import attached
-from minitransformer.tuning.answers import AnswerVectors
 
 
 def labelled(task: str, name: str, pair: tuple, rows: list[dict], batch_size: int) -> LabelledTexts:

@@ -428,7 +428,8 @@ assert (
 import math
 from functools import partial
 
-from minitransformer.course.hard import by_hand, label_log_probs, predict
+from minitransformer.course.answers import by_hand
+from minitransformer.course.hard import label_log_probs, predict
 from minitransformer.models.bert import Bert
 from minitransformer.models.classifier import last_token
 from minitransformer.models.gpt import GPT

@@ -48,6 +48,7 @@ COURSE = [
     "course.tinyworld",
     "course.bigram",
     "course.batches",
+    "course.answers",
     "course.hard",
     "course.timing",
     "course.workers",

@@ -214,7 +214,7 @@ def tokens_in_a_sentence(words, tokenizer):
 
 mapping = Exercise(
     id="7.2",
-    target="minitransformer.course.hard:by_hand",
+    target="minitransformer.course.answers:by_hand",
     title="Words for labels",
     minutes=20,
     difficulty=2,
@@ -794,7 +794,7 @@ score.slip(
 
 near = Exercise(
     id="7.5",
-    target="minitransformer.course.hard:nearest",
+    target="minitransformer.course.answers:nearest",
     title="Nearest words",
     minutes=25,
     difficulty=3,

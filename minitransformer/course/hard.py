@@ -2,13 +2,10 @@
 
     template (模板)             an example → a text with a gap     "{text} All in all, it was {mask}."
     answer mapping (答案映射)   a label → words for the gap        positive → "good", negative → "bad"
-        by hand                 … words that a person chooses
-        the nearest words       … and the words whose embeddings are nearest to theirs
     inference (推理)            the label whose words are likeliest in the gap
 
 That alone is zero-shot (零样本); few-shot (少样本), solved examples stand before the question. A BERT fills the gap
-where it is; a GPT goes on writing where the template ends. A third mapping has a trained vector in the place of words:
-`AnswerVectors`, in `minitransformer.tuning.answers`.
+where it is; a GPT goes on writing where the template ends.
 """
 
 from __future__ import annotations
@@ -16,24 +13,22 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from string import Formatter
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
+from minitransformer.course.answers import Answers, is_bert
 from minitransformer.errors import UserError
 from minitransformer.models.bert import Bert
 from minitransformer.models.gpt import GPT
 from minitransformer.models.layers import in_eval_mode
 from minitransformer.text.batches import pad_right
 from minitransformer.text.tokenizer import Tokenizer
-from minitransformer.tuning.answers import Answers, is_bert, label_vectors
-from minitransformer.tuning.prompt import nearest_words
 from minitransformer.tuning.virtual import virtual_ids
 
-Words: TypeAlias = Mapping[str, str | Sequence[str]]  # label → a word, or several
 Example: TypeAlias = Mapping[str, Any]  # its fields by name
 Gap: TypeAlias = tuple[list[int], list[int]]  # the ids before and after it
 
@@ -125,54 +120,6 @@ def with_examples(
             raise UserError(f"A solved example has the label {name!r}; there are words for {', '.join(answers)}.")
         solved.append(template.written(example, next(iter(answers[name]))).replace("{", "{{").replace("}", "}}"))
     return Template(separator.join([*solved, template.text]))
-
-
-def by_hand(words: Words, tokenizer: Tokenizer) -> Answers:
-    """The answer mapping that a person chooses: {"positive": ["good", "great"], "negative": "bad"}.
-
-    Gives label → word → its token ids, which are those of the word with one space before it; spaces of its own go.
-    Raises `UserError` for fewer than two labels, one without words, a word that is empty, special, or there twice,
-    under one label or two.
-    """
-    answers: Answers = {label: {} for label in words}
-    if len(answers) < 2:
-        raise UserError(f"The labels are {list(answers)}: there have to be at least two to choose from.")
-    for label, own in words.items():
-        for word in [own] if isinstance(own, str) else own:
-            word = word.strip()
-            others = [other for other, taken in answers.items() if word in taken]
-            if others:
-                raise UserError(f"The word {word!r} stands for {others[0]!r} and for {label!r}: it may stand once.")
-            if not word or {*tokenizer.special_ids.values()} & {*tokenizer.encode(word, allow_special=True)}:
-                raise UserError(f"The label {label!r} has {word!r}: an answer is not empty and no special token.")
-            answers[label][word] = tokenizer.encode(" " + word)
-        if not answers[label]:
-            raise UserError(f"The label {label!r} has no words: it needs at least one.")
-    return answers
-
-
-def nearest(
-    words: Words, model: Bert | GPT, tokenizer: Tokenizer, k: int = 5, among: Collection[str] | None = None
-) -> Answers:
-    """The answer mapping by likeness: each label's words, and the K words that are nearest to their mean embedding.
-
-    Nearest by cosine, among the words of one token that are in `among`; None takes all tokens of letters (two or more)
-    after a space, pieces of longer words (" gre") too. No label's own word is a neighbour. What is near two labels is
-    left out, so that there may be fewer than K.
-    Raises `UserError` as `by_hand`, and for k below 1.
-    """
-    if k < 1:
-        raise UserError(f"k = {k}: each label gets at least one word, or is mapped by_hand.")
-    answers = by_hand(words, tokenizer)
-    taken = {word for own in answers.values() for word in own}
-    near = []
-    for ranking in nearest_words(label_vectors(model, answers), model, k=model.config.vocab_size):
-        texts = (tokenizer.decode([token]) for token, _ in ranking)
-        ranked = [word[1:] for word in texts if re.fullmatch(r" [^\W\d_]{2,}", word)]
-        near.append([word for word in ranked if word not in taken and (among is None or word in among)][:k])
-    twice = {word for i, own in enumerate(near) for other in near[:i] for word in own if word in other}
-    sets = zip(answers.items(), near, strict=True)
-    return by_hand({label: [*own, *(w for w in new if w not in twice)] for (label, own), new in sets}, tokenizer)
 
 
 @torch.no_grad()

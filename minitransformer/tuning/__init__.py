@@ -9,7 +9,6 @@ from importlib import import_module
 from pkgutil import iter_modules
 
 from minitransformer.tuning.adapter import Adapter
-from minitransformer.tuning.answers import AnswerVectors
 from minitransformer.tuning.bases import Base, fingerprint
 from minitransformer.tuning.full import BitFit, FullFineTuning, TopLayers
 from minitransformer.tuning.infix import Infix
@@ -22,7 +21,6 @@ from minitransformer.tuning.virtual import virtual_ids
 
 __all__ = [
     "Adapter",
-    "AnswerVectors",
     "Base",
     "BitFit",
     "FullFineTuning",

@@ -36,7 +36,6 @@ NOT_IN_PEFT = {
     "FullFineTuning": "save_model() keeps the whole model",
     "TopLayers": "save() keeps the layers that were tuned",
     "BitFit": "save() keeps the biases",
-    "AnswerVectors": "they belong to a template and its labels",
 }
 
 

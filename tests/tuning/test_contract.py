@@ -14,11 +14,11 @@ import torch
 
 import minitransformer
 from minitransformer.checkpoint import load_tensors, save_model, save_tensors
+from minitransformer.course.answers import AnswerVectors
 from minitransformer.errors import UserError
 from minitransformer.models.classifier import Classifier
 from minitransformer.tuning import (
     Adapter,
-    AnswerVectors,
     Infix,
     LoRA,
     PrefixTuning,

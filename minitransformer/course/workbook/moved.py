@@ -20,7 +20,7 @@ MODULES = {
     **{name: f"models.{name}" for name in ("attention", "layers", "gpt", "bert", "seq2seq", "classifier")},
     **dict.fromkeys(("bigram", "models.bigram"), "course.bigram"),
     "text.masking": "course.batches.masking",
-    "tuning.hard": "course.hard",
+    **{f"tuning.{name}": f"course.{name}" for name in ("hard", "answers")},
     **{f"text.batches.{name}": f"course.batches.{name}" for name in ("denoising", "packed", "pairs")},
     **{"tokenizer": "text.tokenizer", "datasets": "text.corpora", "batches": "text.batches"},
     **{"training": "training.loop", "objectives": "training.losses", "pretrained": "published"},

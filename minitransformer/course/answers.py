@@ -1,8 +1,15 @@
-"""The continuous answer mapping (答案映射): a label is a trained vector in the place of words (001 §3.1.1)."""
+"""Answer mappings (答案映射): which words in the gap of a template stand for a label (001 §3.1.1).
+
+by hand                a label → words that a person chooses
+the nearest words      … and the words whose embeddings are nearest to theirs
+continuous             a label → a trained vector in the place of words, a method like the others
+"""
 
 from __future__ import annotations
 
 import operator
+import re
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import torch
@@ -15,12 +22,63 @@ from minitransformer.models.bert import Bert
 from minitransformer.models.classifier import last_token
 from minitransformer.models.gpt import GPT
 from minitransformer.text.batches import Batch
+from minitransformer.text.tokenizer import Tokenizer
 from minitransformer.training.losses import cross_entropy_sum
 from minitransformer.tuning.bases import Base
 from minitransformer.tuning.method import Method
+from minitransformer.tuning.prompt import nearest_words
 from minitransformer.tuning.settings import Setting, size
 
+Words: TypeAlias = Mapping[str, str | Sequence[str]]  # label → a word, or several
 Answers: TypeAlias = dict[str, dict[str, list[int]]]  # label → word → its token ids
+
+
+def by_hand(words: Words, tokenizer: Tokenizer) -> Answers:
+    """The answer mapping that a person chooses: {"positive": ["good", "great"], "negative": "bad"}.
+
+    Gives label → word → its token ids, which are those of the word with one space before it; spaces of its own go.
+    Raises `UserError` for fewer than two labels, one without words, a word that is empty, special, or there twice,
+    under one label or two.
+    """
+    answers: Answers = {label: {} for label in words}
+    if len(answers) < 2:
+        raise UserError(f"The labels are {list(answers)}: there have to be at least two to choose from.")
+    for label, own in words.items():
+        for word in [own] if isinstance(own, str) else own:
+            word = word.strip()
+            others = [other for other, taken in answers.items() if word in taken]
+            if others:
+                raise UserError(f"The word {word!r} stands for {others[0]!r} and for {label!r}: it may stand once.")
+            if not word or {*tokenizer.special_ids.values()} & {*tokenizer.encode(word, allow_special=True)}:
+                raise UserError(f"The label {label!r} has {word!r}: an answer is not empty and no special token.")
+            answers[label][word] = tokenizer.encode(" " + word)
+        if not answers[label]:
+            raise UserError(f"The label {label!r} has no words: it needs at least one.")
+    return answers
+
+
+def nearest(
+    words: Words, model: Bert | GPT, tokenizer: Tokenizer, k: int = 5, among: Collection[str] | None = None
+) -> Answers:
+    """The answer mapping by likeness: each label's words, and the K words that are nearest to their mean embedding.
+
+    Nearest by cosine, among the words of one token that are in `among`; None takes all tokens of letters (two or more)
+    after a space, pieces of longer words (" gre") too. No label's own word is a neighbour. What is near two labels is
+    left out, so that there may be fewer than K.
+    Raises `UserError` as `by_hand`, and for k below 1.
+    """
+    if k < 1:
+        raise UserError(f"k = {k}: each label gets at least one word, or is mapped by_hand.")
+    answers = by_hand(words, tokenizer)
+    taken = {word for own in answers.values() for word in own}
+    near = []
+    for ranking in nearest_words(label_vectors(model, answers), model, k=model.config.vocab_size):
+        texts = (tokenizer.decode([token]) for token, _ in ranking)
+        ranked = [word[1:] for word in texts if re.fullmatch(r" [^\W\d_]{2,}", word)]
+        near.append([word for word in ranked if word not in taken and (among is None or word in among)][:k])
+    twice = {word for i, own in enumerate(near) for other in near[:i] for word in own if word in other}
+    sets = zip(answers.items(), near, strict=True)
+    return by_hand({label: [*own, *(w for w in new if w not in twice)] for (label, own), new in sets}, tokenizer)
 
 
 def label_vectors(base: Base, answers: Answers) -> Tensor:
@@ -40,7 +98,7 @@ def _answer_mapping(value: Any) -> Answers:
 
 
 ANSWERS = Rule(
-    "an answer mapping, label → word → token ids, of at least two labels with a word each",
+    "an answer mapping, label → word → token ids, of at least two labels with a word each, as by_hand() makes one",
     _answer_mapping,
 )
 
@@ -49,8 +107,8 @@ class AnswerVectors(Method):
     """The continuous answer mapping: trained vectors in the place of words, score = h · v_label (001 §3.1.1).
 
     h is what the model compares with each word's embedding; v_label starts as the mean embedding of the label's words.
-    To train it: `train(base, batches, config, loss=vectors.loss)`, with batches of `LabelledTexts` whose rows have one
-    [MASK] (for a BERT), or end where the answer belongs (for a GPT).
+    To train it: `train(base, batches, config, loss=vectors.loss)`, with batches of `LabelledTexts` whose rows come from
+    `Template.for_bert` or `for_gpt`.
     """
 
     place = "answer"
