@@ -57,9 +57,6 @@ def f1(predictions: Sequence[Hashable], truths: Sequence[Hashable], positive: Ha
 
     TP are the examples that were called positive and are, FP those that were called so and are not, FN those that are
     and were not called so. 0 where the class is neither predicted nor true.
-
-    Raises:
-        UserError: nothing to measure, or not in pairs.
     """
     _check_pairs(predictions, truths, "truths")
     pairs = list(zip(predictions, truths, strict=True))

@@ -78,8 +78,7 @@ class _Search:
             stop_ids: the tokens that end a text.
             at_end: whether no token may follow.
 
-        Returns:
-            The scores of all candidates, a tensor, and the indices of the first k that do not end.
+        Gives the scores of all candidates, a tensor, and the indices of the first k that do not end.
 
         Source: Wu et al., Google's Neural Machine Translation System, 2016, Eq. 14, with |y|^α as length penalty.
         """

@@ -177,13 +177,8 @@ def columns_before(prefix: Sequence[Prefix] | None, cache: Sequence[KVCache] | N
 def prepend(prefix: Prefix, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     """Put a prefix in front of the text's keys and values: K ← [P_K; K], V ← [P_V; V].
 
-    Args:
-        prefix: keys and values, (B or 1, H, P, D) each; with 1 the whole batch shares them.
-        k: the text's keys (B, H, S, D).
-        v: the text's values (B, H, S, D).
-
-    Returns:
-        Keys and values, (B, H, P + S, D) each, of the text's dtype.
+    The prefix is (B or 1, H, P, D) each; with 1 the whole batch shares it. The text's are (B, H, S, D). Gives keys and
+    values, (B, H, P + S, D) each, of the text's dtype.
 
     Source: 003 §3.3; He et al., Towards a Unified View of Parameter-Efficient Transfer Learning, 2022, Eq. 5.
     """

@@ -31,12 +31,10 @@ class Classifier(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, ids: Tensor, attention_mask: Tensor | None = None, **inputs: Any) -> Tensor:
-        """Logits over the classes, (B, n_classes).
+        """Logits over the classes, (B, n_classes), of ids (B, T).
 
-        Args:
-            ids: token ids (B, T).
-            attention_mask: boolean (B, T), False at padding, on either side; None if there is none.
-            inputs: what else the base takes, such as `prefix`, or a BERT's `types`.
+        `attention_mask` (B, T) is False at padding, on either side. `inputs` are what else the base takes, such as
+        `prefix`, or a BERT's `types`.
         """
         if isinstance(self.base, Bert):
             summary = self.base.pooled(self.base(ids, attention_mask=attention_mask, **inputs))  # (B, C)

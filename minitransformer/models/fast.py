@@ -5,9 +5,6 @@ steps aside where somebody looks at, replaces or differentiates a part that it w
 
     decode_step    from `GPT.decode_step`. The same text takes 1.47 times as long without it at batch 1, 1.27 times at 8
                    and 1.17 times at 32 (CPU time of one thread, the course's GPT, 60 tokens, median of 9 in turn).
-
-A causal attention in two halves and a GELU through the sigmoid, each with a gradient written by hand, stood here once.
-Each was worth less than 5 % of a training step in most rounds, on a busy machine, and went.
 """
 
 from __future__ import annotations

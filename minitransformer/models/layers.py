@@ -85,11 +85,10 @@ def virtual_embeddings(words: Tensor, ids: Tensor, vectors: Tensor) -> Tensor:
         ids: its token ids (B, T), negative at the virtual tokens.
         vectors: (n_virtual, C), or (B, n_virtual, C) if each row has its own.
 
-    Returns:
-        (B, T, C), a new tensor: words at words, vectors at virtual tokens.
+    Gives a new tensor (B, T, C): words at words, vectors at virtual tokens.
 
     Source: 001 §3.1.4, X = [P; E(input)]; Lester et al., The Power of Scale for Parameter-Efficient Prompt Tuning,
-        2021, §2.
+    2021, §2.
     """
     number = (-1 - ids).clamp(min=0)  # (B, T)  which vector each virtual token stands for; 0 at words
     if vectors.dim() == 2:
@@ -175,13 +174,8 @@ def embed_positions(
 def positions_of(attention_mask: Tensor, n_new: int, n_prefix: int) -> Tensor:
     """Which position each of the last tokens has: P, and the real tokens before it.
 
-    Args:
-        attention_mask: boolean (B, S), True at the real ones of all tokens so far.
-        n_new: T, the tokens of this call, which are the last of the S.
-        n_prefix: P.
-
-    Returns:
-        Whole numbers (B, T); at padding any position that exists.
+    `attention_mask` (B, S) is True at the real ones of all tokens so far, of which the last T = `n_new` are those of
+    this call. Gives whole numbers (B, T); at padding any position that exists.
 
     Source: 003 §3.3, z = [prefix; x; y]; Li & Liang, Prefix-Tuning, 2021, Eq. 3.
     """

@@ -229,20 +229,17 @@ def accumulate_gradients(
 ) -> tuple[float, int]:
     """Give the parameters the gradient of the mean loss over all labels of one step, from several batches.
 
-    The result is that of one large batch: every label weighs the same, however the labels are distributed.
+    The result is that of one large batch: every label weighs the same, however the labels are distributed. Gives the
+    sum of the losses, and how many labels there were. Parameters that the loss does not reach keep None for a gradient.
 
     Args:
-        model: its parameters get gradients; those that the loss does not reach keep None.
+        model: its parameters get gradients.
         batches: batch number i of the run.
         loss: (model, batch) → summed loss and count.
         step: which step, from 0; it takes the batches number step * n_batch and the next ones.
         n_batch: how many batches. One without labels is passed over, because its loss need not have a gradient.
 
-    Returns:
-        The sum of the losses, and how many labels there were.
-
-    Raises:
-        UserError: no label in any of the batches.
+    Raises `UserError` where none has a label.
     """
     total, count = 0.0, 0
     for i in range(n_batch):

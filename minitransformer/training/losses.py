@@ -71,12 +71,9 @@ def nsp_loss(model: Bert, batch: Batch) -> tuple[Tensor, int]:
 def bert_loss(model: Bert, batch: Batch) -> tuple[Tensor, int]:
     """Both at once, as BERT was trained: mean L_MLM + mean L_NSP, from one reading of the text.
 
-    In the form of a sum and a count: n_MLM times that, and n_MLM.
-
-    Args:
-        model: a BERT with both heads.
-        batch: "ids", "labels" and "types" (B, T), "next_label" (B); optionally "attention_mask" (B, T); as in
-            `mlm_loss` and `nsp_loss`. Optionally "whole" (2), n_MLM and B of a larger batch whose rows these are.
+    In the form of a sum and a count: n_MLM times that, and n_MLM. The model has both heads; the batch has "ids",
+    "labels" and "types" (B, T) and "next_label" (B), and optionally "attention_mask" (B, T), as in `mlm_loss` and
+    `nsp_loss`. Optionally "whole" (2) are n_MLM and B of a larger batch whose rows these are.
 
     Source: 004 §3.1; Devlin et al., BERT, 2019, appendix A.2.
     """
@@ -131,11 +128,8 @@ def _read(model: nn.Module, batch: Batch) -> Tensor:
 def _masked_words(model: Bert, hidden: Tensor, batch: Batch) -> tuple[Tensor, int]:
     """-Σ log p(true word) over the chosen positions, in nats, and how many they are; L_MLM is the quotient (004 §4.2).
 
-    Args:
-        model: with its mlm head.
-        hidden: what the model has read (B, T, C).
-        batch: "labels" (B, T), the true word where it was chosen and IGNORE elsewhere; optionally "attention_mask" (B,
-            T). A label where that is False is refused.
+    `hidden` (B, T, C) is what the model, which has its mlm head, has read. "labels" (B, T) are the true word where it
+    was chosen and IGNORE elsewhere. A label where an "attention_mask" (B, T) is False is refused.
     """
     labels, attention_mask = batch["labels"], batch.get("attention_mask")
     if labels.shape != hidden.shape[:2]:

@@ -128,12 +128,10 @@ class Adapter(Method):
         return [module_of(base, key).register_forward_hook(hook) for key, hook in hooks]
 
     def adapted(self, bottleneck: Bottleneck, x: Tensor, output: Tensor) -> Tensor:
-        """output + scale · f(·): what a frozen sublayer gives, with what its bottleneck f adds, a new tensor (B, T, C).
+        """output + scale · f(·): what a frozen sublayer gives, with what its bottleneck f adds, a new tensor.
 
-        Args:
-            bottleneck: f. It reads x if the placement is "parallel", and the output otherwise.
-            x: what the sublayer has read, (B, T, C).
-            output: what it gives, (B, T, C).
+        x is what the sublayer has read, `output` what it gives, (B, T, C) both. The bottleneck reads x if the placement
+        is "parallel", and the output otherwise.
         """
         read = x if self.placement == "parallel" else output  # (B, T, C)
         return output + self.scale * bottleneck(read)  # (B, T, C)

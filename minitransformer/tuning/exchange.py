@@ -81,11 +81,7 @@ def to_peft(
 
 
 def from_peft(folder: str | Path, model: Base | Classifier) -> Method:
-    """Read a directory that peft wrote, and attach what is in it.
-
-    Refuses a damaged one, one of a kind that is not known here or set in a way that ours does not have, and one for a
-    base of another architecture or size.
-    """
+    """Read a directory that peft wrote, and attach what is in it; refuses what is damaged, or what ours cannot be."""
     folder, base = Path(folder), base_of(model)
     config = read_json(folder / CONFIG, "config of peft's", "Name a directory that peft's save_pretrained() wrote.")
     tensors = read_tensors(folder)

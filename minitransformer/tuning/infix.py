@@ -101,8 +101,7 @@ def replace_kv(qkv: Tensor, ids: Tensor, flat: Tensor, layer: int) -> Tensor:
         flat: P_θ (P, L·2·C): a row for each virtual token, in it layer after layer a key and a value.
         layer: which layer it is, from 0.
 
-    Returns:
-        A new tensor like qkv, with the keys and values of P_θ at the virtual tokens. Queries, and words, stay.
+    Gives a new tensor like qkv, with the keys and values of P_θ at the virtual tokens. Queries, and words, stay.
     """
     C = qkv.size(-1) // 3
     kv = flat[:, 2 * C * layer : 2 * C * (layer + 1)]  # (P, 2·C)

@@ -59,8 +59,7 @@ class LowRank(nn.Module):
 def new_factors(n: int, d_in: int, d_out: int, rank: int) -> tuple[Tensor, Tensor]:
     """What A and B begin as, for n maps of d_in to d_out numbers (Hu et al. 2021, §4.1).
 
-    Returns:
-        A (n, r, d_in), uniform between ±1/√d_in, and B (n, d_out, r), zero.
+    Gives A (n, r, d_in), uniform between ±1/√d_in, and B (n, d_out, r), zero.
     """
     bound = 1 / math.sqrt(d_in)  # as fresh linear layers have it, and the paper's own code
     return torch.empty(n, rank, d_in).uniform_(-bound, bound), torch.zeros(n, d_out, rank)
@@ -132,13 +131,8 @@ class LoRA(Mergeable):
     def change_of(self, low: LowRank, x: Tensor, rows: slice) -> Tensor:
         """(α/r) B A x, in which A reads x after dropout, while the method is in training (Hu et al. 2021, Eq. 3).
 
-        Args:
-            low: A and B.
-            x: what the map reads, (B, T, d_in).
-            rows: which rows of B; where only some maps of a stack are asked for, theirs.
-
-        Returns:
-            (B, T, so many rows)
+        `low` holds A and B; x (B, T, d_in) is what the map reads. `rows` are the rows of B to take; where only some
+        maps of a stack are asked for, theirs. Gives (B, T, so many rows).
         """
         a, b = low.matrices()
         x = drop(x, self.dropout, self.training)
@@ -155,17 +149,11 @@ class LoRA(Mergeable):
 
 
 def chosen_maps(targets: Sequence[str], maps: Mapping[str, tuple[nn.Linear, int]]) -> dict[nn.Linear, list[int]]:
-    """The linear maps that some names mean.
+    """The linear maps that some names mean; raises `UserError` for a name that means none.
 
-    Args:
-        targets: names, or how names end: each means every map that is called so, or whose name ends in it after a dot.
-        maps: a map's full name → the module that holds it, and its number in the stack there.
-
-    Returns:
-        module → the numbers of its maps that are meant, each once, in the order in which they were named.
-
-    Raises:
-        UserError: a target that names no map.
+    A target means every map that is called so, or whose name ends in it after a dot. `maps` gives for a map's full name
+    the module that holds it, and its number in the stack there. Gives module → the numbers of its maps that are meant,
+    each once, in the order in which they were named.
     """
     chosen: dict[nn.Linear, list[int]] = {}
     for target in targets:

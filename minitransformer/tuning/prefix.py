@@ -38,10 +38,7 @@ def prefix_slots(base: Base) -> dict[str, list[Any]]:
     """Where a base takes prefixes: the name of `forward`'s argument → the attention of each layer that reads it.
 
     A GPT and a BERT take one, "prefix". An encoder–decoder takes three: "encoder_prefix" in the encoder, "prefix" in
-    the decoder's self-attention and "cross_prefix" in its cross-attention.
-
-    Returns:
-        Slot → the `Attention` modules, a list from the lowest layer up.
+    the decoder's self-attention and "cross_prefix" in its cross-attention. Each list begins with the lowest layer.
     """
     if isinstance(base, Seq2Seq):
         return {
@@ -95,16 +92,9 @@ def activations(base: Base, ids: Tensor) -> dict[str, list[Prefix]]:
 
 
 def keys_and_values_of(layer: Attention, x: Tensor, context: Tensor | None = None) -> Prefix:
-    """The keys and values that a layer of attention makes of what it reads.
+    """The keys and values that a layer of attention makes of what it reads: a Prefix, (B, H, T, D) each.
 
-    Args:
-        layer: the attention.
-        x: what its queries come from (B, T, C).
-        context: what its keys and values come from (B, S, C), in cross-attention; None in self-attention, where they
-            come from x.
-
-    Returns:
-        Prefix(keys, values), both (B, H, T, D), or (B, H, S, D) of a context.
+    They come from x (B, T, C) as the queries do; in cross-attention from the context (B, S, C), and are (B, H, S, D).
     """
     read = x if context is None else context
     _, k, v = split_heads(layer.qkv(read), 3, layer.n_head)
@@ -302,12 +292,8 @@ def for_each_row(methods: Sequence[PrefixTuning]) -> dict[str, list[Prefix]]:
 def stack_rows(rows: Sequence[Mapping[str, Sequence[Prefix]]]) -> dict[str, list[Prefix]]:
     """Prefixes for one row each → prefixes for the whole batch.
 
-    Args:
-        rows: B times what `PrefixTuning.prefixes` gives: slot → a Prefix(keys, values) for each layer, both
-            (1, H, P, D). All rows have the same slots and layers.
-
-    Returns:
-        The same with B in the place of 1: slot → a Prefix for each layer, (B, H, P, D), the rows in their order.
+    Each row is what `PrefixTuning.prefixes` gives: slot → a Prefix(keys, values) for each layer, both (1, H, P, D), of
+    the same slots and layers. Gives the same with B in the place of 1, the rows in their order.
     """
     return {
         slot: [

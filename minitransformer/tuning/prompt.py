@@ -99,7 +99,7 @@ class PromptTuning(VirtualTokens):
         return [before_each_call(base, put), base.register_forward_hook(take)]
 
     def put_in(self, inputs: dict[str, Any], text: str, mask: str, start: int) -> dict[str, Any]:
-        """What the base is called with once the virtual tokens stand in it.
+        """What the base is called with once the virtual tokens stand in it, a new dictionary.
 
         At the first call of a text its ids get P columns more, the virtual tokens, and so do the types of a BERT (0)
         and `at`, if it marks places of this text (nothing is asked at a virtual token). `vectors` says what the virtual
@@ -112,11 +112,7 @@ class PromptTuning(VirtualTokens):
             mask: the attention mask of that text, "attention_mask" or "source_mask".
             start: the column in front of which they go.
 
-        Returns:
-            The arguments in their place, a new dictionary.
-
-        Raises:
-            UserError: `vectors` given beside these, or a text with virtual tokens of its own.
+        Raises `UserError` for `vectors` given beside these, or a text with virtual tokens of its own.
         """
         P = self.length
         first = is_prefill(inputs.get("cache"))
@@ -215,15 +211,10 @@ class PTuning(VirtualTokens):
 
 @torch.no_grad()
 def nearest_words(vectors: Tensor, base: Base, k: int = 5) -> list[list[tuple[int, float]]]:
-    """The tokens whose embeddings are most like each vector, by cosine (Lester et al. 2021, §7).
+    """The tokens whose embeddings are most like each vector (P, C), by cosine (Lester et al. 2021, §7).
 
-    Args:
-        vectors: (P, C).
-        base: its vocabulary is searched.
-        k: how many for each.
-
-    Returns:
-        For each vector a list of k pairs (token id, cosine), Python's own numbers, the most alike first.
+    The base's vocabulary is searched. Gives for each vector a list of k pairs (token id, cosine), Python's own numbers,
+    the most alike first.
     """
     words = F.normalize(base.token_embedding.weight, dim=-1)  # (V, C)
     cosines, ids = (F.normalize(vectors, dim=-1) @ words.T).topk(k)  # (P, k)

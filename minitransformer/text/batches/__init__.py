@@ -17,12 +17,8 @@ Batch = dict[str, Tensor]
 def pad_right(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
     """Rows of different lengths as one tensor, as long as the longest of them (004 §5.1, padding, 填充).
 
-    Args:
-        rows: token ids, each row with at least one; another is refused, as is no row at all.
-        pad_id: what fills up the shorter ones, on the right.
-
-    Returns:
-        The ids (B, T), and where they are real, boolean (B, T).
+    Each row has at least one token id; `pad_id` fills up the shorter ones, on the right. Gives the ids (B, T), and
+    where they are real, boolean (B, T). Raises `UserError` for no row, or one without a token.
     """
     if not rows:
         raise UserError("There is no row to make a batch of.")

@@ -62,9 +62,7 @@ def completion_batch(prompts: Ids, targets: Ids, end_id: int, whole: Sequence[bo
         end_id: the token that ends a text; it also fills up the rows.
         whole: for each y whether it is whole; None if all are.
 
-    Returns:
-        "ids" and "labels" (B, T+1), as wide as the longest row; the labels are the ids, but IGNORE at x and at the
-        padding.
+    Gives "ids" and "labels" (B, T+1), as wide as the longest row; the labels are the ids, but IGNORE at x and padding.
 
     Source: 000 §4.2; 003 §3.1; Li & Liang, Prefix-Tuning, 2021, Eq. 2.
     """

@@ -19,16 +19,10 @@ Ids = Sequence[Sequence[int]]
 
 
 def translation_batch(sources: Ids, targets: Ids, config: Seq2SeqConfig) -> Batch:
-    """One batch of pairs.
+    """One batch of pairs, for a model of this config.
 
-    Args:
-        sources: token ids of each source, without special tokens.
-        targets: token ids of each target, without special tokens.
-        config: the model's.
-
-    Returns:
-        "source" and "source_mask" (B, S); "ids", "attention_mask" and "labels" (B, T+1), a target from start to end
-        token. The labels are the ids themselves, IGNORE at the padding; the loss shifts them.
+    Gives "source" and "source_mask" (B, S); "ids", "attention_mask" and "labels" (B, T+1), a target from start to end
+    token. The labels are the ids themselves, IGNORE at the padding; the loss shifts them.
     """
     check_pairs(sources, targets, config)
     source, source_mask = pad_right(sources, config.pad_id)  # (B, S)
