@@ -28,8 +28,8 @@ needs: 1, 2, 3, 4
 # %%
 import torch
 from minitransformer.course.data import DATA, default_tokenizer
+from minitransformer.course.jsonl import read_jsonl
 from minitransformer.course.show import QUICK, bar, figure, say, table
-from minitransformer.text.corpora import read_jsonl
 
 CLASSES, SPLITS = ("negative", "positive"), ("train", "valid", "test")
 files = {split: DATA / "tasks" / "reviews" / f"{split}.jsonl" for split in SPLITS}
@@ -157,7 +157,7 @@ for split in ("valid", "test"):
 
 # %%
 from minitransformer.course.bases import about_base, load_base
-from minitransformer.text.batches.classification import (
+from minitransformer.course.batches.classification import (
     LabelledTexts,
     Texts,
     encode_for_bert,

@@ -26,8 +26,8 @@ import re
 
 import torch
 from minitransformer.course.data import DATA, default_tokenizer
+from minitransformer.course.jsonl import read_jsonl
 from minitransformer.course.show import QUICK, bar, chinese_font, figure, say, table, verbatim
-from minitransformer.text.corpora import read_jsonl
 
 folder = DATA / "tasks" / "translation"
 pairs = {s: read_jsonl(folder / f"{s}.jsonl", ["en", "zh"]) for s in ("train", "valid", "test")}
@@ -242,7 +242,7 @@ assert difference < 1e-5
 # **Predict before you run:** a target has n tokens. How many predictions does it give?
 
 # %%
-from minitransformer.text.batches.translation import translation_batch
+from minitransformer.course.batches.translation import translation_batch
 from minitransformer.training.losses import seq2seq_loss
 
 MARKS = {config.start_id: "▶", config.end_id: "⏹", config.pad_id: "·"}
@@ -280,7 +280,7 @@ assert count == len(ids["valid"][1][0]) + 1
 # **Predict before you run:** in which of the three cases do the scores change?
 
 # %%
-from minitransformer.text.batches.translation import TranslationBatches, eval_translation_batches
+from minitransformer.course.batches.translation import TranslationBatches, eval_translation_batches
 
 sources, targets = ids["valid"]
 longest = max(range(len(sources)), key=lambda i: len(sources[i]) + len(targets[i]))

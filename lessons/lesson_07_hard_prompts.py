@@ -30,8 +30,9 @@ import re
 import torch
 from minitransformer.course.bases import load_base
 from minitransformer.course.data import DATA, default_tokenizer
+from minitransformer.course.jsonl import read_jsonl
 from minitransformer.course.show import QUICK, bar, figure, say, table, verbatim
-from minitransformer.text.corpora import read_documents, read_jsonl
+from minitransformer.text.corpora import read_documents
 
 tokenizer = default_tokenizer()
 models = {"GPT": load_base("gpt"), "BERT": load_base("bert")}
@@ -708,7 +709,7 @@ say(
 
 # %%
 from minitransformer.course.answers import AnswerVectors
-from minitransformer.text.batches.classification import LabelledTexts
+from minitransformer.course.batches.classification import LabelledTexts
 from minitransformer.training.loop import TrainConfig, train
 from minitransformer.tuning import attached
 

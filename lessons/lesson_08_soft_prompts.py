@@ -25,10 +25,10 @@ import torch
 from minitransformer import metrics
 from minitransformer.course.bases import load_base
 from minitransformer.course.data import DATA, default_tokenizer
+from minitransformer.course.jsonl import read_jsonl
 from minitransformer.course.show import QUICK, ROOT, bar, figure, say, table
 from minitransformer.course.tasks import table_scores, task_ids, task_rows
 from minitransformer.generation.sampling import generate_texts
-from minitransformer.text.corpora import read_jsonl
 
 tokenizer = default_tokenizer()
 base = load_base("gpt")
@@ -429,11 +429,11 @@ import math
 from functools import partial
 
 from minitransformer.course.answers import by_hand
+from minitransformer.course.batches.classification import LabelledTexts
 from minitransformer.course.hard import label_log_probs, predict
 from minitransformer.models.bert import Bert
 from minitransformer.models.classifier import last_token
 from minitransformer.models.gpt import GPT
-from minitransformer.text.batches.classification import LabelledTexts
 from minitransformer.training.losses import cross_entropy_sum
 
 MODEL = {"styles": base, "reviews": bert}

@@ -28,11 +28,11 @@ import torch
 import torch.nn.functional as F
 from minitransformer import metrics
 from minitransformer.course.bases import load_base
+from minitransformer.course.batches.classification import LabelledTexts, encode_for_bert
 from minitransformer.course.data import DATA, default_tokenizer
+from minitransformer.course.jsonl import read_jsonl
 from minitransformer.course.show import QUICK, figure, say, table
 from minitransformer.models.classifier import Classifier
-from minitransformer.text.batches.classification import LabelledTexts, encode_for_bert
-from minitransformer.text.corpora import read_jsonl
 
 CLASSES, B, P = ("negative", "positive"), 8, 5
 tokenizer = default_tokenizer()
@@ -352,13 +352,13 @@ if last["prefix"] < 0.5 + 2 * metrics.standard_error(0.5, n_valid):
 # **Predict before you run:** c is what the encoder makes of x. Which of the three change c?
 
 # %%
-from minitransformer.generation.sampling import generate
-from minitransformer.text.batches import pad_right
-from minitransformer.text.batches.translation import (
+from minitransformer.course.batches.translation import (
     TranslationBatches,
     eval_translation_batches,
     translation_batch,
 )
+from minitransformer.generation.sampling import generate
+from minitransformer.text.batches import pad_right
 from minitransformer.training.losses import seq2seq_loss
 
 base = load_base("seq2seq")

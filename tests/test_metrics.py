@@ -8,6 +8,7 @@ import pytest
 import sacrebleu
 
 from minitransformer.course.data import DATA
+from minitransformer.course.jsonl import read_jsonl
 from minitransformer.course.tasks import table_scores
 from minitransformer.errors import UserError
 from minitransformer.metrics import (
@@ -23,7 +24,6 @@ from minitransformer.metrics import (
     slot_accuracy,
     standard_error,
 )
-from minitransformer.text.corpora import read_jsonl
 
 PREDICTIONS = ["a", "a", "b", "b", "b", "c"]
 TRUTHS = ["a", "b", "b", "b", "c", "a"]

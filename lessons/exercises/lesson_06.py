@@ -2,12 +2,12 @@
 
 import torch
 import torch.nn.functional as F
+from minitransformer.course.batches.translation import check_pairs
 from minitransformer.course.workbook import Exercise, tidy
 from minitransformer.models.attention import Prefix
 from minitransformer.models.cache import KVCache
 from minitransformer.models.seq2seq import DecoderBlock, DecoderCache, Seq2Seq, Seq2SeqConfig
 from minitransformer.text.batches import IGNORE, pad_right
-from minitransformer.text.batches.translation import check_pairs
 from torch import nn
 
 YES, NO = True, False
@@ -68,7 +68,7 @@ def batch_by_loop(sources, targets, config):
 
 pairs = Exercise(
     id="6.1",
-    target="minitransformer.text.batches.translation:translation_batch",
+    target="minitransformer.course.batches.translation:translation_batch",
     title="From start to end",
     minutes=15,
     difficulty=2,

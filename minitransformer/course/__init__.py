@@ -6,7 +6,7 @@
     lab/, trial                 the documents' claims as experiments; one trial of a method
     tinyworld/, tasks, skills   the data, how a task is asked, what a base can do
     bigram, hard, answers       counting models; hard prompts, and the words that answer them
-    batches/                    what bases are pretrained on: masked words, pairs, texts with holes, packed rows
+    jsonl, batches/             tasks' rows on disk, and each kind of text and task as batches
     pretrain, bases, data       how the bases are made from those batches, and where they lie
     book/, index, documents     the read-along book; the way from the documents to the lessons
     devices, together, shipped  where to compute; several processes; whether shipped files are what was shipped

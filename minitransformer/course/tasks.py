@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from minitransformer.course.data import DATA
+from minitransformer.course.jsonl import read_jsonl
 from minitransformer.course.tinyworld import STYLES, slot_values
 from minitransformer.errors import UserError
 from minitransformer.metrics import bleu, slot_accuracy
-from minitransformer.text.corpora import read_jsonl
 from minitransformer.text.tokenizer import Tokenizer
 
 Row = Mapping[str, str]

@@ -1,1 +1,1 @@
-"""From text to batches: the tokenizer, corpora on disk, and one module of batches for each kind of task."""
+"""From text to batches: the tokenizer, corpora on disk, and batches of prompts and what follows them."""

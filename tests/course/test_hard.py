@@ -10,13 +10,13 @@ import torch
 import torch.nn.functional as F
 
 from minitransformer.course.answers import AnswerVectors, by_hand, nearest
+from minitransformer.course.batches.classification import LabelledTexts
 from minitransformer.course.data import default_tokenizer
 from minitransformer.course.hard import Template, label_log_probs, predict, with_examples
 from minitransformer.errors import UserError
 from minitransformer.metrics import accuracy
 from minitransformer.models.bert import Bert
 from minitransformer.models.gpt import GPT
-from minitransformer.text.batches.classification import LabelledTexts
 from minitransformer.training.loop import TrainConfig, train
 from minitransformer.tuning.method import load
 from minitransformer.tuning.prefix import PrefixTuning

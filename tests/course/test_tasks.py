@@ -8,11 +8,11 @@ import pytest
 from minitransformer.course import tasks
 from minitransformer.course.bases import load_base
 from minitransformer.course.data import DATA, default_tokenizer
+from minitransformer.course.jsonl import read_jsonl
 from minitransformer.course.pretrain import PREFIXES
 from minitransformer.course.tasks import TASKS, as_human, find_task, prompt_ids, task_ids, task_rows
 from minitransformer.course.tinyworld import STYLES
 from minitransformer.errors import UserError
-from minitransformer.text.corpora import read_jsonl
 
 STYLE_NAMES = [name for name in STYLES if name != "plain"]
 SPLITS = [

@@ -1,1 +1,1 @@
-"""Batches that the course's own bases are pretrained on: masked words, pairs, texts with holes, packed documents."""
+"""Tasks and texts as batches: classification, translation; masked words, pairs, texts with holes, packed documents."""

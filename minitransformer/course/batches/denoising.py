@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 
 from minitransformer.checks import check_settings, real
+from minitransformer.course.batches.translation import Ids, TranslationBatches, translation_batch
 from minitransformer.models.seq2seq import Seq2SeqConfig
 from minitransformer.text.batches import Batch
-from minitransformer.text.batches.translation import Ids, TranslationBatches, translation_batch
 
 
 def infill(

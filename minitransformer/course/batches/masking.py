@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from minitransformer.checks import as_mask, check_settings, integer, real
+from minitransformer.course.batches.classification import Texts
 from minitransformer.errors import UserError
 from minitransformer.text.batches import IGNORE, Batch
-from minitransformer.text.batches.classification import Texts
 from minitransformer.text.tokenizer import Tokenizer
 
 FRACTION = real(above=0, most=1)

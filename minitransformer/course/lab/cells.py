@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from minitransformer.course.jsonl import KINDS, is_a
 from minitransformer.errors import UserError
-from minitransformer.text.corpora import KINDS, is_a
 
 Row = dict[str, Any]
 

@@ -6,13 +6,13 @@ import json
 import math
 from pathlib import Path
 
+from minitransformer.course.jsonl import KINDS, is_a, read_jsonl
 from minitransformer.course.lab.cells import ABILITIES, Cell, Row
 from minitransformer.course.lab.provenance import provenance
 from minitransformer.course.lab.tasks import score_names
 from minitransformer.course.locks import locked
 from minitransformer.errors import UserError
 from minitransformer.files import write_aside
-from minitransformer.text.corpora import KINDS, is_a, read_jsonl
 
 
 class Store:

@@ -11,7 +11,9 @@ import torch
 from torch import nn
 
 from minitransformer import metrics
+from minitransformer.course.batches.classification import LabelledTexts, encode_for_bert, encode_for_gpt
 from minitransformer.course.data import DATA, default_tokenizer
+from minitransformer.course.jsonl import read_jsonl
 from minitransformer.course.lab.cells import NO_METHOD, Cell
 from minitransformer.course.lab.cost import METHODS, QUANTITIES, costs
 from minitransformer.course.tasks import table_scores, task_ids, task_rows
@@ -22,9 +24,7 @@ from minitransformer.generation.sampling import generate
 from minitransformer.models.classifier import Classifier
 from minitransformer.models.gpt import GPT
 from minitransformer.text.batches import Batch
-from minitransformer.text.batches.classification import LabelledTexts, encode_for_bert, encode_for_gpt
 from minitransformer.text.batches.completion import Completions, eval_completions
-from minitransformer.text.corpora import read_jsonl
 from minitransformer.training.loop import evaluate
 from minitransformer.training.losses import Loss, language_model_loss
 from minitransformer.tuning import Method, virtual_ids

@@ -16,6 +16,8 @@ import torch
 from torch import nn
 
 from minitransformer import metrics
+from minitransformer.course.batches.classification import LabelledTexts
+from minitransformer.course.batches.translation import TranslationBatches, eval_translation_batches
 from minitransformer.course.own.base import require
 from minitransformer.course.own.rows import Refused, Row
 from minitransformer.errors import UserError
@@ -25,9 +27,7 @@ from minitransformer.models.classifier import Classifier
 from minitransformer.models.gpt import GPT
 from minitransformer.models.seq2seq import Seq2Seq
 from minitransformer.text.batches import Batch, pad_right
-from minitransformer.text.batches.classification import LabelledTexts
 from minitransformer.text.batches.completion import Completions, eval_completions, fit
-from minitransformer.text.batches.translation import TranslationBatches, eval_translation_batches
 from minitransformer.training.losses import Loss, classification_loss, language_model_loss, seq2seq_loss
 
 AT_ONCE = 25  # texts that are judged or answered in one batch

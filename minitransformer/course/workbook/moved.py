@@ -21,7 +21,11 @@ MODULES = {
     **dict.fromkeys(("bigram", "models.bigram"), "course.bigram"),
     "text.masking": "course.batches.masking",
     **{f"tuning.{name}": f"course.{name}" for name in ("hard", "answers")},
-    **{f"text.batches.{name}": f"course.batches.{name}" for name in ("denoising", "packed", "pairs")},
+    **{
+        f"{folder}.{name}": f"course.batches.{name}"
+        for folder in ("batches", "text.batches")
+        for name in ("classification", "denoising", "packed", "pairs", "translation")
+    },
     **{"tokenizer": "text.tokenizer", "datasets": "text.corpora", "batches": "text.batches"},
     **{"training": "training.loop", "objectives": "training.losses", "pretrained": "published"},
     **{"sampling": "generation.sampling", "beam": "generation.beam", "course": "course.lessons"},

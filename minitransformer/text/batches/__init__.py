@@ -1,4 +1,4 @@
-"""Texts and tasks as batches: padded, masked, labelled. Batch number i is a function of i."""
+"""Texts as batches: padded, labelled. Batch number i is a function of i."""
 
 from __future__ import annotations
 

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
+from minitransformer.course.batches.classification import encode_for_bert
 from minitransformer.course.batches.masking import MaskedTexts, mask_tokens
 from minitransformer.course.data import default_tokenizer
 from minitransformer.errors import UserError
 from minitransformer.text.batches import IGNORE
-from minitransformer.text.batches.classification import encode_for_bert
 from tests.helpers import mask_of, random_ids
 
 V = 40

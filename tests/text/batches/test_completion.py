@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from minitransformer.errors import UserError
-from minitransformer.text.batches import IGNORE
+from minitransformer.text.batches import IGNORE, pad_right
 from minitransformer.text.batches.completion import Completions, completion_batch, eval_completions, fit
 from minitransformer.training.loop import evaluate
 from minitransformer.training.losses import language_model_loss
@@ -198,3 +198,11 @@ def test_batches_cut_where_they_may():
 def test_what_cannot_fit_is_refused(prompt, n, says):
     with pytest.raises(UserError, match=says):
         fit(prompt, [5], n)
+
+
+def test_pad_right():
+    ids, attention_mask = pad_right([[5, 6, 7], [8]], pad_id=1)
+    assert ids.tolist() == [[5, 6, 7], [8, 1, 1]]
+    assert attention_mask.tolist() == [[True, True, True], [True, False, False]]
+    # The padding's id may occur in a text: only `attention_mask` says what is real.
+    assert pad_right([[1, 1], [1]], pad_id=1)[1].tolist() == [[True, True], [True, False]]

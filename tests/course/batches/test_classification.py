@@ -3,15 +3,15 @@
 import pytest
 import torch
 
-from minitransformer.course.data import default_tokenizer
-from minitransformer.errors import UserError
-from minitransformer.text.batches import pad_right
-from minitransformer.text.batches.classification import (
+from minitransformer.course.batches.classification import (
     LabelledTexts,
     Texts,
     encode_for_bert,
     encode_for_gpt,
 )
+from minitransformer.course.data import default_tokenizer
+from minitransformer.errors import UserError
+from minitransformer.text.batches import pad_right
 
 PAD, CLASSES = 0, ("no", "yes")
 
@@ -19,14 +19,6 @@ PAD, CLASSES = 0, ("no", "yes")
 def numbered(n: int) -> tuple[list[list[int]], list[str]]:
     """Text k is the id k + 1, k % 7 + 1 times; its label says whether k is odd."""
     return [[k + 1] * (k % 7 + 1) for k in range(n)], [CLASSES[k % 2] for k in range(n)]
-
-
-def test_pad_right():
-    ids, attention_mask = pad_right([[5, 6, 7], [8]], pad_id=1)
-    assert ids.tolist() == [[5, 6, 7], [8, 1, 1]]
-    assert attention_mask.tolist() == [[True, True, True], [True, False, False]]
-    # The padding's id may occur in a text: only `attention_mask` says what is real.
-    assert pad_right([[1, 1], [1]], pad_id=1)[1].tolist() == [[True, True], [True, False]]
 
 
 @pytest.mark.parametrize(("rows", "sentence"), [([], "no row"), ([[1], []], "Row 1 of the batch is empty")])

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from minitransformer.course.batches.translation import TranslationBatches, eval_translation_batches, translation_batch
 from minitransformer.errors import UserError
 from minitransformer.text.batches import IGNORE
-from minitransformer.text.batches.translation import TranslationBatches, eval_translation_batches, translation_batch
 from minitransformer.training.losses import seq2seq_loss
 from tests.helpers import SEQ2SEQ_CONFIG, assert_close, tiny_seq2seq
 
