@@ -19,15 +19,16 @@ import torch
 from torch import Tensor, nn
 
 from minitransformer import metrics
+from minitransformer.course.batches.classification import LabelledTexts
 from minitransformer.course.fingerprints import fingerprint
+from minitransformer.course.jsonl import read_jsonl
+from minitransformer.course.locks import locked
 from minitransformer.course.real import minilm, topics
 from minitransformer.course.real.systems import mean_vector
 from minitransformer.course.trial import tune
-from minitransformer.files import locked, write_aside
+from minitransformer.files import write_aside
 from minitransformer.models.classifier import Classifier
 from minitransformer.text.batches import Batch
-from minitransformer.text.batches.classification import LabelledTexts
-from minitransformer.text.corpora import read_jsonl
 from minitransformer.training.loop import TrainConfig, evaluate
 from minitransformer.training.losses import classification_loss
 from minitransformer.tuning import Adapter, FullFineTuning, LoRA, Method, PrefixTuning

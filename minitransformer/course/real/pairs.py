@@ -15,10 +15,10 @@ from random import Random
 from typing import Any
 
 from minitransformer.course import shipped
+from minitransformer.course.jsonl import read_jsonl
 from minitransformer.course.real.topics import FOLDER
 from minitransformer.errors import UserError
 from minitransformer.files import write_aside
-from minitransformer.text.corpora import read_jsonl
 
 STORED = FOLDER / "pairs.jsonl"
 N = 200

@@ -24,8 +24,8 @@ from typing import Any
 
 from minitransformer.course import shipped
 from minitransformer.course.data import DATA
+from minitransformer.course.jsonl import read_jsonl
 from minitransformer.files import write_aside
-from minitransformer.text.corpora import read_jsonl
 
 FOLDER = DATA / "real"
 SPLITS = ("train", "valid", "test")
