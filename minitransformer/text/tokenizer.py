@@ -182,10 +182,7 @@ class Tokenizer:
     bos_id: int
 
     def __init__(
-        self,
-        ranks: dict[bytes, int],
-        special_tokens: dict[str, str] = SPECIAL_TOKENS,
-        pattern: str = GPT2_PATTERN,
+        self, ranks: dict[bytes, int], special_tokens: dict[str, str] = SPECIAL_TOKENS, pattern: str = GPT2_PATTERN
     ) -> None:
         """Take `ranks` (token → id, as `train_bpe` gives them) and the special tokens, name → text.
 

@@ -34,8 +34,6 @@ NOT_IN_PEFT = {
     "Infix": "its virtual tokens stand inside the text, and peft's stand in front of it",
     "Adapter": "it has no bottlenecks behind sublayers",
     "FullFineTuning": "save_model() keeps the whole model",
-    "TopLayers": "save() keeps the layers that were tuned",
-    "BitFit": "save() keeps the biases",
 }
 
 

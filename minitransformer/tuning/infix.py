@@ -19,13 +19,7 @@ from minitransformer.models.gpt import GPT
 from minitransformer.tuning.hooks import before_each_call, check_not_given, is_prefill
 from minitransformer.tuning.method import Method
 from minitransformer.tuning.prefix import REPARAMETRISE, PrefixEncoder, activations, new_encoder
-from minitransformer.tuning.virtual import (
-    INIT,
-    LENGTH,
-    check_room,
-    check_virtual,
-    ids_to_start_from,
-)
+from minitransformer.tuning.virtual import INIT, LENGTH, check_room, check_virtual, ids_to_start_from
 
 
 class Infix(Method):

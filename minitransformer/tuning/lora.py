@@ -28,7 +28,7 @@ from minitransformer.tuning.bases import Base, module_of
 from minitransformer.tuning.merge import Mergeable, linear_maps
 from minitransformer.tuning.settings import Setting, size
 
-TIED = ("head", "lm_head", "embedding", "token_embedding")  # what people call the matrix before the vocabulary
+NO_MAP = ("head", "lm_head", "embedding", "token_embedding")  # what people call the matrix before the vocabulary
 
 
 class LowRank(nn.Module):
@@ -169,7 +169,7 @@ def chosen_maps(targets: Sequence[str], maps: Mapping[str, tuple[nn.Linear, int]
 
 def unknown_target(target: str, maps: Iterable[str]) -> str:
     """The sentence for a target that names no map."""
-    if target in TIED:
+    if target in NO_MAP:
         return (
             f"targets: {target!r} cannot be tuned. The matrix before the vocabulary is the token embedding again "
             "(weight tying), which is no linear map of its own: a change merged into it would also change what "

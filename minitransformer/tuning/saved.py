@@ -29,7 +29,6 @@ DESCRIPTION = {  # what a file has to say, and of which kind each is
     "fingerprint": str,
     "positions": str,
 }
-KINDS = {str: "a text", dict: "a table"}
 
 
 @dataclass(frozen=True)
@@ -49,9 +48,8 @@ class Saved:
 
     def write(self, path: str | Path) -> None:
         """Write the file."""
-        about = {name: getattr(self, name) for name in DESCRIPTION} | (
-            {"made_by": self.made_by} if self.made_by else {}
-        )
+        about = {name: getattr(self, name) for name in DESCRIPTION}
+        about |= {"made_by": self.made_by} if self.made_by else {}
         save_tensors(path, {**self.tensors, **{f"head.{name}": p for name, p in self.head.items()}}, about)
 
     @classmethod
@@ -69,8 +67,8 @@ class Saved:
             if not isinstance(about.get(name), kind):
                 found = f"has {about[name]!r} as {name!r}" if name in about else f"lacks {name!r}"
                 raise UserError(
-                    f"{path}: the description of the tuned part {found}, where {KINDS[kind]} belongs. The file was "
-                    "changed after a method's save() wrote it: fetch or make it again."
+                    f"{path}: the description of the tuned part {found}, where a {'text' if kind is str else 'table'} "
+                    "belongs. The file was changed after a method's save() wrote it: fetch or make it again."
                 )
         if about["positions"] != POSITIONS:
             raise UserError(
