@@ -56,7 +56,8 @@ def f1(predictions: Sequence[Hashable], truths: Sequence[Hashable], positive: Ha
     """F1 of one class against the rest: the harmonic mean of precision and recall, 2 TP / (2 TP + FP + FN).
 
     TP are the examples that were called positive and are, FP those that were called so and are not, FN those that are
-    and were not called so. 0 where the class is neither predicted nor true.
+    and were not called so. 0 where the class is neither predicted nor true. Raises `UserError` where there is nothing
+    to measure, or what was predicted and what is true are not in pairs.
     """
     _check_pairs(predictions, truths, "truths")
     pairs = list(zip(predictions, truths, strict=True))

@@ -165,8 +165,8 @@ class Seq2Seq(nn.Module):
             cross_prefix: keys and values for each cross-attention of the decoder.
             vectors: what virtual tokens in the source stand for, (n_virtual, C) or (B, n_virtual, C); see `embed`.
 
-        Refuses no source, or one for another batch; ids outside the vocabulary; more positions than n_positions in
-        source or target; a row that is padding alone; a prefix that does not fit.
+        Raises `UserError` for no source, or one for another batch; ids outside the vocabulary; more positions than
+        n_positions in source or target; a row that is padding alone; a prefix that does not fit.
         """
         context = None
         if not cache or not cache[0].cross.length:

@@ -129,7 +129,7 @@ def _masked_words(model: Bert, hidden: Tensor, batch: Batch) -> tuple[Tensor, in
     """-Σ log p(true word) over the chosen positions, in nats, and how many they are; L_MLM is the quotient (004 §4.2).
 
     `hidden` (B, T, C) is what the model, which has its mlm head, has read. "labels" (B, T) are the true word where it
-    was chosen and IGNORE elsewhere. A label where an "attention_mask" (B, T) is False is refused.
+    was chosen and IGNORE elsewhere. Raises `UserError` for a label where an "attention_mask" (B, T) is False.
     """
     labels, attention_mask = batch["labels"], batch.get("attention_mask")
     if labels.shape != hidden.shape[:2]:

@@ -59,11 +59,11 @@ class Mergeable(Method):
 
     @torch.no_grad()
     def merge(self) -> None:
-        """Write the effect into the base's weights. A second time does nothing. Refuses a method that is on no base.
+        """Write the effect into the base's weights. A second time does nothing.
 
         `own` keeps a copy of what the weights were, and is empty while nothing is merged. The hooks come out, or the
         effect would count twice. Until `unmerge` no other method can come onto the base, and the method's parameters
-        ask for no gradients; a classifier's head goes on learning.
+        ask for no gradients; a classifier's head goes on learning. Raises `UserError` for a method that is on no base.
         """
         base = self._need_base("merge")
         if self.merged:
@@ -79,7 +79,7 @@ class Mergeable(Method):
     def unmerge(self) -> None:
         """Put the base's own weights back, bit for bit, and hook in again. Without a merge before, nothing happens.
 
-        Refuses a method that is on no base.
+        Raises `UserError` for a method that is on no base.
         """
         base = self._need_base("unmerge")
         if self.merged:

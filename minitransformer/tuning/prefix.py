@@ -240,7 +240,7 @@ class PrefixTuning(Method):
     def install(self, base: Base) -> Iterable[RemovableHandle]:
         """Hand the prefix to the base, at the first call of a cached generation and at every call without cache.
 
-        A prefix that the caller gives for one of the slots is refused.
+        A prefix that the caller gives for one of the slots is refused with a `UserError`.
         """
 
         def give(inputs: dict[str, Any]) -> dict[str, Any]:
