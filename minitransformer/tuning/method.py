@@ -232,7 +232,9 @@ class Method(nn.Module):
         return list(self.parameters())
 
     def report(self) -> Report:
-        """How many parameters are trained and kept, beside the base's. Raises `UserError` for a method that is on no base.
+        """How many parameters are trained and kept, beside the base's.
+
+        Raises `UserError` for a method that is on no base.
 
         Returns:
             A Report: the name of the method's class; how many parameters `trainable` lists; how many numbers the
