@@ -502,10 +502,10 @@ assert bag[-1] > bag[0] and fingerprint(gpt) == before
 # train?
 
 # %%
+from minitransformer.course.hard import Template
+from minitransformer.course.jsonl import read_jsonl
 from minitransformer.text.batches import IGNORE, pad_right
-from minitransformer.text.corpora import read_jsonl
 from minitransformer.training.losses import mlm_loss
-from minitransformer.tuning.hard import Template
 
 bert, template = load_base("bert"), Template("{text} It was {mask}.")
 verbalizer = {"positive": tokenizer.encode(" good")[0], "negative": tokenizer.encode(" bad")[0]}
@@ -547,8 +547,8 @@ assert (
 # of the texts behind [zh] will have a Chinese character in them?
 
 # %%
+from minitransformer.course.batches.translation import TranslationBatches
 from minitransformer.generation.sampling import generate
-from minitransformer.text.batches.translation import TranslationBatches
 from minitransformer.training.losses import seq2seq_loss
 
 seq2seq, EN, ZH = load_base("seq2seq"), tokenizer.cls_id, tokenizer.sep_id

@@ -161,6 +161,6 @@ def test_an_unknown_name_is_refused_as_python_does():
 
 def test_python_files_of_the_library_are_short_enough_to_read():
     lines = {name: text.count("\n") for name, text in TEXTS.items() if not name.startswith("course")}
-    assert sum(lines.values()) < 6850, f"the library has {sum(lines.values())} lines: too long for an evening"
+    assert sum(lines.values()) < 7000, f"the library has {sum(lines.values())} lines: too long for an evening"
     long = {name: n for name, n in lines.items() if n > 460}
     assert not long, f"a file this long is usually two things: {long}"

@@ -14,8 +14,9 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from minitransformer.course.locks import locked
 from minitransformer.errors import UserError
-from minitransformer.files import locked, read_utf8, sha256, write_aside
+from minitransformer.files import read_utf8, sha256, write_aside
 
 DATA = Path(__file__).resolve().parent.parent.parent / "data"
 LIST = "SHA256SUMS"

@@ -157,8 +157,8 @@ def train(
 
     Refuses, before the first step, what is no model, no data or no place for a checkpoint, nothing to train, and a
     checkpoint of another run. Later, a batch without labels, and a loss, gradient or weight that is nan or infinite;
-    the message says which weights the model then has. Raises `OtherProcessEnded` where one of several processes is gone;
-    the first one has saved the steps before.
+    the message says which weights the model then has. Raises `OtherProcessEnded` where one of several processes is
+    gone; the first one has saved the steps before.
     """
     _check_arguments(model, batches, config)
     valid = None if valid is None else list(valid)

@@ -87,12 +87,8 @@ def over_all_rows(model: nn.Module, loss: Loss) -> Loss:
     Dropout is drawn in each process by itself, from a seed that all have in common: the random state outside stays the
     same everywhere, and a checkpoint holds it.
 
-    Args:
-        model: that is trained. The first process's weights are given to all.
-        loss: (model, batch) → summed loss and count.
-
-    Returns:
-        The same kind of function, to be called by all processes at once, with the same batch; alone, `loss` itself.
+    The first process's weights are given to all. What comes back is called by all processes at once, with the same
+    batch; alone, it is `loss` itself.
 
     Source: PyTorch Distributed: Experiences on Accelerating Data Parallel Training (Li et al., 2020), §3.
     """

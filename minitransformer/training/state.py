@@ -42,10 +42,10 @@ def describe(
     valid: Sequence[Batch] | None,
     path: Path,
 ) -> dict[str, Any]:
-    """Whose state it is, in words that JSON can say.
+    """Whose state it is, in words that JSON can say; `path` is where it is kept.
 
-    The data are known by their first two batches, of the `n_batch` that the whole run takes, and by the first one of the
-    validation. `path` is where the state is kept.
+    The data are known by their first two batches, of the `n_batch` that the whole run takes, and by the first one of
+    the validation.
     """
     named = list(model.named_parameters())
     frozen = {name: p for name, p in named if not p.requires_grad} | dict(model.named_buffers())

@@ -11,8 +11,9 @@ from minitransformer.checkpoint import load_tensors, save_tensors
 from minitransformer.course import bases, shipped
 from minitransformer.course.bases import load_base
 from minitransformer.course.data import DATA, default_tokenizer
+from minitransformer.course.jsonl import read_jsonl
 from minitransformer.errors import UserError
-from minitransformer.text.corpora import read_documents, read_jsonl
+from minitransformer.text.corpora import read_documents
 from tests.conftest import ROOT
 
 
