@@ -202,8 +202,7 @@ class Seq2Seq(nn.Module):
         cache: Sequence[DecoderCache] | None = None,
         at: Tensor | None = None,
     ) -> Tensor:
-        """Logits over the target's next token, given what `encode` made of the source; arguments and result as in
-        `forward`.
+        """Logits over the target's next token, given what `encode` made of the source; the rest is as in `forward`.
 
         `context` (B, S, C) is not read where a filled cache holds its keys and values; `context_mask` is `source_mask`
         there.

@@ -19,9 +19,7 @@ ITERATIONS = 5
 
 
 def orthogonalise(matrices: Tensor) -> Tensor:
-    """Matrices (N, rows, columns) with the singular vectors of these, and singular values of about 1 (0.7 to 1.2),
-    float32.
-    """
+    """Matrices (N, rows, columns), float32, with the singular vectors of these and singular values of 0.7 to 1.2."""
     a, b, c = NEWTON_SCHULZ
     x = matrices.float()
     tall = x.size(1) > x.size(2)
