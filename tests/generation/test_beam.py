@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from minitransformer.errors import UserError
-from minitransformer.generation import beam
+from minitransformer.generation import sampling
 from minitransformer.generation.beam import _Search, beam_search
 from minitransformer.generation.sampling import generate
 from minitransformer.models.attention import Prefix
@@ -182,7 +182,9 @@ def test_a_beam_leaves_the_street_that_greedy_enters():
 def test_it_computes_where_the_model_is(use_cache, monkeypatch):
     model = lively()
     settings = {"n_beam": 2, "stop_id": END, "use_cache": use_cache}
-    assert_it_writes_where_the_model_is(lambda: beam_search(model, PROMPTS, 6, **settings), beam, PROMPTS, monkeypatch)
+    assert_it_writes_where_the_model_is(
+        lambda: beam_search(model, PROMPTS, 6, **settings), sampling, PROMPTS, monkeypatch
+    )
     model.to("meta")
     assert devices_of_the_first_call(model, lambda: beam_search(model, PROMPTS, 6, **settings)) == {"meta"}
 
