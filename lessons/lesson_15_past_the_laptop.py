@@ -291,7 +291,8 @@ say(
 assert all(one.tuned < one.with_prefix for one in done.values())
 
 # %% [markdown]
-# A prefix that begins as random words disturbs the model a little, or helps it by chance. Training lowers the loss in
+# A prefix that begins as random words disturbs the model a little, or helps it by chance. Nobody can tell which before
+# it is tried. Training lowers the loss in
 # all three. To tune on rows of your own with splits, a search and a report, use `make tune`; the README says how. It
 # takes the same folders.
 
@@ -732,18 +733,19 @@ assert small == ["PPLM"] and all(
 # Only PPLM trains fewer: nothing at all. The other five train the whole model.
 #
 # *Where the document is loose.* 000 §6 says that CTRL and PPLM "use prefixes to control style and topic"
-# (使用前缀来控制文本生成的风格和主题), and that PET and LIFT "use prefix tuning" (使用前缀微调方法). In the sense of its own §2.1
-# none of them does: there, the model's parameters stay as they are (保持模型主体参数不变).
+# (使用前缀来控制文本生成的风格和主题), and that PET and LIFT "use prefix tuning" (使用前缀微调方法). Its own §2.1 asks for two
+# things: only the prefix is updated, and the model's parameters stay as they are (只更新前缀参数 p，而保持模型主体参数不变).
+# CTRL and PET train the whole model. PPLM leaves the model as it is, but has no prefix that is trained.
 
 # %% [markdown]
 # ## The answer
 #
-# A published BERT of 22.7 million parameters takes every method of this course unchanged, and real text makes the same
-# demands as the tiny world: splits that share nothing, a search for each method, a test that is read once. A prefix of
-# 5 trains a thousandth of the model's parameters. The table of the test says what each method reaches by the head
-# alone and beyond it. What does not carry over is the tiny world's knowledge: its encoder–decoder cannot translate a
-# menu. And the systems that 000 §6 calls prefix tuning are something else, except in spirit: words, tokens, masks and
-# activations in front of the text, with all parameters trained or none.
+# The methods carry over: a published BERT of 22.7 million parameters takes each of them unchanged, and a prefix of 5
+# still trains a thousandth of it. The table of the test says how far each comes. The tiny world's knowledge does not
+# carry over: its encoder–decoder cannot translate a menu.
+#
+# What 000 §6 calls prefix tuning is something else. Words, tokens, masks and activations stand in front of the text,
+# and the rest of the model is trained whole, or not at all.
 #
 # To try next:
 #
