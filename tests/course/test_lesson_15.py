@@ -32,6 +32,7 @@ def told(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(figures, "picture", lambda figure, form: b"")
 
     def run(most):
+        measure.ROWS.unlink(missing_ok=True)
         dice, rows = random.Random(0), {}
         while len(rows) < most and (cell := next(measure.open_cells(rows), None)):
             rows[cell.key] = row_of(cell, dice)
@@ -52,15 +53,17 @@ def test_nothing_is_measured(told):
     assert "holds no finished search yet" in text and "holds no finished method yet" in text and not drawn
 
 
-def test_the_searches_alone(told):
-    text, drawn = told(3 * len(measure.ARMS))
-    assert "holds no finished method yet" in text and drawn == ["search"]
-    assert "The prefix takes a rate 300 times as large as full fine-tuning." in text
+def test_some_methods_alone(told):
+    text, drawn = told(3 + 3)
+    assert drawn == ["methods", "search"] and "LoRA" not in text.split("against the head seconds", 1)[1]
+    text, drawn = told(3)
+    assert "holds no finished method yet" in text
 
 
 def test_all_of_it(told):
     text, drawn = told(10**6)
     assert drawn == ["methods", "search"]
+    assert "The prefix takes a rate 300 times as large as full fine-tuning." in text
     table = text.split("against the head seconds", 1)[1]
     for arm, number in (("head alone", 0), ("prefix, P = 20", 3), ("full fine-tuning", 6)):
         assert f"{arm} 1 {40 + 4 * number}." in table, "its accuracy, in the order of the methods"
