@@ -19,12 +19,14 @@ from minitransformer.course.lab.store import Store
 from minitransformer.course.show import PALETTE, figure, say, table
 
 HOLDS, FAILS, OPEN, MISSING = "holds here", "does not hold here", "not decided here", "not measured yet"
+ANSWERED, OURS = "answered here", "a question of ours"
 RULE = (
     "Each check of a claim is a number that is above zero if the claim is right: a difference between two methods, "
     "say, less a margin where the claim has one. It is taken for every seed by itself, so that what is compared "
     "learned from the same examples in the same order. If the 95 % t-interval of its mean over the seeds lies above "
     "zero, the check holds; if it lies below, the check fails; otherwise it is open. "
-    f"A claim *{HOLDS}* if all of its checks hold; it *{FAILS}* if one of them fails; otherwise it is *{OPEN}*."
+    f"A claim *{HOLDS}* if all of its checks hold; it *{FAILS}* if one of them fails; otherwise it is *{OPEN}*. "
+    f"A question of ours claims nothing: it is *{ANSWERED}* if none of its checks is open, whatever their signs."
 )
 
 Of = Callable[[str, str], float]  # (an arm's name, a score) → its value for the seed in hand
@@ -79,6 +81,13 @@ class Claim:
     beside: Sequence[Check] = ()  # measured in the same way, some thought of later; not judged by
     company: Sequence[Arm] = ()  # measured too, and told as far as they are there; no part of the verdict
     why: str | None = None  # the name of the claim whose failure it looks into; None: it is a claim of the documents
+    quote: str = ""  # the document's own words
+    question: bool = False  # a question of ours: no document says what its checks would say
+
+    @property
+    def source(self) -> str:
+        """Where it comes from."""
+        return OURS if self.question else self.document
 
     @property
     def caption(self) -> str:
@@ -102,12 +111,13 @@ class Claim:
         found = {}
         for check in (*self.checks, *self.beside):
             found[check.says] = interval([check.value(reader(rows, i)) for i in range(n)])
-        return Verdict(judged([found[check.says] for check in self.checks]), found)
+        word = judged([found[check.says] for check in self.checks])
+        return Verdict(word if not self.question or word == OPEN else ANSWERED, found)
 
     def tell(self, store: Store) -> None:
         """Print its numbers and its verdict."""
         verdict, (headers, lines) = self.verdict(store), self.numbers(store)
-        say(f"\n{self.title} ({self.document}): **{verdict.word}**.\n")
+        say(f"\n{self.title} ({self.source}): **{verdict.word}**.\n")
         if lines:
             table(lines, headers)
             say("\n" + "\n".join(f"- {line}" for line in self.outcomes(verdict)))
@@ -119,9 +129,18 @@ class Claim:
         lines = []
         for check in (*self.checks, *self.beside):
             value = verdict.found[check.says]
-            word = outcome(value) if check in self.checks else "no part of the verdict"
+            word = self.word_for(value) if check in self.checks else "no part of the verdict"
             lines.append(f"{check.says}: {shown(value, check.decimals, sign=True)}, {word}")
         return lines
+
+    def word_for(self, value: Interval) -> str:
+        """What came of one check: of a claim whether it holds, of a question on which side of zero it is."""
+        word = outcome(value)
+        return {"holds": "above zero", "fails": "below zero"}.get(word, word) if self.question else word
+
+    def headline(self, word: str) -> str:
+        """Its title, and what became of it."""
+        return f"{self.title} {word.capitalize()}" if self.question else f"{self.title}: {word}"
 
     def numbers(self, store: Store) -> tuple[list[str], list[list[str]]]:
         """Headers, and a line for each arm that is finished."""
@@ -191,8 +210,9 @@ class Claim:
         lines = [
             f"## {self.name}",
             "",
-            f"**{self.title}: {verdict.word}.** {self.document}.",
+            f"**{self.headline(verdict.word)}.** {self.source[0].upper()}{self.source[1:]}.",
             "",
+            *([f"> {self.quote}", ""] if self.quote else []),
             self.says,
             "",
             f"Published: {self.published}",
@@ -273,7 +293,8 @@ def in_a_word(claim: Claim, whys: Sequence[Claim], store: Store, page: str = "")
         page: where the sections are, from where the word will stand.
     """
     word = claim.verdict(store).word
-    links = [f"[why?]({page}#{why.name})" for why in whys if why.why == claim.name and word == FAILS]
+    asks = word == FAILS or claim.question and word != MISSING
+    links = [f"[why?]({page}#{why.name})" for why in whys if why.why == claim.name and asks]
     return f"**{word}**" + "".join(f" {link}" for link in links)
 
 
@@ -288,5 +309,5 @@ def verdict_table(claims: Sequence[Claim], whys: Sequence[Claim], store: Store) 
             if verdict.found
         )
         link = f"[{claim.title}](#{claim.name})"
-        lines.append([link, claim.document, claim.published, ours or "–", in_a_word(claim, whys, store)])
+        lines.append([link, claim.source, claim.published, ours or "–", in_a_word(claim, whys, store)])
     return markdown(["claim", "document", "published", "here (above zero: for it)", "verdict"], lines, text=5)

@@ -12,6 +12,7 @@ from minitransformer.course.data import default_tokenizer
 from minitransformer.course.lab import families
 from minitransformer.course.lab.cells import Cell
 from minitransformer.course.lab.claim import (
+    ANSWERED,
     FAILS,
     HOLDS,
     MISSING,
@@ -153,7 +154,7 @@ def test_scores_by_name():
 def test_a_claim_can_be_judged_told_and_drawn(claim, store, tmp_path, monkeypatch, capsys):
     """Every arm and score that a check, the table or the figure names is there."""
     verdict = claim.verdict(store)
-    assert verdict.word in (HOLDS, FAILS, OPEN)
+    assert verdict.word in ((ANSWERED, OPEN) if claim.question else (HOLDS, FAILS, OPEN))
     says = [check.says for check in (*claim.checks, *claim.beside)]
     assert len(set(says)) == len(says) == len(verdict.found)
     names = [arm.name for arm in claim.arms]
@@ -210,7 +211,7 @@ def test_the_table_of_verdicts(store, tmp_path):
     lines = verdict_table(lab.CLAIMS, lab.WHYS, store)
     assert len(lines) == 2 + len(lab.CLAIMS)
     for claim, line in zip(lab.CLAIMS, lines[2:], strict=True):
-        assert line.startswith(f"| [{claim.title}](#{claim.name}) | {claim.document} |")
+        assert line.startswith(f"| [{claim.title}](#{claim.name}) | {claim.source} |")
         assert line.endswith(f"| {in_a_word(claim, lab.WHYS, store)} |")
     empty = verdict_table(lab.CLAIMS, lab.WHYS, Store(tmp_path / "none.jsonl"))
     assert all(line.endswith("| – | **not measured yet** |") for line in empty[2:])

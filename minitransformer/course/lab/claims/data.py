@@ -1,4 +1,4 @@
-"""Claims on what a prefix learns from: much, little, other things than it is asked for (003 §1, §4.1)."""
+"""Claims on what a prefix learns from: much, little, other things than it is asked for (003 §1, §2, §4.1)."""
 
 from minitransformer.course.lab.claim import Check, Claim, Panel
 from minitransformer.course.lab.claims.common import (
@@ -23,7 +23,8 @@ LONG_SEARCH = {"steps": 60, "batch": 16, "n_scored": 60}
 FIRST_CLAIM = Claim(
     name="first_claim",
     title="A prefix of few parameters does what full fine-tuning does",
-    document="003 §1, §4.1",
+    document="003 §1, §2",
+    quote="Prefix模型参数仅占GPT-2参数的0.1%，即可达到GPT-2同等水平 (§1); Prefix Tuning和FFT在表格到文本的下游任务的性能相当 (§2)",
     says="Tuned for telling tables, a prefix of 0.1 % of GPT-2's parameters is on a level with tuning all of them.",
     published="E2E, GPT-2 Medium: 69.7 BLEU with 0.1 %, 68.2 with all; WebNLG, seen kinds: 62.9 and 64.2",
     design="A prefix of 20 virtual tokens, 1.9 % of the base, beside full fine-tuning: 400 steps of 16 tables, the "
@@ -80,13 +81,16 @@ LOW_DATA = Claim(
     name="low_data",
     title="With little data, a prefix beats full fine-tuning",
     document="003 §2, §4.1",
-    says="Where there are few examples, prefix tuning does better than full fine-tuning, and trains more steadily.",
+    quote="在数据量少的数据集上，…在上述两项任务中性能表现优于FFT (§2); 在少数据测试中，Prefix Tuning的性能表现和训练稳定度优于FFT (§4.1)",
+    says="Where there are few examples, prefix tuning does better than full fine-tuning on two tasks, tables and "
+    "summaries, and trains more steadily.",
     published="2.9 BLEU more on the mean of 50, 100, 200 and 500 examples, the less the more there are",
     design="50, 100, 200 and 500 tables, drawn anew by each seed, the same for both methods, whose "
     f"learning rates are searched on 100. {STANDARD}: as many steps on 50 tables as on 500, so the few are seen 40 "
     "times.",
-    untested="whether the steadiness differs: five seeds say too little about a spread. And the validation data, 100 "
-    "tables, is more than some of what is learned from, though both methods choose by it alike.",
+    untested="the second of the two tasks (两项任务), summaries; and whether the steadiness (训练稳定度) differs: five "
+    "seeds say too little about a spread. And the validation data, 100 tables, is more than some of what is learned "
+    "from, though both methods choose by it alike.",
     arms=tuple(
         Arm(f"{name}, n = {n}", TABLES, method, Search(TABLES, method, rate, n_train=100), x=n, n_train=n)
         for name, method, rate in (("prefix", prefix(), PREFIX_RATE), ("full", FullFineTuning(), FULL_RATE))
@@ -141,8 +145,10 @@ OTHER_KINDS = ("prefix", "full fine-tuning", "LoRA")
 UNSEEN_KINDS = Claim(
     name="unseen",
     title="A prefix tells tables of unseen kinds better",
-    document="003 §1, §4.1",
-    says="A prefix carries over to topics that did not occur in its training, better than full fine-tuning does.",
+    document="003 §1, and the paper that it reads",
+    quote="Prefix Tuning可外推到训练期间未见过的任务主题 (§1)",
+    says="A prefix carries over to topics that did not occur in its training. That it does so better than full "
+    "fine-tuning, on tables too, is not said by 003; the paper says it (Li & Liang 2021, §6.4).",
     published="WebNLG, GPT-2 Medium, unseen kinds: 45.6 BLEU with a prefix, 27.7 with all tuned; seen: 62.9 and 64.2",
     design=f"A prefix of 10 virtual tokens, full fine-tuning, and LoRA of rank 11. {STANDARD}; and on the first 100 of "
     "`test_unseen`, tables of kinds that occur in no tuning data. The second check compares the falls from seen to "
@@ -193,8 +199,9 @@ SPORT = Claim(
     name="sport",
     title="Tuned on news, a prefix summarises sport better",
     document="003 §4.1",
-    says="In summarising, too, a prefix carries over to a topic that it was not trained on better than full "
-    "fine-tuning does.",
+    quote="外推涌现实验中，使用XSUM数据集，Prefix Tuning效果优于FFT",
+    says="In summarising, a prefix carries over to a topic that it was not trained on better than full fine-tuning "
+    "does.",
     published="XSUM, from news to sport, ROUGE-L: 31.51 with a prefix, 30.26 with all tuned",
     design="A prefix of 10 virtual tokens and full fine-tuning, 250 steps of 8 summaries of news; scored on the first "
     "100 of `sport_summary/test` after a beam search, and beside on the first 100 of `news_summary/test`.",

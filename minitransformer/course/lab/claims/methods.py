@@ -29,6 +29,7 @@ SHARES = Claim(
     name="shares",
     title="Adapters of 2–4 % reach full fine-tuning",
     document="003 §2",
+    quote="仅需微调2%~4%的参数即可达到全参数微调的效果",
     says="It is enough to train 2 to 4 % of the parameters, in adapters, to get what full fine-tuning gets.",
     published="GLUE: 0.4 % behind full fine-tuning with 3.6 % (Houlsby et al. 2019)",
     design=f"Adapters after attention and feed-forward layers. {MATCHED}. Reached is: at least 97 % of the values that "
@@ -72,10 +73,12 @@ def ahead(one: str, other: str) -> Check:
 
 COMPARED = Claim(
     name="compared",
-    title="At one budget, prefixes beat other soft prompts and adapters",
-    document="003 §3.2, §4.2, 001 §3.1, 002",
-    says="Natural prompts do little; trained vectors do more, and more so in all layers than at the input; 002's table "
-    "puts prompt tuning and P-tuning beside prefix tuning, 001 lists all of them with adapters and LoRA.",
+    title="Which method tells most at one budget?",
+    document="",
+    question=True,
+    says="The documents present these methods one after another and rank none of them at equal numbers of parameters. "
+    "Whoever has a budget of parameters to keep for each task wants to know. The nearest that a document comes is "
+    "003 §3.2, where prompts in natural words help little (提升很有限).",
     published="E2E, GPT-2 Medium: prefix of 0.1 % 69.7, adapter of 0.1 % 66.3 BLEU; LoRA 70.4 (Hu et al. 2022)",
     design=f"Each method keeps about as many numbers as those that it is compared with. {MATCHED}. "
     "The untrained prompt is a solved example before the table, for words alone do less (lesson 7).",
@@ -122,6 +125,7 @@ ADAPTER_TRAINING = Claim(
     name="adapter_training",
     title="Adapters take larger learning rates and fewer steps",
     document="001 §3.2.3",
+    quote="由于Adapter层的参数量远小于预训练模型，因此可以使用更大的学习率和更少的训练轮数，加快训练速度",
     says="Having few parameters, adapters can be trained with a larger learning rate and in fewer epochs.",
     published="no numbers",
     design=f"An adapter of 2 % and full fine-tuning at the learning rates {', '.join(f'{lr:g}' for lr in TRIED)}: "

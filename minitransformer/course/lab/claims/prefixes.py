@@ -27,14 +27,16 @@ BY_LENGTH = [f"P = {length}" for length in LENGTHS]
 LENGTH = Claim(
     name="length",
     title="A longer prefix is better, up to a point",
-    document="003 §4.2, 000 §3.1",
+    document="003 §4.2",
+    quote="Prefix长度越长，提示效果越好，但过犹不及——超过了一定的阈值，就会出现推理性能下降",
     says="The longer a prefix, the better it steers, but past some length the results get worse again.",
     published="best at 10 virtual tokens for tables, at 200 for summaries",
     design=f"Prefixes of {', '.join(map(str, LENGTHS))} virtual tokens; those of 5, 22 and 87 are cells of `budgets`. "
     f"{STANDARD}. Which lengths are compared was fixed before: 10, the paper's best, against 1; and 87 against 22 for "
     "the worsening. If that is overfitting, as the paper says, then the training loss goes on falling where the test "
     "gets worse: hence the third check.",
-    untested="where exactly the best length lies: that would be chosen by the test that it is judged on. And whether a "
+    untested="that different tasks need different lengths (不同下游任务需要增加不同长度的前缀向量): tables alone are "
+    "measured. Where exactly the best length lies: that would be chosen by the test that it is judged on. And whether a "
     "long prefix overfits in the end: 250 steps of 8 see each table once, so that nothing can be learned by heart.",
     arms=(
         searched("P = 1", TABLES, prefix(1), PREFIX_RATE, x=1),
@@ -74,6 +76,7 @@ LAYERS = Claim(
     name="layers",
     title="A prefix in every layer beats one at the embedding",
     document="003 §4.2",
+    quote="仅在词嵌入层做Prefix的效果远差于在Transformer各层做Prefx的效果",
     says="Virtual tokens at the word embedding alone do far worse than a prefix in all layers.",
     published="E2E, 10 virtual tokens: 62.2 BLEU at the embedding, 69.7 in all layers",
     design=f"10 virtual tokens as vectors at the input, in the top layer, in the top 2, in all 4. {STANDARD}.",
@@ -109,10 +112,12 @@ INFIX = Claim(
     name="infix",
     title="A prefix beats an infix",
     document="003 §4.2",
-    says="Virtual tokens do better before x than between x and y, presumably for there they act on x and y both.",
+    quote="用前缀法的性能效果优于中缀法",
+    says="Virtual tokens do better before x than between x and y. The authors suppose (猜测) that before x they act on "
+    "x and y both.",
     published="E2E, 10 virtual tokens: 69.7 BLEU before, 67.2 between",
     design=f"10 virtual tokens in all layers, made by an MLP, before x or between x and y. {STANDARD}.",
-    untested="the reason that is given; lesson 9 looks into it.",
+    untested="the reason that is supposed; lesson 9 looks into it.",
     arms=(
         replace(PREFIX, name=PLACES[0]),
         searched(PLACES[1], TABLES, Infix(10, reparametrise=256), PREFIX_RATE),
@@ -148,17 +153,19 @@ def gap(of: Of, other: str, data: str) -> float:
 INIT = Claim(
     name="init",
     title="A prefix should begin as words of the task",
-    document="003 §4.2, 000 §3.1",
-    says="A prefix that begins at random does far worse than one that begins as words of the task; with words that "
-    "have nothing to do with it, training takes long or comes to nothing.",
+    document="003 §4.2",
+    quote="随机初始化Prefix向量的效果远差于与下游任务相关联的Prefix向量初始化的效果",
+    says="A prefix that begins at random does far worse than one that begins as words of the task. What the document "
+    "says of words that have nothing to do with the task, it only supposes (可能由于).",
     published="with little data random beginnings are worse and vary more; with all data it makes no difference; and "
     "unrelated words beat random ones (Li & Liang 2021, §7.4)",
     design="A prefix of 10 virtual tokens without an MLP, which would first have to be fitted to the words, on 50 "
     "tables, drawn anew by each seed. It begins as the keys and values of words of the task, of a sentence about "
     "something else, of words drawn from the vocabulary, or as random numbers of a like size. The first and the last "
     f"are tried on all 2,000 tables as well. {STANDARD}; each of the six has its own search.",
-    untested="other words: one text stands for each sort. Of unrelated words the document says less than the paper "
-    "that it reads; it is judged by its own sentence, and the paper's is beside.",
+    untested="other words: one text stands for each sort. What is supposed of unrelated words decides nothing; their "
+    "numbers stand beside. (In the first edition it was a check of its own; it went because the document only supposes "
+    "it, and after its number had been seen.)",
     arms=tuple(
         searched(f"{name}, {data}", TABLES, PrefixTuning(10, init=init), DIRECT_RATE, n_train=n)
         for data, n, names in ((FEW, 50, BEGINNINGS), (ALL, None, ENDS))
@@ -166,13 +173,13 @@ INIT = Claim(
     ),
     checks=(
         Check("values told after 50 tables, task words − random", lambda of: gap(of, "random", FEW)),
-        Check("values told after 50 tables, task words − unrelated words", lambda of: gap(of, "unrelated words", FEW)),
         Check(
             "the first difference − the same with all tables",
             lambda of: gap(of, "random", FEW) - gap(of, "random", ALL),
         ),
     ),
     beside=(
+        Check("values told after 50 tables, task words − unrelated words", lambda of: gap(of, "unrelated words", FEW)),
         Check(
             "values told after 50 tables, unrelated words − random",
             lambda of: gap(of, "random", FEW) - gap(of, "unrelated words", FEW),
@@ -207,6 +214,7 @@ REPARAMETRISATION = Claim(
     name="reparametrisation",
     title="A prefix should be made by an MLP while it is trained",
     document="003 §3.3",
+    quote="直接微调Pθ会导致训练效果不好，于是采用了重参数化方法，引入了前馈神经网络MLPθ",
     says="To train the prefix's numbers directly does not go well; an MLP that makes them does.",
     published="without an MLP training is less stable and the results a little worse (Li & Liang 2021, §4.3)",
     design="10 virtual tokens with and without the MLP, both from random beginnings, each at five learning rates from "

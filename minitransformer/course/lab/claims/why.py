@@ -137,7 +137,7 @@ COMPARED_LONGER = Claim(
     name="compared_longer",
     why="compared",
     title="The prefix is behind the adapter for want of steps",
-    document="Asked after `compared` had failed",
+    document="Asked after `compared` had put adapters first",
     says="A prefix starts far from where it has to go, while an adapter starts by changing nothing; with more steps "
     "the prefix comes up to it.",
     published=EPOCHS,
