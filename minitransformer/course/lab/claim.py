@@ -140,7 +140,7 @@ class Claim:
 
     def headline(self, word: str) -> str:
         """Its title, and what became of it."""
-        return f"{self.title} {word.capitalize()}" if self.question else f"{self.title}: {word}"
+        return f"{self.title}{'' if self.question else ':'} {word}"
 
     def numbers(self, store: Store) -> tuple[list[str], list[list[str]]]:
         """Headers, and a line for each arm that is finished."""
