@@ -2,7 +2,7 @@
 
 question: Of what the documents claim about tuning, what is true at this scale, and how would you know?
 minutes: 0.2
-documents: 000 §1.3, §2.2 前缀微调与传统微调的比较, §3.1 前缀设计; 001 §3.1, §3.2.3; 002 §工作流程; 003 §1 to §4
+documents: 000 §1.3 前缀微调：一种高效的微调方法, §2.2 前缀微调与传统微调的比较, §3.1 前缀设计; 001 §3.1, §3.2.3 模型微调; 002 §工作流程, §优势; 003 §1 to §4
 needs: 7, 8, 9, 11, 12, 13
 """
 
@@ -550,8 +550,9 @@ tell(
 )
 
 # %% [markdown]
-# Where data is scarce (小样本, low data), 003 §4.1 has the prefix ahead: with few numbers to move there is less to learn by heart. Two checks: is it
-# ahead on the whole, and more so the less data there is? The seed draws the tables as well, so here the difference has to be paired.
+# Where data is scarce (low data), the prefix is ahead, says 003 §2 and §4.1. Its reason is that prefix tuning overcomes too few
+# samples and features that are hard to extract (克服数据集样本不足、提炼数据特征困难的问题). Two checks: is the prefix ahead on
+# the whole, and more so the less data there is? The seed draws the tables as well, so here the difference has to be paired.
 #
 # **Predict before you run:** full fine-tuning sees 50 tables forty times. What happens to its two losses?
 
@@ -880,8 +881,10 @@ if waiting:
 # %% [markdown]
 # ## Price: what the base could do
 #
-# 002 §优势: prefix tuning keeps the model's abilities (保留模型原始能力). Off, it does, bit for bit (lesson 13). The claim that can be wrong is the other one: that with the prefix *on* the
-# model can still do more of what it could than a fine-tuned one. Skills and prose are lesson 13's, the task is telling tables.
+# 002 §优势 says that prefix tuning keeps the model's original abilities *while it does its task*
+# (在执行特定任务时能保留模型原始的生成能力). Once the prefix is off, this is true bit for bit (lesson 13). So what has to be
+# measured is the model with the prefix *on*: can it still do more of what it could before than a fine-tuned one? Skills and
+# prose are those of lesson 13, and the task is telling tables.
 #
 # **Predict before you run:** with a prefix for tables on, does the base copy words worse?
 
@@ -901,8 +904,10 @@ tell(
 )
 
 # %% [markdown]
-# 000 §1.3 and §2.2 promise speed, memory and disk in one breath. They are three questions. Disk follows from the count. The memory that is saved is that of gradients and
-# of Adam's two moments. Time has to be measured, all methods in turn in one process, for a computer's speed drifts.
+# 000 §1.3 and §2.2 promise faster training (训练速度) and less computing (计算资源消耗). 002 §优势 promises less to store
+# (降低了存储和计算成本). These are three questions. What is stored follows from the count. Of computing we take the memory for
+# gradients and for Adam's two moments, which can be counted, too. Time has to be measured. A computer's speed drifts, so all
+# methods run in turn in one process.
 #
 # **Predict before you run:** the gradient travels through all layers even if only the prefix is trained (lesson 9). What share of the time of a step is saved?
 
@@ -1090,7 +1095,7 @@ supposed = {why.name: why.title[0].lower() + why.title[1:] for why in asked}
 for why in asked:
     answer = answers[why.name]
     say(
-        f"**{claims[why.why].title}**: {verdicts[why.why].word}. Supposed: **{supposed[why.name]}**.\n\n{why.says}\n\n- Design: {why.design}\n- Not tested: {why.untested}"
+        f"**{claims[why.why].title.rstrip('?')}**: {verdicts[why.why].word}. Supposed: **{supposed[why.name]}**.\n\n{why.says}\n\n- Design: {why.design}\n- Not tested: {why.untested}"
     )
     numbers(why, tuple(why.scores)[:2])
     say("\n".join(f"- {line}" for line in why.outcomes(answer)))

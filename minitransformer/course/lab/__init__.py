@@ -111,8 +111,7 @@ def verdicts() -> list[str]:
     store = Store(FOLDER / "rows.jsonl")
     page = "data/lab/README.md"
     lines = [
-        [f"[{claim.title}]({page}#{claim.name})", claim.source, in_a_word(claim, WHYS, store, page)]
-        for claim in CLAIMS
+        [f"[{claim.title}]({page}#{claim.name})", claim.source, in_a_word(claim, WHYS, store, page)] for claim in CLAIMS
     ]
     return markdown(["Claim", "Document", "Verdict"], lines, text=3)
 

@@ -24,7 +24,8 @@ FIRST_CLAIM = Claim(
     name="first_claim",
     title="A prefix of few parameters does what full fine-tuning does",
     document="003 §1, §2",
-    quote="Prefix模型参数仅占GPT-2参数的0.1%，即可达到GPT-2同等水平 (§1); Prefix Tuning和FFT在表格到文本的下游任务的性能相当 (§2)",
+    quote="Prefix模型参数仅占GPT-2参数的0.1%，即可达到GPT-2同等水平 (§1); "
+    "Prefix Tuning和FFT在表格到文本的下游任务的性能相当 (§2)",
     says="Tuned for telling tables, a prefix of 0.1 % of GPT-2's parameters is on a level with tuning all of them.",
     published="E2E, GPT-2 Medium: 69.7 BLEU with 0.1 %, 68.2 with all; WebNLG, seen kinds: 62.9 and 64.2",
     design="A prefix of 20 virtual tokens, 1.9 % of the base, beside full fine-tuning: 400 steps of 16 tables, the "
@@ -81,7 +82,8 @@ LOW_DATA = Claim(
     name="low_data",
     title="With little data, a prefix beats full fine-tuning",
     document="003 §2, §4.1",
-    quote="在数据量少的数据集上，…在上述两项任务中性能表现优于FFT (§2); 在少数据测试中，Prefix Tuning的性能表现和训练稳定度优于FFT (§4.1)",
+    quote="在数据量少的数据集上，…在上述两项任务中性能表现优于FFT (§2); "
+    "在少数据测试中，Prefix Tuning的性能表现和训练稳定度优于FFT (§4.1)",
     says="Where there are few examples, prefix tuning does better than full fine-tuning on two tasks, tables and "
     "summaries, and trains more steadily.",
     published="2.9 BLEU more on the mean of 50, 100, 200 and 500 examples, the less the more there are",

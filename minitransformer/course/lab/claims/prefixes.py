@@ -35,8 +35,8 @@ LENGTH = Claim(
     f"{STANDARD}. Which lengths are compared was fixed before: 10, the paper's best, against 1; and 87 against 22 for "
     "the worsening. If that is overfitting, as the paper says, then the training loss goes on falling where the test "
     "gets worse: hence the third check.",
-    untested="that different tasks need different lengths (不同下游任务需要增加不同长度的前缀向量): tables alone are "
-    "measured. Where exactly the best length lies: that would be chosen by the test that it is judged on. And whether a "
+    untested="that different tasks need different lengths (不同下游任务需要增加不同长度的前缀向量): only tables are "
+    "measured. Where the best length lies: that would be chosen by the test that it is judged on. And whether a "
     "long prefix overfits in the end: 250 steps of 8 see each table once, so that nothing can be learned by heart.",
     arms=(
         searched("P = 1", TABLES, prefix(1), PREFIX_RATE, x=1),

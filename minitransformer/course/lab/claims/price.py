@@ -19,8 +19,8 @@ ABILITIES_KEPT = Claim(
     title="A prefix keeps what the model could do before, even while it is on",
     document="002 §优势",
     quote="由于不微调整个模型的权重，Prefix-Tuning 在执行特定任务时能保留模型原始的生成能力",
-    says="The model's own weights are not touched. So prefix tuning keeps, while it does its task, what the model could "
-    "generate before.",
+    says="The model's own weights are not touched. So prefix tuning, while it does its task, keeps what the model "
+    "could generate before.",
     published="no numbers; Li & Liang 2021 give it as a reason for what they see on unseen topics",
     design="Models tuned to tell tables, those of `unseen`, are asked for what the base learned: the loss on the tiny "
     "world's prose, and the mean of its skills (copying, reading tables, retelling, keeping a style; 20 examples "
