@@ -62,7 +62,7 @@ def three():
 
 @numbers.mistake
 def from_zero_on(length):
-    """Your first virtual token has the id 0, and that is a word: the model would read it in place of your vector. Negative numbers begin at -1."""
+    """Your first virtual token has the id 0. That is a word, so the model would read the word in place of your vector. Begin at -1."""
     return [-i for i in range(length)]
 
 
@@ -80,13 +80,13 @@ def positive(length):
 
 @numbers.mistake
 def last_one_first(length):
-    """Your ids run backwards: the first place of the text would get the last vector. Token number 0 has -1 and stands first."""
+    """Your ids run backwards, so the first place of the text would get the last vector. Token number 0 has the id -1 and stands first."""
     return list(range(-length, 0))
 
 
 @numbers.mistake
 def one_id_for_all(length):
-    """All your virtual tokens have the same id, and would all get the same vector. Each has its own: -1, -2, -3, …"""
+    """All your virtual tokens have the same id, so they would all get the same vector. Give each its own id: -1, -2, -3, …"""
     return [-1] * length
 
 
@@ -104,13 +104,13 @@ def begins_at_minus_two(length):
 
 @numbers.mistake
 def no_list(length):
-    """You return a range. It has the right numbers, but ids are joined to those of words, list to list: list(…)."""
+    """You return a range. The numbers are right, but the ids are joined to a list of words' ids. Return list(…)."""
     return range(-1, -length - 1, -1)
 
 
 @numbers.mistake
 def one_too_few(length):
-    """You stop one too early: there are `length` virtual tokens, the last of them -length."""
+    """You stop one too early. There are `length` virtual tokens, and the last one has the id -length."""
     return [-i for i in range(1, length)]
 
 
@@ -223,7 +223,7 @@ def negative_index(*arguments):
 
 @lookup.mistake
 def in_order_of_the_text(*arguments):
-    """You hand the vectors out in the order in which virtual tokens stand in the text. The id says which one is meant, wherever it stands: number."""
+    """You use the vectors in the order in which virtual tokens stand in the text. But the id says which vector is meant, wherever the token stands: use number."""
 
     def choose(vectors, ids, number, rows):
         order = ((ids < 0).cumsum(1) - 1).clamp(min=0)
@@ -234,7 +234,7 @@ def in_order_of_the_text(*arguments):
 
 @lookup.mistake
 def first_row_for_all(*arguments):
-    """Where each row of the batch brings vectors of its own, you take those of the first row for all. vectors[rows, number] with rows (B, 1) lets each have its own."""
+    """Where each row of the batch has vectors of its own, you use those of the first row for all rows. Use vectors[rows, number], with rows (B, 1)."""
 
     def choose(vectors, ids, number, rows):
         return vectors[number] if rows is None else vectors[0][number]
@@ -244,13 +244,13 @@ def first_row_for_all(*arguments):
 
 @lookup.mistake
 def word_zero_in_their_place(*arguments):
-    """A word is still in the place of your virtual tokens: it was only put there so that E can be asked at all. torch.where has to choose the vectors there."""
+    """Your virtual tokens still have the vector of a word. That word was only a stand-in for looking up E. torch.where has to choose your vectors there."""
     return wrong_lookup(by_number, lambda virtual, chosen, words: words)(*arguments)
 
 
 @lookup.mistake
 def added_to_a_word(*arguments):
-    """You add the vector to that of the word in its place. A virtual token stands for its vector alone, in place of a word's."""
+    """You add your vector to the vector of the stand-in word. A virtual token has only its own vector."""
     return wrong_lookup(by_number, lambda virtual, chosen, words: words + virtual * chosen)(
         *arguments
     )
@@ -258,7 +258,7 @@ def added_to_a_word(*arguments):
 
 @lookup.mistake
 def choice_turned_round(*arguments):
-    """You choose the other way round: words where virtual tokens stand, vectors where words do. torch.where(condition, if true, if false)."""
+    """You choose the wrong way round: words at the virtual tokens, and vectors at the words. The order is torch.where(condition, if true, if false)."""
     return wrong_lookup(
         by_number, lambda virtual, chosen, words: torch.where(virtual, words, chosen)
     )(*arguments)
@@ -266,7 +266,7 @@ def choice_turned_round(*arguments):
 
 @lookup.mistake
 def added_everywhere(*arguments):
-    """You add both everywhere: words get vector 0 on top, virtual tokens the vector of a word. One of the two is meant at each place: torch.where."""
+    """You add both vectors everywhere. At each place only one of the two is right: choose with torch.where."""
     return wrong_lookup(by_number, lambda virtual, chosen, words: words + chosen)(*arguments)
 
 
@@ -280,7 +280,7 @@ def no_axis_for_the_columns(*arguments):
 
 @lookup.mistake
 def words_overwritten(words, ids, vectors):
-    """You write the vectors into the words that you were given. Whoever gave them loses them: torch.where makes a new tensor."""
+    """You write the vectors into the tensor that you were given, so the caller's words are lost. torch.where makes a new tensor."""
     right = wrong_lookup(by_number)(words, ids, vectors)
     with torch.no_grad():
         words.copy_(right)
@@ -313,7 +313,7 @@ def rows_in_a_line(*arguments):
 
 @lookup.mistake
 def detached_vectors(*arguments):
-    """Your vectors enter without their gradient (detach, .data, torch.tensor), and they are all that prompt tuning trains: it could never change them."""
+    """Your vectors enter without their gradient (detach, .data, torch.tensor). Prompt tuning trains nothing else, so it could never learn."""
     return wrong_lookup(
         by_number, lambda virtual, chosen, words: torch.where(virtual, chosen.detach(), words)
     )(*arguments)
@@ -512,7 +512,7 @@ prompt.slip(
 )
 prompt.slip(
     "asked at the virtual tokens",
-    "You lengthen `at` by ones, and so ask for outputs at the virtual tokens. Nothing is asked there: zeros.",
+    "You lengthen `at` by ones, so you ask for outputs at the virtual tokens. No outputs are wanted there: use zeros.",
     ('new["at"] = torch.zeros(P)', 'new["at"] = torch.ones(P)'),
 )
 prompt.slip(
@@ -543,12 +543,12 @@ prompt.slip(
 )
 prompt.slip(
     "in front of [CLS]",
-    "You join the virtual tokens to the front. In a BERT [CLS] stays in front, where the pooler reads it: they go in at column `start`.",
+    "You put the virtual tokens in front of everything. In a BERT [CLS] stays in front, because the pooler reads it there. Insert them at column `start`.",
     ("insert_columns(inputs, new, start)", "insert_columns(inputs, new, 0)"),
 )
 prompt.slip(
     "behind the first word",
-    "You put the virtual tokens behind the first token in every model. Only a BERT has [CLS] there; where they go is said by `start`.",
+    "You put the virtual tokens behind the first token in every model. Only a BERT has [CLS] there. `start` says where they belong.",
     ("insert_columns(inputs, new, start)", "insert_columns(inputs, new, 1)"),
 )
 prompt.slip(
@@ -564,7 +564,7 @@ prompt.slip(
 )
 prompt.slip(
     "own tokens refused",
-    "You look for virtual tokens after you have put yours in, and refuse those. check_no_virtual looks at what the caller gave: it comes first.",
+    "You look for virtual tokens after you have put yours in, so you refuse your own. check_no_virtual must look at what the caller gave: call it first.",
     (
         "check_no_virtual(inputs.get(text))",
         "check_no_virtual(insert_columns(inputs, {text: torch.tensor(virtual_ids(P))}, start).get(text))",
@@ -572,7 +572,7 @@ prompt.slip(
 )
 prompt.slip(
     "own vectors refused",
-    "You look for vectors after you have put yours in, and refuse those. check_not_given looks at what the caller gave: it comes first.",
+    "You look for vectors after you have put yours in, so you refuse your own. check_not_given must look at what the caller gave: call it first.",
     (
         'check_not_given(self, inputs, ["vectors"])',
         'check_not_given(self, {"vectors": self.free}, ["vectors"])',
@@ -580,22 +580,22 @@ prompt.slip(
 )
 prompt.slip(
     "virtual tokens not refused",
-    "A text that brings virtual tokens of its own is not refused: they would get your vectors. check_no_virtual says so in a sentence.",
+    "You accept a text that has virtual tokens of its own. They would get your vectors. Call check_no_virtual, which refuses such a text.",
     ("check_no_virtual(inputs.get(text))", "pass"),
 )
 prompt.slip(
     "vectors not refused",
-    "Vectors given beside yours are not refused, but silently replaced. check_not_given says so in a sentence.",
+    "You silently replace vectors that the caller gave. Call check_not_given, which refuses them.",
     ('check_not_given(self, inputs, ["vectors"])', "pass"),
 )
 prompt.slip(
     "prompt masked out",
-    "Your virtual tokens have zeros in the mask, like padding: wherever texts are padded, nobody sees the prompt. They are ones.",
+    "Your virtual tokens have zeros in the mask, like padding. So where texts are padded, no token sees the prompt. Use ones.",
     ("new = {mask: torch.ones(P)}", "new = {mask: torch.zeros(P)}"),
 )
 prompt.slip(
     "mask of the text alone",
-    "You do not lengthen the mask. It has to mark every column, and with the prompt there are P more; ones, for they may be seen.",
+    "You do not lengthen the mask. It needs a value for every column, and the prompt adds P columns. Use ones, because the prompt can be seen.",
     ("new = {mask: torch.ones(P)}", "new = {}"),
 )
 prompt.slip(
@@ -606,7 +606,7 @@ prompt.slip(
 )
 prompt.slip(
     "put in at every call",
-    "Every call puts the prompt in again. In a cached generation only the first does; the cache keeps the virtual tokens, as it keeps words.",
+    "Every call puts the prompt in again. In a cached generation only the first call may do so, because the cache keeps the virtual tokens, as it keeps words.",
     ("if first:", "if True:"),
 )
 prompt.slip(
@@ -616,7 +616,7 @@ prompt.slip(
 )
 prompt.slip(
     "detached",
-    "Your vectors enter without their gradient (detach, .data, no_grad), and they are all there is to train.",
+    "Your vectors enter without their gradient (detach, .data, no_grad). Nothing else is trained, so nothing can learn.",
     ('"vectors": self.vectors()}', '"vectors": self.vectors().detach()}'),
 )
 prompt.slip(
@@ -758,13 +758,13 @@ def rows_normalised(table):
 
 @encoder.mistake
 def not_normalised(self):
-    """Your LSTM reads the table as it is. Embeddings are small numbers, so that its gates hardly open and all virtual tokens become nearly alike; layer_norm makes their size 1."""
+    """Your LSTM reads the table as it is. Embeddings are small numbers, so its gates hardly react, and all virtual tokens become nearly alike. layer_norm makes the numbers of size 1."""
     return self.mlp(self.lstm(self.free[None])[0][0]) if self.encoder else self.free
 
 
 @encoder.mistake
 def each_alone(self):
-    """You give the LSTM P texts of one token, (P, 1, C), so that no virtual token knows its neighbours. They are one text of P tokens: (1, P, C)."""
+    """You give the LSTM P texts of one token, (P, 1, C), so no virtual token knows its neighbours. Give it one text of P tokens: (1, P, C)."""
     return (
         self.mlp(self.lstm(rows_normalised(self.free)[:, None])[0][:, 0])
         if self.encoder
@@ -774,25 +774,25 @@ def each_alone(self):
 
 @encoder.mistake("without the MLP")
 def without_mlp(self):
-    """You return the LSTM's states: from both ends, so 2·C numbers each. An embedding has C; the MLP brings them there."""
+    """You return the LSTM's states. They come from both ends, so each has 2·C numbers. An embedding has C numbers; the MLP makes them."""
     return self.lstm(rows_normalised(self.free)[None])[0][0] if self.encoder else self.free
 
 
 @encoder.mistake
 def without_lstm(self):
-    """Your vectors come from the LSTM's own input, put twice side by side: no virtual token knows its neighbours."""
+    """Your MLP reads the LSTM's input, twice side by side, in place of its output. So no virtual token knows its neighbours."""
     return self.mlp(rows_normalised(self.free).repeat(1, 2)) if self.encoder else self.free
 
 
 @encoder.mistake
 def batch_axis_left(self):
-    """You return (1, P, C). The axis of the batch was for the LSTM alone; the vectors are (P, C)."""
+    """You return (1, P, C). Only the LSTM needs the axis of the batch; the vectors are (P, C)."""
     return self.mlp(self.lstm(rows_normalised(self.free)[None])[0]) if self.encoder else self.free
 
 
 @encoder.mistake
 def whole_table_normalised(self):
-    """You normalise the whole table at once: a row of small numbers stays small. Each row is normalised by itself, over its C numbers."""
+    """You normalise the whole table at once, so a row of small numbers stays small. Normalise each row by itself, over its C numbers."""
     return (
         self.mlp(self.lstm(F.layer_norm(self.free, self.free.shape)[None])[0][0])
         if self.encoder
@@ -823,7 +823,7 @@ def spread_over_one_less(self):
 
 @encoder.mistake
 def last_states(self):
-    """You take the LSTM's last states, which sum up the whole text in one vector. Each virtual token has an output of its own: the first of the two things that the LSTM gives."""
+    """You take the LSTM's last states, which sum up the whole text in one vector. Each virtual token has an output of its own. The outputs are the first of the two things that the LSTM returns."""
     if not self.encoder:
         return self.free
     states = self.lstm(rows_normalised(self.free)[None])[1][0]
@@ -832,20 +832,20 @@ def last_states(self):
 
 @encoder.mistake
 def outputs_and_states(self):
-    """An LSTM gives a pair, its outputs and its last states, and you hand both on. outputs, _ = self.lstm(…)."""
+    """An LSTM returns a pair, its outputs and its last states, and you pass on both. Write outputs, _ = self.lstm(…)."""
     return self.mlp(self.lstm(rows_normalised(self.free)[None])) if self.encoder else self.free
 
 
 @encoder.mistake
 def table_normalised_in_any_case(self):
-    """You normalise the table also where there is no encoder. Then it is the answer as it is: its numbers are the vectors themselves."""
+    """You normalise the table also where there is no encoder. There the rows of the table are the vectors: return it as it is."""
     read = rows_normalised(self.free)
     return self.mlp(self.lstm(read[None])[0][0]) if self.encoder else read
 
 
 @encoder.mistake
 def encoder_in_any_case(self):
-    """You ask for the LSTM where there is none. Loaded from a file the encoder is gone (self.encoder is False), and the table itself holds the vectors."""
+    """You use the LSTM where there is none. After loading from a file, the encoder is gone (self.encoder is False), and the table itself holds the vectors."""
     return self.mlp(self.lstm(rows_normalised(self.free)[None])[0][0])
 
 
@@ -861,7 +861,7 @@ def table_added(self):
 
 @encoder.mistake
 def a_copy_without_encoder(self):
-    """Without an encoder you give a detached copy of the table. It is all there is to train then: self.free itself."""
+    """Without an encoder you return a detached copy of the table. Return self.free itself, because nothing else is trained."""
     return (
         self.mlp(self.lstm(rows_normalised(self.free)[None])[0][0])
         if self.encoder
@@ -1028,7 +1028,7 @@ def cosine_before_id(*arguments):
 
 @nearest.mistake
 def nearest_vectors_of_a_word(vectors, base, k=5):
-    """You look along the wrong axis: for each word, which vectors are nearest to it. For each vector its words are wanted: topk along the vocabulary."""
+    """You look along the wrong axis: you find the nearest vectors for each word. Find the nearest words for each vector, with topk along the vocabulary."""
     cosines, ids = (one_long(vectors) @ one_long(base.token_embedding.weight).T).topk(
         min(k, len(vectors)), dim=0
     )
@@ -1039,7 +1039,7 @@ def nearest_vectors_of_a_word(vectors, base, k=5):
 
 @nearest.mistake
 def either_direction(vectors, base, k=5):
-    """You take the absolute value: a word that points the opposite way, cosine -1, is as unlike as can be, and would come first."""
+    """You take the absolute value. A word that points the opposite way has the cosine -1 and is the least similar, but with you it comes first."""
     cosines, ids = (one_long(vectors) @ one_long(base.token_embedding.weight).T).abs().topk(k)
     return [
         list(zip(*row, strict=True)) for row in zip(ids.tolist(), cosines.tolist(), strict=True)
@@ -1048,7 +1048,7 @@ def either_direction(vectors, base, k=5):
 
 @nearest.mistake
 def shares_in_place_of_cosines(vectors, base, k=5):
-    """You make shares of the cosines by softmax. The order is right, but what is wanted is the cosine itself, between -1 and 1."""
+    """You turn the cosines into fractions by softmax. The order is right, but the cosine itself is wanted, between -1 and 1."""
     shares, ids = (
         (one_long(vectors) @ one_long(base.token_embedding.weight).T).softmax(dim=-1).topk(k)
     )
@@ -1066,13 +1066,13 @@ def two_lists_for_pairs(*arguments):
 
 @nearest.mistake
 def ids_alone(*arguments):
-    """You return the ids without their cosines: pairs (id, cosine) are wanted."""
+    """You return the ids without their cosines. Return pairs (id, cosine)."""
     return [[i for i, _ in row] for row in wrong_nearest(one_long, one_long)(*arguments)]
 
 
 @nearest.mistake
 def tensors_in_the_pairs(*arguments):
-    """Your pairs hold tensors of one number each. Python's own int and float are wanted: .tolist() makes them of a whole tensor."""
+    """Your pairs hold tensors of one number each. Use Python's int and float: .tolist() converts a whole tensor."""
     return [
         [(torch.tensor(i), torch.tensor(cosine)) for i, cosine in row]
         for row in wrong_nearest(one_long, one_long)(*arguments)
