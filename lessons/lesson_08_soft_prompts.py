@@ -358,9 +358,14 @@ say(
     f"times each in our pairs; the other tokens {counts[~alike].float().mean():.0f} times."
 )
 assert counts[alike].float().mean() < 0.5 * counts[~alike].float().mean()
+assert QUICK or all(
+    v.norm(dim=1).mean() > 1.5 * E.norm(dim=1).mean() and means[init] < nearest_other.mean()
+    for init, v in learned.items()
+)
 
 # %% [markdown]
-# The tokens at the very top of the figure point where another token points, too. They are rare, and pretraining never
+# In a full run the trained vectors do not lie among the words. They are longer, and less similar to any word than most
+# words are to another. The tokens at the very top of the figure point where another token points, too. They are rare, and pretraining never
 # had to tell them apart. A prompt that begins as words drawn by chance can begin as such words.
 
 # %% [markdown]
