@@ -365,7 +365,9 @@ assert QUICK or all(
 
 # %% [markdown]
 # In a full run the trained vectors do not lie among the words. They are longer, and less similar to any word than most
-# words are to another. The tokens at the very top of the figure point where another token points, too. They are rare, and pretraining never
+# words are to another.
+#
+# The tokens at the very top of the figure point where another token points, too. They are rare, and pretraining never
 # had to tell them apart. A prompt that begins as words drawn by chance can begin as such words.
 
 # %% [markdown]
