@@ -31,10 +31,10 @@ import torch
 from minitransformer import metrics
 from minitransformer.course.bases import load_base
 from minitransformer.course.data import DATA, default_tokenizer
+from minitransformer.course.jsonl import read_jsonl
 from minitransformer.course.show import QUICK, ROOT, bar, figure, say, table
 from minitransformer.course.tasks import table_scores, task_ids, task_rows
 from minitransformer.generation.sampling import generate_texts
-from minitransformer.text.corpora import read_jsonl
 
 tokenizer = default_tokenizer()
 base = load_base("gpt")
@@ -431,8 +431,8 @@ assert QUICK or (by_prompt - alone).abs().max() > 0.01
 # First the template, filled with a review. ⟨1⟩ is the first virtual token.
 
 # %%
+from minitransformer.course.hard import Template
 from minitransformer.tuning import PTuning
-from minitransformer.tuning.hard import Template
 
 bert = load_base("bert")
 bert_before = fingerprint(bert)
@@ -512,12 +512,12 @@ assert counted[0][2] > 100 * counted[0][4]
 # the gap.
 
 # %%
+from minitransformer.course.answers import by_hand
+from minitransformer.course.hard import label_log_probs, predict
 from minitransformer.models.bert import Bert
 from minitransformer.models.classifier import last_token
 from minitransformer.models.gpt import GPT
 from minitransformer.training.losses import cross_entropy_sum
-from minitransformer.tuning.answers import by_hand
-from minitransformer.tuning.hard import label_log_probs, predict
 
 MODEL = {"styles": base, "reviews": bert}
 LABEL = {"styles": "style", "reviews": "label"}  # the field that holds it
@@ -571,7 +571,7 @@ table(
 import math
 from functools import partial
 
-from minitransformer.text.batches.classification import LabelledTexts
+from minitransformer.course.batches.classification import LabelledTexts
 
 
 def gap_loss(model: GPT | Bert, batch: dict, words: list[int]) -> tuple[torch.Tensor, int]:
