@@ -1,26 +1,23 @@
 """LoRA: a change of low rank
 
-question: Fine-tuning changes every number of every matrix. How few numbers does it take to say what changed?
+question: Fine-tuning changes every parameter of every matrix. How few parameters does it take to describe that change?
 minutes: 1.4
-documents: 001 §3.1.3 LoRA, §3.2.2 模型初始化, §3.2.4 模型推理
+documents: 001 §2 核心概念与联系, §3.1 算法原理概述, §3.1.3 LoRA, §3.1.4 P-Tuning, §3.2.2 模型初始化, §3.2.4 模型推理; 004 §4.1 自注意力机制
 needs: 2, 5, 9, 11
 """
 
 # %% [markdown]
 # ## What does fine-tuning add?
 #
-# A prefix gave the frozen base more to read (lesson 9), an adapter more to compute (lesson 11). LoRA (Low-Rank Adaptation,
-# 低秩适配) goes to the matrices themselves. To see why that can be cheap, begin at the dear end: fine-tune everything, as lesson 5
-# did, and then look at what was added to each matrix W,
+# A prefix gives a frozen base more to read (lesson 9). An adapter gives it more to compute (lesson 11). LoRA
+# (Low-Rank Adaptation, 低秩适配) changes the matrices themselves, but in a way that needs few parameters. To see why
+# few can be enough, we begin at the expensive end. We fine-tune everything, as in lesson 5, and then look at what was
+# added to each matrix W:
 #
 #     ΔW = W′ − W
 #
-# where W′ is the same matrix after training. The task is lesson 9's, tables into sentences by the GPT base, under the same four
-# measures. Its matrices are W^Q, W^K, W^V and W^O in every attention (004 §4.1; here q, k, v, out), and up and down in every
-# feed-forward layer. ‖W‖ is the length of a matrix, the root of the sum of its squared numbers.
-#
-# **Predict before you run:** what must be added to a matrix to turn the base into one that does the task: about a hundredth of
-# its own length, a tenth, or as much as is there already?
+# W′ is the same matrix after training. The task is the one of lesson 9: the GPT turns tables into sentences, and the
+# measures are the same. The most important one is *slots*, the fraction of a table's values that the text states.
 
 # %%
 import torch
@@ -29,13 +26,10 @@ from minitransformer.course.bases import load_base
 from minitransformer.course.data import default_tokenizer
 from minitransformer.course.show import QUICK, bar, figure, say, table
 from minitransformer.course.tasks import table_scores, task_ids, task_rows
-from minitransformer.generation.sampling import generate, generate_texts
-from minitransformer.models.attention import Stacked
+from minitransformer.generation.sampling import generate_texts
 from minitransformer.text.batches.completion import Completions, eval_completions
 from minitransformer.training.loop import TrainConfig, evaluate
-from minitransformer.training.losses import language_model_loss
 from minitransformer.tuning import FullFineTuning, LoRA, attached, fingerprint
-from minitransformer.tuning.merge import linear_maps
 
 tokenizer, base = default_tokenizer(), load_base("gpt")
 eot, L, C = tokenizer.eot_id, base.config.n_layer, base.config.d_model
@@ -43,28 +37,37 @@ before = fingerprint(base)
 xs, ys, rows = {}, {}, {}
 for split, most in (("train", 2000), ("valid", 64), ("test_seen", 100), ("test_unseen", 100)):
     most = 8 if QUICK else most
-    xs[split], ys[split] = (ids[:most] for ids in task_ids("table_to_text", split, tokenizer))
+    xs[split], ys[split] = (part[:most] for part in task_ids("table_to_text", split, tokenizer))
     rows[split] = task_rows("table_to_text", split)[:most]
 valid = eval_completions(xs["valid"], ys["valid"], eot, batch_size=32)
 STEPS = 2 if QUICK else 32
 MOST = 16 if QUICK else 90  # tokens to write
-LR = {"full": 2.5e-4, "LoRA": 3e-3}  # of those tried on validation, the best for each
+
+# %% [markdown]
+# Two helpers follow. The first trains any method, always on the same batches of 8 pairs. The second gives the base's
+# matrices by name: W^Q, W^K, W^V and W^O of every attention (004 §4.1), which the code calls q, k, v and out, and the
+# two matrices of every feed-forward layer, up and down.
+
+# %%
+from minitransformer.models.attention import Stacked
+from minitransformer.tuning.merge import linear_maps
+
+MAPS = ["q", "k", "v", "out", "up", "down"]
+LR = {"full": 2.5e-4, "LoRA": 3e-3}  # each was best on validation
 
 
 def tune(method, lr: float, steps: int = STEPS) -> float:
-    """Train a method on batches of 8 tables and give its validation loss; it is off the base again. Seed 0 decides where it starts."""
+    """Train a method on the base, take it off again, and give its validation loss."""
     torch.manual_seed(0)
-    batches = Completions(
-        xs["train"], ys["train"], eot, batch_size=8, n_positions=base.config.n_positions, seed=0
-    )
-    config = TrainConfig(steps, lr=lr, warmup=steps // 12, final_lr=0.02, weight_decay=0.0)
-    return trial.tune(
-        base, method, batches, config, lambda: evaluate(base, valid), progress=False
-    ).judged
+    room = base.config.n_positions
+    batches = Completions(xs["train"], ys["train"], eot, 8, n_positions=room, seed=0)
+    config = TrainConfig(steps, lr, warmup=steps // 12, final_lr=0.02, weight_decay=0.0)
+    done = trial.tune(base, method, batches, config, lambda: evaluate(base, valid), progress=False)
+    return done.judged
 
 
 def matrices() -> dict[str, torch.Tensor]:
-    """The base's own matrices by name, to be read and written. (q, k and v lie in one stack, below one another.)"""
+    """The base's own matrices by name, to be read and written; q, k and v lie in one stack."""
     return {
         name: linear.weight.detach()[linear.rows(part, part + 1)]
         if isinstance(linear, Stacked)
@@ -73,39 +76,42 @@ def matrices() -> dict[str, torch.Tensor]:
     }
 
 
-W, full = {name: own.clone() for name, own in matrices().items()}, FullFineTuning()
-loss = {"untouched base": evaluate(base, valid)}
-scores = {
-    "untouched base": table_scores(
-        generate_texts(base, tokenizer, xs["valid"], MOST), rows["valid"]
-    )
-}
-loss["full fine-tuning"] = tune(full, LR["full"])
-with attached(base, full):
-    scores["full fine-tuning"] = table_scores(
-        generate_texts(base, tokenizer, xs["valid"], MOST), rows["valid"]
-    )
-    dW = {name: tuned - W[name] for name, tuned in matrices().items()}
-    n_full = full.report().trained
-MAPS = ["q", "k", "v", "out", "up", "down"]
+# %% [markdown]
+# Let ‖W‖ be the length of a matrix: the root of the sum of its squared numbers.
+#
+# **Predict before you run:** how long is ΔW beside W, when the base has learned the task: about a hundredth, a tenth,
+# or as long as W?
 
 
+# %%
 def of_kind(kind: str) -> list[str]:
     """The names of one kind of matrix, one a layer."""
     return [name for name in W if name.endswith(f".{kind}")]
 
 
 def mean(values) -> float:
-    """Of numbers."""
+    """The mean of some numbers."""
     values = [float(value) for value in values]
     return sum(values) / len(values)
 
 
-SCORES, FORMS = ["BLEU", "slots", "whole", "a table again"], [".1f", ".1%", ".1%", ".0%"]
+def slots() -> float:
+    """The fraction of the tables' values that the base states on validation."""
+    return table_scores(generate_texts(base, tokenizer, xs["valid"], MOST), rows["valid"]).slots
+
+
+W, full = {name: own.clone() for name, own in matrices().items()}, FullFineTuning()
+loss, stated = {"untouched base": evaluate(base, valid)}, {"untouched base": slots()}
+loss["full fine-tuning"] = tune(full, LR["full"])
+with attached(base, full):
+    stated["full fine-tuning"] = slots()
+    dW = {name: tuned - W[name] for name, tuned in matrices().items()}
+    n_full = full.report().trained
+relative = {name: (dW[name].norm() / W[name].norm()).item() for name in W}
 table(
-    [(name, loss[name], *scores[name]) for name in scores],
-    ["on validation", "loss, y", *SCORES],
-    [None, ".3f", *FORMS],
+    [(name, loss[name], stated[name]) for name in loss],
+    ["on validation", "loss, y", "slots"],
+    [None, ".3f", ".1%"],
 )
 table(
     [
@@ -114,101 +120,83 @@ table(
             "{} × {}".format(*W[of_kind(kind)[0]].shape),
             mean(W[name].norm() for name in of_kind(kind)),
             mean(dW[name].norm() for name in of_kind(kind)),
-            mean(dW[name].norm() / W[name].norm() for name in of_kind(kind)),
+            mean(relative[name] for name in of_kind(kind)),
         )
         for kind in MAPS
     ],
     ["mean of all layers", "rows × columns", "‖W‖", "‖ΔW‖", "‖ΔW‖ / ‖W‖"],
     [None, None, ".2f", ".2f", ".1%"],
 )
-relative = [(dW[name].norm() / W[name].norm()).item() for name in W]
-say(
-    f"{STEPS} steps on 8 tables each moved all {n_full:,} numbers; and yet each matrix by {min(relative):.1%} to {max(relative):.1%} of its length. "
-    "That is how large the change is. Next: how complicated it is."
-)
 assert fingerprint(base) == before and (QUICK or loss["full fine-tuning"] < loss["untouched base"])
+assert max(relative.values()) < 0.1
+
+# %% [markdown]
+# All parameters moved, but each matrix moved by less than a tenth of its length (in a full run, by a few per cent).
+# So the change is small. (The base's high *slots* come from writing the table again, as in lesson 9.) The next
+# question is how complicated the change is.
 
 # %% [markdown]
 # ## Singular values
 #
-# Every matrix M can be taken apart into simple ones (singular value decomposition, 奇异值分解):
+# Every matrix M is a sum of simple ones (singular value decomposition, 奇异值分解):
 #
 #     M = σ_1 u_1 v_1ᵀ + σ_2 u_2 v_2ᵀ + …          σ_1 ≥ σ_2 ≥ … ≥ 0
 #
-# Each term does one thing: it reads how much of the direction v_k there is in x, and writes that much of the direction u_k,
-# times the singular value (奇异值) σ_k. How many terms there are with σ_k > 0 is the rank (秩) of M. If all but the first r are
-# left out, what remains is the nearest of all matrices of rank r (Eckart and Young), and it holds
+# Each term does one thing. It reads how much of the direction v_k is in x, multiplies it by the singular value
+# (奇异值) σ_k, and writes that much of the direction u_k. The number of terms with σ_k > 0 is the rank (秩) of M. If
+# we keep the first r terms, we get the nearest matrix of rank r. The fraction of ‖M‖² that they hold is
 #
 #     (σ_1² + … + σ_r²) / (σ_1² + σ_2² + …)
 #
-# of ‖M‖². We do this to every ΔW. Beside them stand random matrices of the same shapes: what a change looks like that has no
-# order at all.
+# We compute this for every ΔW. Random matrices of the same shapes stand beside them, because they have no order at
+# all.
 #
-# **Predict before you run:** a ΔW of 128 × 128 numbers has 128 terms. How much of it do 4 of them hold? And of a random matrix?
+# **Predict before you run:** the ΔW of q has 128 × 128 numbers, so it has 128 terms. What fraction do four of them
+# hold? And four of a random matrix?
+
 
 # %%
-SHOWN = {"ΔW of q": "q", "ΔW of v": "v", "ΔW of up": "up", "ΔW of down": "down"}
-torch.manual_seed(0)
-sigmas = {
-    name: torch.stack([torch.linalg.svdvals(dW[own]) for own in of_kind(kind)])
-    for name, kind in SHOWN.items()
-}  # each (n_layer, C)
-sigmas["random, as q"] = torch.linalg.svdvals(torch.randn(L, C, C))  # (n_layer, C)
-sigmas["random, as up"] = torch.linalg.svdvals(torch.randn(L, 4 * C, C))  # (n_layer, C)
-
-
 def held(sigma: torch.Tensor) -> torch.Tensor:
-    """How much of ‖M‖² the first r terms hold, r = 1, 2, …: (n_layer, C) → (C), the mean over layers."""
+    """What fraction of ‖M‖² the first r terms hold: (n_layer, C) → (C), the mean of layers."""
     return (sigma.square().cumsum(-1) / sigma.square().sum(-1, keepdim=True)).mean(0)
 
 
+torch.manual_seed(0)
 RANKS = (1, 4, 16, 64)
+sigmas = {}  # each (n_layer, C)
+for kind in ("q", "v", "up", "down"):
+    sigmas[f"ΔW of {kind}"] = torch.stack([torch.linalg.svdvals(dW[own]) for own in of_kind(kind)])
+sigmas["random, as q"] = torch.linalg.svdvals(torch.randn(L, C, C))
+sigmas["random, as up"] = torch.linalg.svdvals(torch.randn(L, 4 * C, C))
 table(
-    [
-        (name, *(held(sigma)[r - 1].item() for r in RANKS), int((held(sigma) < 0.9).sum()) + 1)
-        for name, sigma in sigmas.items()
-    ],
-    ["share of ‖M‖² held by", *(f"r = {r}" for r in RANKS), "90 % need r ="],
-    [None, *[".0%"] * len(RANKS), "d"],
+    [(name, *(held(sigma)[r - 1].item() for r in RANKS)) for name, sigma in sigmas.items()],
+    ["fraction of ‖M‖² held by", *(f"r = {r}" for r in RANKS)],
+    [None, *[".0%"] * len(RANKS)],
 )
-with figure(
-    "spectrum",
-    "Singular values of what full fine-tuning added (means over the layers), beside random matrices; and how much of it the first r terms hold.",
-    (11, 4),
-    1,
-    2,
-) as (left, right):
+with figure("spectrum", "What the first r terms of a matrix hold; means over layers.") as axes:
     for name, sigma in sigmas.items():
-        style = (
-            {"color": "grey", "linestyle": ":" if "q" in name else "--"}
-            if name.startswith("random")
-            else {}
-        )
-        left.plot(range(1, C + 1), (sigma / sigma[:, :1]).mean(0), label=name, **style)
-        right.plot(range(1, C + 1), held(sigma), label=name, **style)
-    left.set(yscale="log", ylim=(1e-2, 1.2), xlabel="k", ylabel="σ_k / σ_1")
-    right.set(xscale="log", ylim=(0, 1.02), xlabel="r", ylabel="share of ‖M‖² held")
-    right.set_xticks([1, 4, 16, 64, 128], ["1", "4", "16", "64", "128"])
-    right.minorticks_off()
-    left.legend(fontsize=8, loc="lower left")
+        grey = {"color": "grey", "linestyle": ":" if "q" in name else "--"}
+        style = grey if name.startswith("random") else {}
+        axes.plot(range(1, C + 1), held(sigma), label=name, **style)
+    axes.set(xscale="log", ylim=(0, 1.02), xlabel="r", ylabel="fraction of ‖M‖² held")
+    axes.set_xticks([1, 4, 16, 64, 128], ["1", "4", "16", "64", "128"])
+    axes.minorticks_off()
+    axes.legend()
 four = {name: held(sigma)[3].item() for name, sigma in sigmas.items()}
-say(
-    f"Four terms hold {min(four[name] for name in SHOWN):.0%} to {max(four[name] for name in SHOWN):.0%} of a ΔW and {four['random, as q']:.0%} "
-    "of a random matrix of the size of q. So there is order in it: "
-    "a few directions got most. But there is a long tail too, and whether that matters is not a question of squares."
-)
-assert QUICK or min(four[name] for name in SHOWN) > 1.5 * max(
-    four["random, as q"], four["random, as up"]
-)
+at_random = max(four.pop("random, as q"), four.pop("random, as up"))
+assert QUICK or (at_random < 0.2 and min(four.values()) > 1.5 * at_random)
+
+# %% [markdown]
+# In a full run four terms hold much more of a ΔW than of a random matrix. So there is order in the change: a few
+# directions got most of it. There is also a long tail. Does the tail matter? Squares cannot say.
 
 # %% [markdown]
 # ## A change, cut down
 #
-# So ask the task. Put W + (the first r terms of ΔW) into the base, in every matrix, and let it write. (Full fine-tuning changed
-# more than matrices: embeddings, biases and norms too. They stay the base's own here, except in the last row. And
-# mind the first row's slots: an untouched base has a table's values where it writes the table again, as the first step counted.)
+# The task can say. We put W + (the first r terms of ΔW) into the base, in every matrix, and measure. Full fine-tuning
+# also changed embeddings, biases and norms. Here they stay the base's own, except in the last row.
 #
-# **Predict before you run:** how much of the gain is left with one term, r = 1?
+# **Predict before you run:** how much of the gain is left with a single term, r = 1?
 
 
 # %%
@@ -218,77 +206,48 @@ def put(new: dict[str, torch.Tensor]) -> None:
         own.copy_(new[name])
 
 
-terms = {
-    name: torch.linalg.svd(change, full_matrices=False) for name, change in dW.items()
-}  # U, σ, Vᵀ
+terms = {name: torch.linalg.svd(own, full_matrices=False) for name, own in dW.items()}  # U, σ, Vᵀ
 cut, cut_slots = {}, {}
 for r in (*RANKS, C):
     put({name: W[name] + (U[:, :r] * sigma[:r]) @ Vt[:r] for name, (U, sigma, Vt) in terms.items()})
-    cut[r], cut_slots[r] = (
-        evaluate(base, valid),
-        table_scores(generate_texts(base, tokenizer, xs["valid"], MOST), rows["valid"]).slots,
-    )
+    cut[r], cut_slots[r] = evaluate(base, valid), slots()
 put(W)
 gain = loss["untouched base"] - cut[C]
-per_r = sum(
-    sum(change.shape) for change in dW.values()
-)  # numbers that one term of every matrix takes
-lines = [("nothing, W", 0, loss["untouched base"], 0.0, scores["untouched base"].slots)]
-lines += [
-    (f"r = {r}", r * per_r, cut[r], (loss["untouched base"] - cut[r]) / gain, cut_slots[r])
-    for r in RANKS
-]
-lines += [
-    ("all of ΔW", sum(change.numel() for change in dW.values()), cut[C], 1.0, cut_slots[C]),
-    (
-        "and all else that was tuned",
-        n_full,
-        loss["full fine-tuning"],
-        (loss["untouched base"] - loss["full fine-tuning"]) / gain,
-        scores["full fine-tuning"].slots,
-    ),
-]
+lines = [("nothing", loss["untouched base"], stated["untouched base"])]
+lines += [(f"r = {r}", cut[r], cut_slots[r]) for r in RANKS]
+lines += [("all of ΔW", cut[C], cut_slots[C])]
+lines += [("and all else", loss["full fine-tuning"], stated["full fine-tuning"])]
 table(
-    lines,
-    ["added to W", "numbers", "loss, y", "of the gain", "slots"],
-    [None, ",", ".3f", ".0%", ".1%"],
-)
-enough, best_cut = (
-    next((r for r in RANKS if loss["untouched base"] - cut[r] > 0.9 * gain), C),
-    min(cut, key=cut.get),
-)
-say(
-    f"r = {enough} is the first here that keeps 90 % of the gain; its two factors (next step) have {enough * per_r:,} numbers. "
-    + (
-        f"The best is r = {best_cut}, better than all of ΔW by {cut[C] - cut[best_cut]:.3f} nats: so part of the long tail does harm, like the noise "
-        "that a short training leaves in every number. "
-        if cut[C] - cut[best_cut] > 0.002
-        else ""
-    )
-    + "Nobody had asked this training for a change of low rank. What if one asks from the start?"
+    [(name, of_y, (loss["untouched base"] - of_y) / gain, own) for name, of_y, own in lines],
+    ["added to W", "loss, y", "of the gain", "slots"],
+    [None, ".3f", ".0%", ".1%"],
 )
 assert fingerprint(base) == before, "put(W) should have restored every bit"
+assert QUICK or loss["untouched base"] - cut[1] > 0.5 * gain
+assert QUICK or loss["untouched base"] - cut[16] > 0.85 * gain
+
+# %% [markdown]
+# In a full run one term in each matrix is enough for more than half of the gain, and sixteen are enough for nearly
+# all of it. The long tail hardly matters. Yet nothing in this training asked for a change of low rank. What if we ask
+# for it from the start?
 
 # %% [markdown]
 # ## Two thin matrices
 #
-# A matrix of rank r is a product of two thin ones. So do not cut afterwards: train the two from the start, and leave W frozen.
-# 001 §3.1.3 writes it
+# A matrix of rank r is a product of two thin ones. So we train the two thin ones and leave W frozen. 001 §3.1.3
+# writes
 #
-#     W_LoRA = W + A B,     A ∈ R^{d×r}, B ∈ R^{r×d}
+#     W_LoRA = W + A B          A ∈ R^{d×r}, B ∈ R^{r×d}
 #
-# and Hu et al. (2021), and our code, write
+# Hu et al. (2021) write, and so does our code,
 #
-#     h = W x + (α/r) B A x,     A ∈ R^{r×d_in}, B ∈ R^{d_out×r}
+#     h = W x + (α/r) B A x     A ∈ R^{r×d_in}, B ∈ R^{d_out×r}
 #
-# Are they the same? It depends on what stands on which side. If x is a row, x (W + A B), then A reads first and B writes, as in
-# our code; everything is transposed. If x is a column, as where 001 writes its adapters (W_down h), then (W + A B) x is read by
-# *B*: letters exchanged. Both pairs of shapes fit, since 001's W is square; for a feed-forward layer, which is not, neither
-# would.
+# The number α/r is a scale; a later step explains it. Are these two the same? That depends on whether x is a row or a
+# column.
 #
-# Where the document is loose, besides: it names no scale, and no start. The next steps take these up.
-#
-# **Predict before you run:** which of 001's letters is our A, for rows? And for columns?
+# **Predict before you run:** for a row, 001's formula means x (W + A B), so 001's A meets x first. Which of Hu's
+# letters is 001's A? And which is it for a column, where (W + A B) x meets B first?
 
 # %%
 r, s = 4, 2.0
@@ -299,316 +258,328 @@ as_rows = x @ (own.T + s * A.T @ B.T)  # (C,)  001's A is our Aᵀ, its B our B�
 as_columns = (own + s * B @ A) @ x  # (C,)  001's A is our B, its B our A
 table(
     [
-        ("x a row: x (W + A B)", "Aᵀ", "Bᵀ", ((as_rows - ours).norm() / ours.norm()).item()),
-        ("x a column: (W + A B) x", "B", "A", ((as_columns - ours).norm() / ours.norm()).item()),
+        ("a row: x (W + A B)", "Aᵀ", "Bᵀ", ((as_rows - ours).norm() / ours.norm()).item()),
+        ("a column: (W + A B) x", "B", "A", ((as_columns - ours).norm() / ours.norm()).item()),
     ],
-    ["001 read with", "its A is our", "its B is our", "relative difference"],
+    ["x is", "001's A is", "001's B is", "relative difference"],
     [None, None, None, ".0e"],
 )
-say(
-    f"B A has {C} × {C} numbers and the rank {int(torch.linalg.matrix_rank(B @ A))}. Computed as B (A x), it never has to be written down: x goes "
-    "down to r numbers, and up again."
-)
+say(f"B A has {C} × {C} numbers, and its rank is {int(torch.linalg.matrix_rank(B @ A))}.")
 assert all((other - ours).norm() < 1e-5 * ours.norm() for other in (as_rows, as_columns))
 
 # %% [markdown]
-# That looks like an adapter (lesson 11): down to r, up to d. 001 §3.1.3 says, too, that the idea is "similar". There are two
-# differences. Nothing stands between A and B, no activation: so the two are *one* matrix. And it stands beside W, reading what
-# W reads, not behind it: so that one matrix can be added to W. More of that below.
+# Both readings are the same function; only the letters change their places. From here on A reads and B writes.
+#
+# 001 §3.1.3 calls the idea similar to an adapter (与Adapter类似): down to r numbers, up again. There are two
+# differences. First, nothing stands between A and B. Without an activation the two are *one* matrix. Second, that
+# matrix stands beside W and reads what W reads. Therefore it can be added to W.
+#
+# *Where the document is loose.* 001 §3.1.3 takes W as square (W ∈ R^{d×d}). The matrices of a feed-forward layer are
+# not, so A and B need the two sizes d_in and d_out. It also names no scale and, for LoRA, no start. The next steps
+# supply them.
 
 # %% [markdown]
-# ## How many numbers?
+# ## How many parameters?
 #
-# 001 §3.1.3: the parameters go down from O(d²) to O(d r). Counted, for a matrix with d_in columns and d_out rows:
+# 001 §3.1.3 says that the number of trained parameters falls from O(d²) to O(dr). Counted exactly, for a matrix with
+# d_in columns and d_out rows:
 #
-#     W has d_in · d_out numbers,     A and B together r (d_in + d_out)
+#     W: d_in · d_out          A and B together: r (d_in + d_out)
 #
-# What O(·) leaves out is a factor of 2, and with small matrices that matters.
-#
-# **Predict before you run:** from which r on do A and B have *more* numbers than a square W?
+# **Predict before you run:** W is square, d × d. From which r on do A and B together have *more* parameters than W?
+
 
 # %%
-shapes = {"our q": (C, C), "our up": (C, 4 * C), "GPT-3's q": (12288, 12288)}
-table(
-    [
-        (
-            name,
-            d_in,
-            d_out,
-            d_in * d_out,
-            r * (d_in + d_out),
-            r * (d_in + d_out) / (d_in * d_out),
-            d_in * d_out / (d_in + d_out),
-        )
-        for name, (d_in, d_out) in shapes.items()
-    ],
-    ["", "d_in", "d_out", "W", f"A and B, r = {r}", "share", "as many from r ="],
-    [None, "d", "d", ",", ",", ".2%", ",.0f"],
-)
-
-
 def n_lora(rank: int, targets: list[str]) -> int:
-    """What LoRA trains, by the formula."""
+    """How many parameters LoRA trains, by the formula."""
     return sum(rank * sum(W[name].shape) for target in targets for name in of_kind(target))
 
 
-counts = []
+shapes = {"our q": (C, C), "our up": (C, 4 * C), "GPT-3's q": (12288, 12288)}
+table(
+    [
+        (name, d_in, d_out, d_in * d_out, r * (d_in + d_out), d_in * d_out / (d_in + d_out))
+        for name, (d_in, d_out) in shapes.items()
+    ],
+    ["", "d_in", "d_out", "W", f"A and B, r = {r}", "as many from r ="],
+    [None, "d", "d", ",", ",", ",.0f"],
+)
 for targets in (["q", "v"], MAPS):
     for rank in RANKS:
         with attached(base, method := LoRA(rank, targets=targets)):
-            counts.append(
-                (
-                    ", ".join(targets),
-                    rank,
-                    method.report().trained,
-                    method.report().trained_fraction,
-                )
-            )
-        assert method.changes and counts[-1][2] == n_lora(rank, targets)
-table(counts, ["LoRA on", "r", "numbers", "of the base"], [None, "d", ",", ".2%"])
-say(
-    "At r = d/2 nothing is saved any more on a square matrix. “Low” is said beside d: r = 4 is low for GPT-3, and for our d less so."
-)
+            assert method.report().trained == n_lora(rank, targets)
 assert n_lora(C // 2, ["q"]) == sum(W[name].numel() for name in of_kind("q"))
+
+# %% [markdown]
+# For a square W the limit is r = d/2. So "low" depends on d: r = 4 is very low for GPT-3, and less so for us.
+
+# %% [markdown]
+# ## Beside the other methods
+#
+# 001 §3.1 explains four methods: Prompt, Adapter, LoRA and P-Tuning. A hard prompt trains nothing. About the other
+# three there are two claims. LoRA reduces the parameters further than an adapter does (进一步减少参数量, 001 §3.1.3).
+# And P-Tuning trains O(md) parameters, for m vectors at the input, and is more parameter-efficient than both
+# (比Adapter和LoRA更加参数高效, 001 §3.1.4). Its P-Tuning is the prompt tuning of lesson 8.
+#
+# **Predict before you run:** an adapter of width r stands twice in each layer. LoRA of rank r stands at q and at v in
+# each layer, as in Hu et al. Which of the two has more parameters?
+
+# %%
+from minitransformer.tuning import Adapter, PromptTuning
+
+candidates = {
+    "P-Tuning, m = 10": PromptTuning(10),
+    "P-Tuning, m = 100": PromptTuning(100),
+    "LoRA on q, v, r = 1": LoRA(1),
+    "LoRA on q, v, r = 4": LoRA(4),
+    "LoRA on all, r = 4": LoRA(4, targets=MAPS),
+    "adapters, r = 1": Adapter(1),
+    "adapters, r = 4": Adapter(4),
+}
+counted = {}
+for name, method in candidates.items():
+    with attached(base, method):
+        counted[name] = method.report()
+table(
+    [(name, own.trained, own.trained_fraction) for name, own in counted.items()],
+    ["", "parameters", "of the base"],
+    [None, ",", ".2%"],
+)
+assert counted["adapters, r = 4"].trained - counted["LoRA on q, v, r = 4"].trained == 2 * L * (
+    4 + C
+)
+n_trained = {name: own.trained for name, own in counted.items()}
+assert n_trained["P-Tuning, m = 100"] > n_trained["adapters, r = 4"]
+assert min(n_trained, key=n_trained.get) == "P-Tuning, m = 10"
+
+# %% [markdown]
+# At the same r, LoRA on q and v has exactly the parameters of the adapters without their biases. On all matrices it
+# has many more.
+#
+# *Where the document is loose.* Both are O(dr). Low rank (低秩矩阵分解, 001 §3.1.3) is not a further saving; an
+# adapter's two matrices are of low rank, too. The second claim depends on m, r and the number of layers: ten vectors
+# cost less than any of the others, a hundred cost more than most of them.
 
 # %% [markdown]
 # ## Where it starts
 #
-# What do A and B hold before training? 001 does not say, for LoRA. For its adapters, §3.2.2 has Xavier's rule for both matrices
-# (lesson 11); taken over, both would be random. Hu et al. let A be random and B be zero. And why not both zero?
+# What do A and B hold before training? 001 §3.1.3 does not say. For adapters 001 §3.2.2 has Xavier's rule (lesson
+# 11); if we take it over, both are random. Hu et al. let A be random and B be 0. Why not both 0?
 #
-# One formula answers that. Let G = ∂L/∂W be the gradient that W itself would get. Then, since W + s B A depends on A only
-# through B and on B only through A (s is the scale),
+# One formula answers this. Let G = ∂L/∂W be the gradient that W itself would get. Write s for the scale α/r. The
+# weights are W + s B A, so the chain rule gives
 #
 #     ∂L/∂B = s G Aᵀ          ∂L/∂A = s Bᵀ G
 #
-# **Predict before you run:** for each of the three starts: does the model begin as the untouched base? Which of the two
-# matrices can learn at the first step?
+# `fresh` gives LoRA with each of the three starts.
 
 # %%
+from minitransformer.training.losses import language_model_loss
+
 STARTS = ("A random, B = 0", "both random (Xavier)", "both zero")
-batch = Completions(
-    xs["train"], ys["train"], eot, batch_size=8, n_positions=base.config.n_positions
-)(0)
-starting, lines, identity = {}, [], []
-for start in STARTS:
+
+
+def fresh(start: str) -> LoRA:
+    """LoRA beside every matrix, with one of three starts; it is off the base again."""
     torch.manual_seed(0)
-    method = starting[start] = LoRA(r, targets=MAPS).attach(base)
-    with torch.no_grad():
-        for low in method.changes.values():
-            if start == "both zero":
-                low.a.zero_()
-            if start == "both random (Xavier)":
-                for p in (low.a, low.b):  # (n, r, d_in), (n, d_out, r)
+    with attached(base, method := LoRA(r, targets=MAPS)), torch.no_grad():
+        for low in method.changes.values():  # A is (n, r, d_in), B is (n, d_out, r)
+            for p in (low.a, low.b):
+                if start == "both zero":
+                    p.zero_()
+                if start == "both random (Xavier)":
                     p.normal_(std=(2 / sum(p.shape[1:])) ** 0.5)
-    stack, low = base.blocks[0].attention.qkv, method.changes["blocks/0/attention/qkv"]
-    stack.weight.requires_grad_(True)  # for a look at G; it is not trained
-    language_model_loss(base, batch)[0].backward()
-    G = stack.weight.grad[stack.rows(0, 1)]  # (C, C)  of q, in the lowest layer
-    for there, by_formula in (
-        (low.b.grad[0], method.scale * G @ low.a[0].T),
-        (low.a.grad[0], method.scale * low.b[0].T @ G),
-    ):
-        identity.append(((there - by_formula).norm() / G.norm()).item())
-    sizes = {
-        letter: sum(getattr(low, letter).grad.norm().item() ** 2 for low in method.changes.values())
-        ** 0.5
-        for letter in "ab"
-    }
-    lines.append(
-        (
-            start,
-            evaluate(base, valid),
-            evaluate(base, valid) - loss["untouched base"],
-            sizes["a"],
-            sizes["b"],
-        )
-    )
-    stack.weight.requires_grad_(False)
-    base.zero_grad()
-    method.detach()
-table(
-    lines,
-    [f"r = {r}, before training", "loss, y", "change", "‖∂L/∂A‖", "‖∂L/∂B‖"],
-    [None, ".3f", "+.3f", ".3g", ".3g"],
-)
-say(
-    f"The two formulas hold, to {max(identity):.0e} of ‖G‖. With B = 0 the model begins as the base, A stands still for one step, and B moves; "
-    "from the second step on both do. "
-    "With both zero each waits for the other, for ever. With both random there is a gradient for both, and a base that was disturbed before it "
-    "learned anything."
-)
-by_start = {line[0]: line for line in lines}
-assert (
-    by_start["A random, B = 0"][2] == 0
-    and by_start["A random, B = 0"][3] == 0 < by_start["A random, B = 0"][4]
-)
-assert by_start["both zero"][3] == by_start["both zero"][4] == 0 and max(identity) < 1e-4
-assert by_start["both random (Xavier)"][2] > 0.1 and by_start["both random (Xavier)"][3] > 0
+    return method
+
 
 # %% [markdown]
-# Does training make up for it? Same batches, same steps, same learning rate.
+# We check the formula first, for q in the lowest layer and with both matrices random. For this, W must have a
+# gradient, too.
+
+# %%
+method, room = fresh("both random (Xavier)"), base.config.n_positions
+batch = Completions(xs["train"], ys["train"], eot, 8, n_positions=room)(0)
+with attached(base, method):
+    stack, low = base.blocks[0].attention.qkv, method.changes["blocks/0/attention/qkv"]
+    stack.weight.requires_grad_(True)  # only to look at G
+    language_model_loss(base, batch)[0].backward()
+    G, s = stack.weight.grad[stack.rows(0, 1)], method.scale  # (C, C)
+    stack.weight.requires_grad_(False)
+    stack.weight.grad = None
+errors = {
+    "∂L/∂B": (low.b.grad[0] - s * G @ low.a[0].T).norm() / G.norm(),
+    "∂L/∂A": (low.a.grad[0] - s * low.b[0].T @ G).norm() / G.norm(),
+}
+say("The formulas hold: " + ", ".join(f"{name} to {error:.0e}" for name, error in errors.items()))
+assert max(errors.values()) < 1e-4 and fingerprint(base) == before
+
+# %% [markdown]
+# **Predict before you run:** there are three starts: A random and B = 0; both random; both 0. With which of them does
+# the model begin as the untouched base? And with which can A, or B, learn at the first step?
+
+# %%
+starting, lines = {start: fresh(start) for start in STARTS}, []
+for start, method in starting.items():
+    with attached(base, method):
+        at_start = evaluate(base, valid)
+        language_model_loss(base, batch)[0].backward()
+    squares = {
+        letter: sum(getattr(low, letter).grad.square().sum() for low in method.changes.values())
+        for letter in "ab"
+    }
+    method.zero_grad()
+    lines.append((start, at_start, *(float(square) ** 0.5 for square in squares.values())))
+table(
+    lines,
+    [f"r = {r}, before training", "loss, y", "‖∂L/∂A‖", "‖∂L/∂B‖"],
+    [None, ".3f", ".3g", ".3g"],
+)
+(_, half, half_a, half_b), (_, both, both_a, both_b), (_, none, none_a, none_b) = lines
+assert half == none == loss["untouched base"] and half_a == 0 < half_b
+assert none_a == none_b == 0 < min(both_a, both_b) and both > loss["untouched base"] + 0.1
+
+# %% [markdown]
+# With B = 0 the model begins as the base. A waits for one step while B moves, and from the second step on both move.
+# With both 0 each waits for the other, for ever. With both random both can learn at once, but the base is disturbed
+# before anything is learned.
 #
-# **Predict before you run:** the loss of the third?
+# Does training repair the disturbance? All get the same batches and the same learning rate. The third gets two steps
+# only; that is enough to see it.
+#
+# **Predict before you run:** what is the loss of the third after training?
 
 # %%
 after = {}
 for start, method in starting.items():
     after[start] = tune(method, LR["LoRA"], STEPS if start != "both zero" else 2)
 table(
-    [
-        (start, by_start[start][1], after[start], bar(after[start], max(after.values())))
-        for start in STARTS
-    ],
-    [f"r = {r}, all matrices", "loss, y, before", "after", ""],
-    [None, ".3f", ".3f", None],
-)
-behind = after["both random (Xavier)"] - after["A random, B = 0"]
-say(
-    f"After {STEPS} steps the start with both random is {abs(behind):.3f} nats {'behind' if behind > 0 else 'ahead'}. (Both zero was stopped "
-    "after 2 steps: its loss is the base's, to the last bit.)"
+    [(start, at_start, after[start]) for start, at_start, *_ in lines],
+    [f"r = {r}, all matrices", "loss, y, before", "after"],
+    [None, ".3f", ".3f"],
 )
 assert after["both zero"] == loss["untouched base"]
+assert QUICK or after["A random, B = 0"] < after["both random (Xavier)"]
+
+# %% [markdown]
+# The third is where it was, bit for bit. In a full run the second ends behind the first, because its first steps go
+# into undoing the disturbance. It is the same picture as with adapters.
 
 # %% [markdown]
 # ## Rank against quality
 #
-# Now the question of the third step, asked the other way round: not "how well does a change do that was cut down to rank r",
-# but "how well does one that was trained as rank r". LoRA beside every matrix, four ranks, the steps and batches of full
-# fine-tuning.
+# "A change, cut down" asked how well a change does after it was cut to rank r. Now we ask how well a change does that
+# was *trained* at rank r. LoRA stands beside every matrix, and steps and batches are those of full fine-tuning.
 #
-# **Predict before you run:** how much is lost from r = 64 to r = 1, a 64th of the numbers?
+# **Predict before you run:** how much is lost from r = 64 to r = 1, a 64th of the parameters?
 
 # %%
-loras = {4: starting["A random, B = 0"]}
-ranked = {4: after["A random, B = 0"]}
-for rank in RANKS:
-    if rank not in loras:
-        loras[rank] = LoRA(rank, targets=MAPS)
-        ranked[rank] = tune(loras[rank], LR["LoRA"])
-table(
-    [
-        (rank, n_lora(rank, MAPS), n_lora(rank, MAPS) / n_full, ranked[rank], cut[rank])
-        for rank in RANKS
-    ],
-    ["r", "numbers", "of the base", "trained at rank r", "ΔW cut to rank r"],
-    ["d", ",", ".1%", ".3f", ".3f"],
-)
-with figure(
-    "rank",
-    "Validation loss at rank r: LoRA, trained at that rank; and full fine-tuning's ΔW, cut down to it.",
-) as axes:
-    axes.plot(RANKS, [ranked[rank] for rank in RANKS], "o-", label="LoRA, trained at rank r")
-    axes.plot(
-        RANKS, [cut[rank] for rank in RANKS], "s--", label="full fine-tuning, ΔW cut to rank r"
-    )
-    axes.axhline(
-        loss["full fine-tuning"],
-        color="black",
-        linestyle="--",
-        linewidth=1,
-        label="full fine-tuning",
-    )
+loras, trained = {4: starting["A random, B = 0"]}, {4: after["A random, B = 0"]}
+for rank in (1, 16, 64):
+    loras[rank] = LoRA(rank, targets=MAPS)
+    trained[rank] = tune(loras[rank], LR["LoRA"])
+with figure("rank", "LoRA trained at rank r, and the ΔW of full fine-tuning cut to it.") as axes:
+    axes.plot(RANKS, [trained[rank] for rank in RANKS], "o-", label="LoRA, trained at rank r")
+    axes.plot(RANKS, [cut[rank] for rank in RANKS], "s--", label="ΔW, cut to rank r")
+    tuned = loss["full fine-tuning"]
+    axes.axhline(tuned, color="black", linestyle="--", linewidth=1, label="full fine-tuning")
     axes.axhline(loss["untouched base"], color="grey", linestyle=":", label="untouched base")
-    axes.set(xscale="log", xlabel="rank r", ylabel="validation loss, nats per token of y")
+    axes.set(xscale="log", xlabel="rank r", ylabel="nats per token of y", ylim=(0, None))
     axes.set_xticks(RANKS, [str(rank) for rank in RANKS])
     axes.minorticks_off()
-    axes.legend(fontsize=9)
-gains = {rank: loss["untouched base"] - ranked[rank] for rank in RANKS}
-beside = ranked[4] - loss["full fine-tuning"]
-say(
-    f"r = 1 gains {gains[1] / max(gains.values()):.0%} of what the best rank here does. At r = 1 the trained change is "
-    f"{abs(cut[1] - ranked[1]):.3f} nats {'better' if ranked[1] < cut[1] else 'worse'} than the one that was cut: "
-    f"the few directions that fine-tuning happened to use most are one thing, the best that few directions can do another. After these {STEPS} "
-    f"steps r = 4, {n_lora(4, MAPS) / n_full:.1%} of the numbers, is "
-    f"{abs(beside):.3f} nats {'behind' if beside > 0 else 'ahead of'} full fine-tuning. (One seed, and each at the best of the few learning rates that were tried.)"
+    axes.legend(loc="lower left")
+table(
+    [
+        (rank, n_lora(rank, MAPS), n_lora(rank, MAPS) / n_full, trained[rank], cut[rank])
+        for rank in RANKS
+    ],
+    ["r", "parameters", "of the base", "trained at rank r", "ΔW cut to rank r"],
+    ["d", ",", ".1%", ".3f", ".3f"],
 )
+best_gain = loss["untouched base"] - min(trained.values())
+assert QUICK or loss["untouched base"] - trained[1] > 0.6 * best_gain
+assert 0.02 < n_lora(4, MAPS) / n_full < 0.05
+assert QUICK or trained[4] - loss["full fine-tuning"] < 0.25 * best_gain
+
+# %% [markdown]
+# In a full run r = 1 reaches most of the gain of the best rank. With r = 4, which is about 3 % of the base's
+# parameters, the loss is close to the loss of full fine-tuning. (This is one seed, and each method has the best of a
+# few learning rates.)
 
 # %% [markdown]
 # ## The scale α/r
 #
-# In front of B A stands α/r, which 001 leaves out. What for? A change of rank r is a sum of r terms, and in a first step Adam
-# moves each number of B by about the learning rate, however small its gradient. So more terms make a larger change: √r times as
-# large if their directions have nothing to do with each other, r times if they pull the same way. Dividing by r is meant to
-# make up for that, so that a learning rate that was found at one rank serves for another. We measure the change ‖s B A‖ after
-# one step and at the end, and compare with a fixed scale s, the one that r = 4 has.
+# 001 §3.1.3 has no number in front of A B. Hu et al. have α/r. What is it for? B A is a sum of r terms. In its first
+# step Adam moves each number of B by about the learning rate, however small its gradient is. So more terms make a
+# larger change: √r times as large if their directions have nothing in common, and r times if they all pull the same
+# way. The division by r is meant to balance this. Then the learning rate found at one rank also serves another.
 #
-# **Predict before you run:** at a fixed scale, by how much does the first step grow from r = 1 to r = 64: 8 times, or 64? And
-# where will the loss be worse for it?
+# We measure the length of the change, ‖s B A‖, after one step. First with a fixed scale s = 2, then with s = α/r and
+# α = 8, which is also 2 at r = 4.
+#
+# **Predict before you run:** with the fixed scale, how does the length grow from r = 1 to r = 64: about 8 times or
+# about 64 times? And does α/r balance it?
 
 # %%
 ALPHA = 8.0
-SCALES = {
-    "α/r": {rank: ALPHA for rank in RANKS},
-    "fixed": {rank: ALPHA / 4 * rank for rank in RANKS},
-}
-
-
-def size(method: LoRA) -> float:
-    """‖s B A‖, the mean over the stacks and single matrices."""
-    return mean((method.scale * low.change()).norm().item() for low in method.changes.values())
-
-
-first, end, reached = {}, {}, {}
-for name, alphas in SCALES.items():
+ALPHAS = {"fixed": {rank: 2.0 * rank for rank in RANKS}, "α/r": {rank: ALPHA for rank in RANKS}}
+first = {}
+for name, alphas in ALPHAS.items():
     for rank in RANKS:
         method = LoRA(rank, alphas[rank], MAPS)
         tune(method, LR["LoRA"], steps=1)
-        first[name, rank] = size(method)
-        if alphas[rank] == ALPHA:  # trained above
-            reached[name, rank], end[name, rank] = ranked[rank], size(loras[rank])
-        elif rank != 16:
-            method = LoRA(rank, alphas[rank], MAPS)
-            reached[name, rank], end[name, rank] = tune(method, LR["LoRA"]), size(method)
-table(
-    [
-        (
-            name,
-            rank,
-            alphas[rank] / rank,
-            first[name, rank],
-            end.get((name, rank)),
-            reached.get((name, rank)),
+        first[name, rank] = mean(
+            (method.scale * low.change()).norm() for low in method.changes.values()
         )
-        for name, alphas in SCALES.items()
-        for rank in RANKS
-    ],
-    ["scale", "r", "s", "‖s B A‖ after a step", "at the end", "loss, y"],
-    [None, "d", ".3g", ".3f", ".2f", ".3f"],
+table(
+    [(name, *(first[name, rank] for rank in RANKS)) for name in ALPHAS],
+    ["‖s B A‖ after one step", *(f"r = {rank}" for rank in RANKS)],
+    [None, *[".3f"] * len(RANKS)],
 )
-grows = {name: (first[name, 64] / first[name, 1], end[name, 64] / end[name, 1]) for name in SCALES}
-spread = {
-    name: max(reached[name, rank] for rank in (1, 4, 64))
-    - min(reached[name, rank] for rank in (1, 4, 64))
-    for name in SCALES
-}
+grows = {name: first[name, 64] / first[name, 1] for name in ALPHAS}
 say(
-    f"From r = 1 to r = 64 the first step becomes {grows['fixed'][0]:.1f} times as large at a fixed scale: nearer to √64 than to 64, for the rows of a random A point "
-    f"every way. By the end the factor is {grows['fixed'][1]:.1f}. With α/r the two are {grows['α/r'][0]:.2f} and {grows['α/r'][1]:.2f}"
-    + (
-        ": it makes more than up for it, and a high rank is held back. "
-        if max(grows["α/r"]) < 0.8
-        else ". "
-    )
-    + f"With the learning rate found at r = 4 the losses at r = 1, 4 and 64 lie {spread['α/r']:.3f} nats apart under α/r, {spread['fixed']:.3f} at a fixed scale. "
-    + (
-        "So the scale spares a search: one learning rate does for all ranks."
-        if spread["α/r"] < 0.7 * spread["fixed"]
-        else "So here the scale does not spare a search."
-    )
-    + " (Kalajdzievski 2023 finds α/r too strong a brake, and proposes α/√r.)"
+    f"From r = 1 to r = 64: {grows['fixed']:.1f} times with s = 2, {grows['α/r']:.2f} times with α/r."
 )
-assert 4 < grows["fixed"][0] < 16
-assert QUICK or grows["fixed"][0] > 4 * grows["α/r"][0]
+assert 4 < grows["fixed"] < 20 and grows["α/r"] < 0.6
+
+# %% [markdown]
+# With the fixed scale the growth is nearer to √64 = 8 than to 64, because the rows of a random A point in all
+# directions. So α/r does more than balance it: the first step becomes smaller at high ranks. (Kalajdzievski, 2023,
+# therefore proposes α/√r.)
+#
+# Is training the better for it? The learning rate was chosen at r = 4. We train r = 64 with the fixed scale, too.
+#
+# **Predict before you run:** at r = 64, which of the two scales ends with the lower loss?
+
+# %%
+too_large = LoRA(64, ALPHAS["fixed"][64], MAPS)
+at_64 = {"fixed, s = 2": tune(too_large, LR["LoRA"]), f"α/r, s = {ALPHA / 64:g}": trained[64]}
+table(
+    [*at_64.items(), ("r = 4, s = 2", trained[4])],
+    ["r = 64, learning rate of r = 4", "loss, y"],
+    [None, ".3f"],
+)
+assert QUICK or at_64["fixed, s = 2"] > trained[64]
+
+# %% [markdown]
+# In a full run the fixed scale is worse at r = 64, and with α/r the loss is near the one of r = 4. So the scale saves
+# a search: the learning rate of one rank serves another.
 
 # %% [markdown]
 # ## Which matrices?
 #
-# A budget of numbers can be spent on few matrices at a high rank or on many at a low one. Hu et al. gave 18 million numbers to
-# GPT-3 and found that q alone or k alone is poor, q with v good; and that was their choice in most of their experiments. They
-# left the feed-forward layers alone. Here each has about what r = 4 beside all matrices costs.
+# 001 §2 puts the low-rank matrices on every layer (在预训练模型的每一层上添加低秩分解矩阵) and does not say which
+# matrices of a layer. The same number of parameters can be spent on few matrices with a high rank, or on many with a
+# low one. Hu et al. tried this on GPT-3, and here is the fraction of correct answers that they report for WikiSQL, in
+# per cent (±0.5):
 #
-# **Predict before you run:** which is better, q at a high rank, or all at a low one?
+# - q alone, r = 8: 70.4;
+# - v alone, r = 8: 73.0;
+# - q and v, r = 4: 73.7;
+# - all of attention, r = 2: 73.7.
+#
+# They did not touch the feed-forward layers, and used q and v in most of their experiments.
+#
+# **Predict before you run:** q alone is poor. Why could that be? And which of our six choices will be best?
 
 # %%
 PLACES = {
@@ -619,429 +590,251 @@ PLACES = {
     "feed-forward": (7, ["up", "down"]),
     "all": (4, MAPS),
 }
-placed, spent = {"all": loras[4]}, {"all": ranked[4]}
+placed, spent = {"all": loras[4]}, {"all": trained[4]}
 for name, (rank, targets) in PLACES.items():
     if name not in placed:
         placed[name] = LoRA(rank, targets=targets)
         spent[name] = tune(placed[name], LR["LoRA"])
-largest = max(0.01, loss["untouched base"] - min(spent.values()))
+with attached(base, placed["q, v"]):
+    placed["q, v"].merge()
+    k_stays = all(torch.equal(matrices()[name], W[name]) for name in of_kind("k"))
+gained = {name: max(0.0, loss["untouched base"] - spent[name]) for name in PLACES}
 table(
     [
-        (
-            name,
-            rank,
-            n_lora(rank, targets),
-            spent[name],
-            bar(max(loss["untouched base"] - spent[name], 0), largest),
-        )
-        for name, (rank, targets) in PLACES.items()
+        (name, rank, n_lora(rank, own), spent[name], bar(gained[name], max(0.01, *gained.values())))
+        for name, (rank, own) in PLACES.items()
     ],
-    ["LoRA on", "r", "numbers", "loss, y", "gained on the untouched base"],
+    ["LoRA on", "r", "parameters", "loss, y", "gain over the untouched base"],
     [None, "d", ",", ".3f", None],
 )
-table(
-    [
-        ("q", 8, 70.4, 91.0),
-        ("k", 8, 70.0, 90.8),
-        ("v", 8, 73.0, 91.0),
-        ("out", 8, 73.2, 91.3),
-        ("q, k", 4, 71.4, 91.3),
-        ("q, v", 4, 73.7, 91.3),
-        ("all of attention", 2, 73.7, 91.7),
-    ],
-    ["published (Hu et al., 2021): GPT-3", "r", "WikiSQL, % (±0.5)", "MultiNLI, % (±0.1)"],
-)
-best = min(spent, key=spent.get)
-order = sorted(spent, key=spent.get)
-pattern = [
-    spent["q, v"] < spent["q"],
-    spent["all of attention"] < spent["q"],
-    spent["v"] < spent["q"],
-]
-say(
-    f"Here the order is: {'; '.join(order)}. Of what can be compared with the paper (q with v before q alone, all of attention before q alone, v "
-    f"before q), {sum(pattern)} of 3 "
-    f"hold. q decides only where to look; v, out and the feed-forward layers decide what is then said. From here on: {best}, the lowest validation loss."
-)
-assert max(n_lora(*place) for place in PLACES.values()) < 1.05 * min(
-    n_lora(*place) for place in PLACES.values()
-)
+size = [n_lora(*place) for place in PLACES.values()]
+assert max(size) < 1.05 * min(size) and k_stays
+assert QUICK or spent["q"] > max(spent[name] for name in ("v", "q, v", "all"))
 
 # %% [markdown]
-# ## One stack, three matrices
+# In a full run q alone is behind v alone, q with v, and all matrices, as in the paper. A query decides only where a
+# token looks. The values, the output matrix and the feed-forward layers decide what is then written into the stream.
 #
-# A trap. Like GPT-2, our base keeps W^Q, W^K and W^V below one another in one matrix of 3C × C, since one product is faster
-# than three. Whoever puts LoRA beside *that* matrix gets one B of 3C × r, and one A of r × C: then q, k and v have to read the
-# same r directions, and k changes too, unasked. That is another, smaller family of changes than the paper's ΔW_q and ΔW_v,
-# under the same name and with the same r. In our LoRA every map has an A of its own.
-#
-# What one A costs can be asked of full fine-tuning's ΔW: how much of ΔW_q and ΔW_v do r terms of each hold, and r terms of the
-# two stacked?
-#
-# **Predict before you run:** one A for two maps saves numbers. If they are spent on a higher rank, which way is ahead?
-
-
-# %%
-def kept(parts: list[torch.Tensor], rank: int) -> float:
-    """How much of ‖·‖² the nearest matrices of this rank hold."""
-    squares = [torch.linalg.svdvals(part).square() for part in parts]
-    return (
-        sum(square[:rank].sum() for square in squares) / sum(square.sum() for square in squares)
-    ).item()
-
-
-lines = []
-layers = [
-    [dW[f"blocks.{i}.attention.{kind}"] for kind in "qv"] for i in range(L)
-]  # n_layer × 2 × (C, C)
-for rank in (3, 12):
-    wider = rank * 4 // 3
-    lines += [
-        ("an A for each", rank, 4 * rank * C, mean(kept(two, rank) for two in layers)),
-        (
-            "one A for both",
-            rank,
-            3 * rank * C,
-            mean(kept([torch.cat(two)], rank) for two in layers),
-        ),
-        (
-            "one A for both",
-            wider,
-            3 * wider * C,
-            mean(kept([torch.cat(two)], wider) for two in layers),
-        ),
-    ]
-table(lines, ["ΔW_q and ΔW_v", "r", "numbers a layer", "share held"], [None, "d", ",", ".1%"])
-x = torch.randn(1, 5, C)  # (B, T, C)
-stack = base.blocks[0].attention.qkv
-with torch.inference_mode(), attached(base, placed["q, v"]):
-    moved = (
-        (stack(x) - torch.nn.functional.linear(x, stack.weight, stack.bias))
-        .abs()
-        .amax(dim=(0, 1))
-        .view(3, C)
-        .amax(1)
-    )  # (3,)
-say(
-    f"At the same r one A for both holds less; for the same number of numbers it holds {lines[2][3] - lines[0][3]:+.1%} at r = {lines[0][1]} and "
-    f"{lines[5][3] - lines[3][3]:+.1%} at r = {lines[3][1]}, of ‖ΔW‖². So a fair comparison names what it shares, "
-    f"not r alone. And our LoRA on q and v, asked through the stack: q moves by up to {moved[0]:.2f}, k by {moved[1]:.2f}, v by {moved[2]:.2f}."
-)
-assert all(lines[i][3] >= lines[i + 1][3] for i in (0, 3)) and moved[1] == 0 < min(
-    moved[0], moved[2]
-)
+# A trap: our base, like GPT-2, keeps W^Q, W^K and W^V in one matrix of 3C × C. LoRA beside *that* matrix would have
+# one A for all three, and would change k without being asked. That is another method with the same name and the same
+# r. In our LoRA each of q and v has an A of its own, and k stays as it is.
 
 # %% [markdown]
 # ## Merged
 #
-# Now the best of it. Since B A is a matrix of the size of W, it can be added: compute W + (α/r) B A once, write it into the
-# base, take the hooks out (merging, 合并). 001 §3.1.3 says that A and B are fused into the weights "by addition". With an adapter
-# this cannot be done, nor with a prefix: an activation, or the softmax, stands in between.
+# B A is a matrix of the size of W. So we can compute W + (α/r) B A once, write it into the base, and take the hooks
+# out. This is called merging (合并). 001 §3.1.3 says that A and B are fused into the weights by addition
+# (通过加法融合到原始权重矩阵中). With an adapter this is impossible, because an activation stands between its
+# matrices. With a prefix it is impossible, too: there the softmax stands in between.
 #
-# 001 §3.2.4 speaks of inserting the tuned layers at inference. Here there are two ways, hooked in and merged. They are the same
-# function, if not in the same roundings.
+# So where 001 §3.2.4 inserts the trained layers for inference, there are two ways with LoRA: hooked in, or merged.
 #
-# **Predict before you run:** how far apart are the scores? And if one merges a second time?
+# **Predict before you run:** how far apart are the scores of the two ways? Is the base itself again after `detach`?
 
 # %%
-lora = placed[best].attach(base)
+lora = loras[4].attach(base)
 one = torch.tensor([xs["valid"][0] + ys["valid"][0]])  # (B, T)
 with torch.inference_mode():
     hooked = base(one)  # (B, T, V)
     lora.merge()
     merged = base(one)  # (B, T, V)
-    lora.merge()
-    twice = base(one)  # (B, T, V)
 hooks = sum(len(module._forward_hooks) for module in base.modules())
 lora.detach()
 with torch.inference_mode():
-    apart = (merged - hooked).abs().max().item()
-    does = (hooked - base(one)).abs().max().item()
+    plain = base(one)  # (B, T, V)
+apart, moved = ((own - hooked).abs().max().item() for own in (merged, plain))
 say(
-    f"Hooked in, LoRA moves the scores by up to {does:.1f}; merged, they differ from that by {apart:.0e}. After merging there are {hooks} hooks "
-    "on the base. The second merge did nothing, for it was merged already: the same bits. Detached, the base is "
-    f"{'itself again' if fingerprint(base) == before else 'another'}."
+    f"Hooked in, LoRA moves the scores by up to {moved:.1f}. Merged, they differ from the hooked ones by {apart:.0e}, "
+    f"and {hooks} hooks are on the base."
 )
-assert (
-    apart < 1e-3 < does
-    and torch.equal(merged, twice)
-    and hooks == 0
-    and fingerprint(base) == before
-)
+assert apart < 1e-3 < moved and hooks == 0 and fingerprint(base) == before
+
+# %% [markdown]
+# The two are the same function, apart from rounding. After `detach` the base is itself, bit for bit.
 
 # %% [markdown]
 # ## And out again
 #
-# To serve another task the change has to come out. The formula suggests: subtract what was added. In numbers with a fixed count
-# of digits (W + Δ) − Δ is not W. We do it in fp32 (4 bytes a number, about 7 decimal digits), and in bf16 (2 bytes, about 2 to
-# 3 digits), in which large models are kept. Then a hundred times, with the changes of four ranks in turn, as if there were four
-# tasks. Our `unmerge` does not subtract: it keeps W aside and puts it back.
+# To serve another task, the change has to come out again. It seems enough to subtract what was added. But numbers in
+# a computer have a fixed count of digits, and there (W + Δ) − Δ is not always W. We try it in fp32 (4 bytes a number,
+# about 7 decimal digits) and in bf16 (2 bytes, about 2 to 3 digits), in which large models are kept.
 #
-# **Predict before you run:** how many of W's numbers come back wrong, in fp32 and in bf16?
+# **Predict before you run:** which fraction of W's numbers comes back changed, in fp32 and in bf16?
 
 # %%
-import copy
-
-
-def in_a_row(parts: list[torch.Tensor]) -> torch.Tensor:
-    """All numbers of some matrices, one after another."""
-    return torch.cat([part.detach().flatten() for part in parts])
-
-
-returned, rounded = [], {}
+stacks = [base.get_submodule(key.replace("/", ".")).weight for key in lora.changes]
+weights = torch.cat([weight.detach().flatten() for weight in stacks])
+with torch.no_grad():
+    change = torch.cat([(lora.scale * low.change()).flatten() for low in lora.changes.values()])
+lines = []
 for dtype, name in ((torch.float32, "fp32"), (torch.bfloat16, "bf16")):
-    model = copy.deepcopy(base).to(dtype)
-    low = LoRA(**lora.settings).attach(model)
-    for p, learned in zip(low.trainable(), lora.trainable(), strict=True):
-        p.data.copy_(learned)
-    weights = [model.get_submodule(part.replace("/", ".")).weight for part in low.changes]
-    own = in_a_row(weights)
-    change = in_a_row([low.scale * part.change() for part in low.changes.values()])
-    with torch.inference_mode():
-        as_hooked, loss_hooked = model(one).float(), evaluate(model, valid)
-    low.merge()
-    with torch.inference_mode():
-        as_merged, loss_merged, now = model(one).float(), evaluate(model, valid), in_a_row(weights)
-    low.unmerge()
-    often = own.clone()
-    for i in range(100):
-        other = loras[RANKS[i % len(RANKS)]]
-        added = in_a_row([other.scale * other.changes[part].change() for part in low.changes]).to(
-            dtype
-        )
-        often = (often + added) - added
-    for how, back in (
-        ("subtracted", now - change),
-        ("subtracted, 100 times", often),
-        ("put back (ours)", in_a_row(weights)),
-    ):
-        returned.append(
-            (name, how, (back - own).abs().max().item(), (back != own).float().mean().item())
-        )
-    low.detach()
-    same = (now == own)[change != 0].float().mean().item()
-    rounded[name] = (
-        (as_hooked - hooked).abs().max().item(),
-        (as_merged - hooked).abs().max().item(),
-        loss_hooked,
-        loss_merged,
-        same,
-    )
+    own, delta = weights.to(dtype), change.to(dtype)
+    back = (own + delta) - delta
+    changed, lost = ((back != own).float().mean(), (own + delta == own).float().mean())
+    lines.append((name, changed.item(), (back - own).abs().max().item(), lost.item()))
 table(
-    returned,
-    ["", "un-merged by", "largest error", "numbers of W that came back wrong"],
-    [None, None, ".0e", ".1%"],
+    lines,
+    ["", "came back changed", "largest error", "never changed by W + Δ"],
+    [None, ".0%", ".0e", ".0%"],
 )
-table(
-    [(name, *values) for name, values in rounded.items()],
-    [
-        "",
-        "scores off, hooked",
-        "scores off, merged",
-        "loss, hooked",
-        "loss, merged",
-        "stay as they were",
-    ],
-    [None, ".0e", ".0e", ".4f", ".4f", ".1%"],
-)
-wrong = {(name, how): (largest, share) for name, how, largest, share in returned}
-say(
-    f"Subtracted in fp32, {wrong['fp32', 'subtracted'][1]:.0%} of the numbers come back changed, in their last digits: a base that no fingerprint knows. In bf16 "
-    f"{wrong['bf16', 'subtracted'][1]:.0%}, by up to {wrong['bf16', 'subtracted'][0]:.0e}; after a hundred rounds {wrong['bf16', 'subtracted, 100 times'][1]:.0%}. Put back "
-    f"from a copy, W is bit for bit what it was, in both.\n\nAnd bf16 loses something on the way in: {rounded['bf16'][4]:.0%} of the numbers that LoRA would change stay as they "
-    f"were, since the change is below their last digit. (“Scores off” is measured from fp32, hooked in.) Merging in bf16 moves the loss by {rounded['bf16'][3] - rounded['bf16'][2]:+.4f}."
-)
-assert all(
-    wrong[name, "put back (ours)"] == (0, 0) and wrong[name, "subtracted"][1] > 0
-    for name in rounded
-)
-assert wrong["bf16", "subtracted"][0] > 100 * wrong["fp32", "subtracted"][0]
+(_, in_fp32, error_fp32, _), (_, in_bf16, error_bf16, lost) = lines
+assert error_bf16 > 100 * error_fp32
+assert QUICK or (min(in_fp32, in_bf16) > 0.01 and lost > 0.02)
+
+# %% [markdown]
+# In a full run part of the numbers come back changed in both formats, and in bf16 the errors are much larger. After
+# many tasks the base would be another model, without any message. So our `unmerge` does not subtract. It keeps a copy
+# of W and puts it back.
+#
+# The last column shows one more weakness of bf16. Part of the numbers stay as they were when Δ is added, because Δ is
+# smaller than their last digit. Merging in bf16 loses that part of the training.
 
 # %% [markdown]
 # ## At the base's own speed
 #
-# What does it cost to write with LoRA? Hooked in, each tuned matrix has two thin products to add. Merged, there is nothing that
-# could cost time: the same matrices, other numbers. Measured in turns, one text at a time, so that the machine's moods fall on
-# all alike. (Our `generate` has a short way for one token that does without the calling of modules; a model with any hook on it
-# cannot take it. So that this is not held against LoRA, a base with a hook that does nothing runs along.)
+# Hooked in, each matrix has two thin products to add. Merged, the model has the same matrices as before with other
+# numbers in them. We measure how long a token takes, one text at a time and in turns, so that other work on the
+# machine disturbs all of them alike. (Our `generate` has a faster path for models without hooks. A base with a hook
+# that does nothing shows how much that is.)
 #
-# **Predict before you run:** hooked in, how much longer does a token take?
+# **Predict before you run:** how much longer does a token take when LoRA is hooked in? And merged?
 
 # %%
 import statistics
 import time
+from contextlib import nullcontext
 
-N, ROUNDS = (8, 1) if QUICK else (80, 7)
-seconds: dict[str, list[float]] = {
-    "base": [],
-    "base, with an idle hook": [],
-    "LoRA, hooked in": [],
-    "LoRA, merged": [],
-}
-written = {}
+from minitransformer.generation.sampling import generate
+
+N, ROUNDS = (8, 1) if QUICK else (60, 7)
+NAMES = ("base", "base, with an idle hook", "LoRA, hooked in", "LoRA, merged")
+seconds, written = {name: [] for name in NAMES}, {}
 for _ in range(ROUNDS):
-    for name in seconds:
+    for name in NAMES:
         idle = base.norm.register_forward_hook(lambda *_: None) if "idle" in name else None
-        if name.startswith("LoRA"):
-            lora.attach(base)
-        if "merged" in name:
-            lora.merge()
-        began = time.perf_counter()
-        written[name] = generate(base, xs["valid"][:1], N)
-        seconds[name].append(time.perf_counter() - began)
+        with attached(base, lora) if name.startswith("LoRA") else nullcontext():
+            if "merged" in name:
+                lora.merge()
+            began = time.perf_counter()
+            written[name] = generate(base, xs["valid"][:1], N)
+            seconds[name].append(time.perf_counter() - began)
         if idle:
             idle.remove()
-        if name.startswith("LoRA"):
-            lora.detach()
-ratios = {
-    name: statistics.median(a / b for a, b in zip(own, seconds["base"], strict=True))
-    for name, own in seconds.items()
-}
+ratio = {}
+for name, own in seconds.items():
+    ratio[name] = statistics.median(a / b for a, b in zip(own, seconds["base"], strict=True))
 table(
-    [
-        (
-            name,
-            1000 * statistics.median(own) / N,
-            ratios[name],
-            bar(ratios[name], max(ratios.values())),
-        )
-        for name, own in seconds.items()
-    ],
-    ["", "ms a token", "times the base's", ""],
-    [None, ".2f", ".2f", None],
+    [(name, 1000 * statistics.median(own) / N, ratio[name]) for name, own in seconds.items()],
+    ["", "ms per token", "base = 1"],
+    [None, ".2f", ".2f"],
 )
-say(
-    f"Merged it takes {ratios['LoRA, merged']:.2f} of the base's time, hooked in {ratios['LoRA, hooked in']:.2f}, of which "
-    f"{ratios['base, with an idle hook']:.2f} would be so with any hook. The texts of the two are "
-    + (
-        "the same."
-        if written["LoRA, hooked in"] == written["LoRA, merged"]
-        else "not the same to the last token: where two tokens are nearly as likely, a rounding decides."
-    )
-    + " The price of merging: one base, one task at a time. Hooked in, the base stays free for another (lesson 13)."
-)
-assert QUICK or ratios["LoRA, merged"] < ratios["LoRA, hooked in"]
+assert QUICK or ratio["LoRA, merged"] < ratio["LoRA, hooked in"]
+
+# %% [markdown]
+# Merged, LoRA costs nothing at inference. That is what an adapter cannot do. The price of merging: one base can then
+# serve one task at a time. Hooked in, it stays free for others (lesson 13).
 
 # %% [markdown]
 # ## The matrix that it refuses
 #
-# One more matrix is in the base, the largest: the one before the vocabulary, which turns h into scores. Why is it not among
-# `MAPS`? Ask for it.
+# The largest matrix of the base is not among our targets: the one that turns the last vector into scores for the
+# vocabulary. Its rows are also the token embeddings (weight tying, 权重共享, lesson 3). Hooked in, a change of it
+# acts on the scores only. Merged, it also changes every token that is read. Then merged and hooked in are no longer
+# the same.
 #
-# Its rows are the token embeddings E: a token's vector when it is read, and what h has to point at when it is to be said
-# (weight tying, 权重共享; lesson 3). Hooked in, a change there would act on the scores alone; merged, on every token that is read
-# as well. That is no merging any more. We do by hand what the package refuses, with A and B at random, of the size of those
-# that were trained, as the scores are the only place where the change was meant to act.
+# The package refuses. We do by hand what it refuses, with random A and B whose numbers are as large as trained ones.
 #
-# **Predict before you run:** merged, will the scores be farther from the hooked ones than those are from the base's?
+# **Predict before you run:** by how much do the merged scores differ from the hooked ones: by rounding, or more?
 
 # %%
+import copy
+
 from minitransformer.errors import UserError
 
+refusal = None
 try:
     LoRA(targets=["head"]).attach(base)
 except UserError as error:
-    say(f"“{error}”")
-else:
-    raise AssertionError("LoRA went onto the tied matrix")
+    refusal = error
+say(f"“{refusal}”")
+assert refusal is not None
 torch.manual_seed(0)
-some = next(iter(lora.changes.values()))
-E = base.token_embedding.weight.detach()
-A = torch.randn(r, C) * some.a.std().item()  # (r, C)
-B = torch.randn(len(E), r) * some.b.std().item()  # (V, r)
-changed = copy.deepcopy(base)
+low, E = next(iter(lora.changes.values())), base.token_embedding.weight.detach()
+A = torch.randn(r, C) * low.a.std().item()  # (r, C)
+B = torch.randn(len(E), r) * low.b.std().item()  # (V, r)
+other = copy.deepcopy(base)
 with torch.inference_mode():
     as_meant = base(one, return_hidden=True) @ (E + lora.scale * B @ A).T  # (B, T, V)
-    changed.token_embedding.weight += lora.scale * B @ A
-    as_merged = changed(one)  # (B, T, V)
-    plain = base(one)  # (B, T, V)
-meant, on_top = ((a - b).abs().max().item() for a, b in ((as_meant, plain), (as_merged, as_meant)))
+    other.token_embedding.weight += lora.scale * B @ A
+    as_merged = other(one)  # (B, T, V)
+on_top = (as_merged - as_meant).abs().max().item()
 table(
-    [
-        ("the head, hooked in: from the base", meant),
-        ("the head, merged: from hooked in", on_top),
-        ("LoRA above, merged: from hooked in", apart),
-    ],
-    ["", "largest difference of a score"],
-    [None, ".1e"],
-)
-say(
-    f"Where the matrix is tied, merging moves the scores {on_top / meant:.1f} times as far as the change itself was meant to, on top of it: another model, "
-    "and no error message in sight. So it is refused."
+    [("all matrices of the layers", apart), ("the tied matrix", on_top)],
+    ["merged and hooked in differ by", "score, at most"],
+    [None, ".0e"],
 )
 assert on_top > 100 * apart
 
 # %% [markdown]
+# Much more than rounding. Without the refusal this would be another model, and no message would say so.
+
+# %% [markdown]
 # ## What the base still knows
 #
-# 001 §3.1.3: since A and B are fused in by addition, LoRA "keeps the general semantic representations of the pretrained model".
-# Test it where the base is at home, on plain texts of the tiny world.
+# 001 §3.1.3 says that LoRA keeps the general semantic representations of the pretrained model
+# (很好地保持预训练模型的通用语义表示能力), because A and B come in by addition. We test it as in lesson 11: with the
+# method on, on plain text of the tiny world.
 #
-# **Predict before you run:** which forgets more, full fine-tuning or LoRA?
+# **Predict before you run:** which makes plain text worse, full fine-tuning or LoRA?
 
 # %%
 from minitransformer.course.data import DATA
 from minitransformer.text.corpora import eval_windows, read_documents, token_stream
 
-plain_text = eval_windows(
-    token_stream(read_documents(DATA / "text" / "valid.txt")[:200], tokenizer),
-    128,
-    16,
-    most=2 if QUICK else 32,
-)
+held_out = token_stream(read_documents(DATA / "text" / "valid.txt")[:200], tokenizer)
+plain_text = eval_windows(held_out, 128, 16, most=2 if QUICK else 32)
 knows = {"untouched base": evaluate(base, plain_text)}
-for name, method in {
-    "full fine-tuning": full,
-    **{f"LoRA on all, r = {rank}": loras[rank] for rank in (1, 64)},
-    f"LoRA on {best}, r = {lora.rank}": lora,
-}.items():
+names = {"full fine-tuning": full} | {f"LoRA on all, r = {rank}": loras[rank] for rank in RANKS}
+for name, method in names.items():
     with attached(base, method):
         knows[name] = evaluate(base, plain_text)
-knows["base, everything detached"] = evaluate(base, plain_text)
+knows["everything detached"] = evaluate(base, plain_text)
 table(
     [(name, value, value - knows["untouched base"]) for name, value in knows.items()],
     ["", "loss, plain text", "change"],
     [None, ".3f", "+.3f"],
 )
-ours, theirs = (
-    knows[name] - knows["untouched base"]
-    for name in (f"LoRA on {best}, r = {lora.rank}", "full fine-tuning")
-)
-say(
-    f"While it is on, LoRA costs the base {ours:+.3f} nats a token on texts that are none of its business, full fine-tuning {theirs:+.3f}. "
-    + (
-        "So addition keeps nothing by itself: a matrix of low rank can do harm in a few directions as well. "
-        if ours > 0.05
-        else ""
-    )
-    + "What is kept for certain is what can be taken off: detached, the base is the old one to the last bit."
-)
-assert knows["base, everything detached"] == knows["untouched base"]
+assert knows["everything detached"] == knows["untouched base"]
+assert QUICK or min(knows[name] for name in names) > knows["untouched base"]
+
+# %% [markdown]
+# In a full run plain text gets worse with each of them on. Biderman et al. (2024) find in large models that LoRA
+# forgets less than full fine-tuning; compare the rows.
+#
+# *Where the document is loose.* The addition keeps nothing by itself. A matrix of low rank can also do harm in a few
+# directions. What is kept for certain is what can be taken off: detached, the base is the old one, bit for bit.
 
 # %% [markdown]
 # ## Once, on the test
 #
-# Nothing was chosen on these: new tables of the kinds that training had, and of four kinds that it had not (lesson 9).
+# Nothing was chosen on these tables. Some are of the kinds that training had (seen), some of kinds that it had not
+# (unseen). For GPT-2 Medium on E2E, Hu et al. report BLEU 70.4 for LoRA with 0.35 million parameters, 69.7 for a
+# prefix with as many, 66.3 for adapters with 0.37 million, and 68.2 for full fine-tuning. Only the pattern can be
+# compared.
 #
-# **Predict before you run:** who tells more of a table's values, LoRA or full fine-tuning?
+# **Predict before you run:** will LoRA and full fine-tuning differ by more than twice the standard error?
 
 # %%
-import math
-
 from minitransformer.course.tinyworld import slot_values
 from minitransformer.metrics import slot_accuracy
 
-final, told = {}, {}
-for name, method in {
-    "untouched base": None,
-    "full fine-tuning": full,
-    f"LoRA on {best}": lora,
-}.items():
+final, each = {}, {}  # the measures; and for each table the fraction of its values that is stated
+for name, method in {"full fine-tuning": full, "LoRA": lora}.items():
     for split in ("test_seen", "test_unseen"):
-        with attached(base, *([method] if method else [])):
+        with attached(base, method):
             texts = generate_texts(base, tokenizer, xs[split], MOST)
         final[name, split] = table_scores(texts, rows[split])
-        told[name, split] = torch.tensor(
+        each[name, split] = torch.tensor(
             [
                 slot_accuracy([text], [slot_values(row["table"])])[0]
                 for text, row in zip(texts, rows[split], strict=True)
@@ -1049,61 +842,45 @@ for name, method in {
         )
 table(
     [(name, split.removeprefix("test_"), *score) for (name, split), score in final.items()],
-    ["on the test", "kinds", *SCORES],
-    [None, None, *FORMS],
-)
-table(
-    [
-        ("full fine-tuning", 354_920_000, 68.2),
-        ("adapters", 370_000, 66.3),
-        ("prefix", 350_000, 69.7),
-        ("LoRA", 350_000, 70.4),
-    ],
-    ["published (Hu et al., 2021): GPT-2 Medium on E2E", "numbers", "BLEU"],
-    [None, ",", ".1f"],
+    ["on the test", "kinds", "BLEU", "slots", "whole", "a table again"],
+    [None, None, ".1f", ".1%", ".1%", ".0%"],
 )
 lead = torch.cat(
     [
-        told[f"LoRA on {best}", split] - told["full fine-tuning", split]
+        each["LoRA", split] - each["full fine-tuning", split]
         for split in ("test_seen", "test_unseen")
     ]
 )
-error = math.sqrt(lead.var().item() / len(lead))
 say(
-    f"Over both, LoRA tells {100 * lead.mean():+.1f} points of a table's values against full fine-tuning (standard error {100 * error:.1f}): "
-    + (
-        "no difference that could be told from chance."
-        if abs(lead.mean()) < 2 * error
-        else "more than chance explains."
-        if lead.mean() > 0
-        else "less, and more clearly than by chance."
-    )
-    + f" Both had {STEPS} steps, and this is one seed; lesson 14 gives them more."
+    f"In slots, LoRA is {100 * lead.mean():+.1f} points against full fine-tuning, with a standard error of "
+    f"{100 * (lead.var() / len(lead)) ** 0.5:.1f}."
 )
+assert QUICK or (final["LoRA", "test_seen"].slots > 0.6 and final["LoRA", "test_seen"].again < 0.1)
+assert QUICK or lead.mean() > -0.12
 assert fingerprint(base) == before
 
 # %% [markdown]
-# ## The answer
-
-# %%
-n, (slots, slots_full) = (
-    n_lora(*PLACES[best]),
-    (final[name, "test_seen"].slots for name in (f"LoRA on {best}", "full fine-tuning")),
-)
-say(
-    f"Few: {n:,} of them, {n / n_full:.1%} of the base's, in two thin matrices beside each of the frozen ones ({best}, r = {lora.rank}), tell "
-    f"{slots:.0%} of a new table's values, where a copy with all {n_full:,} changed tells {slots_full:.0%}. "
-    f"And once added to W they cost nothing any more: the model writes at {1 / ratios['LoRA, merged']:.2f} times the base's own speed."
-)
+# How to read the last line: a difference of less than about two standard errors cannot be told from chance. Both
+# methods had the same few steps, and this is one seed. Lesson 14 gives them more.
 
 # %% [markdown]
+# ## The answer
+#
+# Few. What fine-tuning adds to a matrix is small, and most of it lies in a few directions. Two thin matrices beside
+# each frozen one, about 3 % of the base's parameters, come near full fine-tuning on our task. Once they are added to
+# W, they cost nothing at inference.
+#
 # To try next:
 #
-# - Let A be zero and B random. Does it begin as the base, and who gets the first gradient? Is it as good after training?
-# - Set `dropout=0.1` on the way to A and compare merged with hooked in, once in `base.train()` and once in `base.eval()`. Which is fair?
-# - Cut the trained LoRA of r = 64 down to its first term, by its singular values, as we did with ΔW. Is it as good as the one of r = 1?
+# - Let A be 0 and B random. Does the model begin as the base? Which matrix gets the first gradient?
+# - Set `dropout=0.1` on the way to A, and compare merged with hooked in, once in `base.train()` and once in
+#   `base.eval()`. Which comparison is fair?
+# - Cut the trained LoRA of r = 64 down to its first term, as we did with ΔW. Is it as good as the LoRA of r = 1?
 #
-# Further reading: "LoRA: Low-Rank Adaptation of Large Language Models" (Hu et al., 2021); "Intrinsic Dimensionality Explains
-# the Effectiveness of Language Model Fine-Tuning" (Aghajanyan et al., 2021); "A Rank Stabilization Scaling Factor for
-# Fine-Tuning with LoRA" (Kalajdzievski, 2023); "LoRA Learns Less and Forgets Less" (Biderman et al., 2024); "Towards a Unified
-# View of Parameter-Efficient Transfer Learning" (He et al., 2022).
+# Exercises: `make start-12` writes the stubs of this lesson's exercises to `workbook/lesson_12.py`, and `make
+# check-12` checks them. Lesson 13 lets one base serve many tasks at once.
+#
+# Further reading: "LoRA: Low-Rank Adaptation of Large Language Models" (Hu et al., 2021); "Intrinsic Dimensionality
+# Explains the Effectiveness of Language Model Fine-Tuning" (Aghajanyan et al., 2021); "A Rank Stabilization Scaling
+# Factor for Fine-Tuning with LoRA" (Kalajdzievski, 2023); "LoRA Learns Less and Forgets Less" (Biderman et al.,
+# 2024).
