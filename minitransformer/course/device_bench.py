@@ -54,12 +54,13 @@ class Setting:
         return in_turn({name: finished(function) for name, function in work.items()}, self.rounds, progress=True)
 
     def peak_memory(self, function: Callable[[int], object]) -> float:
-        """The most MB that PyTorch has held on a CUDA device at once; nan where the device does not count it."""
+        """The most MB held at once on a CUDA device beside weights and Adam's state; nan where nobody counts it."""
         if self.device != "cuda":
             return float("nan")
+        before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
         self.timed({"": function})
-        return torch.cuda.max_memory_allocated() / 1e6
+        return (torch.cuda.max_memory_allocated() - before) / 1e6
 
 
 SMALL = {  # sizes for a trial
