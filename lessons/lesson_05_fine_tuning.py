@@ -750,8 +750,8 @@ assert QUICK or 0.1 * ms["full"] < ms["prefix"] < ms["full"]
 # - *Speed*: true, but far from a hundred times. The forward pass is the same, and the gradient still has to travel through
 #   all layers to reach the prefix. Only the gradients of the weights and their updates are spared.
 # - *Resources*: true for this memory. The memory for activations is not in it.
-# - *Adaptation*: not shown here. In this run the prefix is not clearly better than full fine-tuning. Lesson 14 judges it
-#   with more tasks and seeds.
+# - *Adaptation*: not shown here. In this run the prefix is not clearly better than full fine-tuning. Lessons 9, 10 and 14
+#   compare the two on more tasks.
 # - *Interpretability*: lesson 8 looks at what trained vectors mean.
 #
 # *Where the document is loose.* The table's words are 更快, 更低, 更强: faster, lower, stronger. It gives no number and no

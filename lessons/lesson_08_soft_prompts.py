@@ -2,7 +2,7 @@
 
 question: A model reads words only as vectors. Why, then, should the words of a prompt be words?
 minutes: 1.3
-documents: 001 §3.1.4 P-Tuning; 000 §1.3 前缀微调：一种高效的微调方法, §2.1 前缀微调的原理, §4.1 语言模型, §5 项目实践：代码实例和详细解释说明; 002 §什么是, §核心思想, §工作流程, §对比
+documents: 001 §3.1.4 P-Tuning; 000 §1.3 前缀微调：一种高效的微调方法, §2.1 前缀微调的原理, §2.2 前缀微调与传统微调的比较, §4.1 语言模型, §5 项目实践：代码实例和详细解释说明; 002 §什么是, §核心思想, §工作流程, §对比
 needs: 3, 4, 7
 """
 
@@ -318,8 +318,8 @@ assert QUICK or losses["their nearest words"] > losses["the trained vectors"] + 
 # words. And nobody can read in them what the task is.
 #
 # Lester et al. (2021, §7) looked at their prompts in the same way. They found neighbours with a common theme, but no
-# sentence that one could read. 000 §1.3 counts interpretability (可解释性) among the advantages of the method. These
-# vectors do not support that.
+# sentence that one could read. 000 §1.3 counts interpretability (可解释性) among the advantages of the method, and in the
+# table of 000 §2.2 it is stronger (更强) than with full fine-tuning. These vectors do not support that.
 #
 # Where do the vectors lie? In the next figure each grey dot is a word. It shows how long its vector is, and how
 # similar its most similar other word is.
