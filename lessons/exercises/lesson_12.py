@@ -47,18 +47,17 @@ thin = Exercise(
     title="Two thin matrices",
     minutes=15,
     difficulty=2,
-    purpose="For each tuned map W (d_out, d_in) an A (r, d_in) and a B (d_out, r), whose product B A is the change. How they begin "
-    "decides whether the base is at first what it was, and whether they ever learn. This function makes n of each, for n maps of one stack.",
+    purpose="Each tuned map W (d_out, d_in) gets an A (r, d_in) and a B (d_out, r). Their product B A is the change of W. Their start "
+    "decides whether the base is unchanged at first, and whether they can learn at all. This function makes n of each, for n maps of one stack.",
     hints=(
-        "At first B A has to be 0, and one of the two still has to get a gradient, which for B is what A makes of x. So A is random and B is zero.",
-        "A is (n, r, d_in) and B is (n, d_out, r): each of the n maps has an A of its own. The numbers of A lie between -1/√d_in and 1/√d_in, all equally "
-        "likely.",
+        "At first B A must be 0, but one of the two must get a gradient. The gradient of B is computed with A. So A is random and B is zero.",
+        "A is (n, r, d_in) and B is (n, d_out, r): each of the n maps has its own A. The numbers of A are uniform between -1/√d_in and 1/√d_in.",
         "    bound = 1 / math.sqrt(d_in)\n"
         "    a = torch.empty(n, rank, d_in).uniform_(-bound, bound)\n"
         "    return a, torch.zeros(n, d_out, rank)",
     ),
     given=(
-        "tensor.uniform_(low, high): fills a tensor with random numbers, all between low and high equally likely.",
+        "tensor.uniform_(low, high): fills a tensor with random numbers, uniform between low and high.",
     ),
 )
 
@@ -79,7 +78,7 @@ def two_maps(new_factors):
 
 @thin.scene
 def beginning(new_factors):
-    """What it changes at first, and which of the two gets a gradient."""
+    """What B A is at first, and which of the two gets a gradient."""
     a, b = (one.requires_grad_() for one in new_factors(1, 3, 5, 2))
     change = b[0] @ a[0]
     F.linear(tidy(2, 3), change).sum().backward()
@@ -107,90 +106,88 @@ A = "torch.empty(n, rank, d_in).uniform_(-bound, bound)"
 B = "torch.zeros(n, d_out, rank)"
 thin.slip(
     "both zero",
-    "Both matrices are zero. B A is 0 as it should be, but B's gradient is made with A and A's with B: neither ever moves.",
+    "Both matrices are zero. B A is 0, which is right. But the gradient of B is computed with A, and the gradient of A with B. So both "
+    "gradients are 0, and nothing is ever learned.",
     (A, "torch.zeros(n, rank, d_in)"),
 )
 thin.slip(
     "both random",
-    "Both matrices are random, so the base is changed at random before it has learned anything. B begins at zero.",
+    "Both matrices are random, so the base is changed before anything is learned. B must start at zero.",
     (B, "torch.empty(n, d_out, rank).uniform_(-bound, bound)"),
 )
 thin.slip(
     "the other one zero",
-    "A is zero and B random. It would learn, too, but another way: the paper, and every saved LoRA, has A random and B zero.",
+    "A is zero and B is random. That would learn, too. But in the paper A is random and B is zero, and so it is here.",
     (A, "torch.zeros(n, rank, d_in)"),
     (B, "torch.empty(n, d_out, rank).uniform_(-bound, bound)"),
 )
 thin.slip(
     "one A for all",
-    "Your maps share one A. Then ΔW_q and ΔW_v read the same r directions of x, which is another, smaller family of changes than the "
-    "paper's: n of them.",
+    "All maps share one A. Then ΔW_q and ΔW_v read the same r directions of x. In the paper each has its own. Make n of them.",
     ("torch.empty(n, rank, d_in)", "torch.empty(1, rank, d_in)"),
 )
 thin.slip(
     "one map alone",
-    "Your A and B are matrices for one map. There are n maps: A (n, r, d_in), B (n, d_out, r).",
+    "Your A and B are for one map. There are n maps, so A is (n, r, d_in) and B is (n, d_out, r).",
     ("torch.empty(n, rank, d_in)", "torch.empty(rank, d_in)"),
     (B, "torch.zeros(d_out, rank)"),
 )
 thin.slip(
     "B first",
-    "You return B before A: A, which reads, comes first.",
+    "You return B first. Return A first, then B.",
     (f"return {A}, {B}", f"return {B}, {A}"),
 )
 thin.slip(
     "shapes as printed",
-    "Your shapes are those of 001 §3.1.3, A (d, r) and B (r, d), which are for W + A B and row vectors. Here it is W + B A: A (r, d_in) "
-    "reads, B (d_out, r) writes.",
+    "Your shapes are those of 001 §3.1.3, A (d, r) and B (r, d), which belong to W + A B. Here it is W + B A: A is (r, d_in), and B is "
+    "(d_out, r).",
     ("torch.empty(n, rank, d_in)", "torch.empty(n, d_in, rank)"),
     (B, "torch.zeros(n, rank, d_out)"),
 )
 thin.slip(
     "widths exchanged",
-    "Your A reads d_out numbers and your B writes d_in. A reads what the map reads, d_in; B writes what it gives, d_out.",
+    "You exchanged d_in and d_out. A reads what the map reads, d_in numbers. B writes what the map gives, d_out numbers.",
     ("torch.empty(n, rank, d_in)", "torch.empty(n, rank, d_out)"),
     (B, "torch.zeros(n, d_in, rank)"),
 )
 thin.slip(
     "bound of the rank",
-    "Your A lies between ±1/√r. It sums over d_in numbers of x, so that the bound is 1/√d_in; with 1/√r what comes out grows with the "
-    "model's width.",
+    "The numbers of your A lie between ±1/√r. A sums over d_in numbers of x, so the bound must be 1/√d_in. With 1/√r the result grows "
+    "with the width of the model.",
     ("math.sqrt(d_in)", "math.sqrt(rank)"),
 )
 thin.slip(
     "normally distributed",
-    "Your A is normally distributed with variance 1: after it x is √d_in times as large as it was. It should be uniform between "
-    "±1/√d_in.",
+    "The numbers of your A are normally distributed with variance 1, which is far too large. They should be uniform between ±1/√d_in.",
     (A, "torch.randn(n, rank, d_in)"),
 )
 thin.slip(
     "normal in place of uniform",
-    "Your A is normally distributed with the standard deviation 1/√d_in. Wanted are numbers that are equally likely everywhere between "
-    "-1/√d_in and 1/√d_in, and never outside: .uniform_(-bound, bound).",
+    "The numbers of your A are normally distributed with the standard deviation 1/√d_in. They should be uniform between -1/√d_in and "
+    "1/√d_in: .uniform_(-bound, bound).",
     (A, "torch.randn(n, rank, d_in) * bound"),
 )
 thin.slip(
     "normal, by the rank",
-    "Your A is normally distributed with the standard deviation 1/√r, as some tutorials have it: a high rank then begins small, and a wide "
-    "model large. It should be uniform between ±1/√d_in, whatever the rank.",
+    "The numbers of your A are normally distributed with the standard deviation 1/√r, as in some tutorials. Here they should be uniform "
+    "between ±1/√d_in, whatever the rank is.",
     (A, "torch.randn(n, rank, d_in) / math.sqrt(rank)"),
 )
 thin.slip(
     "never negative",
-    "Your A lies between 0 and 1/√d_in: all its rows point into the same corner. It lies between -1/√d_in and 1/√d_in.",
+    "The numbers of your A are never negative, so all its rows point in a similar direction. They should lie between -1/√d_in and 1/√d_in.",
     (".uniform_(-bound, bound)", ".uniform_(0, bound)"),
 )
 thin.slip(
     "kaiming over three axes",
-    "kaiming_uniform_(A, a=√5) gives ±1/√d_in where A is a matrix, as in other libraries. Yours has three axes, (n, r, d_in), of which it takes "
-    "r · d_in for the number of inputs: A begins √r times too small. Set the bound yourself, .uniform_(-bound, bound), or call it for "
-    "each map's matrix.",
+    "kaiming_uniform_(A, a=√5) gives the bound 1/√d_in if A is a matrix. Your A has three axes, (n, r, d_in), and the function takes "
+    "r · d_in as the number of inputs. So A is √r times too small. Set the bound yourself, .uniform_(-bound, bound), or call the function for "
+    "the matrix of each map.",
     (A, "nn.init.kaiming_uniform_(torch.empty(n, rank, d_in), a=math.sqrt(5))"),
 )
 thin.slip(
     "the same A for each map",
-    "Every map begins with a copy of the same A. Then the tuned maps read the same r directions of x at first; each should have "
-    "random numbers of its own.",
+    "Every map starts with a copy of the same A. Each should have its own random numbers.",
     (A, "torch.empty(rank, d_in).uniform_(-bound, bound).repeat(n, 1, 1)"),
 )
 
@@ -202,29 +199,29 @@ beside = Exercise(
     title="Beside the frozen matrix",
     minutes=15,
     difficulty=2,
-    purpose="h = W x + (α/r) B A x. The frozen map gives W x, and a hook adds what you compute here, from the same x: (α/r) B A x. B A is never written down: "
-    "x goes down to r numbers and up again.",
+    purpose="h = W x + (α/r) B A x. The frozen map gives W x. A hook adds what you compute here from the same x: (α/r) B A x. The matrix "
+    "B A is never computed, because x goes through A first and through B second.",
     hints=(
-        "low.matrices() gives A and B, as all maps of the stack need them. Two products, one after the other, and the scale in front.",
-        "F.linear(x, a) is A x for every token. Only some maps of a stack may be asked for: b[rows] are the rows of B that belong to them. The dropout falls "
-        "on x, before A.",
+        "low.matrices() gives A and B for all maps of the stack. Multiply by one, then by the other, and then by the scale.",
+        "F.linear(x, a) is A x for every token. A call can ask for some maps of the stack only; b[rows] are the rows of B that belong to "
+        "them. Dropout is applied to x, before A.",
         "    a, b = low.matrices()\n"
         "    x = drop(x, self.dropout, self.training)\n"
         "    return self.scale * F.linear(F.linear(x, a), b[rows])",
     ),
     given=(
-        "low.matrices(): A (n·r, d_in) and B (d_out, n·r); of a stack of maps d_out counts all of them together.",
+        "low.matrices(): A (n·r, d_in) and B (d_out, n·r). For a stack, d_out is the sum over its maps.",
         "self.scale: α/r.",
-        "self.dropout, self.training: the fraction that is dropped, and whether this method is in training, which need not be what the base is.",
-        "drop(x, fraction, training): dropout, while training.",
-        "F.linear(x, w): x wᵀ, as nn.Linear keeps its weights.",
+        "self.dropout, self.training: the fraction that is dropped, and whether this method is in training. The base has its own flag.",
+        "drop(x, fraction, training): dropout if training is true, else x.",
+        "F.linear(x, w): x wᵀ.",
     ),
 )
 
 
 @beside.scene
 def one_map(LoRA):
-    """Rank 2 and α = 2 beside a single map of 6 to 10 numbers, for three tokens; asked twice."""
+    """Rank 2 and α = 2 beside a single map of 6 to 10 numbers, for three tokens; called twice."""
     base, x = small_gpt(), tidy(1, 3, 6)
     up = base.blocks[0].mlp.up
     alone = up(x)
@@ -259,13 +256,13 @@ def scaled(LoRA):
 
 @beside.scene
 def keys_and_values_alone(LoRA):
-    """Only keys and values are asked for, as cross-attention does."""
+    """A call for keys and values only, as cross-attention makes it."""
     return around_the_stack(LoRA(2, 6.0), small_gpt(), 1, 3)
 
 
 @beside.scene
 def one_at_a_time(LoRA):
-    """Queries, keys and values are asked for one at a time; all are tuned."""
+    """One call each for queries, keys and values; all are tuned."""
     base, x = small_gpt(), tidy(1, 3, 6)
     with attached(base, method := LoRA(2, 6.0, ["q", "k", "v"])):
         learned(method)
@@ -274,7 +271,7 @@ def one_at_a_time(LoRA):
 
 @beside.scene
 def another_scale(LoRA):
-    """α is changed while LoRA is on."""
+    """The output while LoRA is on and α is changed."""
     base, x, given = small_gpt(), tidy(1, 3, 6), {}
     with attached(base, method := LoRA(2, 6.0, ["up"])):
         learned(method)
@@ -286,7 +283,7 @@ def another_scale(LoRA):
 
 @beside.scene(tolerance=1e-4)
 def while_it_learns(LoRA):
-    """Gradients of all A and B, after numbers have changed."""
+    """Gradients of all A and B, after their numbers were changed."""
     base, ids = small_gpt(), torch.tensor([[1, 4, 2]])
     with attached(base, method := LoRA(2, 4.0, ["q", "down"])):
         base(ids)
@@ -297,7 +294,7 @@ def while_it_learns(LoRA):
 
 @beside.scene
 def dropout_while_training(LoRA):
-    """Half of x is dropped on the way to A, while LoRA itself is training."""
+    """Half of x is dropped before A, but only if LoRA itself is in training."""
     base, x, given = small_gpt(), torch.ones(1, 1, 6), {}
     with attached(base, method := LoRA(2, 4.0, ["up"], dropout=0.5)):
         learned(method)
@@ -310,7 +307,7 @@ def dropout_while_training(LoRA):
 
 @beside.scene
 def cross_attention(LoRA):
-    """A whole encoder–decoder, in which queries and values are tuned."""
+    """A whole encoder–decoder with tuned queries and values."""
     base = small_seq2seq()
     with attached(base, method := LoRA(2, 4.0)):
         learned(method)
@@ -322,106 +319,106 @@ DROP = "x = drop(x, self.dropout, self.training)"
 SUM = f"return self.scale * {INNER}"
 beside.slip(
     "α in place of α/r",
-    "You scale by α, not by α/r. With rank r the change is r times as large as meant, and every rank needs another learning rate: "
-    "self.scale.",
+    "You scale by α and not by α/r, so the change is r times too large. Use self.scale.",
     ("self.scale *", "self.alpha *"),
 )
-beside.slip("no scale", "You give B A x without its scale α/r.", ("self.scale * F", "F"))
+beside.slip(
+    "no scale", "You return B A x without the scale α/r: self.scale.", ("self.scale * F", "F")
+)
 beside.slip(
     "all rows of the stack",
-    "You use all of B, also where only some maps of the stack are called: cross-attention asks for keys and values alone, and the output "
-    "has only their rows. b[rows].",
+    "You always use all rows of B. But a call can ask for some maps of the stack only: cross-attention asks for keys and values. Then the "
+    "output has only their rows. Use b[rows].",
     ("b[rows]", "b"),
 )
 beside.slip(
     "the first rows",
-    "Where some maps are asked for you take the first rows of B, the queries'. Which rows they are is said by `rows`.",
+    "When a call asks for some maps only, you take the first rows of B, which belong to the queries. `rows` says which rows are needed.",
     ("b[rows]", "b[: len(b[rows])]"),
 )
 beside.slip(
     "the last rows",
-    "Where some maps are asked for you take the last rows of B, the values'. Which rows they are is said by `rows`.",
+    "When a call asks for some maps only, you take the last rows of B, which belong to the values. `rows` says which rows are needed.",
     ("b[rows]", "b[-len(b[rows]) :]"),
 )
 beside.slip(
     "up to the end of the stack",
-    "You take all rows from the first that is asked for to the end of the stack. Where queries alone are asked for, these are too many: b[rows].",
+    "You take all rows from the first that is needed to the end of the stack. For the queries alone these are too many. Use b[rows].",
     ("b[rows]", "b[rows.start :]"),
 )
 beside.slip(
     "rows of A",
-    "You cut A, too. Its rows are the r directions in which x is read, and all of them are needed; `rows` are rows of B.",
+    "You also cut A with `rows`. `rows` are rows of B. All rows of A are needed.",
     ("F.linear(x, a)", "F.linear(x, a[rows])"),
 )
 beside.slip(
     "multiplied the wrong way round",
-    "F.linear(x, a) multiplies by the transposed matrix, so it is x Aᵀ, A x for every token. You multiply by A as it stands (x @ a, or a.T in "
-    "F.linear): A is (r, d_in), B (d_out, r), as nn.Linear keeps its weights.",
+    "You multiply by A and B without transposing them (x @ a, or a.T in F.linear). F.linear(x, a) is x Aᵀ, which is A x for every token. A "
+    "is (r, d_in), and B is (d_out, r).",
     (INNER, "F.linear(F.linear(x, a.T), b[rows].T)"),
 )
 beside.slip(
     "B before A",
-    "You go through B first. A reads the d_in numbers of x and leaves r of them; B makes d_out of these: B A x is read from the right.",
+    "You multiply by B first. B A x is read from the right: A makes r numbers from x, and B makes d_out numbers from these.",
     (INNER, "F.linear(F.linear(x, b[rows]), a)"),
 )
 beside.slip(
     "nothing returned",
-    "You compute the change and do not return it.",
+    "You compute the change but do not return it.",
     (SUM, SUM.removeprefix("return ")),
 )
 beside.slip(
     "x added",
-    "You add x to the change. The hook adds what you give to W x; x itself has no place there.",
+    "You add x to the change. Return only the change; the hook adds it to W x.",
     (SUM, SUM + " + x[..., :1]"),
 )
 beside.slip(
     "scale taken once",
-    "You keep the scale of the first call. Whoever sets α later would change nothing: read self.scale at every call.",
+    "You keep the scale of the first call. If somebody changes α later, nothing happens. Read self.scale at every call.",
     ("self.scale *", "vars(self).setdefault('_scale', self.scale) *"),
 )
 beside.slip(
     "the base's training flag",
-    "Your dropout asks whether the base is in training (self.base.training). Base and method are switched one by one; what counts is "
-    "whether LoRA learns: self.training.",
+    "Your dropout depends on whether the base is in training (self.base.training). The method has its own flag: self.training.",
     (DROP, "x = drop(x, self.dropout, self.base.training)"),
 )
 beside.slip(
     "dropout on the sum",
-    "You drop what B gives. The dropout falls on x, on its way to A.",
+    "You apply dropout to the result of B. Apply it to x, before A.",
     (DROP, "pass"),
     (INNER, f"drop({INNER}, self.dropout, self.training)"),
 )
 beside.slip(
     "without gradient",
-    "You compute the change under no_grad, or detach it: A and B get no gradient, and LoRA learns nothing.",
+    "You compute the change under no_grad, or you detach it. Then A and B get no gradient, and LoRA learns nothing.",
     (SUM, SUM + ".detach()"),
 )
 beside.slip(
     "made only once",
-    "You keep A and B from the first call. After the first step of training they are stale, and no gradient reaches the "
-    "parameters anew: call low.matrices() every time.",
+    "You keep A and B of the first call. After the first step of training they are out of date, and no gradient reaches the parameters. "
+    "Call low.matrices() every time.",
     ("a, b = low.matrices()", "a, b = vars(low).setdefault('_kept', low.matrices())"),
 )
 beside.slip(
     "no dropout",
-    "You leave out the dropout, which falls on x on the way to A, while training.",
+    "You leave out the dropout. In training it is applied to x, before A.",
     (DROP, "pass"),
 )
 beside.slip(
     "dropout also at rest",
-    "You drop numbers when nothing is trained, too: the same text would get other answers each time. drop takes self.training as its "
-    "last argument; F.dropout has to be told as well, or it always drops.",
+    "You apply dropout outside of training, too. Then the same text gets another answer each time. Pass self.training to drop (or to "
+    "F.dropout, which otherwise always drops).",
     (DROP, "x = drop(x, self.dropout, True)"),
 )
 beside.slip(
     "dropout behind A",
-    "You drop what A gives, r numbers of which each is a whole direction. The dropout falls on x, before A.",
+    "You apply dropout to the r numbers that A gives. Apply it to x, before A.",
     (DROP, "pass"),
     ("F.linear(x, a)", "drop(F.linear(x, a), self.dropout, self.training)"),
 )
 beside.slip(
     "an activation between",
-    "You put a ReLU between A and B, as an adapter has. LoRA has none: only so are the two one matrix, which can be added to W.",
+    "You put a ReLU between A and B, as in an adapter. LoRA has none. Only without it are the two one matrix that can be added to W.",
     ("F.linear(x, a)", "F.relu(F.linear(x, a))"),
 )
 
@@ -433,12 +430,12 @@ scale = Exercise(
     title="The scale",
     minutes=2,
     difficulty=1,
-    purpose="A change of rank r is a sum of r terms. This number in front of it makes up for their number, so that the learning rate "
-    "found at one rank serves for another.",
+    purpose="A change of rank r is a sum of r terms. This number in front of the sum balances that, so the learning rate of one rank also "
+    "serves another.",
     hints=(
-        "The docstring is the formula. Which two of the method's numbers are its letters?",
-        "α is what the user sets, self.alpha; r is the rank, self.rank. One division.",
-        "With / and not //.\n    return self.alpha / self.rank",
+        "The docstring has the formula. Which two settings of the method are its letters?",
+        "α is self.alpha, and r is self.rank. Divide.",
+        "Use / and not //.\n    return self.alpha / self.rank",
     ),
     given=("self.alpha, self.rank: α and r.",),
     oracle=lambda self: float(self.settings["alpha"]) * float(self.settings["rank"]) ** -1,
@@ -474,55 +471,55 @@ def changed_later(LoRA):
 
 @scale.mistake
 def α_alone(self):
-    """Your scale is α. That leaves r out, and the change grows with the rank: α/r."""
+    """Your scale is α, without r. Then the change grows with the rank. The scale is α/r."""
     return self.alpha
 
 
 @scale.mistake
 def upside_down(self):
-    """You divide r by α. A higher rank would then be scaled up, where it should be scaled down: α/r."""
+    """You divide r by α. Then the scale grows with the rank, but it should fall. The scale is α/r."""
     return self.rank / self.alpha
 
 
 @scale.mistake
 def by_the_root(self):
-    """You divide by √r. So Kalajdzievski (2023) proposes, with good reasons; Hu et al. and this course have α/r."""
+    """You divide by √r. Kalajdzievski (2023) proposes that, with good reasons. But Hu et al. and this course use α/r."""
     return self.alpha / math.sqrt(self.rank)
 
 
 @scale.mistake
 def whole_numbers_only(self):
-    """You divide with //, which rounds down: at rank 16 and α = 8 the scale is 0, and LoRA does nothing."""
+    """You divide with //, which rounds down. With rank 16 and α = 8 the scale is 0, and LoRA does nothing. Use /."""
     return self.alpha // self.rank
 
 
 @scale.mistake
 def times_r(self):
-    """You multiply by r: the change grows with its square. α/r."""
+    """You multiply by r. The scale is α/r."""
     return self.alpha * self.rank
 
 
 @scale.mistake
 def the_rank_alone(self):
-    """Your scale is r. That leaves α out, and turns the rank round: α/r."""
+    """Your scale is r. The scale is α/r."""
     return self.rank
 
 
 @scale.mistake
 def by_the_number_of_targets(self):
-    """You divide by the number of targets. Each map has its own change of rank r; how many maps there are does not matter: α/r."""
+    """You divide by the number of targets. The number of targets does not matter, because each map has its own change. The scale is α/r."""
     return self.alpha / len(self.targets)
 
 
 @scale.mistake
 def by_the_square(self):
-    """You divide by r². α/r has it once."""
+    """You divide by r². The scale is α/r."""
     return self.alpha / self.rank**2
 
 
 @scale.mistake
 def computed_once(self):
-    """You keep what you computed the first time. α may be changed later, and the scale with it: compute it whenever it is asked for."""
+    """You keep the scale of the first call. α can be changed later, so compute the scale at every call."""
     if "_scale" not in vars(self):
         self._scale = self.alpha / self.rank
     return self._scale
@@ -530,7 +527,7 @@ def computed_once(self):
 
 @scale.mistake
 def always_two(self):
-    """You take α = 2r for granted, a habit of many, which makes the scale 2. The user decides both."""
+    """Your scale is always 2. That is α/r if α = 2r, which is a common choice. But the user chooses both: compute α/r."""
     return 2.0
 
 
@@ -542,27 +539,28 @@ targets = Exercise(
     title="Which matrices?",
     minutes=15,
     difficulty=2,
-    purpose='"q" means the queries\' matrix of every attention, "blocks.0.mlp.up" one matrix in one layer. Here names become maps; '
-    "a name that means none is refused, above all the matrix before the vocabulary, which is tied to the embedding.",
+    purpose='The target "q" means the queries\' matrix of every attention, and "blocks.0.mlp.up" means one matrix in one layer. This '
+    "function finds the maps that the targets name. It refuses a target that names none. Above all it refuses the matrix before the "
+    "vocabulary, which is tied to the embedding.",
     hints=(
-        "maps goes from the full name of a map, such as blocks.0.attention.q, to a pair: the module that holds it, and its number in "
-        "the stack there. Go through the targets, and find the names that each means first.",
-        "A name fits if it is the target or ends in a dot and the target. A dot in front of both makes that one question: "
-        'f".{name}".endswith(f".{target}"). If none fits, raise a UserError.',
+        "maps is a dictionary. A key is the full name of a map, such as blocks.0.attention.q. Its value is a pair: the module that holds "
+        "the map, and the map's number in the stack. For each target, first find the names that it means.",
+        "A name fits if it is the target, or if it ends with a dot and the target. Put a dot in front of both, and one check is enough: "
+        'f".{name}".endswith(f".{target}"). If no name fits, raise a UserError.',
         "For each target, and each name that was found:\n"
         "    linear, part = maps[name]\n"
         "    if part not in chosen.setdefault(linear, []):\n"
         "        chosen[linear].append(part)",
     ),
     given=(
-        "unknown_target(target, maps): the sentence for a target that names no map, for a UserError.",
-        "UserError(sentence): the refusal, to be raised.",
+        "unknown_target(target, maps): the sentence of the refusal, for a target that names no map.",
+        "UserError(sentence): the exception to raise.",
     ),
 )
 
 
 def what_was_built(method, base):
-    """For each module: which of its maps are tuned, and A's shape."""
+    """For each module: the tuned maps, and the shape of A."""
     method.build(base)
     return {name: (low.parts, tuple(low.a.shape)) for name, low in method.changes.items()}
 
@@ -587,7 +585,7 @@ def named_twice(chosen_maps):
 
 @targets.scene
 def in_cross_attention_alone(chosen_maps):
-    """The values of the cross-attention of an encoder–decoder, and what every feed-forward layer gives."""
+    """The values of an encoder–decoder's cross-attention, and the second matrix of every feed-forward layer."""
     return what_was_built(LoRA(2, targets=["cross.v", "down"]), small_seq2seq())
 
 
@@ -599,65 +597,64 @@ def tied_head(chosen_maps):
 
 @targets.scene
 def no_whole_name(chosen_maps):
-    """The end of a word is no name ("n" of down), and is refused."""
+    """A target that is only the end of a word ("n" of down) is refused."""
     return what_was_built(LoRA(2, targets=["n"]), small_gpt())
 
 
 @targets.scene
 def the_beginning_of_a_name(chosen_maps):
-    """A layer's name, which no map's name ends in, is refused."""
+    """The name of a layer is refused, because no map's name ends with it."""
     return what_was_built(LoRA(2, targets=["blocks.0"]), small_gpt())
 
 
 @targets.scene
 def no_map(chosen_maps):
-    """A module that is no linear map is refused."""
+    """The name of a module that is no linear map is refused."""
     return what_was_built(LoRA(2, targets=["attention"]), small_gpt())
 
 
 FOUND = 'if f".{name}".endswith(f".{target}")'
 targets.slip(
     "full names only",
-    'Your target has to be the whole name. "q" should mean blocks.0.attention.q and all its like: a name that ends in it, after a dot.',
+    'You accept only whole names. The target "q" should mean blocks.0.attention.q and blocks.1.attention.q, too: a name fits if it ends '
+    "with a dot and the target.",
     (FOUND, "if name == target"),
 )
 targets.slip(
     "any end",
-    'Your name may end in the middle of a word: "n" finds every down. The target has to begin after a dot: put one in front of both.',
+    'You accept a target that is the end of a word: "n" finds every down. The target must start after a dot. Put a dot in front of both.',
     (FOUND, "if name.endswith(target)"),
 )
 targets.slip(
     "anywhere in the name",
-    'You find the target anywhere in a name: "attention" would mean four matrices in every layer without anyone having said so. It has '
-    "to be the name's end.",
+    'You accept a target anywhere in a name: "attention" would mean four matrices in every layer. The name must end with the target.',
     (FOUND, "if target in name"),
 )
 targets.slip(
     "from the beginning",
-    'You look for names that begin with the target. It is the end that counts: "q" means blocks.0.attention.q and all its like.',
+    'You look for names that begin with the target. The name must end with it: "q" means blocks.0.attention.q.',
     (FOUND, "if name.startswith(target)"),
 )
 targets.slip(
     "the last word alone",
-    'You compare the target with a name\'s last word, so that "cross.v" or a full name finds nothing. A target may have dots in it: the '
-    "name has to end in all of it, after a dot.",
+    'You compare the target with the last word of a name, so "cross.v" or a full name finds nothing. A target can have dots in it. The '
+    "name must end with a dot and the whole target.",
     (FOUND, 'if name.split(".")[-1] == target'),
 )
 targets.slip(
     "any word of the name",
-    'You find the target if it is any word of a name: "attention" would mean four matrices in every layer, and "cross.v" none at all. It has to '
-    "be the name's end, dots and all.",
+    'You accept a target that is any word of a name: "attention" would mean four matrices in every layer, and "cross.v" none. The name must '
+    "end with a dot and the whole target.",
     (FOUND, 'if target in name.split(".")'),
 )
 targets.slip(
     "a sentence raised",
-    "unknown_target gives a sentence, a str, and Python raises only exceptions: raise UserError(unknown_target(target, maps)).",
+    "unknown_target gives a string, and Python can raise only exceptions. Write raise UserError(unknown_target(target, maps)).",
     ("raise UserError(unknown_target(target, maps))", "raise unknown_target(target, maps)"),
 )
 targets.slip(
     "the first one wins",
-    "Once a stack has been named you pass over every further target in it: of q and v only q is tuned. Append each number that is not "
-    "there yet.",
+    "You take only the first target of each stack: of q and v only q is tuned. Append each number that is not in the list yet.",
     (
         "if part not in chosen.setdefault(linear, []):\n                chosen[linear].append(part)",
         "chosen.setdefault(linear, [part])",
@@ -665,8 +662,8 @@ targets.slip(
 )
 targets.slip(
     "no list yet",
-    "chosen has nothing under a module that comes up for the first time, hence the KeyError. chosen.setdefault(linear, []) puts an empty list "
-    "there if need be, and gives the list.",
+    "A KeyError: chosen has no list for this module yet. chosen.setdefault(linear, []) puts an empty list there if there is none, and "
+    "returns the list.",
     (
         "if part not in chosen.setdefault(linear, []):\n                chosen[linear].append(part)",
         "chosen[linear].append(part)",
@@ -674,24 +671,22 @@ targets.slip(
 )
 targets.slip(
     "silently skipped",
-    "You skip a target that names nothing. Whoever asks to tune the head would believe that it is tuned; a merged change there would "
-    "alter what every token means when it is read (the matrix is tied to the embedding). Raise the UserError.",
+    "You skip a target that names no map. Then a user who wants to tune the head believes that it is tuned. Raise the UserError.",
     ("raise UserError(unknown_target(target, maps))", "continue"),
 )
 targets.slip(
     "the whole stack",
-    "You tune every map of the stack that the target stands in: keys too, where queries were asked for. maps[name][1] says which one "
-    "is meant.",
+    "You tune every map of the stack: also the keys when only the queries are a target. maps[name][1] says which map is meant.",
     ("chosen[linear].append(part)", 'chosen[linear].extend(range(getattr(linear, "n_part", 1)))'),
 )
 targets.slip(
     "only the first",
-    "You take the first name that fits and leave the other layers as they are. A target means all of them.",
+    "You take only the first name that fits. A target means all names that fit, in all layers.",
     ("for name in found:", "for name in found[:1]:"),
 )
 targets.slip(
     "the same one twice",
-    "A map that two targets name gets two A and B, which then write into the same rows. Look whether its number is there already.",
+    "If two targets name the same map, it gets two A and two B. Check whether its number is in the list already.",
     (
         "if part not in chosen.setdefault(linear, []):",
         "chosen.setdefault(linear, [])\n            if True:",
@@ -699,17 +694,17 @@ targets.slip(
 )
 targets.slip(
     "the last one wins",
-    "Each target overwrites what an earlier one put down for the same stack: of q and v only v is left. Append to the list.",
+    "Each target overwrites an earlier target of the same stack: of q and v only v is left. Append to the list.",
     ("chosen[linear].append(part)", "chosen[linear] = [part]"),
 )
 targets.slip(
     "nothing returned",
-    "You fill the dictionary and do not return it: return chosen.",
+    "You fill the dictionary but do not return it. Write return chosen.",
     ("return chosen", "pass"),
 )
 targets.slip(
     "begun anew for each target",
-    "You begin a new dictionary for each target, so that only the last one's maps are left. Make it once, before the loop.",
+    "You make a new dictionary for each target, so only the maps of the last target are left. Make it once, before the loop.",
     ("for target in targets:\n", "for target in targets:\n        chosen = {}\n"),
 )
 
@@ -721,14 +716,14 @@ merge = Exercise(
     title="Into the weights",
     minutes=20,
     difficulty=3,
-    purpose="B A has the size of W, so it can be added to it: then tuning costs nothing at all when the model is used. What has to hold: "
-    "the same function as before, no hook left, and a way back.",
+    purpose="B A has the size of W, so it can be added to W. Then the tuned model is as fast as the base. After merging, the model must be "
+    "the same function as before, no hook of the method must be left, and there must be a way back.",
     hints=(
-        "Five things: refuse or return early, keep the base's weights, write the new ones over them, take the hooks out, and let what was "
-        "merged, A and B, ask for gradients no more.",
-        "self.new_weights(base).items() gives pairs (parameter, value). self.own[weight] = … needs a copy, for weight itself is "
-        "written over: clone(). weight.copy_(value) writes into the parameter that the model holds.",
-        "self.requires_grad_(False) leaves out a classifier's head, which is no part of the method.\n"
+        "There are five things to do: refuse or return early; keep the base's weights; write the new ones over them; take the hooks out; and "
+        "switch off the gradients of A and B.",
+        "self.new_weights(base).items() gives pairs (parameter, value). Keep a copy in self.own[weight], made with clone(), because the "
+        "weight itself is overwritten. weight.copy_(value) writes into the parameter of the model.",
+        "self.requires_grad_(False) leaves out a classifier's head, because the head is no part of the method.\n"
         "    if self.merged:\n"
         "        return\n"
         "    # for each weight and its value:\n"
@@ -742,10 +737,10 @@ merge = Exercise(
     ),
     given=(
         'self._need_base("merge"): the base that the method is on, or a refusal.',
-        "self.new_weights(base): a dictionary, parameter of the base → what it becomes.",
-        "self.own: a dictionary for the weights as they were, empty while nothing is merged.",
+        "self.new_weights(base): a dictionary: parameter of the base → its new value.",
+        "self.own: a dictionary for copies of the old weights; it is empty while nothing is merged.",
         "self.merged: whether self.own has anything in it.",
-        "self._handles: the list of the hooks' handles; each has a method remove, which takes its hook out.",
+        "self._handles: the list of the hooks' handles. Each has a method remove, which takes its hook out.",
     ),
 )
 
@@ -753,7 +748,7 @@ IDS = torch.tensor([[1, 4, 2], [3, 3, 0]])
 
 
 def on_a_gpt():
-    """A LoRA that has learned, on a GPT."""
+    """A GPT with a LoRA on it, whose B is not 0."""
     base = small_gpt()
     return base, learned(LoRA(2, 3.0, ["q", "v", "up"]).attach(base))
 
@@ -773,7 +768,7 @@ def the_same_scores(Mergeable):
 
 @merge.scene
 def beside_another_hook(Mergeable):
-    """How many hooks are left where somebody else has one on the same map."""
+    """How many hooks are left if somebody else has a hook on the same map."""
     base, method = on_a_gpt()
     base.blocks[0].attention.qkv.register_forward_hook(lambda linear, args, output: None)
     method.merge()
@@ -782,7 +777,7 @@ def beside_another_hook(Mergeable):
 
 @merge.scene
 def a_second_time(Mergeable):
-    """Merged twice, the weights are those of merging once."""
+    """Merging twice changes nothing more than merging once."""
     base, method = on_a_gpt()
     method.merge()
     once = base(IDS)
@@ -795,7 +790,7 @@ def a_second_time(Mergeable):
 
 @merge.scene
 def the_way_back(Mergeable):
-    """How far weights and scores are from what they were, after merge() and after unmerge()."""
+    """How far weights and scores are from the old ones, after merge() and after unmerge()."""
     base, method = on_a_gpt()
     scores = base(IDS)
     before = {
@@ -825,7 +820,7 @@ def the_way_back(Mergeable):
 
 @merge.scene
 def below_a_classifier(Mergeable):
-    """What asks for gradients while merged, below a classifier: A and B no more, the head as before."""
+    """Which parameters have requires_grad while merged, below a classifier: not A and B, but the head."""
     model = Classifier(small_gpt(), 3)
     method = learned(LoRA(2, 3.0).attach(model))
     method.merge()
@@ -840,20 +835,20 @@ def on_no_base():
 
 merge.slip(
     "hooks left in",
-    "Your hooks are still there, and the change counts twice: once in the weights, once beside them. Go through self._handles, call "
-    "handle.remove() on each, and empty the list; emptying it alone takes no hook out.",
+    "Your hooks are still there, so the change counts twice: in the weights, and by the hooks. Call handle.remove() for each handle in "
+    "self._handles, and then empty the list. Emptying the list alone takes no hook out.",
     ("handle.remove()", "pass"),
 )
 merge.slip(
     "no copy kept",
-    "You keep the parameter itself, not a copy: weight.copy_ writes over the same memory, and there is no way back. "
+    "You keep the parameter itself and not a copy. weight.copy_ overwrites the same memory, so there is no way back. Keep "
     "weight.detach().clone().",
     ("weight.detach().clone()", "weight.detach()"),
 )
 merge.slip(
     "the merged weights kept",
-    "`own` keeps the new weights, so that there is no way back: you copy a weight after they were written into it, or keep value itself. First "
-    "a copy of the weight as it was, then weight.copy_(value).",
+    "self.own has the new weights, so there is no way back. Either you copy a weight after you overwrote it, or you keep value. First copy "
+    "the old weight, then call weight.copy_(value).",
     (
         "self.own[weight] = weight.detach().clone()\n            weight.copy_(value)",
         "weight.copy_(value)\n            self.own[weight] = weight.detach().clone()",
@@ -861,13 +856,13 @@ merge.slip(
 )
 merge.slip(
     "only the last one kept",
-    "`own` holds one weight alone, the last: each round of your loop makes a new dictionary. self.own[weight] = … adds to the one that "
-    "is there.",
+    "self.own has only the last weight, because each round of your loop makes a new dictionary. self.own[weight] = … adds to the existing "
+    "one.",
     ("self.own[weight] = weight.detach().clone()", "self.own = {weight: weight.detach().clone()}"),
 )
 merge.slip(
     "everybody's hooks taken out",
-    "You empty the modules' lists of hooks, and with them go hooks of others: another method's, or a user's own. Yours are those whose handles are in "
+    "You remove all hooks of the modules, also those of other methods or of the user. Remove only your own, by the handles in "
     "self._handles.",
     (
         "for handle in self._handles:\n            handle.remove()",
@@ -876,7 +871,7 @@ merge.slip(
 )
 merge.slip(
     "its own parameters lost",
-    "You empty B, or drop A and B, once they are in the weights. After unmerge they have to work again from beside: leave them as they are.",
+    "You set A and B to 0, or you drop them. After unmerge they are needed again, so leave them as they are.",
     (
         "self.requires_grad_(False)",
         "self.requires_grad_(False)\n        for p in self.parameters():\n            p.zero_()",
@@ -884,13 +879,13 @@ merge.slip(
 )
 merge.slip(
     "nothing written",
-    "weight = value gives a Python name to other numbers; the model's parameter stays as it was. weight.copy_(value) writes into it.",
+    "weight = value only gives the Python name a new meaning. The parameter of the model stays as it was. weight.copy_(value) writes into it.",
     ("weight.copy_(value)", "weight = value"),
 )
 merge.slip(
     "off the base altogether",
-    "You call detach(), and the method is off the base. A merged one stays on it: its effect stands in the weights, and unmerge() can take it "
-    "out. Only the hooks go, handle by handle.",
+    "You call detach(), which takes the method off the base. A merged method stays on the base, so that unmerge() can undo it. Remove only "
+    "the hooks, one handle after another.",
     (
         "for handle in self._handles:\n            handle.remove()\n        self._handles.clear()",
         "self.detach()",
@@ -898,24 +893,24 @@ merge.slip(
 )
 merge.slip(
     "merged again",
-    "A second merge adds the change a second time, and keeps the merged numbers as if they were the base's own. If self.merged, there is "
-    "nothing to do.",
+    "A second merge adds the change a second time, and it keeps the merged weights as if they were the base's own. If self.merged is true, "
+    "return.",
     ("if self.merged:", "if False:"),
 )
 merge.slip(
     "W twice",
-    "You add the new weights to the old ones. new_weights gives W + (α/r) B A, W included: copy_.",
+    "You add the new weights to the old ones. new_weights gives W + (α/r) B A, so W is in it already. Use copy_.",
     ("weight.copy_(value)", "weight.add_(value)"),
 )
 merge.slip(
     "still trainable",
-    "A and B still ask for gradients, though nothing reads them any more: training would run, and change nothing. "
-    "self.requires_grad_(False).",
+    "A and B still have requires_grad, although no forward pass uses them any more. Call self.requires_grad_(False).",
     ("self.requires_grad_(False)", "pass"),
 )
 merge.slip(
     "head frozen too",
-    "You also freeze the classifier's head, which is no part of what was merged and goes on learning. self.requires_grad_(False) leaves it out.",
+    "You also freeze the head of the classifier. The head is not merged, and it must go on learning. self.requires_grad_(False) leaves it "
+    "out.",
     (
         "self.requires_grad_(False)",
         "self.requires_grad_(False)\n        if self.head:\n            self.head.requires_grad_(False)",
@@ -923,13 +918,13 @@ merge.slip(
 )
 merge.slip(
     "not refused",
-    'On no base your code fails somewhere, with a message about NoneType. self._need_base("merge") gives the base, or says what is '
-    "missing.",
+    'When the method is on no base, your code fails with a message about NoneType. self._need_base("merge") gives the base, or refuses '
+    "with a clear sentence.",
     ('base = self._need_base("merge")', "base = self.base"),
 )
 merge.slip(
     "nothing noted",
-    "You write the new weights and note nothing in self.own: nobody knows that something is merged, and the base is spoilt for good.",
+    "You write the new weights but keep no copy in self.own. Then the base's own weights are lost.",
     ("self.own[weight] = weight.detach().clone()", "pass"),
 )
 
@@ -941,13 +936,12 @@ unmerge = Exercise(
     title="And out again",
     minutes=10,
     difficulty=2,
-    purpose="For another task the change has to come out again, without a trace: in numbers of finite precision (W + Δ) − Δ is not W, so "
-    "what merge kept aside is put back.",
+    purpose="For another task the change must come out again, without a trace. Because of rounding, (W + Δ) − Δ is not W. So the copies "
+    "that merge kept are put back.",
     hints=(
-        "Undo merge in every respect: the weights, the hooks, and what can be trained. If nothing is merged, there is nothing to "
-        "undo.",
-        "self._put_back() copies self.own into the weights and empties it. self.install(base) hooks in and gives the handles, which "
-        "detach() will need: self._handles = list(…).",
+        "Undo everything that merge did: the weights, the hooks, and requires_grad. If nothing is merged, there is nothing to undo.",
+        "self._put_back() copies self.own into the weights and empties it. self.install(base) hooks the method in and gives the handles. "
+        "detach() needs them later, so keep them: self._handles = list(…).",
         '    base = self._need_base("unmerge")\n'
         "    if self.merged:\n"
         "        self._put_back()\n"
@@ -956,8 +950,8 @@ unmerge = Exercise(
     ),
     given=(
         'self._need_base("unmerge"): the base that the method is on, or a refusal.',
-        "self._put_back: a method that copies self.own into the weights, and empties it.",
-        "self.install(base): hooks in, and gives the hooks' handles.",
+        "self._put_back: a method that copies self.own into the weights, and empties self.own.",
+        "self.install(base): hooks the method in, and gives the hooks' handles.",
         "self.merged: whether self.own has anything in it.",
     ),
 )
@@ -993,7 +987,7 @@ def bit_for_bit(Mergeable):
 
 @unmerge.scene
 def never_merged(Mergeable):
-    """Without a merge before: the scores, and the hooks."""
+    """Without a merge before: the scores, and the number of hooks."""
     base, method = on_a_gpt()
     method.unmerge()
     return {
@@ -1004,7 +998,7 @@ def never_merged(Mergeable):
 
 @unmerge.scene
 def it_can_learn_again(Mergeable):
-    """What asks for gradients after unmerging: A and B, and nothing of the base."""
+    """Which parameters have requires_grad after unmerging: A and B, and none of the base."""
     base, method = on_a_gpt()
     method.merge()
     method.unmerge()
@@ -1013,7 +1007,7 @@ def it_can_learn_again(Mergeable):
 
 @unmerge.scene
 def and_leave(Mergeable):
-    """After detach(), the hooks that are left, and the scores."""
+    """After detach(): the number of hooks that are left, and the scores."""
     base, method = on_a_gpt()
     method.merge()
     method.unmerge()
@@ -1033,7 +1027,7 @@ def unmerge_on_no_base():
 @unmerge.mistake
 @torch.no_grad()
 def subtracted(self):
-    """You subtract what was added. (W + Δ) − Δ is not W: a rounding error stays, in bf16 a large one, and the base's fingerprint is lost. Put back what self.own has kept."""
+    """You subtract what was added. Because of rounding, (W + Δ) − Δ is not W, and in bf16 the error is large. Put back the copies in self.own."""
     base = self._need_base("unmerge")
     if self.merged:
         for weight, value in self.new_weights(base).items():
@@ -1048,7 +1042,7 @@ def subtracted(self):
 @unmerge.mistake
 @torch.no_grad()
 def copies_not_emptied(self):
-    """You copy the weights back and leave self.own full: the method still counts as merged, so that it refuses other methods, and will not merge again. _put_back also empties it."""
+    """You copy the weights back but do not empty self.own. Then the method still counts as merged: it refuses other methods, and it cannot merge again. self._put_back() also empties self.own."""
     base = self._need_base("unmerge")
     if self.merged:
         for weight, value in self.own.items():
@@ -1059,44 +1053,43 @@ def copies_not_emptied(self):
 
 unmerge.slip(
     "not hooked in again",
-    "The weights are back, but the hooks are not: the method is on the base and does nothing. merge took them out, so hook in again.",
+    "The weights are back, but the hooks are not, so the method does nothing. merge took the hooks out. Hook in again with "
+    "self.install(base).",
     ("self._handles = list(self.install(base))\n", "pass\n"),
 )
 unmerge.slip(
     "handles lost",
-    "You hook in and do not keep the handles. detach() then cannot take the hooks out, and the base stays changed for ever: "
-    "self._handles.",
+    "You hook in but do not keep the handles. Then detach() cannot take the hooks out. Keep them in self._handles.",
     ("self._handles = list(self.install(base))", "list(self.install(base))"),
 )
 unmerge.slip(
     "hooked in twice",
-    "You hook in even where nothing was merged, so the hooks are there a second time and the change counts twice. Only if self.merged.",
+    "You hook in even if nothing was merged. Then each hook is there twice, and the change counts twice. Do it only if self.merged is true.",
     ("if self.merged:", "if True:"),
 )
 unmerge.slip(
     "frozen for ever",
-    "A and B stay frozen, as merge left them: further training would change nothing. self.requires_grad_(True).",
+    "A and B stay frozen, so further training would change nothing. Call self.requires_grad_(True).",
     ("self.requires_grad_(True)", "pass"),
 )
 unmerge.slip(
     "base thawed",
-    "You let the base itself ask for gradients: it would be trained along, and a LoRA is nothing but what is beside a frozen base. "
-    "self.requires_grad_(True).",
+    "You set requires_grad for the base, so the base would be trained, too. Only A and B are trained: self.requires_grad_(True).",
     ("self.requires_grad_(True)", "base.requires_grad_(True)"),
 )
 unmerge.slip(
     "put back before asking",
-    "You put the weights back before you ask whether anything is merged, and then nothing is: `merged` says whether self.own is empty. Hooking "
-    "in belongs under the same if.",
+    "You put the weights back before you check self.merged. This empties self.own, so self.merged is false, and the rest is skipped. Put the "
+    "weights back after the check.",
     ("if self.merged:\n            self._put_back()", "self._put_back()\n        if self.merged:"),
 )
 unmerge.slip(
     "merged weights left",
-    "You hook in and leave the merged weights where they are: the change counts twice. self._put_back() comes first.",
+    "You hook in, but the merged weights are still there, so the change counts twice. Call self._put_back() first.",
     ("            self._put_back()\n", "            self.own.clear()\n"),
 )
 unmerge.slip(
     "not refused",
-    'On no base your code does nothing, silently: a typing error in somebody\'s script goes by. self._need_base("unmerge") refuses.',
+    'When the method is on no base, your code silently does nothing. self._need_base("unmerge") refuses with a clear sentence.',
     ('base = self._need_base("unmerge")', "base = self.base"),
 )

@@ -19,12 +19,12 @@ human = Exercise(
     title="Human, Assistant",
     minutes=5,
     difficulty=1,
-    purpose="A prefix for dialogue learns what follows these exact words. Every text that it is trained on, and every line that "
-    "somebody types, goes through this function, so one character more or less would be another question.",
+    purpose="A prefix for dialogue learns to answer after exactly these words. Every training text and every line that somebody types goes "
+    "through this function. One character more or less would be another text for the model.",
     hints=(
-        "Four parts: the first speaker, what they say (on one or two lines), an empty line, the second speaker up to the colon.",
-        'An empty line is two line breaks, "\\n\\n". The second line of what is said is there only if more is. After "Assistant:" '
-        "nothing follows: the answer's first word brings its own space.",
+        "There are four parts: the first speaker, what they say (on one or two lines), an empty line, and the second speaker with a colon.",
+        'An empty line is two line breaks, "\\n\\n". The second line is there only if `more` is not empty. Nothing follows "Assistant:", '
+        "because the first word of the answer has its own space.",
         "    said = instruction\n"
         '    # and below it "\\n" + more, if more is not empty\n'
         '    return f"Human: {said}\\n\\nAssistant:"',
@@ -43,7 +43,7 @@ def a_question():
 
 @human.case
 def with_an_input():
-    """An instruction and a text that it is about."""
+    """An instruction, and the text that it is about."""
     return "Say this like a pirate.", "The boat is small."
 
 
@@ -55,97 +55,97 @@ def an_empty_input():
 
 @human.case
 def a_space_behind():
-    """An instruction that ends in a space, which belongs to it."""
+    """An instruction that ends with a space. The space belongs to it."""
     return ("Go on: ",)
 
 
 @human.mistake
 def a_space_at_the_end(instruction, more=""):
-    """Your text ends in a space, as 002's does. The tokenizer learned words with the space in front of them: here it would stand alone, where no text has one, and the answer's first word would lose its own."""
+    """Your text ends with a space, as in 002. The tokenizer learned each word together with the space in front of it. Here the space would be a token of its own, and the first word of the answer would lose its space."""
     return f"Human: {instruction}" + (f"\n{more}" if more else "") + "\n\nAssistant: "
 
 
 @human.mistake
 def no_empty_line(instruction, more=""):
-    """The speakers stand on neighbouring lines. Between them is an empty line, that is two line breaks; with one, the assistant could be part of what the human says."""
+    """There is no empty line between the two speakers. Write two line breaks between them."""
     return f"Human: {instruction}" + (f"\n{more}" if more else "") + "\nAssistant:"
 
 
 @human.mistake
 def a_line_for_nothing(instruction, more=""):
-    """You begin a second line even if nothing stands on it. Without an input there would be three line breaks, which is another text than the model is trained on."""
+    """You write a line for the input even if it is empty. Then there are three line breaks, and the model was not trained on such a text."""
     return f"Human: {instruction}\n{more}\n\nAssistant:"
 
 
 @human.mistake
 def in_one_line(instruction, more=""):
-    """You put the input behind the instruction on the same line. It has a line of its own, so that one can see where what is asked ends."""
+    """You put the input on the same line as the instruction. It needs a line of its own, below the instruction."""
     return f"Human: {instruction}" + (f" {more}" if more else "") + "\n\nAssistant:"
 
 
 @human.mistake
 def the_input_left_out(instruction, more=""):
-    """You leave out what the instruction is about: "Say this like a pirate." without this."""
+    """You leave out the input. The instruction "Say this like a pirate." needs the text that it is about."""
     return f"Human: {instruction}\n\nAssistant:"
 
 
 @human.mistake
 def an_empty_line_before_the_input(instruction, more=""):
-    """An empty line stands between the instruction and its input. It is what parts the speakers; the input begins on the next line."""
+    """You put an empty line between the instruction and the input. Only the two speakers are separated by an empty line. The input begins on the next line."""
     return f"Human: {instruction}" + (f"\n\n{more}" if more else "") + "\n\nAssistant:"
 
 
 @human.mistake
 def no_space_behind_the_speaker(instruction, more=""):
-    """No space stands behind "Human:". Every text that the model is trained on has one there."""
+    """There is no space after "Human:". Every text that the model was trained on has one."""
     return f"Human:{instruction}" + (f"\n{more}" if more else "") + "\n\nAssistant:"
 
 
 @human.mistake
 def a_line_break_at_the_end(instruction, more=""):
-    """Your text ends in a line break. The answer stands behind "Assistant:" on the same line, and its first word brings a space."""
+    """Your text ends with a line break. The answer stands on the same line as "Assistant:"."""
     return f"Human: {instruction}" + (f"\n{more}" if more else "") + "\n\nAssistant:\n"
 
 
 @human.mistake
 def no_assistant(instruction, more=""):
-    """Nobody is asked to answer: behind the empty line stands "Assistant:"."""
+    """Your text ends with the empty line. "Assistant:" has to follow."""
     return f"Human: {instruction}" + (f"\n{more}" if more else "") + "\n\n"
 
 
 @human.mistake
 def other_speakers(instruction, more=""):
-    """Your speakers have other names. The course's are "Human" and "Assistant", as in 002, with capitals."""
+    """Your speakers have other names. They are "Human" and "Assistant", as in 002."""
     return f"User: {instruction}" + (f"\n{more}" if more else "") + "\n\nAssistant:"
 
 
 @human.mistake
 def the_input_first(instruction, more=""):
-    """What the instruction is about stands before it. It is the other way round: the instruction, and below it the input."""
+    """You put the input before the instruction. It is the other way round: first the instruction, and the input below it."""
     return "Human: " + (f"{more}\n" if more else "") + f"{instruction}\n\nAssistant:"
 
 
 @human.mistake
 def a_space_for_nothing(instruction, more=""):
-    """You put the input behind the instruction on the same line, with a space even if there is none. It has a line of its own, and only if there is one."""
+    """You put the input on the same line as the instruction, and you write a space even if there is no input. The input needs a line of its own, and only if it is not empty."""
     return f"Human: {instruction} {more}\n\nAssistant:"
 
 
 @human.mistake
 def spaces_taken_away(instruction, more=""):
-    """You strip spaces. What somebody says is taken as it is: with a character more or less the model reads another question."""
+    """You strip spaces. Leave the instruction as it is, with every character."""
     return f"Human: {instruction}\n{more}".strip() + "\n\nAssistant:"
 
 
 @human.mistake
 def no_colon(instruction, more=""):
-    """Your text ends in "Assistant" without the colon, so the colon would have to be the first thing that the assistant says."""
+    """Your text ends with "Assistant" without a colon. Then the model would have to write the colon first."""
     return f"Human: {instruction}" + (f"\n{more}" if more else "") + "\n\nAssistant"
 
 
 @human.mistake
 def nobody_speaks(instruction, more=""):
-    """The first speaker has no name. Two speakers share the text, and the model tells them apart by "Human: " and "Assistant:"."""
+    """The first speaker has no name. Begin with "Human: "."""
     return instruction + (f"\n{more}" if more else "") + "\n\nAssistant:"
 
 
@@ -153,7 +153,7 @@ def nobody_speaks(instruction, more=""):
 
 
 def fit_by_loop(prompt, target, n_positions):
-    """One token less at a time, until it fits."""
+    """Remove one token at a time, until the pair fits."""
     x, y = list(prompt), list(target)
     while len(x) + len(y) > n_positions:
         if len(x) > n_positions - n_positions // 2:
@@ -169,18 +169,18 @@ cut = Exercise(
     title="Cut, without losing the answer",
     minutes=20,
     difficulty=2,
-    purpose="A pair that is too long has to be cut. Cut at its end, as 002 does it, y goes first, and an example without a label teaches "
-    "nothing (or, divided by 0 labels, destroys the prefix). Here something of y is always left. `fit` calls this function once it knows that "
-    "there are two positions or more and an x.",
+    purpose="A pair [x; y] that is too long has to be cut. 002 cuts it at the end, so y is lost first, and an example without a label "
+    "teaches nothing. This function always leaves something of y. `fit` calls it after it has checked that there are at least two positions "
+    "and that x is not empty.",
     given=(
-        "Fitted(prompt, target, whole): what is given back: x and y as lists, and whether all of y is left, whatever became of x.",
+        "Fitted(prompt, target, whole): the result: x and y as lists, and whether all of y is left.",
     ),
     hints=(
-        "Two numbers decide: how many tokens of y stay, and how many of x. y is sure of half of the positions, and of whatever "
-        "x leaves free.",
-        "n_target = min(len(target), max(n_positions // 2, n_positions - len(prompt))); x gets what is left, or all of itself if that "
-        "is less. If x is cut, it keeps its beginning and its end.",
-        "    # n_target: what y keeps, as the hint before has it\n"
+        "First find two numbers: how many tokens of y stay, and how many of x. y can always have half of the positions, and also all "
+        "that x leaves free.",
+        "n_target = min(len(target), max(n_positions // 2, n_positions - len(prompt))). x gets the rest of the positions, but not more than "
+        "its own length. If x is cut, it keeps its beginning and its end.",
+        "    # n_target: as in the hint before\n"
         "    n_prompt = min(len(prompt), n_positions - n_target)\n"
         "    # n_end: n_prompt // 2 if x is cut, else 0\n"
         "    x_begins = prompt[: n_prompt - n_end]\n"
@@ -239,24 +239,24 @@ N_TARGET = "n_target = min(len(target), max(n_positions // 2, n_positions - len(
 N_PROMPT = "n_prompt = min(len(prompt), n_positions - n_target)"
 cut.slip(
     "cut at the end",
-    "You cut [x; y] at its end, as 002 does. y goes first, and all of it where x is long: an example with no label, whose mean loss is "
-    "0/0. x gives way first, down to half of the positions.",
+    "You cut [x; y] at its end, as 002 does. If x is long, all of y is lost, and the mean loss of an example without labels is 0/0. Cut x "
+    "first, down to half of the positions.",
     (N_TARGET, "n_target = min(len(target), max(0, n_positions - len(prompt)))"),
     ("n_end = n_prompt // 2 if n_prompt < len(prompt) else 0", "n_end = 0"),
 )
 cut.slip(
     "the end of x lost",
-    "Your x loses its end. There the question often stands, and behind it y has to begin (“Assistant:”); x loses its middle.",
+    "Your x loses its end, which is where y has to begin (“Assistant:”). Cut out the middle of x.",
     (FITTED, "beginning, end = prompt[:n_prompt], []"),
 )
 cut.slip(
     "the beginning of x lost",
-    "Your x loses its beginning, which says what is asked. It loses its middle, and keeps both.",
+    "Your x loses its beginning, which says what is asked. Cut out the middle of x.",
     (FITTED, "beginning, end = [], prompt[len(prompt) - n_prompt :]"),
 )
 cut.slip(
     "y gives way first",
-    "You cut y before x. What is learned is y: x gives way first, down to half of the positions.",
+    "You cut y before x. But y is what the model learns. Cut x first, down to half of the positions.",
     (
         N_TARGET,
         "n_target = min(len(target), max(n_positions - len(prompt), n_positions - (n_positions - n_positions // 2)), 1)",
@@ -264,33 +264,33 @@ cut.slip(
 )
 cut.slip(
     "always half",
-    "You give y half of the positions at most, even if x leaves more room. What x does not need belongs to y: max(n_positions // 2, "
+    "You give y at most half of the positions, even if x leaves more room. y gets all that x does not need: max(n_positions // 2, "
     "n_positions - len(prompt)).",
     (N_TARGET, "n_target = min(len(target), n_positions // 2)"),
 )
 cut.slip(
     "x always at half",
-    "You cut x to half of the positions even if y leaves more room. x has all that y does not take, n_positions less what is kept of y.",
+    "You cut x to half of the positions, even if y leaves more room. x gets all that y does not take: n_positions - n_target.",
     (N_PROMPT, "n_prompt = min(len(prompt), n_positions - n_positions // 2)"),
 )
 cut.slip(
     "the larger half for y",
-    "Of an odd number of positions you give y the larger half. It is x that keeps it: y is sure of n_positions // 2.",
+    "If the number of positions is odd, you give y the larger half. x gets the larger half; y gets n_positions // 2.",
     ("max(n_positions // 2, n_positions", "max((n_positions + 1) // 2, n_positions"),
 )
 cut.slip(
     "y not cut",
-    "Your y keeps its whole length, and the pair is still too long. What x leaves free, and half of the positions at least, is all that y gets.",
+    "You do not cut y, so the pair is still too long. y gets half of the positions, or what x leaves free if that is more.",
     ("list(target[:n_target])", "list(target)"),
 )
 cut.slip(
     "y up to all positions",
-    "You let y take every position there is, and nothing of x is left. Down to half of the positions x gives way, not further.",
+    "You let y take all positions, so nothing of x is left. Cut x down to half of the positions, and no further.",
     (N_TARGET, "n_target = min(len(target), n_positions)"),
 )
 cut.slip(
     "whole if x is",
-    "You look whether x was cut. whole is about y: whether its end is where it ends.",
+    "You check whether x was cut. `whole` says whether all of y is left.",
     (
         "list(target[:n_target]), n_target == len(target)",
         "list(target[:n_target]), n_prompt == len(prompt)",
@@ -298,7 +298,7 @@ cut.slip(
 )
 cut.slip(
     "whole if both are",
-    "You call y whole only if x was not cut either. A y that is all there is asked to end, whatever became of x.",
+    "`whole` is true only if x was not cut, either. It should say whether all of y is left, whatever happened to x.",
     (
         "list(target[:n_target]), n_target == len(target)",
         "list(target[:n_target]), n_target == len(target) and n_prompt == len(prompt)",
@@ -306,7 +306,7 @@ cut.slip(
 )
 cut.slip(
     "whole turned round",
-    "You say whether y was cut; whole is whether it was not.",
+    "`whole` is the wrong way round: it should be true if y was *not* cut.",
     (
         "list(target[:n_target]), n_target == len(target)",
         "list(target[:n_target]), n_target < len(target)",
@@ -314,28 +314,28 @@ cut.slip(
 )
 cut.slip(
     "a plain tuple",
-    "You make a plain tuple. Who reads it asks for .prompt, .target and .whole by name: Fitted(…).",
+    "You return a plain tuple. Other code uses the names .prompt, .target and .whole. Return Fitted(…).",
     ("return Fitted(", "return ("),
 )
 cut.slip(
     "minus nothing",
-    "Where nothing of the end is to stay, your slice from minus nothing, prompt[-0:], is prompt[0:], all of it: an x that fits stands there twice. prompt[len(prompt) - n :] with n = 0 is "
+    "prompt[-n:] with n = 0 is prompt[0:], which is all of x. So an x that fits stands there twice. prompt[len(prompt) - n :] with n = 0 is "
     "empty, as it should be.",
     (FITTED, "beginning, end = prompt[: n_prompt - n_end], prompt[-n_end:]"),
 )
 cut.slip(
     "the beginning of y lost",
-    "Your y loses its beginning, so the model would learn to answer from the middle of a sentence. It loses its end.",
+    "Your y loses its beginning, so the model would learn to begin in the middle of a sentence. Cut y at its end.",
     ("list(target[:n_target])", "list(target[len(target) - n_target :])"),
 )
 cut.slip(
     "always whole",
-    "You call every y whole. One that was cut would be asked to end in the middle: whole is whether all of it is left.",
+    "`whole` is always true. Then the model would learn to end in the middle of an answer. `whole` says whether all of y is left.",
     ("list(target[:n_target]), n_target == len(target)", "list(target[:n_target]), True"),
 )
 cut.slip(
     "the smaller half in front",
-    "Where an odd number of x is left, your end gets one more than your beginning; it is the other way round.",
+    "If x keeps an odd number of tokens, your end gets one more than your beginning. It is the other way round.",
     ("n_end = n_prompt // 2 if", "n_end = (n_prompt + 1) // 2 if"),
 )
 
@@ -347,20 +347,20 @@ step = Exercise(
     title="Eight times one is once eight",
     minutes=25,
     difficulty=3,
-    purpose="One step of training from several batches, of which only one has to fit into memory (gradient accumulation). The result is "
-    "that of one large batch: every label weighs the same, however the labels are distributed. The loop then clips the gradients, updates the weights and "
-    "empties the gradients.",
+    purpose="One step of training uses several batches, and only one of them has to fit into memory (gradient accumulation). The result must "
+    "be the same as with one large batch: every label has the same weight. After this function, the loop clips the gradients, updates the "
+    "weights and sets the gradients to zero.",
     given=(
-        "loss(model, batch): the sum of a batch's losses, a tensor, and how many labels it has.",
+        "loss(model, batch): the sum of the losses in a batch (a tensor), and the number of its labels.",
         "batches(i): batch number i of the run.",
-        "model.parameters(): some of them get no gradient, and their p.grad stays None.",
+        "model.parameters(): some parameters get no gradient, and then p.grad is None.",
     ),
     hints=(
-        "backward() adds to the gradients that are there already; nothing has to be done for the sum. A sum of losses gives a sum of "
-        "gradients. When is the one moment to divide, and by what?",
-        "For i in range(n_batch): the batch is batches(step * n_batch + i). If it has labels: "
-        "batch_loss.backward(), and total and count grow by batch_loss.item() and n. No label at all is a UserError.",
-        "After the loop, once, by all labels of the step:\n"
+        "backward() adds to the gradients that are there already, so the sum of the losses needs no code. But the gradient must belong to the "
+        "mean over all labels. When do you divide, and by what?",
+        "For i in range(n_batch) the batch is batches(step * n_batch + i). If it has labels, call batch_loss.backward(), add "
+        "batch_loss.item() to total, and add n to count. If no batch has a label, raise a UserError.",
+        "Divide once, after the loop, by the number of all labels:\n"
         "    for p in model.parameters():\n"
         "        if p.grad is not None:\n"
         "            p.grad.div_(count)\n"
@@ -370,18 +370,18 @@ step = Exercise(
 
 
 def weighed_texts(*sizes):
-    """Batches of so many labels; the targets differ from row to row."""
+    """Batches with these numbers of labels; the targets differ from row to row."""
     return [{"x": tidy(n, 2), "y": tidy(n, 1)} for n in sizes]
 
 
 def squares(model, batch):
-    """The sum of squared errors, and how many there are; of none, a 0 that no model made."""
+    """The sum of squared errors, and their number; for an empty batch, a 0 without a gradient."""
     n = len(batch["y"])
     return (model(batch["x"]) - batch["y"]).square().sum() if n else torch.zeros(()), n
 
 
 class Line(nn.Linear):
-    """A line; beside it, numbers that are never used, and get no gradient."""
+    """A line, with parameters beside it that are never used and get no gradient."""
 
     def __init__(self):
         super().__init__(2, 1)
@@ -389,7 +389,7 @@ class Line(nn.Linear):
 
 
 def steps(accumulate_gradients, batches, n_batch, times=1):
-    """Which batches some steps ask for, what they give, and the gradients after each."""
+    """The batches that some steps ask for, what the steps return, and the gradients after each."""
     asked, given, gradients, model = [], [], [], Line()
     before = model.weight.detach().clone()
 
@@ -437,7 +437,7 @@ def two_steps(accumulate_gradients):
 
 @step.scene
 def one_without_labels(accumulate_gradients):
-    """Three batches, of which the second has no label."""
+    """Three batches. The second has no label."""
     return steps(accumulate_gradients, weighed_texts(2, 0, 1), 3)
 
 
@@ -455,7 +455,7 @@ def as_one_large_batch(accumulate_gradients):
 
 @step.scene
 def in_the_loop(accumulate_gradients):
-    """The log of a training of two steps, from two batches each."""
+    """The log of a training with two steps of two batches each."""
     config = TrainConfig(steps=2, lr=0.1, accumulate=2)
     batches = weighed_texts(1, 2, 3, 1)
     return train(Line(), batches.__getitem__, config, loss=squares, progress=False).train
@@ -470,51 +470,49 @@ def no_label_at_all(accumulate_gradients):
 DIVIDED = "p.grad.div_(count)  # the sum becomes the mean over all labels of the step"
 step.slip(
     "means averaged",
-    "You average the batches' means. A label of a short answer then weighs more than one of a long answer; it is no longer the step of one "
-    "large batch. Sum first, and divide once, by all labels.",
+    "You average the means of the batches. Then a label of a short answer has more weight than a label of a long one. Sum first, and divide "
+    "once, by the number of all labels.",
     ("batch_loss.backward()", "(batch_loss / n / n_batch).backward()"),
     (DIVIDED, "pass"),
 )
 step.slip(
     "means added up",
-    "You take each batch's mean and add them up: with eight batches the gradient is eight times as long. Sum the losses, and divide once, "
-    "by all labels.",
+    "You add up the means of the batches, so with eight batches the gradient is eight times too large. Sum the losses, and divide once, by "
+    "the number of all labels.",
     ("batch_loss.backward()", "(batch_loss / n).backward()"),
     (DIVIDED, "pass"),
 )
 step.slip(
     "not divided",
-    "Your gradients are sums: a step with more labels has a longer gradient, and the clipping cuts it. The loss in the log is a mean, so the "
-    "gradient has to be one. Divide each p.grad by count, in place, or give p.grad the quotient; p = p / count would only give the name p to another tensor.",
+    "Your gradients are sums over labels, but they should be means. Divide each p.grad by count, in place. (p = p / count would only give "
+    "the name p to another tensor.)",
     (DIVIDED, "pass"),
 )
 step.slip(
     "an empty batch made up for",
-    "Where a batch has no label you take one more for it. It uses up its place all the same: a step takes n_batch batches, with labels or without, or the "
-    "next step would meet the same ones again.",
+    "If a batch has no label, you take one more batch. A step always takes n_batch batches, with labels or without. Otherwise the next step "
+    "gets some of them again.",
     ("for i in range(n_batch):", "i = -1\n    used = 0\n    while used < n_batch:\n        i += 1"),
     ("        batch_loss.backward()", "        used += 1\n        batch_loss.backward()"),
 )
 step.slip(
     "divided by the number of batches",
-    "You divide by n_batch. loss gives sums over labels, not means, so that it is the labels that count: divide by count.",
+    "You divide by n_batch. The losses are sums over labels, so divide by the number of labels, count.",
     (DIVIDED, "p.grad.div_(n_batch)"),
 )
 step.slip(
     "divided by the last batch's labels",
-    "You divide by n, the labels of the last batch alone. The gradients are sums over all batches: count.",
+    "You divide by n, the number of labels in the last batch. The gradients are sums over all batches, so divide by count.",
     (DIVIDED, "p.grad.div_(max(n, 1))"),
 )
 step.slip(
     "gradients emptied in between",
-    "You empty the gradients before each batch, so that only the last one counts. The loop empties them after the update; "
-    "until then backward() adds up.",
+    "You set the gradients to zero before each batch, so only the last batch has an effect. The loop sets them to zero after the update.",
     ("batch_loss.backward()", "model.zero_grad()\n        batch_loss.backward()"),
 )
 step.slip(
     "an update for each batch",
-    "You update the weights after each batch. Then these are small steps with small batches, which is what accumulation avoids; the loop updates them "
-    "once, from the gradients that you leave.",
+    "You update the weights after each batch. Leave this to the loop: it updates them once, with the gradients that you leave.",
     (
         "batch_loss.backward()",
         "batch_loss.backward()\n        torch.optim.SGD(model.parameters(), lr=0.1).step()",
@@ -522,99 +520,97 @@ step.slip(
 )
 step.slip(
     "the same batch again",
-    "You take the same batch n_batch times. Batch i of the step is number step * n_batch + i.",
+    "You take the same batch n_batch times. Batch i of a step has the number step * n_batch + i.",
     ("batches(step * n_batch + i)", "batches(step * n_batch)"),
 )
 step.slip(
     "always the first batches",
-    "You begin at batch 0 in every step, and never see the rest of the data. Step s begins at s · n_batch.",
+    "Every step begins at batch 0, so the rest of the data is never used. Begin at step * n_batch.",
     ("batches(step * n_batch + i)", "batches(i)"),
 )
 step.slip(
     "steps that overlap",
-    "Your steps begin one batch apart, so that each batch is used several times. Step s begins at s · n_batch.",
+    "Each step begins one batch after the step before, so batches are used several times. Begin at step * n_batch.",
     ("batches(step * n_batch + i)", "batches(step + i)"),
 )
 step.slip(
     "an empty batch asked for gradients",
-    "A batch without labels has no loss to go back from, and backward() fails, or does nothing at best. Pass it over: if it has no label, go on with the "
-    "next.",
+    "A batch without labels has no loss, and backward() fails. If a batch has no label, continue with the next.",
     ("if n == 0:\n            continue\n", "pass\n"),
 )
 step.slip(
     "stopped at an empty batch",
-    "At a batch without labels you leave the loop, and those behind it are never seen. Pass over this one alone: continue, not break.",
+    "At a batch without labels you leave the loop, so the later batches are not used. Use continue and not break.",
     ("            continue\n", "            break\n"),
 )
 step.slip(
     "an empty batch refused",
-    "You refuse a step as soon as one of its batches has no label. Only a step without any is refused; the others count.",
+    "You refuse a step if one of its batches has no label. Refuse it only if none of its batches has one.",
     ("            continue\n", '            raise UserError("A batch has no label.")\n'),
 )
 step.slip(
     "None divided",
-    "You divide the gradients of all parameters, and some got none: their grad is None. Divide those whose grad is not None.",
+    "You divide the gradients of all parameters, but for some of them p.grad is None. Skip these.",
     ("if p.grad is not None:", "if True:"),
 )
 step.slip(
     "divided by the loss",
-    "You divide the gradients by the loss. They are sums over labels: divide by how many these are, count.",
+    "You divide the gradients by the loss. They are sums over labels, so divide by the number of labels, count.",
     (DIVIDED, "p.grad.div_(total)"),
 )
 step.slip(
     "weights divided",
-    "You divide the weights, not their gradients: p.grad.",
+    "You divide the weights. Divide their gradients, p.grad.",
     (DIVIDED, "p.data.div_(count)"),
 )
 step.slip(
     "a mean in the total",
-    "You add up the batches' mean losses. The loop divides total by count, so it is the sum over labels.",
+    "You add up the mean losses of the batches. total should be the sum over all labels; the loop divides it by count.",
     ("total + batch_loss.item()", "total + batch_loss.item() / n"),
 )
 step.slip(
     "batches counted",
-    "You count batches. count is how many labels there were, in all batches together: n of each.",
+    "You count batches. count should be the number of labels in all batches: add n.",
     ("count + n", "count + 1"),
 )
 step.slip(
     "only the last batch's total",
-    "total is the last batch's loss alone. It adds up over the batches, as count does.",
+    "total is the loss of the last batch only. Add up the losses of all batches.",
     ("total + batch_loss.item()", "batch_loss.item()"),
 )
 step.slip(
     "only the last batch's count",
-    "count is the last batch's alone. It adds up, as total does: count + n.",
+    "count is the number of labels in the last batch only. Add up the labels of all batches.",
     ("count + n", "n"),
 )
 step.slip(
     "one batch too far",
-    "You begin one batch too late: batch 0 is never seen. i counts from 0: step * n_batch + i.",
+    "You begin one batch too late, so batch 0 is never used. i counts from 0: step * n_batch + i.",
     ("batches(step * n_batch + i)", "batches(step * n_batch + i + 1)"),
 )
 step.slip(
     "the next step's batches",
-    "You take the batches of the step after this. Steps count from 0, so that the first begins at batch 0.",
+    "You take the batches of the next step. Steps count from 0, so the first step begins at batch 0.",
     ("batches(step * n_batch + i)", "batches((step + 1) * n_batch + i)"),
 )
 step.slip(
     "step and batch exchanged",
-    "You multiply i by n_batch, so that the batches of a step lie far apart. Those of a step are neighbours: step * n_batch + i.",
+    "You multiply i by n_batch, so the batches of a step are far apart. They are neighbours: step * n_batch + i.",
     ("batches(step * n_batch + i)", "batches(i * n_batch + step)"),
 )
 step.slip(
     "no label not refused",
-    "A step without any label divides by 0. Say so in a sentence: raise a UserError if count is 0.",
+    "A step without any label would divide by 0. Raise a UserError if count is 0.",
     ("if count == 0:", "if False:"),
 )
 step.slip(
     "a mean returned",
-    "You return the mean loss. The loop divides total by count itself: return the sum.",
+    "You return the mean loss. Return the sum; the loop divides total by count.",
     ("return total, count", "return total / count, count"),
 )
 step.slip(
     "the graph kept",
-    "You add up tensors: total holds on to the graph of every batch, and so to their activations; the memory that accumulation saves is "
-    "spent again. The .item() of a loss is a number.",
+    "You add up tensors, so total keeps the graph and the activations of every batch in memory. Add batch_loss.item(), which is a number.",
     ("total + batch_loss.item()", "total + batch_loss"),
 )
 
@@ -622,7 +618,7 @@ step.slip(
 
 
 def rows_by_loop(rows):
-    """Row after row written into its place."""
+    """Write row after row into its place."""
     found = {}
     for slot in rows[0]:
         found[slot] = []
@@ -644,23 +640,23 @@ mixed = Exercise(
     title="A task for each row",
     minutes=15,
     difficulty=2,
-    purpose="One frozen base answers a question, says a sentence like a pirate and sums up an article, in one batch: each row has "
-    "the prefix of its own task. Full fine-tuning would need three models for that. You get the prefixes of each row by itself, and put them together for "
-    "the batch.",
+    purpose="In one batch, one frozen base answers a question, says a sentence like a pirate and sums up an article, because each row has "
+    "the prefix of its own task. Full fine-tuning would need three models. You get the prefixes of each row, and join them for the batch.",
     hints=(
-        "Each row is slot → one Prefix for each layer, of keys and values (1, H, P, D). Wanted is the same with B in place of 1, row after row in their order.",
-        "For every slot and every layer, put the keys of all rows one below another, and their values: torch.cat along the first axis, the "
-        "batch. zip(*…) turns a list of rows of layers into a list of layers of rows.",
+        "Each row is a dictionary: slot → a list with a Prefix for each layer, keys and values (1, H, P, D). Return the same with B in place of 1, "
+        "with the rows in their order.",
+        "For every slot and every layer, join the keys of all rows with torch.cat along the first axis, the batch. Do the same with the values. "
+        "zip(*…) turns a list of rows of layers into a list of layers of rows.",
         "    # for a slot and a layer number i\n"
         "    Prefix(\n"
         "        torch.cat([prefixes[slot][i].k for prefixes in rows]),\n"
         "        torch.cat([prefixes[slot][i].v for prefixes in rows]),\n"
         "    )\n"
-        "    # and of these a list over the layers, for each slot in rows[0]",
+        "    # make a list of these over the layers, for each slot in rows[0]",
     ),
     given=(
-        "Prefix(k, v): a pair of keys and values, which attention reads by name.",
-        "torch.cat(tensors): tensors one below another, along the first axis.",
+        "Prefix(k, v): a pair of keys and values; attention reads them by these names.",
+        "torch.cat(tensors): joins tensors along the first axis.",
     ),
     oracle=rows_by_loop,
 )
@@ -674,7 +670,7 @@ def small_gpt():
 
 
 def prefixes_for(base, n, length, **settings):
-    """So many prefixes that were once on this base."""
+    """n prefixes that were attached to this base once."""
     methods = [PrefixTuning(length, reparametrise=None, **settings) for _ in range(n)]
     for method in methods:
         with attached(base, method):
@@ -685,7 +681,7 @@ def prefixes_for(base, n, length, **settings):
 
 
 def row(n_layer, length, slots=("prefix",)):
-    """The prefixes of one row: two heads of three numbers."""
+    """The prefixes of one row, with two heads of width three."""
     return {
         slot: [Prefix(tidy(1, 2, length, 3), tidy(1, 2, length, 3)) for _ in range(n_layer)]
         for slot in slots
@@ -706,7 +702,7 @@ def three_rows_two_layers():
 
 @mixed.case
 def a_task_twice():
-    """Three rows, of which the first and the last have the same prefix."""
+    """Three rows. The first and the last have the same prefix."""
     one, other = row(2, 3), row(2, 3)
     return [one, other, one]
 
@@ -728,7 +724,7 @@ def no_virtual_token_below():
 
 @mixed.case
 def three_slots():
-    """An encoder–decoder, which takes prefixes in three places."""
+    """The three slots of an encoder–decoder."""
     slots = ("encoder_prefix", "prefix", "cross_prefix")
     return [row(1, 3, slots), row(1, 3, slots)]
 
@@ -744,7 +740,7 @@ def all_learn(stack_rows):
 
 @mixed.scene(tolerance=1e-4)
 def as_if_alone(stack_rows):
-    """Three texts in one batch beside each text alone under its prefix: how far their scores are apart."""
+    """Three texts in one batch, and each text alone with its prefix: how far their scores are apart."""
     base, ids = small_gpt(), torch.tensor([[1, 2, 3], [4, 5, 6], [3, 3, 0]])
     methods = prefixes_for(base, 3, 2)
     together = base(ids, **for_each_row(methods))
@@ -757,51 +753,50 @@ def as_if_alone(stack_rows):
 CAT = "torch.cat(parts)"
 mixed.slip(
     "one behind another",
-    "You join the prefixes along the columns: one long prefix of all tasks at once, for a batch of one. Each row is to see its own alone: the "
-    "first axis, the batch.",
+    "You join the prefixes along the columns. That is one long prefix of all tasks, for a batch of one. Join them along the first axis, the "
+    "batch, so that each row has its own.",
     (CAT, "torch.cat(parts, dim=2)"),
 )
 mixed.slip(
     "stacked",
-    "You stack: that makes a new axis in front, (B, 1, H, P, D). The batch's axis is there already, of length 1; torch.cat makes it B.",
+    "torch.stack makes a new axis in front, (B, 1, H, P, D). The batch axis is there already, with length 1. torch.cat makes its length B.",
     (CAT, "torch.stack(parts)"),
 )
 PAIR = "Prefix(*(torch.cat(parts) for parts in zip(*layer, strict=True)))"
 mixed.slip(
     "plain pairs",
-    "You make plain tuples. Attention reads prefix.k and prefix.v by name: Prefix(keys, values).",
+    "You make plain tuples. Attention uses the names prefix.k and prefix.v. Make Prefix(keys, values).",
     (PAIR, "(*(torch.cat(parts) for parts in zip(*layer, strict=True)),)"),
 )
 mixed.slip(
     "keys twice",
-    "You join the keys, and take them for the values, too. A Prefix is Prefix(keys, values), each joined by itself.",
+    "You use the joined keys for the values, too. Join keys and values separately: Prefix(keys, values).",
     (PAIR, "Prefix(*[torch.cat([one.k for one in layer])] * 2)"),
 )
 mixed.slip(
     "along the heads",
-    "You join the prefixes along the heads. The axes are (batch, head, column, number): rows of a batch are the first.",
+    "You join the prefixes along the heads. The axes are (B, H, P, D). Join along the first.",
     (CAT, "torch.cat(parts, dim=1)"),
 )
 mixed.slip(
     "only the first layer",
-    "You mix the first layer's prefixes and leave out the layers above. The list has a Prefix for every layer.",
+    "You join the prefixes of the first layer only. The list needs a Prefix for every layer.",
     ("prefixes[slot] for prefixes in rows", "prefixes[slot][:1] for prefixes in rows"),
 )
 mixed.slip(
     "only the last slot",
-    "You begin a new dictionary for each slot, and so keep the last alone. Make one before the loop, and add to it.",
+    "You make a new dictionary for each slot, so only the last slot is left. Make one before the loop.",
     ("for slot in rows[0]", "for slot in list(rows[0])[-1:]"),
 )
 mixed.slip(
     "the last task for all",
-    "Each row's prefixes take the place of the one's before (update), so that the last is left alone, for a batch of one. They belong one below "
-    "another.",
+    "The prefixes of each row replace those of the row before, so only the last row is left. Join all rows.",
     (CAT, "parts[-1]"),
 )
 mixed.slip(
     "layers of one after another",
-    "You string the rows' lists together: the layers of the first, then those of the second, as if the model had so many. The list stays as long; in "
-    "each layer the rows are joined.",
+    "You put the lists of the rows one after another, as if the model had more layers. The list must keep its length. Join the rows in each "
+    "layer.",
     (PAIR, "layer"),
     (
         "for layer in zip(*(prefixes[slot] for prefixes in rows), strict=True)",
@@ -810,23 +805,23 @@ mixed.slip(
 )
 mixed.slip(
     "mean of all tasks",
-    "You average the prefixes, so that every row gets the same mixture of all tasks. Each row has its own.",
+    "You average the prefixes, so every row gets the same mixture of all tasks. Each row needs its own prefix.",
     (CAT, "torch.cat(parts).mean(0, keepdim=True)"),
 )
 mixed.slip(
     "the first task for all",
-    "You take the first row's prefix for every row.",
+    "You use the prefix of the first row for every row. Each row needs its own.",
     (CAT, "torch.cat([parts[0]] * len(parts))"),
 )
 mixed.slip(
     "values where keys belong",
-    "You exchange keys and values. Keys decide how much a prefix is read, values what is read: Prefix(keys, values).",
+    "You exchanged keys and values. The order is Prefix(keys, values).",
     ("for parts in zip(*layer, strict=True)", "for parts in list(zip(*layer, strict=True))[::-1]"),
 )
 mixed.slip(
     "each task once",
-    "You make one row for each task, not for each row of the batch: a task that two rows have comes up only once. There is one for each "
-    "row, the same one several times if need be.",
+    "If two rows have the same task, your result has this task only once. The result needs one prefix for each row of the batch, the same one "
+    "several times if need be.",
     (
         "prefixes[slot] for prefixes in rows",
         "prefixes[slot] for prefixes in {id(one): one for one in rows}.values()",
@@ -834,18 +829,17 @@ mixed.slip(
 )
 mixed.slip(
     "rows in another order",
-    "Your rows stand in another order than they were given in, so that every text is read under another one's task.",
+    "The order of your rows is not the given order, so texts get the prefix of another task.",
     ("prefixes[slot] for prefixes in rows", "prefixes[slot] for prefixes in reversed(rows)"),
 )
 mixed.slip(
     "one slot of three",
-    "You fill the slot “prefix” alone. An encoder–decoder has three, and the encoder and the cross-attention would go without: every "
-    "slot that the rows have.",
+    "You only use the slot “prefix”. An encoder–decoder has three slots. Use every slot that the rows have.",
     ("for slot in rows[0]", 'for slot in ["prefix"]'),
 )
 mixed.slip(
     "detached",
-    "You cut the gradient (detach, .data, no_grad). Then prefixes cannot be trained together in one batch.",
+    "You cut the gradient (with detach, .data or no_grad). Then the prefixes cannot be trained in one batch.",
     (CAT, "torch.cat(parts).detach()"),
 )
 
@@ -869,13 +863,13 @@ left = Exercise(
     title="All end together",
     minutes=15,
     difficulty=2,
-    purpose="Ten tasks in one batch are ten prompts of ten lengths. Generation goes on at the last column of all rows at once, so the "
-    "prompts have to end together: what fills them up stands in front, and a mask says where it is.",
+    purpose="Ten tasks in one batch are ten prompts of different lengths. Generation continues all rows at the last column, so the prompts must "
+    "end in the same column. Therefore the padding stands in front, and a mask says where it is.",
     hints=(
-        "Two tensors of one shape, (B, T), T the longest prompt's length: one full of pad_id, one full of False. Then each prompt "
-        "goes into its row. First refuse what the docstring refuses.",
-        "Prompt `row` begins at the column longest - len(prompt) and goes up to the end. (A slice [-len(prompt):] is the same here, since "
-        "no prompt is empty.)",
+        "First refuse what the docstring refuses. Then make two tensors of the shape (B, T), where T is the length of the longest prompt: one full "
+        "of pad_id, one full of False. Write each prompt into its row.",
+        "A prompt begins at the column longest - len(prompt) and goes to the end. (The slice [-len(prompt):] is the same, because no prompt is "
+        "empty.)",
         "torch.zeros(…, dtype=torch.bool) is False everywhere.\n"
         "    # for each row and its prompt\n"
         "    ids[row, longest - len(prompt) :] = torch.as_tensor(prompt)\n"
@@ -889,13 +883,13 @@ left = Exercise(
 
 @left.case
 def one_prompt():
-    """One prompt: nothing to fill up."""
+    """One prompt, which needs no padding."""
     return ([[4, 2]],)
 
 
 @left.case
 def two_prompts():
-    """Two prompts, of three tokens and of one."""
+    """Two prompts, with three tokens and with one."""
     return ([[4, 2, 5], [3]],)
 
 
@@ -907,7 +901,7 @@ def of_one_length():
 
 @left.case
 def the_padding_is_a_word():
-    """Three prompts; the padding's token, 9, begins each of them."""
+    """Three prompts that begin with the padding token, 9."""
     return [[9, 1], [9, 2, 3, 4], [9, 5, 6]], 9
 
 
@@ -941,20 +935,20 @@ def wrong_pad(
 
 @left.mistake
 def padded_on_the_right(prompts, pad_id=0):
-    """Your padding stands behind the prompts, as in training. Generation reads the last column: the shorter texts would be continued behind padding that the model never saw there. It belongs in front."""
+    """Your padding stands after the prompts, as in training. Generation continues at the last column, so shorter texts would be continued after padding. Put the padding in front."""
     return wrong_pad(prompts, pad_id, start=lambda longest, n: 0)
 
 
 @left.mistake
 def mask_turned_round(prompts, pad_id=0):
-    """Your mask is True at the padding. attention_mask says what to keep: True at the prompt's own tokens."""
+    """Your mask is True at the padding. It should be True at the tokens of the prompts."""
     ids, attention_mask = wrong_pad(prompts, pad_id)
     return ids, None if attention_mask is None else ~attention_mask
 
 
 @left.mistake
 def padding_told_by_its_token(prompts, pad_id=0):
-    """You call padding whatever has the padding's token. A prompt may hold that token too (each of the course's begins with the end token), and would lose it. Tell the padding by its place."""
+    """Your mask is False wherever the padding token stands. But a prompt can have that token, too (in this course each begins with the end token). Make the mask from the positions."""
     ids, _ = wrong_pad(prompts, pad_id)
     attention_mask = ids != pad_id
     return ids, None if attention_mask.all() else attention_mask
@@ -962,32 +956,32 @@ def padding_told_by_its_token(prompts, pad_id=0):
 
 @left.mistake
 def a_mask_without_need(prompts, pad_id=0):
-    """You give a mask of nothing but True where all prompts have one length. None is promised there, and lets the model take its shorter way."""
+    """If all prompts have the same length, you return a mask that is True everywhere. Return None then; without a mask the model is faster."""
     return wrong_pad(prompts, pad_id, keep_all=True)
 
 
 @left.mistake
 def never_a_mask(prompts, pad_id=0):
-    """You give no mask at all. The model would read the padding as words, and count positions from it: every shorter row would get other scores than alone."""
+    """You return no mask. Then the model reads the padding as words, and shorter rows get wrong scores."""
     return wrong_pad(prompts, pad_id)[0], None
 
 
 @left.mistake
 def the_ids_alone(prompts, pad_id=0):
-    """You return the ids alone. Two things are promised, the ids and the mask, or None in its place."""
+    """You return only the ids. Return the ids and the mask (or None in its place)."""
     return wrong_pad(prompts, pad_id)[0]
 
 
 @left.mistake
 def a_mask_of_numbers(prompts, pad_id=0):
-    """Your mask is made of 0 and 1. attention_mask is boolean: False and True."""
+    """Your mask has the numbers 0 and 1. It should be boolean, with False and True."""
     ids, attention_mask = wrong_pad(prompts, pad_id)
     return ids, None if attention_mask is None else attention_mask.long()
 
 
 @left.mistake
 def one_column_too_many(prompts, pad_id=0):
-    """Your rows are wider than the longest prompt: padding stands in front of that one, too. T is the longest one's length."""
+    """Your rows are wider than the longest prompt. T is the length of the longest prompt."""
     ids, attention_mask = wrong_pad(prompts, pad_id)
     attention_mask = (
         torch.ones_like(ids, dtype=torch.bool) if attention_mask is None else attention_mask
@@ -997,19 +991,19 @@ def one_column_too_many(prompts, pad_id=0):
 
 @left.mistake
 def empty_prompts_left_out(prompts, pad_id=0):
-    """You leave empty prompts out, so that the batch has fewer rows than there were prompts, and the answers no longer belong to their questions. An empty one is refused."""
+    """You leave out empty prompts, so the batch has fewer rows than there are prompts. Refuse an empty prompt with a UserError."""
     return wrong_pad([prompt for prompt in prompts if len(prompt)], pad_id)
 
 
 @left.mistake
 def only_an_empty_batch_refused(prompts, pad_id=0):
-    """You refuse an empty batch, but not an empty prompt in it: its row would be all padding. Look at each."""
+    """You refuse an empty batch, but not an empty prompt in a batch. Its row would be all padding. Check each prompt."""
     return wrong_pad(prompts, pad_id, refused=not prompts)
 
 
 @left.mistake
 def prompts_lengthened(prompts, pad_id=0):
-    """You put the padding into the caller's own lists, which are longer from then on. Make new ones, or write into a new tensor."""
+    """You put the padding into the caller's lists and change them. Write into a new tensor."""
     made = wrong_pad(prompts, pad_id)
     for prompt in prompts:
         prompt[:0] = [pad_id] * (made[0].size(1) - len(prompt))
@@ -1018,13 +1012,13 @@ def prompts_lengthened(prompts, pad_id=0):
 
 @left.mistake
 def always_zeros(prompts, pad_id=0):
-    """You fill up with 0 whatever the caller asked for: pad_id."""
+    """You always pad with 0. Pad with pad_id."""
     return wrong_pad(prompts, 0)
 
 
 @left.mistake
 def prompts_cut_to_the_shortest(prompts, pad_id=0):
-    """You cut all prompts to the shortest one's length, so that nothing needs padding. What is asked is lost with it: T is the longest one's length."""
+    """You cut all prompts to the length of the shortest. Then parts of the questions are lost. T is the length of the longest prompt."""
     if not (prompts and all(len(prompt) for prompt in prompts)):
         raise UserError("There is nothing to continue.")
     n = min(map(len, prompts))
@@ -1033,7 +1027,7 @@ def prompts_cut_to_the_shortest(prompts, pad_id=0):
 
 @left.mistake
 def reversed_order(prompts, pad_id=0):
-    """You turn the prompts round, pad them, and forget to turn them back: they are read from their end. Only the padding changes sides."""
+    """Your prompts are reversed. Keep the order of their tokens; only the padding stands in front."""
     if not (prompts and all(len(prompt) for prompt in prompts)):
         raise UserError("There is nothing to continue.")
     return wrong_pad([prompt[::-1] for prompt in prompts], pad_id)
@@ -1041,5 +1035,5 @@ def reversed_order(prompts, pad_id=0):
 
 @left.mistake
 def nothing_refused(prompts, pad_id=0):
-    """You take empty prompts. A model needs a token to continue from; an empty row would be all padding, and a query that may look nowhere. Raise the UserError."""
+    """You accept empty prompts. A model needs at least one token to continue from. Raise the UserError."""
     return wrong_pad(prompts, pad_id, refused=False)
