@@ -822,7 +822,7 @@ def its_gradient(bert_loss):
     }
 
 
-SUM = "return words + n_words * order / n_order, n_words"
+SUM = "return words + n_all_words * order / n_all_order, n_words"
 both.slip(
     "sums added",
     "You add the two sums. Divided by n_MLM, the number of words asked for, the pairs weigh n_pairs / n_MLM, the less the more words are asked for; BERT adds the means.",
