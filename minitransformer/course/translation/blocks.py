@@ -133,7 +133,7 @@ ENGLISH = Translator()
 
 def is_words(text: str) -> bool:
     """Whether there is something to translate, and not only symbols, numbers and code."""
-    return bool(re.search(r"[^\W\d_]{2,}", NO_WORDS.sub("", text)))
+    return bool(re.search(r"[A-Za-z]{2,}", NO_WORDS.sub("", text)))
 
 
 def translatable(text: str, whole: bool = False) -> list[str]:
