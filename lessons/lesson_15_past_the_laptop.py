@@ -207,8 +207,8 @@ if outcome:
 # The head alone shows how much the frozen model knows already. What a method adds to the head alone is its own merit.
 #
 # The seconds are those of one training with its scoring, on the machine that measured. The heads alone are quick,
-# because the frozen model reads each sentence only once, before the training. A method inside the model still needs the way
-# through all layers, there and back, at each step. It saves only the gradients of the frozen weights. This is why a
+# because the frozen model reads each sentence only once, before the training. A method inside the model still needs
+# the way through all layers, there and back, at each step. It saves only the gradients of the frozen weights. This is why a
 # method that trains a thousandth of the parameters does not take a thousandth of the time (lesson 14).
 
 # %% [markdown]
@@ -604,7 +604,7 @@ assert QUICK or chinese(in_chinese) > 0.9 > 0.1 > chinese(in_english)
 # %% [markdown]
 # ## Real English, real Chinese
 #
-# This small model can now translate the tiny world a little. How does it do on text that people wrote? We take 40 pairs
+# This small model can now translate sentences of the tiny world. How does it do on text that people wrote? We take 40 pairs
 # from the menus of JupyterLab, such as "Path to the session to open" and 要打开的会话路径. Volunteers translated them.
 #
 # Its tokenizer splits text into pieces of bytes (lesson 1). Therefore no text is unknown to it. But rare text costs more

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from minitransformer.course.data import default_tokenizer
+from minitransformer.course.fingerprints import fingerprint as fingerprint_of
 from minitransformer.course.own.base import Loaded
 from minitransformer.course.real import measure, minilm
 from minitransformer.course.real.measure import ARMS, RATES, Cell, search_cells
@@ -91,3 +92,14 @@ def test_the_heads_alone_read_what_the_model_says(small):
             hidden = small(torch.tensor([ids]))  # (1, T, C)
             torch.testing.assert_close(pooled[i], small.pooled(hidden)[0])
         torch.testing.assert_close(mean[i], hidden[0].mean(0))
+
+
+def test_the_stored_rows_rest_on_the_stored_sentences():
+    stored = measure.read_rows()
+    data = "-".join(fingerprint_of(measure.topics.FOLDER / f"{split}.jsonl") for split in measure.topics.SPLITS)
+    for row in stored.values():
+        cell = Cell(**row["cell"])
+        assert cell.arm in ARMS and row["made_from"]["data"] == data, "make real measures it again; delete the old row"
+        assert (cell.split, cell.steps) == (
+            ("valid", measure.SEARCH_STEPS) if cell.seed == measure.SEARCH_SEED else ("test", measure.STEPS)
+        )
