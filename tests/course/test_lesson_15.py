@@ -63,7 +63,7 @@ def test_some_methods_alone(told):
 def test_all_of_it(told):
     text, drawn = told(10**6)
     assert drawn == ["methods", "search"]
-    assert "The prefix takes a rate 300 times as large as full fine-tuning." in text
+    assert "The prefix takes a rate 1000 times as large as full fine-tuning." in text
     table = text.split("against the head seconds", 1)[1]
     for arm, number in (("head alone", 0), ("prefix, P = 20", 3), ("full fine-tuning", 6)):
         assert f"{arm} 1 {40 + 4 * number}." in table, "its accuracy, in the order of the methods"

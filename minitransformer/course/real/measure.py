@@ -49,10 +49,10 @@ class Arm(NamedTuple):
 
 
 ARMS: dict[str, Arm] = {
-    "head alone": Arm(None, 3e-2),
+    "head alone": Arm(None, 1e-1),
     "head alone, on the mean": Arm(None, 3e-2),
-    "prefix, P = 5": Arm(lambda: PrefixTuning(5), 3e-2),
-    "prefix, P = 20": Arm(lambda: PrefixTuning(20), 3e-2),
+    "prefix, P = 5": Arm(lambda: PrefixTuning(5), 1e-1),
+    "prefix, P = 20": Arm(lambda: PrefixTuning(20), 1e-1),
     "LoRA, r = 8": Arm(lambda: LoRA(rank=8), 3e-3),
     "adapter, r = 8": Arm(lambda: Adapter(width=8), 3e-3),
     "full fine-tuning": Arm(FullFineTuning, 1e-4),
