@@ -172,7 +172,7 @@ def test_the_explanations_are_of_functions_that_exist():
         assert changes and all(text.endswith(".") for text in changes.values()), f"{function}: explain in a sentence"
         parts = function.split(".")
         path = next(
-            filter(Path.is_file, (ROOT.joinpath("minitransformer", *parts[:n]).with_suffix(".py") for n in (1, 2)))
+            filter(Path.is_file, (ROOT.joinpath("minitransformer", *parts[:n]).with_suffix(".py") for n in (1, 2, 3)))
         )
         defined = f"def {parts[-1]}(" in path.read_text(encoding="utf-8")
         assert defined, f"survivors.json explains {function}: there is none"
