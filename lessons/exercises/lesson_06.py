@@ -72,19 +72,19 @@ pairs = Exercise(
     title="From start to end",
     minutes=15,
     difficulty=2,
-    purpose="A translator reads a source and writes a target that begins with a start token and ends with an end token: without the first it has "
-    "nothing to begin from, without the second it never learns to stop. Padding, on both sides, asks for no loss.",
+    purpose="A translator reads a source and writes a target. The target begins with a start token and ends with an end token. Without the first the model has "
+    "nothing to begin from. Without the second it never learns to stop. Both sides are padded, and padding has no loss.",
     given=(
-        "check_pairs(xs, ys, config): refuses what no batch can be made of.",
+        "check_pairs(xs, ys, config): refuses pairs that cannot be made into a batch.",
         "pad_right(rows, pad_id): the ids and the mask of rows of different lengths.",
         "config.start_id, config.end_id, config.pad_id: the special tokens.",
     ),
     hints=(
-        "Three steps: refuse with check_pairs, pad the sources as they are, pad the targets with a token more at each end. pad_right gives "
-        "ids and mask of both.",
-        "A target y is the row [config.start_id, *y, config.end_id]. The labels are that row as well (the loss does the shift by one), with "
+        "There are three steps. Call check_pairs; pad the sources as they are; add a token at both ends of each target, and pad the targets. pad_right gives "
+        "the ids and the mask.",
+        "A target y is the row [config.start_id, *y, config.end_id]. The labels are the same row, because the loss does the shift by one. They are "
         "IGNORE where attention_mask is False.",
-        "check_pairs goes first.\n"
+        "Call check_pairs first.\n"
         "    source, source_mask = pad_right(sources, config.pad_id)\n"
         "    rows = [[config.start_id, *y, config.end_id] for y in targets]\n"
         "    ids, attention_mask = pad_right(rows, config.pad_id)\n"
@@ -248,8 +248,8 @@ layer = Exercise(
     title="One more attention",
     minutes=25,
     difficulty=3,
-    purpose="A decoder layer is a GPT's with one more attention in the middle: first the target reads itself, then it reads the source "
-    "(queries from the target, keys and values from the source), then each position thinks for itself. An Add & Norm stands after each.",
+    purpose="A decoder layer is the layer of a GPT with one more attention in the middle. First the target reads itself. Then it reads the source "
+    "(queries from the target, keys and values from the source). Then comes the feed-forward layer. After each of the three stands an Add & Norm.",
     given=(
         "self.attention, self.cross, self.mlp: the sublayers; self.norm1, self.norm2, self.norm3 follow them.",
         "self.attention(x, context, attention_mask, prefix, cache): self.cross is called alike.",
@@ -257,11 +257,11 @@ layer = Exercise(
         "cache: the pair (own, cross) of their caches, or None.",
     ),
     hints=(
-        "Three times the same pattern, post-norm: y = sublayer(x), then x = norm(x + y), with dropout on y. Which inputs belong to "
-        "the target's own attention, and which to the cross-attention?",
-        "own, cross = cache or (None, None). The target's attention gets x, no context, attention_mask, prefix, own. The cross-attention gets x, the "
+        "The same pattern comes three times, in the post-norm order: y = sublayer(x), then x = norm(x + y), with dropout on y. Which inputs belong to "
+        "the self-attention of the target, and which to the cross-attention?",
+        "own, cross = cache or (None, None). The self-attention gets x, no context, attention_mask, prefix, own. The cross-attention gets x, the "
         "context, context_mask, cross_prefix, cross. The norms are norm1, norm2, norm3 in that order.",
-        "own and cross are the two parts of cache, or None both.\n"
+        "own and cross are the two parts of cache, or both are None.\n"
         "    y = self.attention(x, None, attention_mask, prefix, own)\n"
         "    x = self.norm1(x + drop(y, self.dropout, self.training))\n"
         "    y = self.cross(x, context, context_mask, cross_prefix, cross)\n"
@@ -500,19 +500,19 @@ whole = Exercise(
     title="Read once, write often",
     minutes=20,
     difficulty=3,
-    purpose="The encoder reads the source; the decoder writes with what it made of it. While a text is generated the source does not change, so it "
-    "is read in the first call only: after that the cache of the cross-attention holds its keys and values.",
+    purpose="The encoder reads the source. The decoder writes, and reads what the encoder made of the source. While a text is generated the source does not change, so it "
+    "is encoded in the first call only. After that, the cache of the cross-attention holds its keys and values.",
     given=(
         "self.encode(source, source_mask, prefix, vectors): → (B, S, C); refuses what does not fit.",
         "self.decode(ids, context, context_mask, attention_mask, prefix, cross_prefix, cache, at): takes None for the context where the cache knows it.",
         "cache[0].cross.length: above 0 where the cache knows the context.",
     ),
     hints=(
-        "Two calls: self.encode and self.decode. The first only if it is not done yet, which the first layer's cache shows: is there a "
+        "There are two calls: self.encode and self.decode. Encode only if it is not done yet. The cache of the first layer shows this: is there a "
         "cache, and has cache[0].cross any columns (length)?",
-        "If it is not done: without a source raise a UserError; else context = self.encode(…) with the source's mask, encoder_prefix "
-        "and vectors. If it is done, context is None. Of the prefixes and masks, each goes to one of the two, source_mask to both.",
-        "Where the source is needed and is None, a UserError.\n"
+        "If it is not done and there is no source, raise a UserError. If there is one, context = self.encode(…) with the source's mask, encoder_prefix "
+        "and vectors. If it is done, context is None. Each prefix and each mask goes to one of the two calls; only source_mask goes to both.",
+        "Raise a UserError where the source is needed and is None.\n"
         "    context = None\n"
         "    if not cache or not cache[0].cross.length:\n"
         "        context = self.encode(source, source_mask, encoder_prefix, vectors)\n"
@@ -731,15 +731,15 @@ widen = Exercise(
     title="k rows for each prompt",
     minutes=15,
     difficulty=2,
-    purpose="A beam search lets k hypotheses of each prompt run side by side, as rows of one batch. So everything that has a row for each prompt (ids, "
-    "masks, the source, prefixes) needs k of them, and those of one prompt have to stand together.",
+    purpose="In a beam search, k hypotheses of each prompt run side by side, as rows of one batch. So everything that has a row for each prompt (ids, "
+    "masks, the source, prefixes) needs k rows for it, and the rows of one prompt have to stand together.",
     hints=(
-        "Four kinds of value: a tensor, a Prefix (a named tuple: it has `_make`), a list or tuple of such things, and anything else, which "
-        "stays as it is. For the middle two the function can call itself.",
-        "A tensor with a row for each prompt (size(0) == n_row) becomes n_row · times rows, in the order a a b b. One with another number of "
-        "rows, such as one prefix for all, stays. PyTorch has repeat and repeat_interleave: which gives a a b b?",
-        "Ask for the named tuple before list | tuple, for a Prefix is a tuple too. What is none of these is given "
-        "back as it is.\n"
+        "There are four kinds of value: a tensor; a Prefix, which is a named tuple and has `_make`; a list or tuple of such values; and anything else, which "
+        "stays as it is. For a Prefix and for a list the function can call itself.",
+        "A tensor with a row for each prompt (size(0) == n_row) becomes n_row · times rows, in the order a a b b. A tensor with another number of "
+        "rows, such as one prefix for all, stays as it is. PyTorch has repeat and repeat_interleave: which gives a a b b?",
+        "Ask for the named tuple before list | tuple, because a Prefix is a tuple too. Return every other value "
+        "as it is.\n"
         "    # a tensor of n_row rows\n"
         "    value.repeat_interleave(times, dim=0)\n"
         "    # a named tuple, which has _make\n"
@@ -891,19 +891,19 @@ search = Exercise(
     title="Which texts go on",
     minutes=30,
     difficulty=3,
-    purpose="One step of a beam search for one prompt. From k running texts came 2k candidates, each with one token more. This method decides which of "
-    "them are finished, with which score, and which k go on. The search calls it once a step, and goes on with the scores and the indices that it gives.",
+    purpose="This is one step of a beam search for one prompt. There are k running texts and 2k candidates, each with one token more. This method decides which "
+    "candidates are finished, with which score, and which k go on. The search calls it in every step, and goes on with the scores and the indices that it returns.",
     given=(
         "self.n_beam, self.length_penalty: k and α.",
         "self.finished: the list of Hypothesis(tokens, score), best first, the score a float.",
-        "self.done: whether the search is over; it stays as it is here.",
+        "self.done: whether the search is over; do not change it here.",
         "Hypothesis(tokens, score): a finished text, without its end token.",
     ),
     hints=(
-        "Three things: the scores of all candidates, which of them end, and the indices of the first k that do not. In "
-        "between, unless self.done, those of the first k that end become Hypothesis(tokens, score) in self.finished.",
-        "score = Σ log p / |y|^α: all candidates are equally long, len(texts[0]), the end token counted. A text that ends with one of stop_ids is kept without "
-        "it; one that ends because at_end is kept whole. Then sort self.finished by score, best first, and cut it to n_beam.",
+        "Find three things: the scores of all candidates, which of them end, and the indices of the first k that do not end. Unless self.done is True, "
+        "those of the first k that end become a Hypothesis(tokens, score) in self.finished.",
+        "score = Σ log p / |y|^α. All candidates are equally long, len(texts[0]), the end token counted. A text that ends with one of stop_ids is kept without "
+        "it. A text that ends because of at_end is kept whole. Then sort self.finished by score, best first, and cut it to n_beam.",
         "    scores = sums / len(texts[0]) ** self.length_penalty\n"
         "    ends = [at_end or text[-1] in stop_ids for text in texts]\n"
         "    for i in range(self.n_beam):  # not once the search is done\n"

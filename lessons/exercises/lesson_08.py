@@ -37,10 +37,10 @@ numbers = Exercise(
     title="Ids that no word has",
     minutes=5,
     difficulty=1,
-    purpose="Virtual tokens stand in a text among the words, so they need ids; the ids from 0 on are the vocabulary's. This "
+    purpose="Virtual tokens stand in a text among the words, so they need ids. The ids from 0 on belong to the vocabulary. This "
     "function gives virtual token number 0 the id -1, number 1 the id -2, and so on.",
     hints=(
-        "All ids of words are 0 or more. Which numbers are left over, and which of them is the first?",
+        "All ids of words are 0 or more. Which numbers are left, and which of them comes first?",
         "Token number i has the id -1 - i; the numbers run from 0 to length - 1.",
         "    [-1 - i for i in range(length)]",
     ),
@@ -132,9 +132,9 @@ lookup = Exercise(
     title="Vectors among the words",
     minutes=15,
     difficulty=2,
-    purpose="A model reads words only as vectors, and a soft prompt is vectors that are no words': X = [P; E(input)]. This function "
-    "puts the vectors of virtual tokens where they stand in the text. The model has looked the words up already, with some word in the "
-    "place of each virtual token, and has refused what does not fit.",
+    purpose="A model reads words only as vectors. A soft prompt consists of vectors that belong to no word: X = [P; E(input)]. This function "
+    "puts the vectors of the virtual tokens in their places in the text. The model has already looked up the words, with a stand-in word in the "
+    "place of each virtual token, and has refused wrong input.",
     given=(
         "ids < 0: True at the virtual tokens; -1 stands for vector number 0, -2 for number 1, and so on.",
         "torch.where(condition, a, b): a where the condition is True, b elsewhere; the last axes are lined up.",
@@ -327,9 +327,9 @@ prompt = Exercise(
     title="Prompt tuning",
     minutes=30,
     difficulty=3,
-    purpose="Prompt tuning puts P trained vectors before the embedded text, X = [P; E(input)]. You write what happens before each call of the base: from "
-    "`inputs`, its arguments by name, to what it is called with instead. The arguments that have a column for each token get P columns more, and "
-    "`vectors` says what the virtual tokens stand for. (Their outputs are cut off again afterwards; that is written already.)",
+    purpose="Prompt tuning puts P trained vectors in front of the embedded text, X = [P; E(input)]. You write what happens before each call of the base. You get "
+    "`inputs`, its arguments by name, and return the arguments for the call. Those that have a column for each token get P columns more, and "
+    "`vectors` says what the virtual tokens stand for. (Their outputs are cut off afterwards; that is already written.)",
     hints=(
         "Two kinds of calls: the first of a text (is_prefill), when the virtual tokens go in, and the later ones of a "
         "cached generation, when the cache has them. Only the mask has to be as wide as all that is cached, at every call.",
@@ -674,10 +674,10 @@ encoder = Exercise(
     title="P-tuning's encoder",
     minutes=15,
     difficulty=2,
-    purpose="P-tuning does not train what the virtual tokens stand for, but vectors (`self.free`) and a small network that makes it: an LSTM "
-    "reads the P rows as one text, from both ends, so that each knows its neighbours, and an MLP turns each state (2·C) into a vector (C). "
-    "An LSTM reads numbers of size 1 and embeddings are smaller, so each row is normalised first (layer_norm without weights). With "
-    "self.encoder False there is no network: self.free itself is the answer.",
+    purpose="P-tuning does not train the vectors of the virtual tokens directly. It trains other vectors (`self.free`) and a small network that makes them. An LSTM "
+    "reads the P rows as one text, from both ends, so each row knows its neighbours. An MLP turns each state (2·C) into a vector (C). "
+    "An LSTM expects numbers of size 1, and embeddings are smaller. So each row is normalised first (layer_norm without weights). If "
+    "self.encoder is False there is no network, and self.free itself is the answer.",
     hints=(
         "Four steps, in this order: normalise each row, LSTM, MLP; and before them the way out where there is no encoder.",
         "F.layer_norm(x, x.shape[-1:]) normalises rows. The LSTM wants (batch, length, width): one text of P tokens is (1, P, C). It "
@@ -900,7 +900,7 @@ nearest = Exercise(
     title="What the vectors say",
     minutes=15,
     difficulty=2,
-    purpose="Can a soft prompt be read? This function looks for the words whose embeddings point most nearly where each vector points: the "
+    purpose="Can a soft prompt be read? For each vector this function finds the words whose embeddings have the most similar direction. These are the "
     "largest cosines, cos(a, b) = a · b / (|a| |b|), over the whole vocabulary.",
     hints=(
         "The cosine is the dot product of vectors of length 1. So make all of length 1, on both sides, and one matrix product has "
