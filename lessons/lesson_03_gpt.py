@@ -593,8 +593,8 @@ untrained = GPT(model.config).eval()
 nets = {"untrained": untrained, "this lesson's": model, "the course's": load_base("gpt")}
 one_back, best = {}, {}
 for name, net in nets.items():
-    maps = maps_of(net, valid[0]["ids"][:8, :-1])  # (layers, B, H, T, T)
-    before_it = maps.diagonal(offset=-1, dim1=-2, dim2=-1).mean((1, -1))  # (layers, H)
+    maps = maps_of(net, valid[0]["ids"][:8, :-1])  # (n_layer, B, H, T, T)
+    before_it = maps.diagonal(offset=-1, dim1=-2, dim2=-1).mean((1, -1))  # (n_layer, H)
     one_back[name] = before_it.max().item()
     best[name] = divmod(before_it.argmax().item(), before_it.size(1))  # layer and head
 table(

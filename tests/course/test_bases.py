@@ -1,6 +1,7 @@
 """The bases in data/bases/: they load, they are what their recipe says, they can do what stands beside them."""
 
 import math
+from pathlib import Path
 
 import pytest
 
@@ -105,8 +106,13 @@ def test_what_make_pretrain_trains_and_where(asked, quick, bases, prefixes, monk
     trained, tuned = [], []
     monkeypatch.setattr(pretrain, "QUICK", quick)
     monkeypatch.setattr(pretrain, "for_each", lambda work, items: [work(item) for item in items])
-    monkeypatch.setattr(pretrain, "pretrain", lambda kinds: trained.extend(kinds))
-    monkeypatch.setattr(pretrain, "tune_prefix", lambda task, folder, shrink: tuned.append((task, folder, shrink)))
+    monkeypatch.setattr(pretrain, "pretrain", lambda kinds, how: trained.extend(kinds))
+
+    def tune(task: str, folder: Path, shrink: int, device: str, precision: str) -> None:
+        assert (device, precision) == ("cpu", "fp32"), "without a wish, on the CPU in full precision"
+        tuned.append((task, folder, shrink))
+
+    monkeypatch.setattr(pretrain, "tune_prefix", tune)
     pretrain.main(asked)
     assert trained == bases
     folder, shrink = (TUNED / "trial", 200) if quick else (TUNED, 1)
