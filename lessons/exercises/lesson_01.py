@@ -1,6 +1,7 @@
 """Exercises of lesson 1: merges, encoding, surprise, counts with smoothing, perplexity."""
 
 import math
+import sys
 from itertools import pairwise
 
 import tiktoken
@@ -78,6 +79,24 @@ def three_alike():
 def five_alike():
     """Five alike in a row, and then another."""
     return [5, 5, 5, 5, 5, 6], (5, 5), 300
+
+
+@merge.case
+def looks_alike():
+    """The digits of 15 6 and of 5 60 look like the pair 5 6, and are none."""
+    return [15, 6, 7, 5, 60, 5, 6], (5, 6), 300
+
+
+@merge.case
+def with_a_zero():
+    """0 is an id like any other, and half a pair stands at the end."""
+    return [5, 0, 0, 5], (5, 0), 300
+
+
+@merge.case
+def nothing_at_all():
+    """A text without a token."""
+    return [], (5, 6), 300
 
 
 @merge.mistake
@@ -196,6 +215,27 @@ def in_the_list_itself(ids, pair, new_id):
     return ids
 
 
+@merge.mistake
+def as_text(ids, pair, new_id):
+    """You make the ids a text and replace in it. In a text "5 6" stands within "15 6" and "5 60" as well, and so ids are cut in two. Compare the numbers themselves."""
+    text = " ".join(map(str, ids)).replace(f"{pair[0]} {pair[1]}", str(new_id))
+    return [int(word) for word in text.split()]
+
+
+@merge.mistake
+def zero_behind_the_end(ids, pair, new_id):
+    """You put a 0 where the last id has no right neighbour. 0 is a token too, so the last id and this 0 can look like the pair. Ask first whether there is a neighbour."""
+    merged, i = [], 0
+    while i < len(ids):
+        if (ids[i], ids[i + 1] if i + 1 < len(ids) else 0) == pair:
+            merged.append(new_id)
+            i += 2
+        else:
+            merged.append(ids[i])
+            i += 1
+    return merged
+
+
 # ---------------------------------------------------------------- 1.2
 
 
@@ -293,9 +333,27 @@ def alike_ones():
 
 
 @encode.case
+def no_letters():
+    """The letter ö, which is two bytes."""
+    return "ö".encode(), numbered(b"\xc3", b"\xb6", b"\xb6\xc3")
+
+
+@encode.case
 def whole_piece():
     """The piece is a token, to which no merges lead."""
     return b"abc", numbered(b"a", b"b", b"c", b"abc")
+
+
+@encode.case
+def rank_zero():
+    """A pair whose rank is 0: the rank of the first token that was numbered."""
+    return b"aba", numbered(b"ab", b"a", b"b")
+
+
+@encode.case
+def whole_piece_of_rank_zero():
+    """The piece is a token of rank 0."""
+    return b"abc", numbered(b"abc", b"a", b"b", b"c")
 
 
 @encode.mistake
@@ -401,6 +459,47 @@ def tokens_in_place_of_ids(piece, ranks):
     return [names[i] for i in ids]
 
 
+@encode.mistake
+def letters_in_place_of_bytes(piece, ranks):
+    """Your parts are letters (decode, chr). A token is a piece of bytes, and a letter such as ö is two of them, which can belong to two tokens. Cut the bytes themselves: piece[i : i + 1]."""
+    if piece in ranks:
+        return [ranks[piece]]
+    parts = list(piece.decode())
+    while len(parts) > 1:
+        pair_ranks = [ranks.get((a + b).encode(), len(ranks)) for a, b in pairwise(parts)]
+        if min(pair_ranks) == len(ranks):
+            break
+        i = pair_ranks.index(min(pair_ranks))
+        parts[i : i + 2] = [parts[i] + parts[i + 1]]
+    return [ranks[part.encode()] for part in parts]
+
+
+@encode.mistake("letters in place of bytes")
+def letter_for_a_byte(piece, ranks):
+    if piece in ranks:
+        return [ranks[piece]]
+    parts = [chr(byte).encode() for byte in piece]
+    while known := {i: ranks[a + b] for i, (a, b) in enumerate(pairwise(parts)) if a + b in ranks}:
+        i = min(known, key=lambda i: (known[i], i))
+        parts[i : i + 2] = [parts[i] + parts[i + 1]]
+    return [ranks[part] for part in parts]
+
+
+@encode.mistake
+def rank_zero_for_none(piece, ranks):
+    """You ask whether a rank is true (if rank, rank or …). Rank 0 is a rank like any other, the very first, but it counts as false. Ask `is not None`, or `in ranks`."""
+    if ranks.get(piece):
+        return [ranks[piece]]
+    parts = [piece[i : i + 1] for i in range(len(piece))]
+    while len(parts) > 1:
+        pair_ranks = [ranks.get(a + b) or len(ranks) for a, b in pairwise(parts)]
+        if min(pair_ranks) == len(ranks):
+            break
+        i = pair_ranks.index(min(pair_ranks))
+        parts[i : i + 2] = [parts[i] + parts[i + 1]]
+    return [ranks[part] for part in parts]
+
+
 # ---------------------------------------------------------------- 1.3
 
 surprise = Exercise(
@@ -439,6 +538,30 @@ def two_of_three():
 def a_few():
     """Four predictions among three tokens."""
     return tidy(4, 3), torch.tensor([2, 0, 1, 1])
+
+
+@surprise.case
+def impossible_ones():
+    """Logits of −∞, as the lesson has them: tokens that never followed, and so are held for impossible."""
+    return torch.tensor([[0.5, -math.inf, 0.1], [-math.inf, -math.inf, 2.0]]), torch.tensor([2, 2])
+
+
+@surprise.case
+def targets_below_the_last():
+    """Four tokens, of which the last two are no targets."""
+    return tidy(3, 4), torch.tensor([1, 0, 1])
+
+
+@surprise.case
+def all_far_below_zero():
+    """Logits around −200: e to the power is 0 for all of them."""
+    return tidy(2, 3) - 200, torch.tensor([1, 0])
+
+
+@surprise.case
+def far_apart_rows():
+    """Two rows, one around 200 and one around 0."""
+    return tidy(2, 3) + torch.tensor([[200.0], [0.0]]), torch.tensor([1, 0])
 
 
 @surprise.case
@@ -507,6 +630,51 @@ def softmax_spelled_out(logits, targets):
 def logarithm_of_softmax(logits, targets):
     """You take the logarithm of what softmax gives. Far below the largest score that is 0 in a float32, and its logarithm −∞; u − logsumexp(u) never leaves the logarithm, and log_softmax does not either."""
     return -logits.softmax(-1).log().gather(-1, targets[:, None]).mean()
+
+
+@surprise.mistake("times one-hot")
+def times_one_hot(logits, targets):
+    """You multiply log ŷ by a one-hot y and add up. That is the formula, but where ŷ is 0, its logarithm is −∞, and 0 · (−∞) is nan. Take the one number that belongs to the target: gather, or [arange(T), targets]."""
+    return -(F.one_hot(targets, logits.size(-1)) * logits.log_softmax(-1)).sum(-1).mean()
+
+
+@surprise.mistake
+def the_sum_of_exponentials_overflows(logits, targets):
+    """You compute log Σ exp(u) yourself. e^89 is already more than a float32 can hold, and far below 0 all exponentials are 0, whose logarithm is −∞. logsumexp takes the largest logit off first."""
+    below = logits.exp().sum(-1).log()
+    return (below - logits.gather(-1, targets[:, None])[:, 0]).mean()
+
+
+@surprise.mistake
+def the_largest_of_all_rows(logits, targets):
+    """You take the largest logit of all rows off. A row that lies far below it then has exponentials of 0, whose sum has the logarithm −∞. Each row needs its own largest: max(dim=-1, keepdim=True)."""
+    shifted = logits - logits.max()
+    return (shifted.exp().sum(-1).log() - shifted.gather(-1, targets[:, None])[:, 0]).mean()
+
+
+def with_epsilon(epsilon, how=torch.add):
+    """The function with a small number in the logarithm."""
+    return lambda logits, targets: (
+        -how(logits.softmax(-1).gather(-1, targets[:, None]), epsilon).log().mean()
+    )
+
+
+@surprise.mistake
+def an_epsilon_in_the_logarithm(logits, targets):
+    """You add a small number to ŷ (or clamp ŷ) before the logarithm. Then no surprise is larger than the logarithm of this number, and a very wrong model looks better than it is. u − logsumexp(u) needs no such number."""
+    return with_epsilon(1e-9)(logits, targets)
+
+
+for epsilon in (1e-6, 1e-7, 1e-8, 1e-10, 1e-12):
+    surprise.mistake("an epsilon in the logarithm")(with_epsilon(epsilon))
+for epsilon in (1e-6, 1e-7, 1e-8, 1e-9, 1e-10, 1e-12):
+    surprise.mistake("an epsilon in the logarithm")(with_epsilon(epsilon, torch.clamp))
+
+
+@surprise.mistake
+def classes_counted_from_the_targets(logits, targets):
+    """You let one_hot count the classes. It takes the largest target that is there for the last token. The vocabulary has V tokens: F.one_hot(targets, V)."""
+    return -logits.log_softmax(-1)[F.one_hot(targets).bool()].mean()
 
 
 @surprise.mistake
@@ -613,8 +781,8 @@ def unseen_context():
 
 @smoothing.case
 def smoothed_pair():
-    """α = 0.5, V = 4: the pair 0 1 again."""
-    return counted(alpha=0.5), torch.tensor([1])
+    """α = 0.5, V = 6: the pair 0 1 again."""
+    return counted(alpha=0.5, vocab_size=6), torch.tensor([1])
 
 
 @smoothing.case
@@ -646,6 +814,16 @@ def they_sum_to_one(NGram):
     """What can follow a token sums to 1."""
     model = NGram(torch.tensor([0, 1, 0, 2, 0, 1, 1, 3]), 4, alpha=0.3)
     return {f"after {a}": model.next_probs(torch.tensor([a])).sum() for a in range(4)}
+
+
+@smoothing.scene
+def alpha_is_changed(NGram):
+    """α may be changed at any time: 0 at first, then 0.5, for the pair 0 1 each time."""
+    model, found = NGram(torch.tensor([0, 1, 0, 2, 0, 1, 1, 3]), 4), {}
+    for alpha in (0.0, 0.5):
+        model.alpha = alpha
+        found[f"P with α = {alpha}"] = model.next_probs(torch.tensor([0]))[1]
+    return found
 
 
 @smoothing.mistake
@@ -749,6 +927,25 @@ def seen_ones_for_v(self, keys):
     return torch.where(context > 0, together / context, 0.0)
 
 
+@smoothing.mistake("α of an earlier call")
+def alpha_of_an_earlier_call(self, keys):
+    """You keep what you computed with α in an earlier call. α may be changed at any time, so compute with self.alpha in each call."""
+    if not hasattr(self, "_kept"):
+        self._kept = self.alpha
+    together = _look_up(self._grams, keys) + self._kept
+    context = _look_up(self._contexts, keys // self.vocab_size) + self._kept * self.vocab_size
+    return torch.where(context > 0, together / context, 0.0)
+
+
+@smoothing.mistake("α of an earlier call")
+def divisor_of_an_earlier_call(self, keys):
+    if not hasattr(self, "_kept"):
+        self._kept = self.alpha
+    together = _look_up(self._grams, keys) + self.alpha
+    context = _look_up(self._contexts, keys // self.vocab_size) + self._kept * self.vocab_size
+    return torch.where(context > 0, together / context, 0.0)
+
+
 # ---------------------------------------------------------------- 1.5
 
 choices = Exercise(
@@ -798,8 +995,8 @@ def a_bad_model():
 
 @choices.case
 def nearly_the_largest_float():
-    """Loss 709: a perplexity of 8.2e307, which a float can just hold."""
-    return 709.0
+    """Loss 709.7: a perplexity of 1.65e308, which a float can just hold."""
+    return 709.7
 
 
 @choices.case
@@ -844,6 +1041,11 @@ def overflows(loss):
     return math.exp(loss)
 
 
+@choices.mistake("overflows")
+def a_power_that_overflows(loss):
+    return math.e**loss
+
+
 @choices.mistake("torch's small floats")
 def small_floats(loss):
     """You compute with a tensor of torch's usual floats, float32, which end at 3.4e38: from a loss of 89 on you say infinity. Python's own floats reach 1.8e308, and so does math.exp."""
@@ -853,10 +1055,15 @@ def small_floats(loss):
 @choices.mistake
 def infinity_too_early(loss):
     """You say infinity while the perplexity is still a number that a float can hold. Where that ends, at a loss of about 709.8, math.exp says itself: it raises OverflowError."""
-    return math.exp(loss) if loss < 700 else math.inf
+    return math.exp(loss) if loss <= 709 else math.inf
 
 
 @choices.mistake
 def a_large_number_for_infinity(loss):
     """You return a large number where the perplexity is infinite. Such numbers end up in tables and averages; math.inf says what it is."""
-    return math.exp(min(loss, 709.0))
+    return math.exp(min(loss, 709.78))
+
+
+@choices.mistake("a large number for infinity")
+def the_largest_float(loss):
+    return math.exp(loss) if loss < 709.78 or loss == math.inf else sys.float_info.max

@@ -122,6 +122,33 @@ def no_tuple_for_one_part(x, n_part, n_head):
     return x.view(B, T, n_part, n_head, width // (n_part * n_head)).permute(2, 0, 3, 1, 4)
 
 
+@split.mistake
+def three_parts_in_any_case(x, n_part, n_head):
+    """You cut the width into three. Self-attention has q, k and v, but cross-attention asks for one part and then for two: how many there are is n_part."""
+    B, T, width = x.shape
+    return tuple(
+        part.view(B, T, n_head, width // 3 // n_head).transpose(1, 2)
+        for part in x.split(width // 3, dim=-1)
+    )
+
+
+@split.mistake
+def a_list_in_place_of_the_tuple(x, n_part, n_head):
+    """You return a list. The function promises a tuple of n_part tensors: tuple(…) makes one of a list."""
+    B, T, _ = x.shape
+    return [part.reshape(B, T, n_head, -1).transpose(1, 2) for part in x.chunk(n_part, dim=-1)]
+
+
+@split.mistake
+def heads_and_width_exchanged(x, n_part, n_head):
+    """You cut each part into (D, H): H is the last axis of your view, and D stands where the heads belong. Within a part head follows head, each of D numbers, so the view is (B, T, H, D)."""
+    B, T, width = x.shape
+    return tuple(
+        part.reshape(B, T, width // n_part // n_head, n_head).transpose(1, 2)
+        for part in x.chunk(n_part, dim=-1)
+    )
+
+
 # ---------------------------------------------------------------- 2.2
 
 merge = Exercise(
@@ -465,7 +492,7 @@ def opposite_of_none(q, k, v, attention_mask=None):
     return with_weights(q, k, v, ~attention_mask, q.size(-1))
 
 
-@formula.mistake("not keep")
+@formula.mistake("not attention_mask")
 def not_of_a_tensor(q, k, v, attention_mask=None):
     """`not attention_mask` (and `if attention_mask`) asks a whole table for one answer, yes or no, which it does not have. Each place turned round is ~attention_mask, and whether there is a mask is `attention_mask is not None`."""
     if attention_mask:
@@ -541,6 +568,45 @@ def empty_row_reads_all(q, k, v, attention_mask=None):
     if attention_mask is not None:
         scores = scores.masked_fill(~attention_mask, LOW)
     weights = scores.softmax(dim=-1)
+    return weights @ v, weights
+
+
+@formula.mistake
+def zeros_in_the_weights_alone(q, k, v, attention_mask=None):
+    """You multiply by V before you empty the weights, so that a query that may look nowhere gets zeros as its weights, but still the mean of all values. Empty the weights first, then multiply."""
+    y, weights = with_weights(q, k, v, None, q.size(-1))
+    if attention_mask is not None:
+        scores = (q @ k.transpose(-2, -1) / math.sqrt(q.size(-1))).masked_fill(~attention_mask, LOW)
+        y, weights = (
+            scores.softmax(-1) @ v,
+            scores.softmax(-1).masked_fill(~attention_mask, 0.0),
+        )
+    return y, weights
+
+
+@formula.mistake
+def zeros_in_the_output_alone(q, k, v, attention_mask=None):
+    """You return the weights as they were before you emptied them. A query that may look nowhere gets zeros in its output and in its weights."""
+    y, weights = with_weights(q, k, v, attention_mask, q.size(-1))
+    if attention_mask is not None:
+        scores = (q @ k.transpose(-2, -1) / math.sqrt(q.size(-1))).masked_fill(~attention_mask, LOW)
+        weights = scores.softmax(-1)
+    return y, weights
+
+
+for low in (-1e2, -1e3):
+    formula.mistake("hidden score not low enough")(
+        lambda q, k, v, attention_mask=None, low=low: (
+            with_weights(q, k, v, None, q.size(-1))
+            if attention_mask is None
+            else _filled(q, k, v, attention_mask, low)
+        )
+    )
+
+
+def _filled(q, k, v, attention_mask, low):
+    scores = (q @ k.transpose(-2, -1) / math.sqrt(q.size(-1))).masked_fill(~attention_mask, low)
+    weights = scores.softmax(-1).masked_fill(~attention_mask, 0.0)
     return weights @ v, weights
 
 
@@ -784,6 +850,21 @@ def padding_turned_round(*arguments):
 
 
 @mask.mistake
+def padding_forgotten_for_one_query(*arguments):
+    """You return early for one query, and so forget its padding. Causality hides nothing from the last token, but padding before it stays hidden."""
+    n_query, n_key, n_prefix, causal, attention_mask, *device = arguments
+    one = causal and n_query == 1
+    return wrong_mask()(n_query, n_key, n_prefix, causal, None if one else attention_mask, *device)
+
+
+@mask.mistake("padding forgotten for one query")
+def padding_forgotten_for_any_one_query(*arguments):
+    n_query, n_key, n_prefix, causal, attention_mask, *device = arguments
+    attention_mask = attention_mask if n_query > 1 else None
+    return wrong_mask()(n_query, n_key, n_prefix, causal, attention_mask, *device)
+
+
+@mask.mistake
 def padding_in_the_rows(*arguments):
     """Your padding hides queries, not keys: it lies along the rows. The columns are the keys, and nobody may look at those that are padding: attention_mask[:, None, None, :]."""
     return wrong_mask(shape=lambda attention_mask: attention_mask[:, None, :, None])(*arguments)
@@ -900,6 +981,13 @@ def another_kind_of_number():
 
 
 @front.case
+def a_text_of_fewer_digits():
+    """A prefix of float32 before a text of bfloat16, as where a base is kept in 16 bits."""
+    k, v = keys_and_values(2, 3)
+    return random_prefix(4), k.bfloat16(), v.bfloat16()
+
+
+@front.case
 def for_another_width():
     """A prefix for heads of another width is refused."""
     return random_prefix(1, d_head=4), *keys_and_values(1, 2)
@@ -1006,6 +1094,13 @@ front.slip(
     "B as they are.",
     (K, "[prefix.k.to(k.dtype).repeat(B, 1, 1, 1), k]"),
     (V, "[prefix.v.to(v.dtype).repeat(B, 1, 1, 1), v]"),
+)
+front.slip(
+    "in the wider kind of number",
+    "You join a prefix and a text of different precision. torch.cat gives the wider of the two, so that keys and values of float32 meet queries of bfloat16, "
+    "and attention refuses that. Give the prefix the dtype of k.",
+    ("prefix.k.to(k.dtype)", "prefix.k"),
+    ("prefix.v.to(v.dtype)", "prefix.v"),
 )
 front.slip(
     "in the prefix's own kind of number",

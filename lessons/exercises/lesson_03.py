@@ -7,6 +7,7 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 from minitransformer.course.workbook import Exercise, tidy
+from minitransformer.course.workbook.costs import cost, same_memory
 from minitransformer.errors import UserError
 from minitransformer.models.attention import Prefix
 from minitransformer.models.cache import KVCache
@@ -29,9 +30,9 @@ def a_block(dropout=0.0):
     return lively(Block(GPTConfig(**SIZES, dropout=dropout)))
 
 
-def a_gpt(dropout=0.0):
-    """Two layers, a vocabulary of six, eight positions."""
-    return lively(GPT(GPTConfig(**SIZES, dropout=dropout)))
+def a_gpt(dropout=0.0, n_layer=2):
+    """Two layers (or as many as n_layer says), a vocabulary of six, eight positions."""
+    return lively(GPT(GPTConfig(**SIZES | {"n_layer": n_layer}, dropout=dropout)))
 
 
 def random_prefix(length, batch=1):
@@ -176,6 +177,34 @@ layer.slip(
     "You replace x by what attention gave. What the token itself was is lost then; it is x + …, twice.",
     (FIRST, "x = drop(y, self.dropout, self.training)"),
 )
+layer.slip(
+    "norms exchanged",
+    "You normalise with norm2 before attention and with norm1 before the feed-forward network. Each sublayer has its own: norm1 is attention's.",
+    ("self.attention(self.norm1(x)", "self.attention(self.norm2(x)"),
+    ("self.mlp(self.norm2(x))", "self.mlp(self.norm1(x))"),
+)
+layer.slip(
+    "feed-forward network first",
+    "Your feed-forward network comes before attention. Attention fetches from the tokens before, and the network works on what was fetched.",
+    (ATTENTION, "y = self.mlp(self.norm2(x))"),
+    (
+        "y = self.mlp(self.norm2(x))  # (B, T, C)\n        return",
+        ATTENTION + "\n        return",
+    ),
+)
+layer.slip(
+    "attention's part lost",
+    "Your second sum begins with the x from before the layer. What attention added is lost then: the second sum begins with what the first gave.",
+    (ATTENTION, "given = x\n        " + ATTENTION),
+    (SECOND, "return given + drop(y, self.dropout, self.training)"),
+)
+layer.slip(
+    "the x that was given is changed",
+    "You add to x in its place (+=). Whoever gave x may still need it, and PyTorch needs it for the gradients. x = x + … makes a new tensor.",
+    (FIRST, "x += drop(y, self.dropout, self.training)"),
+)
+
+
 layer.slip(
     "norm on the stream",
     "You put norm(x) in the place of x and add to that. The norm belongs to what the sublayer reads; the stream that is "
@@ -359,6 +388,36 @@ def only_some():
 
 
 @whole.case
+def none_at_all():
+    """at is False everywhere: no scores, (0, V)."""
+    return (
+        a_gpt(),
+        torch.tensor([[3, 1]]),
+        None,
+        None,
+        None,
+        torch.zeros(1, 2, dtype=torch.bool),
+    )
+
+
+@whole.case(oracle=torch_gpt)
+def three_layers():
+    """A model of three layers."""
+    return a_gpt(n_layer=3), torch.tensor([[3, 1, 4]])
+
+
+@whole.scene
+def only_what_is_wanted(GPT):
+    """Scores at one of eight positions, in a vocabulary of 2,000: no others are computed."""
+    model = lively(GPT(GPTConfig(2000, 8, n_layer=1, n_head=2, d_model=4, d_ff=6)))
+    at = torch.zeros(1, 8, dtype=torch.bool)
+    at[0, 5] = True
+    with torch.inference_mode():
+        work = cost(model, torch.arange(8)[None], at=at).work
+    return {"fewer numbers are computed than eight positions have scores": work < 8 * 2000}
+
+
+@whole.case
 def padded_left():
     """The second text begins with padding."""
     attention_mask = torch.tensor([[True, True, True], [False, True, True]])
@@ -494,6 +553,33 @@ whole.slip(
     (
         "F.linear(x, self.token_embedding.weight)",
         "F.linear(x, self.token_embedding.weight).softmax(-1)",
+    ),
+)
+whole.slip(
+    "scores computed everywhere",
+    "You compute the scores of all positions and pick the wanted ones afterwards. The product with the vocabulary is the dearest part of the call: pick first, x = x[at], then multiply.",
+    ("x = x[at]", "pass"),
+    (
+        "return x if return_hidden else F.linear(x, self.token_embedding.weight)",
+        "x = x if return_hidden else F.linear(x, self.token_embedding.weight)\n        return x if at is None else x[at]",
+    ),
+)
+whole.slip(
+    "a fixed number of layers",
+    "You call two layers. A model has as many as its config says: go through all of self.blocks.",
+    ("enumerate(self.blocks)", "enumerate(self.blocks[:2])"),
+)
+whole.slip(
+    "one cache for all layers",
+    "You give the first layer's cache to every layer, so that it fills up with the columns of all of them. Each layer has a cache of its own: cache[i].",
+    ("cache[i] if cache", "cache[0] if cache"),
+)
+whole.slip(
+    "embeddings scaled",
+    "You multiply the embeddings by √C. The Transformer's first paper does that; GPT-2 adds the two tables' vectors as they are.",
+    (
+        "x = embed(self.token_embedding, ids, vectors)",
+        "x = embed(self.token_embedding, ids, vectors) * self.config.d_model**0.5",
     ),
 )
 whole.slip(
@@ -656,6 +742,24 @@ def beyond_the_warmup_alone():
     return 5, plan(steps=4, warmup=4)
 
 
+@rate.case
+def down_to_nothing():
+    """final_lr = 0 is allowed: the rate ends at 0."""
+    return 14, plan(final_lr=0.0)
+
+
+@rate.case
+def always_the_same():
+    """final_lr = 1: behind the warm-up the rate stays at its peak."""
+    return 11, plan(final_lr=1.0)
+
+
+@rate.case
+def on_the_way_without_warmup():
+    """No warm-up at all, in the step of number 2."""
+    return 2, plan(steps=5, warmup=0)
+
+
 def wrong_rate(warm=1, cosine=0.5, angle=math.pi, start=True, final=None, most=1.0, shape=None):
     """The function as a learner would write it, with one thing in it replaced."""
 
@@ -788,6 +892,32 @@ def stops_half_way_down(step, config):
     return wrong_rate(angle=math.pi / 2)(step, config)
 
 
+@rate.mistake
+def no_end_of_zero(step, config):
+    """You take another number where final_lr is 0 (final_lr or …). 0 is a number like any other: the rate then ends at 0."""
+    return wrong_rate(
+        final=lambda config, share: config.lr * ((config.final_lr or 0.1) * (1 - share) + share)
+    )(step, config)
+
+
+@rate.mistake
+def a_tenth_in_any_case(step, config):
+    """Your rate ends at a tenth of the peak, whatever final_lr is. The fraction that is left at the end is config.final_lr."""
+    return wrong_rate(final=lambda config, share: config.lr * (0.1 + 0.9 * share))(step, config)
+
+
+@rate.mistake
+def one_step_of_warmup_at_least(step, config):
+    """You count one step of warm-up where there is none (warmup or 1, max(1, warmup)). With warmup = 0 the half wave begins in step 0."""
+    first = max(1, config.warmup)
+    if step < first:
+        return config.lr * (step + 1) / first
+    done = min(1, (step - first) / max(1, config.steps - first))
+    return config.lr * (
+        config.final_lr + (1 - config.final_lr) * 0.5 * (1 + math.cos(math.pi * done))
+    )
+
+
 rate.slip(
     "divided by no steps",
     "You divide by steps − warmup, which is 0 where the warm-up takes all steps. The cosine then counts as one of a single step: divide by "
@@ -883,6 +1013,21 @@ def scores_of_a_model():
     return tidy(2, 6) + 3, 0.85
 
 
+@nucleus.case
+def some_ruled_out_before():
+    """Two tokens are ruled out already (−∞), as where top-k came before."""
+    return torch.tensor([[2.0, -math.inf, 1.0, 0.5, -math.inf]]), 0.7
+
+
+@nucleus.scene
+def exactly_p(keep_top_p):
+    """Four tokens, equally likely: how many are left with p = 0.25, 0.5 and 0.75?"""
+    return {
+        f"how many are left with p = {p}": int(keep_top_p(torch.zeros(1, 4), p).isfinite().sum())
+        for p in (0.25, 0.5, 0.75)
+    }
+
+
 def wrong_top_p(
     rule_out=lambda probs, p: probs.cumsum(-1) - probs >= p,
     fill=-math.inf,
@@ -911,6 +1056,30 @@ def one_too_many(logits, p):
     return wrong_top_p(
         rule_out=lambda probs, p: F.pad(probs.cumsum(-1) - probs >= p, (1, 0))[:, :-1]
     )(logits, p)
+
+
+@nucleus.mistake
+def one_more_at_the_boundary(logits, p):
+    """You go on where those before hold exactly p (> in place of >=). They hold p already, and the fewest tokens are wanted: a token may go if those before it hold p or more."""
+    return wrong_top_p(rule_out=lambda probs, p: probs.cumsum(-1) - probs > p)(logits, p)
+
+
+@nucleus.mistake
+def ties_kept_together(logits, p):
+    """You keep every token that is as likely as the last one that was kept. Of equally likely tokens only as many are wanted as it takes to reach p: rule out by place in the sorted row, not by value."""
+    probs = logits.softmax(-1)
+    ordered = probs.sort(dim=-1, descending=True).values
+    kept = ordered.cumsum(-1) - ordered < p
+    lowest = ordered.masked_fill(~kept, math.inf).min(-1, keepdim=True).values
+    return logits.masked_fill(probs < lowest, -math.inf)
+
+
+@nucleus.mistake
+def the_first_row_for_all(logits, p):
+    """You keep as many tokens in every row as in the first. Where one text is sure, another may be in doubt: each row has its own number of tokens."""
+    probs = logits[0].softmax(-1).sort(descending=True).values
+    n = int((probs.cumsum(-1) - probs < p).sum())
+    return logits.masked_fill(logits < logits.topk(n).values[:, -1:], -math.inf)
 
 
 @nucleus.mistake
@@ -1087,6 +1256,22 @@ def refused_and_unharmed(KVCache):
     return {"what the second call raises": refused, "columns filled": cache.length}
 
 
+@cache.scene
+def room_is_made_once(KVCache):
+    """Two columns for a cache of four behind a prefix of one, then two more: room is made once, for all five."""
+    cache = KVCache(4)
+    cache.n_prefix = 1
+    cache.append(tidy(1, 2, 2, 3), tidy(1, 2, 2, 3))
+    k, v = cache.k, cache.v
+    room = k.size(2), v.size(2)
+    cache.append(tidy(1, 2, 2, 3), tidy(1, 2, 2, 3))
+    return {
+        "columns for which the first call makes room": room,
+        "the second call writes into the same keys": same_memory(k, cache.k),
+        "the second call writes into the same values": same_memory(v, cache.v),
+    }
+
+
 cache.slip(
     "always from the start",
     "You write every call's columns at 0, over those that are there. They belong behind the self.length that are filled.",
@@ -1129,6 +1314,7 @@ cache.slip(
         "most = self.length, self.length + T, self.capacity",
     ),
 )
+cache.slip("prefix counted as text", "", ("if end > most:", "if end > self.capacity:"))
 cache.slip(
     "no room for the prefix",
     "You make room for `capacity` columns. Those are for the text, and the n_prefix columns of a prefix come on top.",
@@ -1179,6 +1365,20 @@ def the_tensor_itself(self, k, v):
         raise UserError("The cache is full.")
     self.k, self.v = (
         new if old is None else torch.cat([old, new], dim=2)
+        for new, old in ((k, self.k), (v, self.v))
+    )
+    self.length = n
+    return self.columns()
+
+
+@cache.mistake
+def new_room_at_each_call(self, k, v):
+    """You make a new tensor at each call (torch.cat), and so copy all earlier columns for every token. Make room for n_prefix + capacity columns at the first call, and write into it."""
+    n = self.length + k.size(2)
+    if n > self.n_prefix + self.capacity:
+        raise UserError("The cache is full.")
+    self.k, self.v = (
+        new.clone() if old is None else torch.cat([old, new], dim=2)
         for new, old in ((k, self.k), (v, self.v))
     )
     self.length = n

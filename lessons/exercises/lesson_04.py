@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from minitransformer.course.data import default_tokenizer
 from minitransformer.course.workbook import Exercise, tidy
+from minitransformer.course.workbook.costs import calls
 from minitransformer.models.bert import Bert, BertConfig, MaskedWordHead
 from minitransformer.text.batches import IGNORE
 from minitransformer.training.losses import _masked_words, cross_entropy_sum
@@ -99,6 +100,25 @@ def how_many_of_each(corrupt):
     }
 
 
+@fates.scene(tolerance=0.04)
+def in_small_batches(corrupt):
+    """The fractions of the three fates in 800 batches of five chosen words each."""
+    ids = torch.randint(3, 1000, (1, 12))
+    chosen = torch.tensor([[1, 0, 1, 0, 0, 1, 1, 0, 0, 0, 1, 0]]).bool()
+    generator = torch.Generator().manual_seed(0)
+    words = torch.arange(3, 1000)
+    many = [
+        corrupt(ids, chosen, 2, words, lambda: torch.rand(1, 12, generator=generator))[0][chosen]
+        for _ in range(800)
+    ]
+    found, own = torch.stack(many), ids[chosen]
+    return {
+        "fraction that became [MASK]": fraction_of(found == 2),
+        "fraction that became another word": fraction_of((found != 2) & (found != own)),
+        "fraction that stayed as it was": fraction_of(found == own),
+    }
+
+
 @fates.scene(tolerance=0.02)
 def all_three_count(corrupt):
     """Of each fate, the fraction that is in the loss."""
@@ -118,9 +138,9 @@ def all_three_count(corrupt):
 
 @fates.scene
 def which_are_put_in(corrupt):
-    """A text of 7s only: which other words appear in it, where 3 to 10 may be put in?"""
+    """A text of 7s only: which other words appear in it, where 3, 4, 5, 6, 8 and 12 may be put in?"""
     ids = torch.full((30, 200), 7)
-    corrupted, _ = tried(corrupt, ids, words=torch.arange(3, 11))
+    corrupted, _ = tried(corrupt, ids, words=torch.tensor([3, 4, 5, 6, 8, 12]))
     return {"ids of the words put in": sorted(set(corrupted.unique().tolist()) - {2, 7})}
 
 
@@ -193,6 +213,27 @@ fates.slip(
     "special tokens put in",
     "You draw from all ids, so that [CLS], [SEP] or padding turn up in the middle of a text. words holds those that may be put in.",
     (DRAWN, "random_words = (draw() * (int(words.max()) + 1)).long()"),
+)
+fates.slip(
+    "numbers between the words",
+    "You draw numbers from the smallest word to the largest. words is a list of ids, and what lies between them need not be a word: draw a place in the list, words[place].",
+    (
+        DRAWN,
+        "random_words = (draw() * (words.max() - words.min() + 1)).long() + words.min()",
+    ),
+)
+fates.slip(
+    "last word never put in",
+    "Your draw never reaches the last of the words. draw() is below 1, so draw() * len(words), rounded down, is a place from 0 to len(words) − 1 already.",
+    (DRAWN, "random_words = words[(draw() * (len(words) - 1)).long()]"),
+)
+fates.slip(
+    "fates by rank",
+    "You share the fates out by rank: the first 80 % of the chosen words of a row, and so on. A row has only a few chosen words, and 80 % of three is no whole number of words: some fates never occur. Each word draws its own fate: fate < 0.8.",
+    (
+        "fate = draw()",
+        "rank = draw().masked_fill(~chosen, 2.0).argsort(dim=1).argsort(dim=1)\n    fate = rank / chosen.sum(dim=1, keepdim=True).clamp(min=1)",
+    ),
 )
 fates.slip(
     "own generator not used",
@@ -293,6 +334,12 @@ def signs_in_a_text():
 
 
 @pair.case
+def spaces_at_the_edges():
+    """A sentence that ends with a space, and one that begins with two."""
+    return default_tokenizer(), "Rain. ", "  It was cold."
+
+
+@pair.case
 def two_sentences():
     """Two longer sentences."""
     return default_tokenizer(), "Yesterday it was rainy in Bosewick.", "So they went to the lake."
@@ -323,6 +370,20 @@ def no_cls(tokenizer, a, b=None):
 def no_space(tokenizer, a, b=None):
     """You encode the sentences without a space before them. "Rain" and " Rain" are different tokens, and the second is the one that the model knows from running text."""
     return wrong_pair(space="")(tokenizer, a, b)
+
+
+@pair.mistake
+def no_space_before_b(tokenizer, a, b=None):
+    """You encode B without a space before it. "It" and " It" are different tokens; each of the two sentences is encoded with a space before it."""
+    first = [tokenizer.cls_id, *tokenizer.encode(" " + a), tokenizer.sep_id]
+    second = [] if b is None else [*tokenizer.encode(b), tokenizer.sep_id]
+    return first + second, [0] * len(first) + [1] * len(second)
+
+
+@pair.mistake
+def spaces_stripped(tokenizer, a, b=None):
+    """You strip the sentences. Whatever a sentence holds is text, spaces too: encode it as it is, with one more space before it."""
+    return wrong_pair()(tokenizer, a.strip(), b if b is None else b.strip())
 
 
 @pair.mistake("no [SEP] between")
@@ -610,6 +671,18 @@ def beside_padding():
     )
 
 
+@words.case
+def word_zero():
+    """The first word of the vocabulary, 0, is asked for."""
+    return a_bert(), tidy(1, 3, 4), {"labels": torch.tensor([[0, NO, 7]])}
+
+
+@words.case
+def no_question():
+    """Nothing is asked: a sum of 0, a count of 0."""
+    return a_bert(), tidy(1, 2, 4), {"labels": torch.tensor([[NO, NO]])}
+
+
 @words.case(gradients=True)
 def hidden_learns():
     """The gradient of what was read."""
@@ -657,6 +730,11 @@ words.slip(
         RETURNED,
         "return cross_entropy_sum(model.mlm_logits(hidden).flatten(0, 1), labels.clamp(min=0).flatten())",
     ),
+)
+words.slip(
+    "word 0 never asked for",
+    "You take label 0 for no question. 0 is the first word of the vocabulary; only IGNORE says that nothing is asked.",
+    ("at = labels != IGNORE", "at = labels > 0"),
 )
 words.slip(
     "labels not picked out",
@@ -822,6 +900,14 @@ def its_gradient(bert_loss):
     }
 
 
+@both.scene
+def read_once(bert_loss):
+    """How often the model reads the text."""
+    with calls(Bert, "forward") as seen:
+        bert_loss(a_bert(), pairs_of([[NO, 5, NO, 7]], [0]))
+    return {"how often the model is called": len(seen)}
+
+
 SUM = "return words + n_all_words * order / n_all_order, n_words"
 both.slip(
     "sums added",
@@ -842,6 +928,11 @@ both.slip(
     "means returned",
     "You return the sum of the means itself. The loop divides by the count once more; what it wants is n_MLM times that, the number of words asked for.",
     (SUM, "return words / n_words + order / n_order, n_words"),
+)
+both.slip(
+    "read twice",
+    "You call the model twice, once for each loss. Both losses need the same vectors, and the model is nearly all of the work: read once, hidden = _read(model, batch), and use hidden for both.",
+    ("model.nsp_logits(hidden)", "model.nsp_logits(_read(model, batch))"),
 )
 both.slip(
     "half of each",
@@ -872,7 +963,7 @@ both.slip(
 
 @both.mistake
 def types_and_padding_not_read(model, batch):
-    """You give the model the ids alone. Without types it cannot tell A from B, without keep it reads the padding: _read passes on what the batch has."""
+    """You give the model the ids alone. Without types it cannot tell A from B, without attention_mask it reads the padding: _read passes on what the batch has."""
     hidden = model(batch["ids"])  # (B, T, C)
     words, n_words = _masked_words(model, hidden, batch)
     order, n_order = cross_entropy_sum(model.nsp_logits(hidden), batch["next_label"])

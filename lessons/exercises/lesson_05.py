@@ -1,6 +1,7 @@
 """Exercises of lesson 5: padding, the last token, a head for classes, early stopping, F1, tuning all parameters."""
 
 import torch
+import torch.nn.functional as F
 from minitransformer.course.workbook import Exercise, tidy
 from minitransformer.errors import UserError
 from minitransformer.metrics import _check_pairs
@@ -131,6 +132,36 @@ def mask_read_off_the_ids(rows, pad_id):
     return wrong_padding(keep_by_id=True)(rows, pad_id)
 
 
+@pad.mistake("mask read off the ids")
+def mask_but_for_the_first(rows, pad_id):
+    ids, attention_mask = wrong_padding(keep_by_id=True)(rows, pad_id)
+    attention_mask[:, 0] = True
+    return ids, attention_mask
+
+
+@pad.mistake
+def mask_up_to_the_last_word(rows, pad_id):
+    """Your mask ends at the last id that is not the padding id. A text may end with that id (a GPT's end token often pads as well), and its end would vanish. What is real follows from the lengths."""
+    ids, attention_mask = wrong_padding(keep_by_id=True)(rows, pad_id)
+    return ids, attention_mask.flip(1).cumsum(1).flip(1) > 0
+
+
+@pad.mistake
+def one_place_too_many(rows, pad_id):
+    """Your mask is True for one place more than a row has tokens. The places count from 0, so a row of n tokens has the places below n: <, not <=."""
+    ids, attention_mask = wrong_padding()(rows, pad_id)
+    return ids, torch.arange(ids.size(1)) <= attention_mask.sum(1)[:, None]
+
+
+@pad.mistake
+def rows_changed(rows, pad_id):
+    """You fill up the rows that were given (row.append, row += …). Whoever gave them finds padding in the texts afterwards. Make new lists, row + [pad_id] * …, or write into a new tensor."""
+    ids, attention_mask = wrong_padding()(rows, pad_id)
+    for row in rows:
+        row += [pad_id] * (ids.size(1) - len(row))
+    return ids, attention_mask
+
+
 @pad.mistake
 def mask_turned_round(rows, pad_id):
     """Your mask is True at the padding. In this course True means a real token. (PyTorch's key_padding_mask is the other way round.)"""
@@ -253,6 +284,15 @@ def padded_on_both_sides():
 
 
 @last.case
+def padding_between_tokens():
+    """Padding between tokens too, as where two padded texts stand one behind the other."""
+    attention_mask = torch.tensor(
+        [[YES, NO, YES, YES, NO], [NO, YES, NO, NO, YES], [YES, YES, NO, NO, NO]]
+    )  # (B, T)
+    return torch.where(attention_mask, 7, 0), attention_mask
+
+
+@last.case
 def padding_id_at_the_end():
     """A text that ends with the id that pads."""
     attention_mask = torch.tensor([[YES, YES, YES, NO], [YES, NO, NO, NO]])  # (B, T)
@@ -276,6 +316,21 @@ def counted_real_tokens(ids, attention_mask=None):
         else attention_mask.sum(dim=1)
     )
     return torch.arange(ids.size(1)) == n[:, None] - 1
+
+
+@last.mistake
+def first_token_plus_count(ids, attention_mask=None):
+    """You take the first real token, and from there as many places as there are real tokens. Padding may stand between tokens too, and then the last one stands further on: look for the last True."""
+    real = torch.ones_like(ids).bool() if attention_mask is None else attention_mask
+    last = real.int().argmax(dim=1) + real.sum(dim=1) - 1
+    return torch.arange(ids.size(1)) == last[:, None]
+
+
+@last.mistake
+def every_token_before_padding(ids, attention_mask=None):
+    """You mark each real token that has padding behind it. Padding may stand between tokens too; one place in each row is wanted, the last."""
+    real = torch.ones_like(ids).bool() if attention_mask is None else attention_mask
+    return real & ~F.pad(real[:, 1:], (0, 1))
 
 
 @last.mistake
@@ -476,6 +531,14 @@ def other_inputs(Classifier):
         }
 
 
+@head.case(oracle=None)
+def a_head_that_trains_alone():
+    """A classifier that trains on a base that does not: the dropout before the head is the classifier's."""
+    model = on_gpt(dropout=0.5).train()
+    model.base.eval()
+    return model, TEXTS.clone(), PADDED.clone()
+
+
 @head.mistake
 def mask_forgotten(self, ids, attention_mask=None, **inputs):
     """The base never gets the mask, so padding is read as if it were text. The scores of a review then depend on the other reviews in its batch. Pass attention_mask to the base."""
@@ -646,6 +709,42 @@ def pooled_a_single_vector(self, ids, attention_mask=None, **inputs):
 
 
 @head.mistake
+def a_dropout_of_its_own(self, ids, attention_mask=None, **inputs):
+    """Your dropout is a number of your own. How much is dropped stands in the base's config: self.base.config.dropout."""
+    return self.head(drop(summed_up(self, ids, attention_mask, inputs), 0.1, self.training))
+
+
+@head.mistake
+def training_asked_of_the_base(self, ids, attention_mask=None, **inputs):
+    """You ask the base whether it is in training. A frozen base may be at rest while the head trains: ask self.training."""
+    summary = summed_up(self, ids, attention_mask, inputs)
+    return self.head(drop(summary, self.base.config.dropout, self.base.training))
+
+
+@head.mistake
+def no_head(self, ids, attention_mask=None, **inputs):
+    """You return the summary, C numbers. The classes' scores are what self.head makes of it."""
+    summary = summed_up(self, ids, attention_mask, inputs)
+    return drop(summary, self.base.config.dropout, self.training)
+
+
+def summed_up(self, ids, attention_mask, inputs):
+    """The vector that sums up each text."""
+    if isinstance(self.base, Bert):
+        return self.base.pooled(self.base(ids, attention_mask=attention_mask, **inputs))
+    at = last_token(ids, attention_mask)
+    return self.base(ids, attention_mask=attention_mask, at=at, return_hidden=True, **inputs)
+
+
+@head.mistake("a GPT's other inputs dropped")
+def other_inputs_of_a_gpt_dropped(self, ids, attention_mask=None, **inputs):
+    """You hand **inputs on to a BERT only. A GPT takes a prefix, and prefix tuning on a classifier would train something that nobody reads."""
+    own = inputs if isinstance(self.base, Bert) else {}
+    summary = summed_up(self, ids, attention_mask, own)
+    return self.head(drop(summary, self.base.config.dropout, self.training))
+
+
+@head.mistake
 def other_inputs_dropped(self, ids, attention_mask=None, **inputs):
     """You do not pass **inputs to the base. So a prefix, or the types of a BERT, have no effect, and prefix tuning would train something that nobody reads."""
     if isinstance(self.base, Bert):
@@ -674,6 +773,7 @@ stop = Exercise(
         "self.log.valid: the list of evaluations so far, each {'step': …, 'loss': …}; value goes into it with self.step.",
         "self.tuned, self.best: the parameters by name, and copies of those that validated best, lower than all before.",
         "self.log.best_step: the step of the best evaluation.",
+        "math.isfinite(value): False for nan and infinity, which are refused with a UserError.",
         "self.log.stopped_early: whether as many evaluations as self.config.patience came after the best one; a patience of 0 never ends.",
     ),
     hints=(
@@ -681,7 +781,7 @@ stop = Exercise(
         "and count the evaluations since the best.",
         'Each row of self.log.valid is {"step": …, "loss": …}. The weights go on changing after you have kept them: what is kept must be a '
         "copy. Evaluations since the best are those whose step is greater than self.log.best_step.",
-        "since_best is how many evaluations came after the best one.\n"
+        "since_best is how many evaluations came after the best one. A loss that is not finite is refused before all this.\n"
         '    losses = [row["loss"] for row in self.log.valid]\n'
         "    best_before = min(losses, default=math.inf)\n"
         "    # note the evaluation; if it is better than best_before:\n"
@@ -755,6 +855,29 @@ def every_third_step(_Run):
 def a_frozen_bias(_Run):
     """A model whose bias is frozen: what is trained is the weight alone."""
     return validate(_Run, [2.0, 1.0], frozen=True)
+
+
+@stop.scene
+def a_loss_of_zero(_Run):
+    """A loss of 0, and one above it."""
+    return validate(_Run, [0.5, 0.0, 0.3])
+
+
+@stop.scene
+def resumed(_Run):
+    """A run that goes on from a checkpoint: its log knows two evaluations already, the first of which is the best so far; patience is two."""
+    run = _Run(nn.Linear(1, 2), TrainConfig(steps=100, patience=2), None)
+    run.log.valid += [{"step": 1, "loss": 1.0}, {"step": 2, "loss": 1.2}]
+    run.log.best_step, run.step = 1, 3
+    run.best = {name: p.detach().clone() for name, p in run.tuned.items()}
+    run.validated(1.1)
+    return {"log.best_step": run.log.best_step, "log.stopped_early": run.log.stopped_early}
+
+
+@stop.scene
+def not_a_number(_Run):
+    """A loss that is nan is refused."""
+    return validate(_Run, [2.0, float("nan")])
 
 
 BEST = 'best_before = min((row["loss"] for row in self.log.valid), default=math.inf)\n'
@@ -842,6 +965,45 @@ stop.slip(
     ("self.log.best_step = self.step\n", "pass\n"),
 )
 
+stop.slip(
+    "patience counted on the side",
+    "You count evaluations without a better one in a number of your own, which a checkpoint does not hold: after a resume patience starts anew. self.log.valid holds all evaluations, those from before a resume too; count in it.",
+    (
+        'since_best = sum(row["step"] > self.log.best_step for row in self.log.valid)',
+        'since_best = self.waited = 0 if value < best_before else getattr(self, "waited", 0) + 1',
+    ),
+)
+stop.slip(
+    "lowest loss kept on the side",
+    "You keep the lowest loss in a name of your own, which a checkpoint does not hold: after a resume the first evaluation counts as the best. self.log.valid holds all evaluations, those from before a resume too.",
+    (
+        BEST,
+        'best_before = getattr(self, "lowest", math.inf)\n        self.lowest = min(value, best_before)\n',
+    ),
+)
+stop.slip(
+    "lowest loss kept on the side",
+    "",
+    (
+        BEST,
+        'best_before = getattr(self, "lowest", math.inf)\n        self.lowest = min(value, best_before)\n',
+    ),
+    (
+        'since_best = sum(row["step"] > self.log.best_step for row in self.log.valid)',
+        'since_best = self.waited = 0 if value < best_before else getattr(self, "waited", 0) + 1',
+    ),
+)
+stop.slip(
+    "nan not refused",
+    "You let a loss of nan through. nan is lower than nothing and higher than nothing, so training goes on until patience is spent, and nobody hears why. Raise a UserError unless math.isfinite(value).",
+    ("if not math.isfinite(value):", "if False:"),
+)
+stop.slip(
+    "a loss of 0 forgotten",
+    "You take a lowest loss of 0 for none. 0 is a loss like any other, but it counts as false: ask whether the list is empty, or give min a default.",
+    ("default=math.inf)\n", "default=math.inf) or math.inf\n"),
+)
+
 
 # ---------------------------------------------------------------- 5.5
 
@@ -923,6 +1085,12 @@ def never_said_never_true():
 def three_classes():
     """The class b among three."""
     return list("abcbbac"), list("abcabca"), "b"
+
+
+@f1.case
+def class_zero():
+    """The class 0 of 0, 1 and 2."""
+    return [0, 1, 0, 2, 0], [0, 0, 2, 2, 0], 0
 
 
 @f1.case
@@ -1021,6 +1189,22 @@ def hits_of_every_class(predictions, truths, positive):
         if hits
         else 0.0
     )
+
+
+@f1.mistake
+def class_0_never_counted(predictions, truths, positive):
+    """You ask whether a prediction is true (if p, p and …). A class may be called 0, which counts as false: compare with positive, p == positive."""
+    _check_pairs(predictions, truths, "truths")
+    pairs = list(zip(predictions, truths, strict=True))
+    both = sum(bool(p) and p == t == positive for p, t in pairs)
+    return safe(2 * both, sum((p == positive) + (t == positive) for p, t in pairs))
+
+
+@f1.mistake
+def in_percent(predictions, truths, positive):
+    """You return percent. F1 is a fraction, from 0 to 1."""
+    _check_pairs(predictions, truths, "truths")
+    return 100 * f1_by_parts(predictions, truths, positive)
 
 
 @f1.mistake
@@ -1141,7 +1325,12 @@ def one_who_trains_less(FullFineTuning):
     """TopLayers, which inherits this: one layer of two."""
     base, method = small_base(2), TopLayers(1)
     method.attach(base)
-    return sorted(name for name, p in base.named_parameters() if p.requires_grad)
+    return {
+        "parameters that learn": sorted(
+            name for name, p in base.named_parameters() if p.requires_grad
+        ),
+        "parameters of which self.before keeps a copy": sorted(method.before),
+    }
 
 
 KEPT = "self.before[name] = own[name].detach().clone()\n"
@@ -1172,6 +1361,11 @@ full.slip(
     "every parameter",
     "You take every parameter of the base. Other methods inherit this one and train fewer (the top layers, the biases): self.names(base) says which.",
     ("for name in self.names(base):", "for name in own:"),
+)
+full.slip(
+    "everything learns",
+    "You let every parameter of the base learn. Other methods inherit this one and train fewer (the top layers, the biases): only own[name], for the names that self.names(base) gives.",
+    (LEARNS, "base.requires_grad_(True)\n"),
 )
 full.slip(
     "nothing kept",

@@ -1,5 +1,7 @@
 """Exercises of lesson 6: start and end tokens, cross-attention, one reading of the source, beam search."""
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from minitransformer.course.batches.translation import check_pairs
@@ -120,6 +122,18 @@ def one_token_pads_and_ends():
 
 
 @pairs.case
+def padding_id_in_a_source():
+    """The padding id is a word of the sources, too."""
+    return [[0, 6, 0], [7]], [[8], [9, 10]], sizes()
+
+
+@pairs.case
+def end_token_within_a_target():
+    """A target has the end token within it and at its end, and the end token is the padding too."""
+    return [[5, 6], [7]], [[8, 2, 9, 2], [10]], sizes(pad_id=2)
+
+
+@pairs.case
 def not_in_pairs():
     """Two sources and one target are refused."""
     return [[5], [6]], [[7]], sizes()
@@ -208,6 +222,37 @@ def start_token_ignored(sources, targets, config):
     batch = wrong_batch()(sources, targets, config)
     batch["labels"][:, 0] = IGNORE
     return batch
+
+
+@pairs.mistake
+def source_mask_read_off_the_ids(sources, targets, config):
+    """Your source_mask asks which ids are the padding id. A source may hold that id as a word, and pad_right gives the mask that follows from the lengths."""
+    batch = wrong_batch()(sources, targets, config)
+    return batch | {"source_mask": batch["source"] != config.pad_id}
+
+
+@pairs.mistake
+def ignored_by_id_and_the_end_put_back(sources, targets, config):
+    """You ignore whatever has the padding's id, and put the last end token back. An end token within the target is lost that way: attention_mask says what is real."""
+    batch = wrong_batch(ignore="id")(sources, targets, config)
+    rows = torch.arange(len(batch["ids"]))
+    batch["labels"][rows, batch["attention_mask"].sum(1) - 1] = config.end_id
+    return batch
+
+
+@pairs.mistake
+def cut_at_the_first_end_token(sources, targets, config):
+    """You cut a target where it has the end token. Whatever a target holds is its text: it stays whole, and one end token comes behind it."""
+    cut = [y[: y.index(config.end_id)] if config.end_id in y else y for y in targets]
+    return wrong_batch()(sources, cut, config)
+
+
+@pairs.mistake
+def no_second_end_token(sources, targets, config):
+    """You leave out the end token where a target already has one at its end. Whatever a target holds is its text, and the end token comes behind it in any case."""
+    check_pairs(sources, targets, config)
+    cut = [y[:-1] if y and y[-1] == config.end_id else y for y in targets]
+    return wrong_batch()(sources, cut, config)
 
 
 @pairs.mistake
@@ -453,6 +498,24 @@ layer.slip(
     ),
 )
 layer.slip(
+    "last norm left out",
+    "You leave out the norm behind the feed-forward network. An Add & Norm stands after each of the three sublayers.",
+    (
+        "return self.norm3(x + drop(y, self.dropout, self.training))",
+        "return x + drop(y, self.dropout, self.training)",
+    ),
+)
+layer.slip(
+    "norm1 at the end",
+    "You use norm1 behind the feed-forward network. Each of the three has its own scale and shift; the third is norm3.",
+    ("self.norm3(", "self.norm1("),
+)
+layer.slip(
+    "no dropout on the cross-attention",
+    "What the cross-attention gives is added as it is. It passes through drop like the others: norm2(x + drop(y, self.dropout, self.training)).",
+    (AFTER_CROSS, "self.norm2(x + y)"),
+)
+layer.slip(
     "a cache is always there",
     "You take the cache apart without asking whether there is one. If cache is None, own and cross are None too.",
     ("own, cross = cache or (None, None)", "own, cross = cache"),
@@ -627,6 +690,27 @@ def given_with_every_call(Seq2Seq):
 
 
 @whole.scene
+def padding_id_as_a_word(Seq2Seq):
+    """A source that holds the padding id as a word, without a mask."""
+    model = tiny()
+    with torch.no_grad():
+        return model(torch.tensor([[1, 5]]), source=torch.tensor([[6, 0, 8]]))
+
+
+@whole.scene
+def two_texts(Seq2Seq):
+    """One model writes two texts, each with a cache of its own."""
+    model = tiny()
+    with torch.no_grad():
+        return {
+            f"scores about source {number}": model(
+                torch.tensor([[1]]), cache=model.new_cache(), source=source
+            )
+            for number, source in enumerate((torch.tensor([[6, 7]]), torch.tensor([[8, 9, 3]])), 1)
+        }
+
+
+@whole.scene
 def no_source(Seq2Seq):
     """Without a source it is refused."""
     return tiny()(torch.tensor([[1, 5]]))
@@ -653,6 +737,19 @@ whole.slip(
     "not read if there is a cache",
     "You do not read the source if there is a cache. But in the first call the cache is empty, cache[0].cross.length is 0, and the source has to be read.",
     ("if not cache or not cache[0].cross.length:", "if not cache:"),
+)
+whole.slip(
+    "what was read is noted in the model",
+    "You note in the model that a source was read. The next text has another source, and a cache of its own: what counts is whether this cache holds it already, cache[0].cross.length.",
+    (
+        "if not cache or not cache[0].cross.length:",
+        'if not cache or not hasattr(self, "_has_read"):\n            self._has_read = True',
+    ),
+)
+whole.slip(
+    "source's mask made from its ids",
+    "You make the source's mask yourself, from the padding's id. A source may hold that id as a word; source_mask says what is real, and None means all of it.",
+    (ENCODES, "self.encode(source, source != self.config.pad_id, encoder_prefix, vectors)"),
 )
 whole.slip(
     "prefixes exchanged",
@@ -716,8 +813,8 @@ whole.slip(
 
 def repeated_by_loop(value, n_row, times):
     """Row after row."""
-    if isinstance(value, Prefix):
-        return Prefix(*(repeated_by_loop(part, n_row, times) for part in value))
+    if hasattr(value, "_fields"):
+        return type(value)(*(repeated_by_loop(part, n_row, times) for part in value))
     if isinstance(value, list | tuple):
         return [repeated_by_loop(part, n_row, times) for part in value]
     if not isinstance(value, torch.Tensor) or value.size(0) != n_row:
@@ -770,6 +867,18 @@ def nothing_given():
 
 
 @widen.case
+def one_prompt():
+    """The ids of a single prompt, three hypotheses."""
+    return torch.tensor([[5, 6, 7, 3]]), 1, 3
+
+
+@widen.case
+def in_a_tuple():
+    """A tuple of a mask for each of two prompts and nothing."""
+    return (torch.tensor([[YES, NO], [YES, YES]]), None), 2, 2
+
+
+@widen.case
 def a_prefix_each():
     """A prefix for each of two prompts."""
     return random_prefix(1, batch=2), 2, 2
@@ -781,13 +890,26 @@ def a_prefix_a_layer():
     return [random_prefix(1, batch=2), random_prefix(1)], 2, 3
 
 
+class Both(NamedTuple):
+    """Another named tuple."""
+
+    ids: torch.Tensor
+    name: str
+
+
+@widen.case
+def another_named_tuple():
+    """A named tuple that is no Prefix: it stays one of its kind."""
+    return Both(torch.tensor([[5, 6], [7, 8]]), "two prompts"), 2, 2
+
+
 @widen.mistake
 def in_turns(value, n_row, times):
     """Your rows stand in the order a b a b. The search takes row i for prompt i // k, so a hypothesis would go on with the source of another prompt. The order must be a a b b: use repeat_interleave."""
     if isinstance(value, torch.Tensor):
         return torch.cat([value] * times) if value.size(0) == n_row else value
-    if isinstance(value, Prefix):
-        return Prefix(*(in_turns(part, n_row, times) for part in value))
+    if hasattr(value, "_make"):
+        return value._make(in_turns(part, n_row, times) for part in value)
     return (
         [in_turns(part, n_row, times) for part in value]
         if isinstance(value, list | tuple)
@@ -800,8 +922,8 @@ def shared_ones_too(value, n_row, times):
     """You also repeat a tensor that has one row for all prompts. It serves every row as it is; k rows would fit neither one prompt nor all."""
     if isinstance(value, torch.Tensor):
         return value.repeat_interleave(times, dim=0)
-    if isinstance(value, Prefix):
-        return Prefix(*(shared_ones_too(part, n_row, times) for part in value))
+    if hasattr(value, "_make"):
+        return value._make(shared_ones_too(part, n_row, times) for part in value)
     return (
         [shared_ones_too(part, n_row, times) for part in value]
         if isinstance(value, list | tuple)
@@ -822,6 +944,48 @@ def prefix_becomes_a_list(value, n_row, times):
 
 
 @widen.mistake
+def one_row_is_never_repeated(value, n_row, times):
+    """You leave every tensor of one row as it is. With a single prompt, one row is a row for each prompt: compare size(0) with n_row."""
+    if isinstance(value, torch.Tensor):
+        return value.repeat_interleave(times, dim=0) if value.size(0) > 1 else value
+    if hasattr(value, "_make"):
+        return value._make(one_row_is_never_repeated(part, n_row, times) for part in value)
+    return (
+        [one_row_is_never_repeated(part, n_row, times) for part in value]
+        if isinstance(value, list | tuple)
+        else value
+    )
+
+
+@widen.mistake
+def only_lists_are_looked_into(value, n_row, times):
+    """You look into lists alone, not into tuples. Both may hold tensors: isinstance(value, list | tuple), behind the named tuple."""
+    if isinstance(value, torch.Tensor):
+        return value.repeat_interleave(times, dim=0) if value.size(0) == n_row else value
+    if hasattr(value, "_make"):
+        return value._make(only_lists_are_looked_into(part, n_row, times) for part in value)
+    return (
+        [only_lists_are_looked_into(part, n_row, times) for part in value]
+        if isinstance(value, list)
+        else value
+    )
+
+
+@widen.mistake("every named tuple becomes a Prefix")
+def always_a_prefix(value, n_row, times):
+    """You make a Prefix of every named tuple. It is to become one of its own kind: value._make(…)."""
+    if isinstance(value, torch.Tensor):
+        return value.repeat_interleave(times, dim=0) if value.size(0) == n_row else value
+    if hasattr(value, "_make"):
+        return Prefix(*(always_a_prefix(part, n_row, times) for part in value))
+    return (
+        [always_a_prefix(part, n_row, times) for part in value]
+        if isinstance(value, list | tuple)
+        else value
+    )
+
+
+@widen.mistake
 def tensors_only(value, n_row, times):
     """You repeat tensors, but not the tensors inside a Prefix or a list. So a prefix with one row for each prompt keeps its two rows, while everything else has 2 · k."""
     return (
@@ -836,8 +1000,8 @@ def along_the_last_axis(value, n_row, times):
     """You repeat along the wrong axis, so every token comes twice. The rows are the first axis, dim=0."""
     if isinstance(value, torch.Tensor):
         return value.repeat_interleave(times, dim=-1) if value.size(0) == n_row else value
-    if isinstance(value, Prefix):
-        return Prefix(*(along_the_last_axis(part, n_row, times) for part in value))
+    if hasattr(value, "_make"):
+        return value._make(along_the_last_axis(part, n_row, times) for part in value)
     return (
         [along_the_last_axis(part, n_row, times) for part in value]
         if isinstance(value, list | tuple)
@@ -848,8 +1012,8 @@ def along_the_last_axis(value, n_row, times):
 @widen.mistake
 def nothing_but_tensors_and_lists(value, n_row, times):
     """You do not handle other values. None (no mask, no prefix), and everything that contains no tensors, stays as it is."""
-    if isinstance(value, Prefix):
-        return Prefix(*(nothing_but_tensors_and_lists(part, n_row, times) for part in value))
+    if hasattr(value, "_make"):
+        return value._make(nothing_but_tensors_and_lists(part, n_row, times) for part in value)
     if isinstance(value, list | tuple):
         return [nothing_but_tensors_and_lists(part, n_row, times) for part in value]
     return value.repeat_interleave(times, dim=0) if value.size(0) == n_row else value
@@ -862,8 +1026,8 @@ def an_axis_of_its_own(value, n_row, times):
         return (
             value[:, None].expand(-1, times, *value.shape[1:]) if value.size(0) == n_row else value
         )
-    if isinstance(value, Prefix):
-        return Prefix(*(an_axis_of_its_own(part, n_row, times) for part in value))
+    if hasattr(value, "_make"):
+        return value._make(an_axis_of_its_own(part, n_row, times) for part in value)
     return (
         [an_axis_of_its_own(part, n_row, times) for part in value]
         if isinstance(value, list | tuple)
@@ -876,8 +1040,8 @@ def lists_taken_as_rows(value, n_row, times):
     """You repeat the elements of a list. A list holds one prefix for each layer. Repeat the tensors inside it, which have a row for each prompt."""
     if isinstance(value, torch.Tensor):
         return value.repeat_interleave(times, dim=0) if value.size(0) == n_row else value
-    if isinstance(value, Prefix):
-        return Prefix(*(lists_taken_as_rows(part, n_row, times) for part in value))
+    if hasattr(value, "_make"):
+        return value._make(lists_taken_as_rows(part, n_row, times) for part in value)
     return (
         [part for part in value for _ in range(times)] if isinstance(value, list | tuple) else value
     )
@@ -1010,9 +1174,9 @@ def done_before(_Search):
 
 @search.scene
 def what_it_gives(_Search):
-    """The scores of four candidates of two tokens, and who goes on; two tokens end a text, α = 2."""
+    """The scores of four candidates of two tokens, and who of them goes on, three at most; two tokens end a text, α = 2."""
     texts = [[7, 5], [8, END], [7, 6], [8, 4]]
-    scores, going = _Search(2, 2.0).select(
+    scores, going = _Search(3, 2.0).select(
         texts, torch.tensor([-0.8, -1.2, -1.6, -2.0]), [END, 4], False
     )
     return {"scores of all candidates": scores, "indices of those that go on": going}
@@ -1048,6 +1212,26 @@ search.slip(
     "last token cut off",
     "At the last step you cut off a real word. Only an end token is left out of a finished text, and at the limit a text can end without one.",
     ("texts[i][:-1] if texts[i][-1] in stop_ids else texts[i]", "texts[i][:-1]"),
+)
+search.slip(
+    "one end token alone",
+    "You look for one of stop_ids only. There may be several, and each of them ends a text: text[-1] in stop_ids.",
+    ("text[-1] in stop_ids for", "text[-1] == min(stop_ids) for"),
+)
+search.slip(
+    "the sum in the hypothesis",
+    "The score in your Hypothesis is the sum. Finished texts of different lengths are compared by it: it is the sum divided by |y|^α.",
+    ("scores[: self.n_beam].tolist()", "sums[: self.n_beam].tolist()"),
+)
+search.slip(
+    "the first ones that end stay",
+    "You add no finished text once there are k. A later one may be better: add it, sort, and cut the list after the best k.",
+    ("if ends[i]:", "if ends[i] and len(self.finished) < self.n_beam:"),
+)
+search.slip(
+    "scores of the first k alone",
+    "You return the scores of the first k candidates. Those that go on may stand behind them: the scores of all candidates are wanted.",
+    ("return scores, [", "return scores[: self.n_beam], ["),
 )
 search.slip(
     "any candidate may finish",

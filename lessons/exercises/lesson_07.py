@@ -7,6 +7,7 @@ import torch
 from minitransformer.course.data import default_tokenizer
 from minitransformer.course.hard import Template, _word_log_probs
 from minitransformer.course.workbook import Exercise, call, tidy
+from minitransformer.course.workbook.costs import calls
 from minitransformer.errors import UserError
 from minitransformer.models.bert import Bert, BertConfig
 from minitransformer.models.gpt import GPT, GPTConfig
@@ -98,6 +99,18 @@ def two_fields():
         default_tokenizer(),
         2,
     )
+
+
+@gap.case(oracle=None)
+def gap_at_the_beginning():
+    """The gap begins the text: {mask} was {text}"""
+    return Template("{mask} was {text}"), {"text": "a film."}, default_tokenizer()
+
+
+@gap.case
+def a_mask_written_out():
+    """A text that holds [MASK] in letters: they stay letters, and are no gap."""
+    return Template("{text} It was {mask}."), {"text": "A [MASK] film."}, default_tokenizer()
 
 
 @gap.case
@@ -259,6 +272,24 @@ def spaces_around():
 
 
 @mapping.case
+def words_in_a_tuple():
+    """Words in a tuple, one of them with a capital letter."""
+    return {"yes": ("Good", "great"), "no": ("dull",)}, default_tokenizer()
+
+
+@mapping.case
+def three_labels():
+    """Three labels."""
+    return {"yes": "good", "no": "dull", "maybe": "fine"}, default_tokenizer()
+
+
+@mapping.case
+def a_special_token_within():
+    """A word with a special token within it is refused."""
+    return {"yes": "good", "no": "so [SEP] dull"}, default_tokenizer()
+
+
+@mapping.case
 def one_label():
     """One label alone is refused."""
     return {"yes": "good"}, default_tokenizer()
@@ -333,6 +364,40 @@ def wrong_mapping(
         )
 
     return mapping
+
+
+@mapping.mistake
+def exactly_two_labels(words, tokenizer):
+    """You refuse more than two labels. At least two are asked for: len(answers) < 2 is refused."""
+    if len(words) != 2:
+        raise UserError("There have to be two labels.")
+    return wrong_mapping()(words, tokenizer)
+
+
+@mapping.mistake
+def small_letters(words, tokenizer):
+    """You turn the words into small letters. "Good" and "good" are different tokens; a word stays as it was written."""
+    small = {
+        label: own.lower() if isinstance(own, str) else [word.lower() for word in own]
+        for label, own in words.items()
+    }
+    return wrong_mapping()(small, tokenizer)
+
+
+@mapping.mistake
+def only_lists_hold_words(words, tokenizer):
+    """You take everything but a list for a lone word. Words may come in a tuple, too: ask whether it is a string, isinstance(own, str)."""
+    lists = {label: own if isinstance(own, list) else [own] for label, own in words.items()}
+    return wrong_mapping()(lists, tokenizer)
+
+
+@mapping.mistake
+def only_a_special_token_alone(words, tokenizer):
+    """You refuse a word that is a special token, but not one that has a special token within it. Encode it with allow_special=True, and look for a special id in what comes."""
+    answers = wrong_mapping(refuse=all_refusals_but("special"))(words, tokenizer)
+    if {word for own in answers.values() for word in own} & {*tokenizer.special_ids}:
+        raise UserError("A special token.")
+    return answers
 
 
 def all_refusals_but(*some):
@@ -515,6 +580,33 @@ def gaps_of_a_bert():
     return tiny_bert(), *gaps(*texts, n=2), [[6, 7], [6, 8]]
 
 
+def sure(model, times):
+    """The model with a token table so many times as large: of most words it is sure that they do not come."""
+    with torch.no_grad():
+        model.token_embedding.weight *= times
+    return model
+
+
+@chain.case(tolerance=1e-3)
+def nearly_impossible_words():
+    """A GPT that holds words for so unlikely that their probability is no float32 any more; its logarithm is."""
+    return sure(tiny_gpt(), 100), *gaps(([3, 4], [6])), [[6, 7], [6, 8], [6, 11]]
+
+
+@chain.case(tolerance=1e-3)
+def unlikely_one_after_another():
+    """A GPT, words of three tokens: each token's probability is a float32, their product is not."""
+    return sure(tiny_gpt(), 30), *gaps(([3, 4], [6, 7])), [[6, 7, 8], [6, 7, 11]]
+
+
+@chain.scene
+def read_once(log_probs_in_gap):
+    """How often the model reads the texts for five words."""
+    with calls(GPT, "forward") as seen:
+        log_probs_in_gap(tiny_gpt(), *gaps(([3, 4, 12], [])), [[5], [6], [7], [8], [9]])
+    return {"how often the model is called": len(seen)}
+
+
 @chain.scene
 def in_three_passes(log_probs_in_gap):
     """A GPT, words of one, two and three tokens: the package calls the function for those that share what is read."""
@@ -608,6 +700,25 @@ chain.slip(
     (READ, READ + ".log()"),
 )
 chain.slip(
+    "logarithm of softmax",
+    "You take the logarithm of what softmax gives. Of a word that is unlikely enough, softmax gives 0 in a float32, and its logarithm is −∞. log_softmax never leaves the logarithm.",
+    (".log_softmax(dim=-1)", ".softmax(dim=-1).log()"),
+)
+chain.slip(
+    "logarithm of the product",
+    "You multiply the probabilities and take the logarithm of the product. The product of a few small numbers is 0 in a float32, and its logarithm is −∞. Add the logarithms, log_softmax and sum.",
+    (".log_softmax(dim=-1)", ".softmax(dim=-1)"),
+    (READ, "log_probs[:, range(n), word].prod(dim=1).log()"),
+)
+chain.slip(
+    "read anew for every word",
+    "You let the model read the texts once for each word. What it reads is the same for all of them, and reading is nearly all of the work: read once, and look all words up in what comes.",
+    (
+        "logits = model(ids, at=at)",
+        "logits = [model(ids, at=at) for _ in words][0]",
+    ),
+)
+chain.slip(
     "the mask turned round",
     "You hand the model an attention_mask that is True at the padding. True means a real token, which is how it was given: attention_mask=attention_mask.",
     ("attention_mask=attention_mask", "attention_mask=~attention_mask"),
@@ -677,6 +788,23 @@ def one_token_each():
 def several_words_each():
     """Two examples, a label with three words and one with a word of five tokens."""
     return -3 * tidy(2, 4).abs(), SEVERAL
+
+
+@score.case
+def one_two_and_one_words():
+    """Three labels with one, two and one words."""
+    answers = {
+        "good": {"good": [5]},
+        "bad": {"bad": [6], "dull": [7, 8]},
+        "fair": {"so-so": [9, 10, 11]},
+    }
+    return -3 * tidy(2, 4).abs(), answers
+
+
+@score.case(oracle=None)
+def an_impossible_word():
+    """One of three words is impossible: its logarithm is −∞."""
+    return torch.tensor([[-math.inf, -2.0, -0.5, -3.0]]), SEVERAL
 
 
 @score.case
@@ -754,6 +882,32 @@ score.slip(
     "only the best word",
     "You take a label's likeliest word alone. The others count too: the score is the log of the mean probability.",
     (TOGETHER, "own.amax(dim=1)"),
+)
+score.slip(
+    "two labels alone",
+    "You cut the words into two groups, those of the first label and all others. There may be more labels than two: split takes the number of words of each.",
+    (
+        "return scores if neutral",
+        "scores = scores if len(each) == 2 else torch.stack([own.logsumexp(dim=1) - math.log(own.size(1)) for own in (each[0], torch.cat(each[1:], dim=1))], dim=1)\n    return scores if neutral",
+    ),
+)
+score.slip(
+    "divided by the letters",
+    "You divide by the number of letters of a word. Its Σ log p is a sum over tokens: divide by their number, len(ids).",
+    (
+        "[len(ids) if normalise else 1 for own in answers.values() for ids in own.values()]",
+        "[len(word) if normalise else 1 for own in answers.values() for word in own]",
+    ),
+)
+score.slip(
+    "mean over the words of all labels",
+    "You divide by the number of all words. The mean goes over the words of one label: subtract the log of how many that label has.",
+    (TOGETHER, "own.logsumexp(dim=1) - math.log(log_probs.size(1))"),
+)
+score.slip(
+    "divided by neutral",
+    "You divide by what the empty text gets. Dividing probabilities is subtracting logarithms: scores − neutral.",
+    (END, "scores if neutral is None else scores / neutral"),
 )
 score.slip(
     "calibration added",
@@ -904,6 +1058,22 @@ def two_words_for_a_label():
 
 
 @near.case
+def near_the_first_and_the_third():
+    """Three labels; a word is the nearest to the first and to the third."""
+    model = placed(
+        good=(1, 0), film=(0.97, 0.26), town=(0.87, 0.5), dull=(-1, 0), cafe=(-0.98, 0.17)
+    )
+    words = {"yes": "good", "no": "dull", "maybe": "town"}
+    return words, model, default_tokenizer(), 1, {"film", "cafe"}
+
+
+@near.case
+def among_no_words():
+    """Among no words at all: nothing comes on top of the labels' own."""
+    return {"yes": "good", "no": "dull"}, placed(), default_tokenizer(), 2, set()
+
+
+@near.case
 def among_all_words():
     """Among all words of the vocabulary, which include pieces of words, numbers and signs."""
     tokenizer = default_tokenizer()
@@ -973,6 +1143,16 @@ near.slip(
         r'[word[1:] for word in texts if re.fullmatch(r" [^\W\d_]{2,}", word)]',
         "[word.strip() for word in texts if word.strip()]",
     ),
+)
+near.slip(
+    "among no words is among all",
+    "You take an empty among for none. An empty set allows no word; only None allows all: among is None.",
+    ("(among is None or word in among)", "(not among or word in among)"),
+)
+near.slip(
+    "only neighbouring labels compared",
+    "You compare each label's neighbours with those of the label before it only. A word that is near to the first and to the third label is near to two as well: compare each with all others.",
+    ("for other in near[:i] for word", "for other in near[max(0, i - 1):i] for word"),
 )
 near.slip(
     "the other labels' words",

@@ -3,6 +3,7 @@
 import torch
 import torch.nn.functional as F
 from minitransformer.course.workbook import Exercise, tidy
+from minitransformer.course.workbook.costs import calls
 from minitransformer.models.bert import Bert, BertConfig
 from minitransformer.models.gpt import GPT, GPTConfig
 from minitransformer.models.seq2seq import Seq2Seq, Seq2SeqConfig
@@ -58,6 +59,12 @@ def one():
 def three():
     """Three virtual tokens."""
     return 3
+
+
+@numbers.case
+def none_at_all():
+    """No virtual token: an empty list."""
+    return 0
 
 
 @numbers.mistake
@@ -186,6 +193,18 @@ def more_vectors_than_needed():
 def vectors_of_their_own():
     """Two texts, each with two vectors of its own."""
     return *text([-1, -2, 3], [1, -2, -1]), tidy(2, 2, 3)
+
+
+@lookup.case
+def words_alone():
+    """A text without virtual tokens."""
+    return *text([1, 3, 2]), tidy(2, 3)
+
+
+@lookup.case
+def one_of_them_twice():
+    """A virtual token that stands in a text twice."""
+    return *text([-2, 1, -2, -1], [2, -1, -1, 3]), tidy(2, 3)
 
 
 @lookup.case(gradients=True)
@@ -499,6 +518,30 @@ def vectors_beside(PromptTuning):
         return base(torch.tensor([[4, 3]]), vectors=torch.zeros(2, 4))
 
 
+@prompt.scene
+def arguments_stay(PromptTuning):
+    """The arguments that were given are the caller's, and stay as they are."""
+    base, method, inputs = small_gpt(), PromptTuning(2), {"ids": torch.tensor([[3, 5]])}
+    with attached(base, method):
+        given = method.put_in(inputs, "ids", "attention_mask", 0)
+    return {
+        "names that were given": sorted(inputs),
+        "ids that were given": inputs["ids"],
+        "names of the new arguments": sorted(given),
+    }
+
+
+@prompt.scene
+def vectors_made_once(PromptTuning):
+    """Three calls of a generation with a cache: only the first needs the vectors."""
+    base, method = small_gpt(), PromptTuning(2)
+    cache = base.new_cache()
+    with attached(base, method), calls(method, "vectors") as seen, torch.no_grad():
+        for token in (3, 5, 1):
+            base(torch.tensor([[token]]), cache=cache)
+    return {"the vectors are made no more than once": len(seen) <= 1}
+
+
 prompt.slip(
     "the target checked",
     "You look for virtual tokens in `ids`. In an encoder–decoder the prompt stands before the source: the name of the text is in `text`.",
@@ -623,6 +666,17 @@ prompt.slip(
     "types forgotten",
     "A BERT's `types` have one number for each token: where the text gets P columns more, they do, too (zeros).",
     ('new["types"] = torch.zeros(P)', "pass"),
+)
+prompt.slip(
+    "the caller's arguments changed",
+    "You write into `inputs`. Whoever called still has this dictionary, and finds your vectors in it at the next call: make a new one, {**inputs, …}.",
+    ('inputs = {**inputs, "vectors": self.vectors()}', 'inputs["vectors"] = self.vectors()'),
+)
+prompt.slip(
+    "vectors made at every call",
+    "You make the vectors at every call. In a generation only the first call needs them, and with P-tuning they are the work of an LSTM: call self.vectors() only where the virtual tokens go in.",
+    ("P = self.length\n", "P, vectors = self.length, self.vectors()\n"),
+    ('"vectors": self.vectors()}', '"vectors": vectors}'),
 )
 prompt.slip(
     "nothing refused",

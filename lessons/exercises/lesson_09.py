@@ -2,6 +2,7 @@
 
 import torch
 from minitransformer.course.workbook import Exercise, tidy
+from minitransformer.course.workbook.costs import calls
 from minitransformer.errors import UserError
 from minitransformer.models.attention import Attention, Prefix
 from minitransformer.models.gpt import GPT, GPTConfig
@@ -117,6 +118,24 @@ def another_end():
 
 
 @asked.case
+def an_end_within_a_text():
+    """The end token within x and within y, where it is asked for like any other token of y."""
+    return [[5, 0, 6], [4]], [[7, 0, 3, 8], [2]], 0
+
+
+@asked.case
+def a_cut_target_that_ends_with_the_end():
+    """The first y was cut, and the last token that is left of it is the end token."""
+    return [[5, 6], [4]], [[7, 0], [2, 3, 8]], 0, [False, True]
+
+
+@asked.case
+def an_empty_target():
+    """An empty y: only the end is asked for."""
+    return [[5], [4, 6]], [[], [7]], 0
+
+
+@asked.case
 def with_virtual_tokens():
     """Virtual tokens in the prompt."""
     return [[5, -1, -2]], [[7]], 0
@@ -172,6 +191,26 @@ def ending_not_asked(*arguments):
     return wrong_batch(want=lambda i, n, attention_mask, end: attention_mask & (i >= n) & ~end)(
         *arguments
     )
+
+
+@asked.mistake
+def ends_within_a_text_not_asked(prompts, targets, end_id, whole=None):
+    """You ignore whatever has the id of the end token, and put the last one back. The end token may stand within y, too, and is asked for there like any other token: ask attention_mask, not the id, what is padding."""
+    batch = wrong_batch()(prompts, targets, end_id, whole)
+    labels = batch["labels"].masked_fill(batch["ids"] == end_id, IGNORE)
+    for row, (x, y) in enumerate(zip(prompts, targets, strict=True)):
+        if whole is None or whole[row]:
+            labels[row, len(x) + len(y)] = end_id
+    return {"ids": batch["ids"], "labels": labels}
+
+
+@asked.mistake("ends within a text not asked")
+def up_to_the_first_end(prompts, targets, end_id, whole=None):
+    batch = wrong_batch()(prompts, targets, end_id, whole)
+    labels = batch["labels"]
+    ended = (labels == end_id).cumsum(dim=1)
+    after = ended - (labels == end_id).long() > 0
+    return {"ids": batch["ids"], "labels": labels.masked_fill(after, IGNORE)}
 
 
 @asked.mistake
@@ -440,28 +479,42 @@ words = Exercise(
 )
 
 
+def attention(n_head=2):
+    """An attention of width 6 whose bias is not 0."""
+    layer = Attention(6, n_head)
+    with torch.no_grad():
+        layer.qkv.bias.copy_(tidy(18))
+    return layer
+
+
 @words.case
 def four_words():
     """Four words, two heads of three numbers."""
-    return Attention(6, 2), tidy(1, 4, 6)
+    return attention(), tidy(1, 4, 6)
 
 
 @words.case
 def one_word():
     """One word."""
-    return Attention(6, 2), tidy(1, 1, 6)
+    return attention(), tidy(1, 1, 6)
 
 
 @words.case
 def read_across():
     """Cross-attention: two words of a target read a source of three."""
-    return Attention(6, 2), tidy(1, 2, 6), tidy(1, 3, 6)
+    return attention(), tidy(1, 2, 6), tidy(1, 3, 6)
 
 
 @words.case
 def two_at_once():
     """Two texts of three words, three heads of two numbers."""
-    return Attention(6, 3), tidy(2, 3, 6)
+    return attention(3), tidy(2, 3, 6)
+
+
+@words.case(gradients=True)
+def what_is_read_learns():
+    """The gradient of what is read."""
+    return attention(), tidy(1, 2, 6)
 
 
 @words.scene(tolerance=1e-4)
@@ -527,6 +580,11 @@ words.slip(
     (READ, "read = context or x"),
 )
 words.slip(
+    "no bias",
+    "You multiply by the weights of layer.qkv and leave its bias out. Called, layer.qkv(read), it adds it.",
+    ("layer.qkv(read)", "(read @ layer.qkv.weight.T)"),
+)
+words.slip(
     "only the last word",
     "You give the last position alone. In a prefix every word is a virtual token with a key and a value of its own.",
     ("return Prefix(k, v)", "return Prefix(k[:, :, -1:], v[:, :, -1:])"),
@@ -557,6 +615,7 @@ encoder = Exercise(
         "        self.to(start).fit(start)",
     ),
     given=(
+        "nn.Module: what a PrefixEncoder is. The __init__ of nn.Module takes nothing, and comes first.",
         "self.to(start): moves the module to where `start` lies, and into its precision; gives the module.",
         "self.fit(start): trains MLP and P'_θ until they give `start`, as nearly as they can.",
     ),
@@ -659,9 +718,26 @@ encoder.slip(
     ("start.clone()", "start"),
 )
 encoder.slip(
+    "P_θ not trained",
+    "Your free P_θ is a plain tensor: no optimizer finds it, and it is not saved. A PrefixEncoder is an nn.Module, and nn.Parameter(start.clone()) makes P_θ a part of it.",
+    ("nn.Parameter(start.clone())", "start.clone()"),
+)
+encoder.slip("P_θ not trained", "", ("nn.Parameter(start.clone())", "start"))
+encoder.slip(
     "P'_θ not trained",
     "P'_θ is a plain tensor: no optimizer finds it, it is not saved, and it does not move with .to(device). nn.Parameter makes it a part of the module.",
     ("nn.Parameter(torch.randn(P, d_small))", "torch.randn(P, d_small)"),
+)
+encoder.slip(
+    "handed on to nn.Module",
+    "You hand `start` and the rest on to super().__init__. A PrefixEncoder is an nn.Module, and its own __init__ takes nothing: super().__init__().",
+    ("super().__init__()", "super().__init__(start, hidden, d_small, fit)"),
+)
+encoder.slip(
+    "P'_θ as wide as the MLP",
+    "P'_θ has rows of `hidden` numbers. `hidden` is the width inside the MLP; P'_θ has d_small numbers in a row, and the MLP begins with a map from d_small to hidden.",
+    ("torch.randn(P, d_small)", "torch.randn(P, hidden)"),
+    ("nn.Linear(d_small, hidden)", "nn.Linear(hidden, hidden)"),
 )
 encoder.slip(
     "no bend between the maps",
@@ -902,6 +978,17 @@ def two_generations(PrefixTuning):
 
 
 @give.scene
+def made_once(PrefixTuning):
+    """Three calls of a generation with a cache: how often is the prefix made?"""
+    base, method = small_gpt(), PrefixTuning(2)
+    cache = base.new_cache()
+    with attached(base, method), calls(method, "prefixes") as seen, torch.no_grad():
+        for token in (3, 5, 1):
+            base(torch.tensor([[token]]), cache=cache)
+    return {"how often the prefix is made": len(seen)}
+
+
+@give.scene
 def detached_again(PrefixTuning):
     """After detach() the base is what it was."""
     base = small_gpt()
@@ -929,6 +1016,20 @@ def wrong_install(
 
     handle = before_each_call(base, give)
     return [handle] if attention_mask else []
+
+
+@give.mistake
+def made_at_every_call(self, base):
+    """You make the prefix at every call, also where it is not handed over. Later calls of a generation find it in the cache, and an MLP would run for every token in vain: call self.prefixes() only where it goes in."""
+
+    def give(inputs):
+        prefixes = self.prefixes()
+        if not is_prefill(inputs.get("cache")):
+            return inputs
+        check_not_given(self, inputs, self.encoders)
+        return {**inputs, **prefixes}
+
+    return [before_each_call(base, give)]
 
 
 @give.mistake
@@ -1033,6 +1134,18 @@ def computed_once(self, base):
     return wrong_install(self, base, change=lambda inputs, prefixes: {**inputs, **made})
 
 
+@give.mistake("computed once")
+def computed_at_the_first_call(self, base):
+    kept = {}
+
+    def change(inputs, prefixes):
+        if not kept:
+            kept.update(prefixes)
+        return {**inputs, **kept}
+
+    return wrong_install(self, base, change=change)
+
+
 @give.mistake
 def without_gradient(self, base):
     """Your prefix enters without its gradient (no_grad, detach, .data): it would never learn."""
@@ -1133,6 +1246,12 @@ def in_another_order():
 def three_in_one_text():
     """Three virtual tokens, not side by side; C is 4."""
     return tidy(1, 5, 12), torch.tensor([[-1, 3, -2, 0, -3]]), tidy(3, 16), 1
+
+
+@infix.case
+def one_of_them_twice():
+    """A virtual token that stands in a text twice."""
+    return tidy(1, 5, 6), torch.tensor([[-2, 3, -2, -1, 4]]), tidy(2, 8), 1
 
 
 @infix.case

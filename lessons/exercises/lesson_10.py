@@ -121,6 +121,12 @@ def two_and_three_layers():
     return (small_seq2seq(2, 3),)
 
 
+@places.case
+def three_layers_and_one():
+    """An encoder–decoder of three layers and one."""
+    return (small_seq2seq(3, 1),)
+
+
 def wrong_slots(
     encoder=lambda base: base.encoder,
     own=lambda base: base.decoder,
@@ -328,6 +334,12 @@ def stacks_of_different_height():
     return (built(small_seq2seq(), length=2, slots=["encoder_prefix", "cross_prefix"]),)
 
 
+@carried.case
+def top_layer_of_stacks_of_different_height():
+    """An encoder–decoder of two layers and one; the top layer of each has a prefix."""
+    return (built(small_seq2seq(), length=2, layers=1),)
+
+
 @carried.scene
 def asked_twice(PrefixTuning):
     """Asked for, then trained a step, then asked for again."""
@@ -354,6 +366,15 @@ def every_place_learns(PrefixTuning):
     return {slot: encoder.free.grad for slot, encoder in method.encoders.items()}
 
 
+@carried.scene
+def each_made_once(PrefixTuning):
+    """A GPT of three layers: how often is P_θ made?"""
+    method, made = built(small_gpt(), length=2, reparametrise=3), []
+    method.encoders["prefix"].register_forward_hook(lambda *_: made.append(1))
+    method.prefixes()
+    return {"how often P_θ is made": len(made)}
+
+
 def wrong_prefixes(
     self,
     encoder_of=None,
@@ -378,6 +399,33 @@ def wrong_prefixes(
 def one_encoder_for_all(self):
     """All places read the same P_θ. Each of the three has its own: what helps to read x is not what helps to write y."""
     return wrong_prefixes(self, encoder_of=next(iter(self.encoders)))
+
+
+@carried.mistake
+def made_for_each_layer(self):
+    """You call the encoder for each layer. It makes P_θ of all layers at once, and under reparametrisation that is the work of an MLP: call it once for a slot."""
+    found = {}
+    for slot, encoder in self.encoders.items():
+        n, n_top = self._n_layer[slot], self.layers or self._n_layer[slot]
+        found[slot] = []
+        for i in range(n):
+            top = to_prefixes(encoder(), n_top, self._n_head)
+            none = Prefix(*(part[:, :, :0] for part in top[0]))
+            found[slot].append(none if i < n - n_top else top[i - n + n_top])
+    return found
+
+
+@carried.mistake
+def as_many_layers_everywhere(self):
+    """You take the number of layers of one slot for all of them. The encoder and the decoder may differ in height: self._n_layer[slot]."""
+    n_layer = max(self._n_layer.values())
+    found = {}
+    for slot, encoder in self.encoders.items():
+        n_top = self.layers or self._n_layer[slot]
+        top = to_prefixes(encoder(), n_top, self._n_head)
+        none = Prefix(*(part[:, :, :0] for part in top[0]))
+        found[slot] = [none] * (n_layer - n_top) + top
+    return found
 
 
 @carried.mistake
@@ -549,6 +597,12 @@ def with_a_cache(positions_of):
 
 
 @position.scene
+def padding_between_tokens(positions_of):
+    """Padding between the tokens, too, as where a padded text goes on; a prefix of one."""
+    return positions(positions_of, [[1, 0, 1, 1], [0, 1, 0, 1]], T=4, P=1)
+
+
+@position.scene
 def in_the_model(positions_of):
     """A GPT's vectors of three tokens behind two of padding."""
     config = GPTConfig(vocab_size=9, n_positions=8, n_layer=1, n_head=1, d_model=4, d_ff=4)
@@ -575,6 +629,14 @@ position.slip(
     "padding counted",
     "Padding takes positions: with padding at the left the same text is read at other positions than alone. Count the real tokens: attention_mask.cumsum(dim=1).",
     (ORDER, "order = n_prefix + torch.ones_like(attention_mask).cumsum(dim=1) - 1"),
+)
+position.slip(
+    "only padding in front seen",
+    "You subtract from a token's column that of the first real token. Padding between tokens takes a position then: count the real tokens, attention_mask.cumsum(dim=1).",
+    (
+        ORDER,
+        "order = n_prefix + torch.arange(attention_mask.size(1)) - attention_mask.int().argmax(dim=1, keepdim=True)",
+    ),
 )
 position.slip(
     "first in place of the last",
@@ -714,6 +776,19 @@ def a_prefix_in_each_layer():
     return small_bert(), torch.tensor([[8, 3, 5], [8, 1, 2]]), None, None, random_prefix(3)
 
 
+@reading.case(oracle=by_torch)
+def three_layers():
+    """Three layers, two tokens."""
+    return small_bert(3), torch.tensor([[8, 3]])
+
+
+@reading.case
+def a_prefix_for_each_text():
+    """Two texts, each with a prefix of its own."""
+    prefix = random_prefix(2, batch=2)
+    return small_bert(), torch.tensor([[8, 3, 5], [8, 1, 2]]), None, None, prefix
+
+
 @reading.scene(tolerance=1e-4)
 def beside_padding(Bert):
     """Three texts, two of them padded, at the right and at the left, and a prefix; the real tokens' vectors."""
@@ -765,6 +840,11 @@ reading.slip(
     "only in the first layer",
     "Only the first layer gets its prefix. In prefix tuning every layer has one; at the input alone it would be little more than prompt tuning.",
     (BLOCK, "block(x, attention_mask, prefix[i] if prefix and i == 0 else None)"),
+)
+reading.slip(
+    "a fixed number of layers",
+    "You call two layers. A model has as many as its config says: go through all of self.blocks.",
+    ("enumerate(self.blocks)", "enumerate(self.blocks[:2])"),
 )
 reading.slip(
     "prefix ignored",

@@ -8,7 +8,7 @@ from minitransformer.models.classifier import Classifier
 from minitransformer.models.gpt import GPT, GPTConfig
 from minitransformer.models.layers import FeedForward
 from minitransformer.models.seq2seq import Seq2Seq, Seq2SeqConfig
-from minitransformer.tuning import Adapter, FullFineTuning, PrefixTuning, attached
+from minitransformer.tuning import Adapter, FullFineTuning, PrefixTuning, TopLayers, attached
 from minitransformer.tuning.adapter import Bottleneck
 from minitransformer.tuning.bases import base_parameters
 from minitransformer.tuning.method import Report
@@ -736,6 +736,14 @@ def beside_another(Method):
         return method.report()
 
 
+@count.scene
+def the_top_layer_alone(Method):
+    """The top layer of two, which is part of the base and trained."""
+    base = small_gpt()
+    with attached(base, method := TopLayers(1)):
+        return method.report()
+
+
 @count.case
 def on_no_base():
     """Adapters that are on no base are refused."""
@@ -775,6 +783,12 @@ def tensors_in_place_of_numbers(self):
 def methods_counted_as_base(self):
     """For the base you count base.parameters(). That also has the parameters of the attached methods (in base.tuning). base_parameters(base) gives the base's own."""
     return wrong_report(base=lambda self, base: sum(p.numel() for p in base.parameters()))(self)
+
+
+@count.mistake
+def method_of_the_report(self):
+    """You write a name of your own for the method. It is the name of its class: type(self).__name__."""
+    return wrong_report()(self)._replace(method="Method")
 
 
 @count.mistake

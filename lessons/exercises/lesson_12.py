@@ -5,10 +5,12 @@ import math
 import torch
 import torch.nn.functional as F
 from minitransformer.course.workbook import Exercise, tidy
+from minitransformer.course.workbook.costs import cost
 from minitransformer.models.classifier import Classifier
 from minitransformer.models.gpt import GPT, GPTConfig
 from minitransformer.models.seq2seq import Seq2Seq, Seq2SeqConfig
-from minitransformer.tuning import LoRA, attached
+from minitransformer.tuning import IA3, LoRA, attached
+from minitransformer.tuning.merge import linear_maps
 
 
 def small_gpt():
@@ -314,6 +316,17 @@ def cross_attention(LoRA):
         return base(torch.tensor([[6, 3]]), source=torch.tensor([[1, 4, 2]]))
 
 
+@beside.scene
+def never_written_down(LoRA):
+    """One token of 300 numbers, a map to 300, rank 1: B A has 90,000 numbers, and is never made."""
+    sizes = dict(vocab_size=7, n_positions=9, n_layer=1, n_head=2, d_model=300, d_ff=300)
+    base = GPT(GPTConfig(**sizes)).eval()
+    with attached(base, method := LoRA(1, 2.0, ["up"])), torch.no_grad():
+        low = method.changes["blocks/0/mlp/up"]
+        work = cost(method.change_of, low, tidy(1, 1, 300), slice(0, 300)).work
+    return {"fewer numbers are computed than B A has": work < 300 * 300}
+
+
 INNER = "F.linear(F.linear(x, a), b[rows])"
 DROP = "x = drop(x, self.dropout, self.training)"
 SUM = f"return self.scale * {INNER}"
@@ -366,6 +379,11 @@ beside.slip(
     "nothing returned",
     "You compute the change but do not return it.",
     (SUM, SUM.removeprefix("return ")),
+)
+beside.slip(
+    "B A written down",
+    "You multiply B by A first. B A is as large as W, and that is what LoRA saves: x goes through A to r numbers, and then through B.",
+    (INNER, "F.linear(x, b[rows] @ a)"),
 )
 beside.slip(
     "x added",
@@ -613,6 +631,20 @@ def no_map(chosen_maps):
     return what_was_built(LoRA(2, targets=["attention"]), small_gpt())
 
 
+@targets.scene
+def order_of_the_names(chosen_maps):
+    """Values and queries of one layer, in this order: the numbers of its maps."""
+    maps = linear_maps(small_gpt())
+    named = ["blocks.0.attention.v", "blocks.0.attention.q"]
+    return {"numbers of the maps": list(chosen_maps(named, maps).values())}
+
+
+@targets.scene
+def values_before_queries(chosen_maps):
+    """Values and queries, in this order; and then a layer's queries once more."""
+    return what_was_built(LoRA(2, targets=["v", "q", "blocks.0.attention.q"]), small_gpt())
+
+
 FOUND = 'if f".{name}".endswith(f".{target}")'
 targets.slip(
     "full names only",
@@ -696,6 +728,11 @@ targets.slip(
     "the last one wins",
     "Each target overwrites an earlier target of the same stack: of q and v only v is left. Append to the list.",
     ("chosen[linear].append(part)", "chosen[linear] = [part]"),
+)
+targets.slip(
+    "in order of their numbers",
+    "You sort the numbers of the maps. They stand in the order in which they were named: of v and q, v first.",
+    ("return chosen", "return {linear: sorted(parts) for linear, parts in chosen.items()}"),
 )
 targets.slip(
     "nothing returned",
@@ -818,6 +855,30 @@ def the_way_back(Mergeable):
     }
 
 
+def scaled_by_ia3():
+    """An IA³ that has learned, on a GPT."""
+    base = small_gpt()
+    method = IA3().attach(base)
+    for factor in method.factors.values():
+        factor.data = 1 + tidy(len(factor)) / 4
+    return base, method
+
+
+@merge.scene
+def another_method_that_inherits_it(Mergeable):
+    """IA³, which inherits this: the scores, hooked in, merged and after unmerge()."""
+    base, method = scaled_by_ia3()
+    hooked = base(IDS)
+    method.merge()
+    merged = base(IDS)
+    method.unmerge()
+    return {
+        "scores, hooked in": hooked,
+        "scores, merged": merged,
+        "scores after unmerge()": base(IDS),
+    }
+
+
 @merge.scene
 def below_a_classifier(Mergeable):
     """Which parameters have requires_grad while merged, below a classifier: not A and B, but the head."""
@@ -867,6 +928,14 @@ merge.slip(
     (
         "for handle in self._handles:\n            handle.remove()",
         "for module in base.modules():\n            module._forward_hooks.clear()",
+    ),
+)
+merge.slip(
+    "for LoRA alone",
+    "You compute the new weights from self.changes, which LoRA alone has. IA³ inherits this method, too: self.new_weights(base) gives the new weights of any of them.",
+    (
+        "self.new_weights(base).items()",
+        "[pair for name in self.changes for pair in self.new_weights(base).items()][: len(self.changes)]",
     ),
 )
 merge.slip(
@@ -1006,6 +1075,32 @@ def it_can_learn_again(Mergeable):
 
 
 @unmerge.scene
+def another_method_unmerged(Mergeable):
+    """IA³, which inherits this: whether every weight is bit for bit what it was, and what can learn."""
+    base, method = scaled_by_ia3()
+    own = [p.detach().clone() for p in (base.blocks[0].mlp.down.weight, base.norm.weight)]
+    method.merge()
+    method.unmerge()
+    after = base.blocks[0].mlp.down.weight, base.norm.weight
+    return {
+        "whether the weights are what they were": all(map(torch.equal, own, after)),
+        "what asks for gradients": [n for n, p in base.named_parameters() if p.requires_grad],
+    }
+
+
+@unmerge.scene
+def merged_once_more(Mergeable):
+    """Merged, unmerged, trained on, and merged once more: the scores, hooked in and merged."""
+    base, method = on_a_gpt()
+    method.merge()
+    method.unmerge()
+    learned(method)
+    hooked = base(IDS)
+    method.merge()
+    return {"scores, hooked in": hooked, "scores, merged": base(IDS)}
+
+
+@unmerge.scene
 def and_leave(Mergeable):
     """After detach(): the number of hooks that are left, and the scores."""
     base, method = on_a_gpt()
@@ -1071,6 +1166,11 @@ unmerge.slip(
     "frozen for ever",
     "A and B stay frozen, so further training would change nothing. Call self.requires_grad_(True).",
     ("self.requires_grad_(True)", "pass"),
+)
+unmerge.slip(
+    "LoRA's own parameters alone",
+    "You let LoRA's A and B ask for gradients, by self.changes. IA³ inherits this method and has no changes: self.requires_grad_(True) reaches whatever a method has.",
+    ("self.requires_grad_(True)", "[low.requires_grad_(True) for low in self.changes.values()]"),
 )
 unmerge.slip(
     "base thawed",

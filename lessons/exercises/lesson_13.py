@@ -3,6 +3,7 @@
 import torch
 import torch.nn.functional as F
 from minitransformer.course.workbook import Exercise, tidy
+from minitransformer.course.workbook.costs import cost
 from minitransformer.errors import UserError
 from minitransformer.models.attention import Prefix
 from minitransformer.models.gpt import GPT, GPTConfig
@@ -59,6 +60,12 @@ def a_space_behind():
     return ("Go on: ",)
 
 
+@human.case
+def signs_with_a_meaning_elsewhere():
+    """An instruction with braces and a percent sign, and a text of two lines."""
+    return "Fill in {name}, 5 % of it.", "Dear {name},\nhow are you?"
+
+
 @human.mistake
 def a_space_at_the_end(instruction, more=""):
     """Your text ends with a space, as in 002. The tokenizer learned each word together with the space in front of it. Here the space would be a token of its own, and the first word of the answer would lose its space."""
@@ -87,6 +94,12 @@ def in_one_line(instruction, more=""):
 def the_input_left_out(instruction, more=""):
     """You leave out the input. The instruction "Say this like a pirate." needs the text that it is about."""
     return f"Human: {instruction}\n\nAssistant:"
+
+
+@human.mistake
+def braces_filled_in(instruction, more=""):
+    """You call format on a text that holds what somebody said. Braces in it are then taken for fields. Put the text in last, as in f"Human: {said}…"."""
+    return ("Human: " + instruction + (f"\n{more}" if more else "") + "\n\nAssistant:").format()
 
 
 @human.mistake
@@ -234,6 +247,18 @@ def an_empty_y():
     return [1, 2, 3, 4, 5], [], 4
 
 
+@cut.case
+def two_positions():
+    """Both too long, and two positions: one token of each is left."""
+    return [1, 2, 3], [11, 12], 2
+
+
+@cut.case
+def in_tuples():
+    """x and y are tuples; lists come out."""
+    return (1, 2, 3, 4, 5), (11, 12), 5
+
+
 FITTED = "beginning, end = prompt[: n_prompt - n_end], prompt[len(prompt) - n_end :]"
 N_TARGET = "n_target = min(len(target), max(n_positions // 2, n_positions - len(prompt)))"
 N_PROMPT = "n_prompt = min(len(prompt), n_positions - n_target)"
@@ -322,6 +347,14 @@ cut.slip(
     "prompt[-n:] with n = 0 is prompt[0:], which is all of x. So an x that fits stands there twice. prompt[len(prompt) - n :] with n = 0 is "
     "empty, as it should be.",
     (FITTED, "beginning, end = prompt[: n_prompt - n_end], prompt[-n_end:]"),
+)
+cut.slip(
+    "minus nothing of a cut x",
+    "Where one token of x is left, nothing of its end stays, and your slice from minus nothing, prompt[-0:], is all of x. prompt[len(prompt) - n :] with n = 0 is empty, as it should be.",
+    (
+        FITTED,
+        "beginning, end = prompt[: n_prompt - n_end], prompt[-n_end:] if n_prompt < len(prompt) else []",
+    ),
 )
 cut.slip(
     "the beginning of y lost",
@@ -454,6 +487,34 @@ def as_one_large_batch(accumulate_gradients):
 
 
 @step.scene
+def one_graph_at_a_time(accumulate_gradients):
+    """What is alive at once, for three batches of 50 rows and for six."""
+
+    def most(n):
+        made = weighed_texts(*[50] * n)
+        return cost(accumulate_gradients, Line(), made.__getitem__, squares, 0, n).peak
+
+    return {"the memory for six batches is that for three": most(6) < 1.2 * most(3)}
+
+
+@step.scene
+def one_batch_at_a_time(accumulate_gradients):
+    """In which order three batches are asked for, and their losses computed."""
+    batches, order = weighed_texts(2, 1, 3), []
+
+    def give(i):
+        order.append(f"batch {i}")
+        return batches[i]
+
+    def loss(model, batch):
+        order.append("its loss")
+        return squares(model, batch)
+
+    accumulate_gradients(Line(), give, loss, 0, 3)
+    return order
+
+
+@step.scene
 def in_the_loop(accumulate_gradients):
     """The log of a training with two steps of two batches each."""
     config = TrainConfig(steps=2, lr=0.1, accumulate=2)
@@ -552,6 +613,32 @@ step.slip(
     "None divided",
     "You divide the gradients of all parameters, but for some of them p.grad is None. Skip these.",
     ("if p.grad is not None:", "if True:"),
+)
+step.slip(
+    "all graphs at once",
+    "You add up the losses and call backward() once, at the end. The graphs of all batches are alive until then, and the memory is that of one large batch, which accumulation is to avoid. Call backward() for each batch: the gradients add up by themselves.",
+    ("total, count = 0.0, 0", "total, count, losses = 0.0, 0, []"),
+    ("batch_loss.backward()", "losses.append(batch_loss)"),
+    (
+        "    for p in model.parameters():",
+        "    sum(losses).backward()\n    for p in model.parameters():",
+    ),
+)
+step.slip(
+    "all graphs at once",
+    "",
+    ("total, count = 0.0, 0", "total, count, losses = 0.0, 0, []"),
+    ("batch_loss.backward()", "losses.append(batch_loss)"),
+    ("    for p in model.parameters():", "    (sum(losses) / count).backward()\n    for p in ():"),
+)
+step.slip(
+    "all batches at once",
+    "You read all batches before the first is done. Only one of them has to fit into memory: take a batch, call backward(), and go on to the next.",
+    (
+        "for i in range(n_batch):",
+        "for one in [batches(step * n_batch + i) for i in range(n_batch)]:",
+    ),
+    ("loss(model, batches(step * n_batch + i))", "loss(model, one)"),
 )
 step.slip(
     "divided by the loss",
@@ -903,6 +990,12 @@ def of_one_length():
 def the_padding_is_a_word():
     """Three prompts that begin with the padding token, 9."""
     return [[9, 1], [9, 2, 3, 4], [9, 5, 6]], 9
+
+
+@left.case
+def words_like_the_padding():
+    """Three prompts that hold the padding's token, 9, in their middle or at their end."""
+    return [[1, 9], [2, 9, 3, 4], [9]], 9
 
 
 @left.case

@@ -55,6 +55,14 @@ def padding_in_front():
 
 
 @mean.case
+def padding_between_tokens():
+    """Padding stands between the tokens, too; one of the vectors is all zeros."""
+    hidden = tidy(2, 4, 3)
+    hidden[0, 2] = 0
+    return hidden, torch.tensor([[True, False, True, False], [False, True, False, True]])
+
+
+@mean.case
 def padding_is_no_number():
     """The vectors of padding are not numbers (nan)."""
     hidden = tidy(1, 3, 2)
@@ -72,6 +80,28 @@ def learned():
 def padding_counts(hidden, attention_mask):
     """Your mean includes the padding: a short text in a wide batch is pulled towards vectors that mean nothing."""
     return hidden.mean(1)
+
+
+@mean.mistake("padding counts")
+def nan_left_out(hidden, attention_mask):
+    return hidden.nanmean(1)
+
+
+@mean.mistake
+def padding_in_between_counts(hidden, attention_mask):
+    """You take the mean from the first real token to the last. Padding may stand between them: attention_mask says of each token whether it is real."""
+    rows = []
+    for vectors, real in zip(hidden, attention_mask, strict=True):
+        places = real.nonzero()[:, 0]
+        rows.append(vectors[places[0] : places[-1] + 1].mean(0))
+    return torch.stack(rows)
+
+
+@mean.mistake("the first tokens, as many as are real")
+def as_many_as_are_real(hidden, attention_mask):
+    """You count the real tokens and take so many from the beginning. That is right only where all padding stands at the end: attention_mask says of each token whether it is real."""
+    counts = attention_mask.sum(1).tolist()
+    return torch.stack([vectors[:n].mean(0) for vectors, n in zip(hidden, counts, strict=True)])
 
 
 @mean.mistake
@@ -166,6 +196,20 @@ def causal(n_source, n_target):
 
 
 @mask.mistake
+def y_is_seen_both_ways(n_source, n_target):
+    """Your queries in y see what comes after them in y. Each word of y would be there to be copied before it is predicted: in y a query looks only backwards."""
+    mask = torch.ones(n_source + n_target, n_source + n_target, dtype=torch.bool)
+    mask[:n_source, n_source:] = False
+    return mask
+
+
+@mask.mistake("True is hidden")
+def true_is_hidden(n_source, n_target):
+    """Your mask is True where looking is forbidden. Here True means: may look."""
+    return ~mask_by_loop(n_source, n_target)
+
+
+@mask.mistake
 def x_sees_y(n_source, n_target):
     """Your queries in x see y. Then x knows the answer, and y's own words could be copied through it."""
     place = torch.arange(n_source + n_target)
@@ -241,6 +285,18 @@ def one_token():
 
 
 @hole.case
+def no_token():
+    """A text without a token."""
+    return [], 9, seeded(0)
+
+
+@hole.case
+def the_mask_in_the_text():
+    """A text that holds the id of [MASK] already, at both ends."""
+    return [9, 11, 12, 13, 14, 9], 9, seeded(2)
+
+
+@hole.case
 def repeated_tokens():
     """The same token again and again."""
     return [7, 7, 7, 8, 7, 7], 9, seeded(3)
@@ -270,6 +326,24 @@ def one_mask_for_all(ids, mask_id, generator):
     at = int(torch.randint(len(ids) - n_hidden + 1, (), generator=generator))
     missing = list(ids[at : at + n_hidden])
     return [*ids[:at], *[mask_id] * bool(n_hidden), *ids[at + n_hidden :]], missing
+
+
+@hole.mistake("found by the mask's id")
+def found_by_the_masks_id(ids, mask_id, generator):
+    """You look for [MASK] in the text to see what is missing. A text may hold this id already: what is missing stands from where the hole begins, n // 2 tokens of it."""
+    n_hidden = len(ids) // 2
+    at = int(torch.randint(len(ids) - n_hidden + 1, (), generator=generator))
+    text = [*ids[:at], *[mask_id] * n_hidden, *ids[at + n_hidden :]]
+    return text, [token for token, now in zip(ids, text, strict=True) if now == mask_id]
+
+
+@hole.mistake
+def one_token_at_least(ids, mask_id, generator):
+    """You hide one token at least. Half of one token, rounded down, is none."""
+    n_hidden = max(1, len(ids) // 2)
+    at = int(torch.randint(len(ids) - n_hidden + 1, (), generator=generator))
+    missing = list(ids[at : at + n_hidden])
+    return [*ids[:at], *[mask_id] * n_hidden, *ids[at + n_hidden :]], missing
 
 
 @hole.mistake

@@ -138,7 +138,7 @@ def check_one(
     if is_left_empty(examination, verdict):
         better = Diagnosis(alike=[EMPTY])
     elif diagnosis.mistakes and not diagnosis.sure:
-        better = narrowed(examination, verdict, diagnosis)
+        better = narrowed(examination, verdict)
     elif not diagnosis.mistakes and _is_right_alone(workbook, examination, verdict):
         better = Diagnosis(alike=[f"By itself, this input comes out right. {KEPT}"])
     else:

@@ -24,7 +24,7 @@ class Diagnosis:
     """What is probably wrong."""
 
     mistakes: list[Mistake] = field(default_factory=list)
-    """Known mistakes that give the same as the learner's code in the case that failed and all before it."""
+    """Known mistakes that give the same as the learner's code in the case that failed and all before it, by name."""
     sure: bool = False
     """Whether they give the same in every case of the exercise; else the learner's code is something else as well."""
     alike: list[str] = field(default_factory=list)
@@ -55,29 +55,35 @@ def diagnose(examination: Examination, verdict: Verdict) -> Diagnosis:
         examination: of the exercise.
         verdict: what it found; `narrowed` finds out more, where mistakes match.
     """
-    mistakes = matching(examination, verdict)
+    mistakes = _one_of_each_name(matching(examination, verdict))
     if mistakes:
         return Diagnosis(mistakes, sure=len(verdict.actual) >= len(verdict.exercise.cases))
     return Diagnosis(alike=_alike(examination, verdict))
 
 
-def narrowed(examination: Examination, verdict: Verdict, diagnosis: Diagnosis) -> Diagnosis:
+def narrowed(examination: Examination, verdict: Verdict) -> Diagnosis:
     """The diagnosis again after the remaining cases were run.
 
     Where no mistake gives the same in all of them, the code may have two mistakes, and look like one of them in the
     case that failed. But a mistake that fails where the code passes is not in it.
     """
+    first = matching(examination, verdict)
     examination.go_on(verdict)
     left = matching(examination, verdict)
     if left:
-        return Diagnosis(left, sure=True)
+        return Diagnosis(_one_of_each_name(left), sure=True)
 
     def is_right(n: int, outcome: Outcome) -> bool:
         return difference_of(examination.expected(n), outcome, case_of(examination.exercise, n).tolerance) is None
 
     passed = [n for n, outcome in enumerate(verdict.actual) if is_right(n, outcome)]
-    possible = [one for one in diagnosis.mistakes if all(is_right(n, examination.mistaken(one, n)) for n in passed)]
-    return Diagnosis(possible) if possible else Diagnosis(alike=_alike(examination, verdict))
+    possible = [one for one in first if all(is_right(n, examination.mistaken(one, n)) for n in passed)]
+    return Diagnosis(_one_of_each_name(possible)) if possible else Diagnosis(alike=_alike(examination, verdict))
+
+
+def _one_of_each_name(mistakes: list[Mistake]) -> list[Mistake]:
+    """Without those that are another way to write one that is there."""
+    return list({one.name: one for one in reversed(mistakes)}.values())[::-1]
 
 
 def _alike(examination: Examination, verdict: Verdict) -> list[str]:
@@ -182,7 +188,7 @@ def numbers_alike(expected: Tensor, actual: Tensor) -> Iterator[str]:
         return
     left, right = expected.double(), actual.double()
     bad = ~right.isfinite() & left.isfinite()
-    if bad.any():
+    if bad.any() and (left.isfinite().all() or right.isnan().any()):
         kind = "nan" if right[bad].isnan().any() else "infinite"
         share = "all" if bool(bad.all()) else f"{int(bad.sum())} of {bad.numel()}"
         yield f"{share} of the numbers are {kind}: look for 0/0, the logarithm of 0, a softmax over nothing but -inf."
@@ -203,11 +209,10 @@ def numbers_alike(expected: Tensor, actual: Tensor) -> Iterator[str]:
         yield f"Every number is off by the same {offset.item():.4g}."
         return
     for axis in range(left.dim()):
-        if left.size(axis) > 1:
-            sums, other = left.sum(axis), right.sum(axis)
-            if not _equal(sums, torch.ones_like(sums)) and _equal(other, torch.ones_like(other)) and (left >= 0).all():
-                yield f"It sums to 1 along axis {axis}, the right one does not: the softmax goes along another axis."
-                return
+        # Where the right one sums to 1 but for rows of zeros, it is along this axis that the softmax should go.
+        if _sums_to(right, axis, {1}) and bool((left >= 0).all()) and not _sums_to(left, axis, {0, 1}):
+            yield f"It sums to 1 along axis {axis}, the right one does not: the softmax goes along another axis."
+            return
     yield from _shifted(expected, actual)
     positive = bool((left > 0).all())
     if positive and _equal(left.log(), right):
@@ -218,6 +223,13 @@ def numbers_alike(expected: Tensor, actual: Tensor) -> Iterator[str]:
         yield "It is the square of what is right."
     elif bool((left >= 0).all()) and _equal(left.sqrt(), right):
         yield "It is the square root of what is right."
+
+
+def _sums_to(x: Tensor, axis: int, sums: set[int]) -> bool:
+    """Whether x is nowhere negative and all its sums along an axis, longer than 1, are among these."""
+    found = x.sum(axis)
+    near = torch.stack([(found - one).abs() < 1e-4 for one in sums]).any(0)
+    return x.size(axis) > 1 and bool((x >= 0).all()) and bool(near.all())
 
 
 def by_a_factor(expected: Tensor, actual: Tensor) -> Iterator[str]:

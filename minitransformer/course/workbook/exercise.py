@@ -144,13 +144,17 @@ class Exercise:
     def mistake(self, code: Any, called: str = "") -> Any:
         """Add a wrong answer: its name is the mistake's, its docstring says what is wrong and why.
 
-        A name with capitals or signs is given: `@pair.mistake("no [SEP]")`.
+        A name with capitals or signs is given: `@pair.mistake("no [SEP]")`. Where the same mistake gives other numbers
+        or another exception if it is written in another way, the other way is added under the same name, without a
+        docstring.
         """
         if isinstance(code, str):
             return lambda function: self.mistake(function, code)
-        why = inspect.getdoc(code)
+        why = inspect.getdoc(code) or self._why(called)
         if not why:
-            raise UserError(f"{self.who}: the mistake {code.__name__} has no docstring, which says why it is wrong.")
+            raise UserError(
+                f"{self.who}: the mistake {called or code.__name__} has no docstring, which says why it is wrong."
+            )
         member = resolve(self.target, self.who)[0]
         if isinstance(member, property | staticmethod | classmethod):
             code = type(member)(code)
@@ -158,12 +162,21 @@ class Exercise:
         self.mistakes.append(Mistake(called or name.replace("_", " "), " ".join(why.split()), code))
         return code
 
+    def _why(self, name: str) -> str:
+        """What is said of a mistake that is known already; "" if it is not."""
+        return next((one.why for one in self.mistakes if one.name == name), "")
+
     def slip(self, name: str, why: str, *edits: tuple[str, str]) -> None:
         """Add a wrong answer to a longer function, as edits of the package's own: (what stands there, what instead).
 
+        Another way to write a mistake of the same name is added with "" for why.
+
         Raises:
-            UserError: what should stand there does not, or stands there more than once.
+            UserError: what should stand there does not, or more than once; or nothing says why it is wrong.
         """
+        why = why or self._why(name)
+        if not why:
+            raise UserError(f"{self.who}: nothing says why the mistake {name!r} is wrong.")
         text = self.cut.solution
         for old, new in edits:
             if text.count(old) != 1:

@@ -135,7 +135,10 @@ def _call(exercise: Exercise, case: Case, function: Any) -> Outcome:
             if tensor.numel() and _memory(tensor) == _memory(source) != 0:
                 outcome.shared.add((part, name))
     if case.gradients:
-        outcome.gradients = _gradients(value, {name: t for name, t in inputs.items() if t.requires_grad})
+        try:
+            outcome.gradients = _gradients(value, {name: t for name, t in inputs.items() if t.requires_grad})
+        except RuntimeError as error:  # what was needed for them was written over
+            return Outcome(error=error)
     return outcome
 
 

@@ -117,14 +117,15 @@ def _leaks(exercise: Exercise) -> Iterator[str]:
 
 def _mistakes(exercise: Exercise) -> Iterator[str]:
     """What is wrong with an exercise's mistakes."""
-    if len(exercise.mistakes) < 4:
-        yield f"it has {len(exercise.mistakes)} mistakes; at least four are wanted."
+    kinds = len({mistake.name for mistake in exercise.mistakes})
+    if kinds < 4:
+        yield f"it has {kinds} mistakes; at least four are wanted."
     if len(set(exercise.hints)) < 3:
         yield "two of its hints are the same."
     if not any(is_code for is_code, _ in laid_out(exercise.hints[2])):
         yield "its third hint has no code: lines that begin with four spaces."
-    names = [mistake.name for mistake in exercise.mistakes]
-    if len(set(names)) < len(names):
+    said = {(mistake.name, mistake.why) for mistake in exercise.mistakes}
+    if len({name for name, _ in said}) < len(said):
         yield "two of its mistakes have one name."
     examination = Examination(exercise)
     for mistake in exercise.mistakes:
@@ -134,7 +135,7 @@ def _mistakes(exercise: Exercise) -> Iterator[str]:
             continue
         diagnosis = diagnose(examination, verdict)
         if diagnosis.mistakes:
-            diagnosis = narrowed(examination, verdict, diagnosis)
+            diagnosis = narrowed(examination, verdict)
         found = [one.name for one in diagnosis.mistakes]
         if found != [mistake.name]:
             yield f"the mistake {mistake.name!r} is diagnosed as {found or 'unknown'}; cases should tell them apart."

@@ -69,3 +69,18 @@ def test_seeding_is_what_manual_seed_does():
         torch.rand(1)
         seeded(accelerators)
         assert torch.equal(torch.rand(3), expected)
+
+
+def test_what_the_gradient_needs_and_is_written_over_is_an_error(toys):
+    """Not one of the check's own: the learner's code has to hear of it as of any other exception."""
+    one = exercise.Exercise("1.9", "toys:running_sum", "Sums", 1, 1, "Sums.", ("a", "b", "c"))
+    one.case(lambda: torch.tensor([1.0, 2.0]), gradients=True)
+
+    def in_place(x):
+        sums = x.cumsum(0)
+        squares = sums.square()
+        sums += 1
+        return squares.sqrt()
+
+    verdict = Examination(one).examine(in_place)
+    assert verdict.difference.kind == "error" and "inplace" in str(verdict.difference.actual)
