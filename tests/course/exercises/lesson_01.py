@@ -5,7 +5,7 @@ import math
 import torch
 import torch.nn.functional as F
 
-from minitransformer.models.bigram import _look_up
+from minitransformer.course.bigram import _look_up
 from tests.course.exercises import right, wrong
 
 # ---------------------------------------------------------------- 1.1

@@ -2,9 +2,9 @@
 
 import torch
 
+from minitransformer.course.batches.translation import check_pairs
 from minitransformer.generation.beam import Hypothesis
 from minitransformer.text.batches import IGNORE, pad_right
-from minitransformer.text.batches.translation import check_pairs
 from tests.course.exercises import edited, right, wrong
 
 # ---------------------------------------------------------------- 6.1
