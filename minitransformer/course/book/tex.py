@@ -277,6 +277,11 @@ def inline(text: str) -> str:
 GROUP = re.compile(r"[A-Za-z]*(\((?:[^()]|\([^()]*\))*\)|\[(?:[^\[\]]|\[[^\[\]]*\])*\]|\{[^{}]*\})")
 NAMES = {"end", "prefix", "PREFIX", "INFIX", "exp", "log", "max", "softmax", "dim", "prompt", "input"}
 TIE = "\x00"  # stands for a space inside brackets, which a formula is not broken at
+JOINER = "\u2060"  # no line begins with the punctuation behind a formula
+CHINESE = re.compile(rf"((?:[{HAN}“”]|—{{2,}}|…{{2,}})+)")
+CLOSING = tuple("，。、；：？！）》】」』”")
+UNFINISHED = re.compile(r"[(\[{_^√]$")
+CONTINUED = re.compile(r"[)\]}_^]")
 
 
 def _tied(match: re.Match[str]) -> str:
@@ -290,8 +295,24 @@ def _tied(match: re.Match[str]) -> str:
 
 
 def _inline(text: str) -> str:
-    words = re.split(r"(\s+)", GROUP.sub(_tied, text))
+    """A text without code spans: what stands between Chinese is read as English is, piece by piece."""
+    parts = CHINESE.split(GROUP.sub(_tied, text))
+    for i in range(0, len(parts), 2):
+        before, after = parts[i - 1] if i else "", parts[i + 1] if i + 1 < len(parts) else ""
+        parts[i] = _between(parts[i], before, after)
+    return "".join(parts).replace(TIE, " ")
+
+
+def _between(text: str, before: str, after: str) -> str:
+    """A piece without Chinese, with its symbols as $TeX$; `before` and `after` are the Chinese on its two sides."""
+    if before.endswith("“") and after.startswith("”") and SYMBOL.fullmatch(text):
+        return text  # a letter that is spoken of
+    words = re.split(r"(\s+)", text)
     kinds = [_kind(word) if i % 2 == 0 else "" for i, word in enumerate(words)]
+    if after and UNFINISHED.search(words[-1]):  # what is missing is Chinese: W_上
+        kinds[-1] = ""
+    if before and CONTINUED.match(words[0]):
+        kinds[0] = ""
     out: list[str] = []
     i = 0
     while i < len(words):
@@ -317,9 +338,11 @@ def _inline(text: str) -> str:
             out.append(words[i])
             i += 1
             continue
-        out.append(_as_math("".join(run).replace(TIE, " ")))
+        out.append(_as_math("".join(run)))
         i = end + 1
-    return "".join(out).replace(TIE, " ")
+    if out[-1].endswith("$") and after[:1] in CLOSING:
+        out.append(JOINER)
+    return "".join(out)
 
 
 def _kind(word: str) -> str:
@@ -365,8 +388,7 @@ def _as_math(run: str) -> str:
         core = core[1:]
     if not core:
         return run
-    joined = "\u2060" if tail else ""  # no line begins with the punctuation behind a formula
-    return f"{start}${from_unicode(core)}${joined}{tail}"
+    return f"{start}${from_unicode(core.replace(TIE, ' '))}${JOINER if tail else ''}{tail}"
 
 
 # ---------------------------------------------------------------- lines that stand alone

@@ -58,6 +58,27 @@ def test_inline(text, wanted):
     assert tex.inline(text) == wanted
 
 
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("W^Q、W^K 和 W^O。", f"$W^{{Q}}${JOINED}、$W^{{K}}$ 和 $W^{{O}}${JOINED}。"),
+        ("取 e^(q·k)，再除", rf"取 $e^{{(q\cdot k)}}${JOINED}，再除"),
+        ("词元，所以 T = S：", f"词元，所以 $T = S${JOINED}："),
+        ("问什么（q）；", f"问什么（$q${JOINED}）；"),
+        ("（W^O）在“d_k”里", f"（$W^{{O}}${JOINED}）在“$d_{{k}}${JOINED}”里"),
+        ("d_k是宽度，是√d_k", r"$d_{k}$是宽度，是$\sqrt{d_{k}}$"),
+        ("**宽度 d_k：** 长", f"**宽度 $d_{{k}}${JOINED}：** 长"),
+        ("它是 (B, T, H, D)：不是", f"它是 $(B, T, H, D)${JOINED}：不是"),
+        ("权重——W^Q——在", "权重——$W^{Q}$——在"),
+        ("有 64 个，第 2 课。GPT、A、I 和 top-k；", "有 64 个，第 2 课。GPT、A、I 和 top-k；"),
+        ("代码 `q_k`，“t”这个字母，$x_1$，", "代码 `q_k`，“t”这个字母，$x_1$，"),
+        ("W_上、p(上)、load_base。", "W_上、p(上)、load_base。"),
+    ],
+)
+def test_inline_beside_chinese(text, wanted):
+    assert tex.inline(text) == wanted
+
+
 def test_display():
     assert tex.display(["Q = X W^Q     K = X W^K"]) == [[("tex", "Q = X W^{Q}"), ("tex", "K = X W^{K}")]]
     assert tex.display(["x ← x + f(x)      before the layer"]) == [
