@@ -57,19 +57,19 @@ assert not (moved["GPT"][:3] > 1e-6).any() and (moved["BERT"] > 1e-6).all()
 # %% [markdown]
 # In the GPT nothing changes before the fourth token. In the BERT every output changes.
 #
-# *Where the document is loose.* 004 §2.1 says that large language models usually have an encoder and a decoder, or only an
+# *Where the document is not exact.* 004 §2.1 says that large language models usually have an encoder and a decoder, or only an
 # encoder (编码器-解码器(Encoder-Decoder)架构或仅编码器(Encoder-only)架构). The third way is missing. But the GPT-3 that 004 §1.1
 # names is a decoder only.
 
 # %% [markdown]
 # ## Why not just the next token?
 #
-# In lesson 3 every position predicted the next token. This was fair only because of the causal mask. In an encoder, position t
-# can read position t + 1, so the answer is in plain sight. To see what this does, we train one encoder layer to predict the
-# next token.
+# In lesson 3 every position predicted the next token. This was fair only because of the causal mask. In an encoder,
+# position t can read position t + 1, so the answer is in plain sight. To see what this does, we train one encoder layer to
+# predict the next token.
 #
-# First we need texts. They are the tiny world's stories, descriptions and reviews. We add a drill for copying: runs of random
-# words that are written twice.
+# First we need texts. They are the tiny world's stories, descriptions and reviews. We add an exercise in copying, which we
+# need near the end of the lesson: a list of random words, written twice.
 
 # %%
 import math
@@ -77,12 +77,13 @@ import math
 from minitransformer.course.skills import draw
 from minitransformer.text.corpora import Windows, eval_windows, token_stream
 
-counts = {"story": 200, "description": 400, "review": 200, "copied run": 5000}
+counts = {"story": 200, "description": 400, "review": 200, "copied run": 5000}  # the word lists
 
 
 def corpus(split: str, size: float) -> list[str]:
-    """Documents of the four kinds, in the same proportion in every split; of the runs the short."""
+    """Documents of the four kinds, in the same proportion in every split."""
     drawn = [text for kind, n in counts.items() for text in draw(kind, round(size * n), split)]
+    # Of the word lists we keep those of at most 8 words, written twice.
     return [text for text in drawn if "\n" not in text or len(text.split()) <= 2 * 8]
 
 
@@ -97,12 +98,13 @@ say(f"{len(streams['train']):,} tokens to train on, and {len(streams['valid']):,
 # We measure the loss in two ways. First, every position predicts the next token and may look at it. Second, we ask honestly:
 # the text ends at the last position, and this position predicts what would follow.
 #
-# The time is short, so we give the model some help. The weights of the real BERT start at random. Our function `start_near`
-# makes a better start. The position vectors are sines and cosines, as in the original Transformer. And W^K = W^Q in every
-# head, so at first tokens read tokens that are like themselves. Training may change all of this.
+# To save time we do not start completely at random. Our function `start_near` makes two changes. Each position gets a
+# vector of sines and cosines, as in the original Transformer, so neighbouring positions have similar vectors. And W^K = W^Q
+# in every head, so a query matches the keys of similar vectors best. At first, therefore, each token reads itself and the
+# positions near it. From there it is only a short way to reading the right neighbour.
 #
-# **Predict before you run:** how low does the first loss fall? And the second, where the next token is really not there? (A
-# model that knows nothing has ln V, about 8.)
+# **Predict before you run:** which of the two losses will be lower? Will the other one be clearly below log V = 7.6, the loss of
+# a model that knows nothing?
 
 # %%
 from minitransformer.course.pretrain import start_near
@@ -112,7 +114,7 @@ from minitransformer.training.losses import cross_entropy_sum
 
 def next_token_loss(model, batch):
     """Every position predicts the next token, and may look at it."""
-    logits = model.mlm_logits(model(batch["ids"]))[:, :-1]  # (B, T, V)
+    logits = model.mlm_logits(model(batch["ids"]))[:, :-1]  # (B, T, V), the scores of the V tokens
     return cross_entropy_sum(logits.flatten(0, 1), batch["ids"][:, 1:].flatten())
 
 
@@ -131,16 +133,35 @@ unseen = eval_windows(streams["valid"], length=16, batch_size=64, most=512)
 peeking = evaluate(cheat, unseen, next_token_loss)
 honest = evaluate(cheat, unseen, next_token_loss_honest)
 table(
-    [("in sight", peeking), ("not there", honest), ("no model: ln V", math.log(V))],
+    [("in sight", peeking), ("not there", honest), ("no model: log V", math.log(V))],
     ["the next token is", "validation loss"],
     [None, ".3f"],
 )
 say(f"The training took {log.seconds:.0f} s.")
-assert QUICK or peeking < honest - 1
+assert QUICK or peeking < 4 and honest > math.log(V) - 1
 
 # %% [markdown]
-# After a full run the first loss is much lower than the second. The model has learned to copy its right neighbour. This is of
-# no use where the neighbour is not there.
+# After a full run the first loss is much lower. The second is not: it stays about as high as the loss of a model that knows
+# nothing.
+#
+# Has the model learned to copy its right neighbour? We can test it. In each validation window we put another token at one
+# position, t + 1. If the model copies, its prediction at position t becomes that token.
+#
+# **Predict before you run:** in how many of the windows will it: in few, or in most?
+
+# %%
+ids = unseen[0]["ids"].clone()  # (B, T+1)
+t = 7
+ids[:, t + 1] = ids[:, t + 1].roll(1)  # each window gets the token of another window there
+with torch.inference_mode():
+    predicted = cheat.mlm_logits(cheat(ids))[:, t].argmax(-1)  # (B)
+copied = (predicted == ids[:, t + 1]).float().mean().item()
+say(f"In {copied:.0%} of {len(ids)} windows the prediction is the token that we put there.")
+assert QUICK or copied > 0.5
+
+# %% [markdown]
+# In most of them, after a full run. So the model reads the answer instead of predicting it. This is of no use where the
+# answer is not there.
 
 # %% [markdown]
 # ## Hide what is to be guessed
@@ -156,11 +177,13 @@ assert QUICK or peeking < honest - 1
 #
 #     L_MLM = −1/N Σ_{i=1}^{N} log P(x_i^masked | x^input)
 #
-# N is the number of chosen tokens, of all three kinds. In the code, `mask_tokens` gives the ids that the model reads and the
-# labels that it has to predict. Where nothing is asked, the label is IGNORE.
+# N is the number of chosen tokens, of all three kinds. x_i^masked is the true token at the i-th chosen position, and x^input
+# is the text that the model reads. In the code, `mask_tokens` gives the ids that the model reads, and the labels, which are
+# the true ids. Where no token was chosen, the label is IGNORE, and the position is not in the loss.
 #
-# Why do some chosen tokens not become [MASK]? Because outside of training no text contains a [MASK]. With this rule, any token
-# can be the one that is asked about, also a token in plain sight.
+# Why do some chosen tokens not become [MASK]? Outside of training no text contains a [MASK]. If the loss asked only about
+# [MASK]s, the model would need a good vector only there. But the loss also asks about ordinary tokens, and the model does not
+# know about which. So it must compute a good vector for *every* token.
 #
 # **Predict before you run:** what percentage of all tokens becomes [MASK]?
 
@@ -172,39 +195,40 @@ special = tokenizer.special_ids.values()
 generator = torch.Generator().manual_seed(0)
 rows = streams["train"][: len(streams["train"]) // 64 * 64].view(-1, 64)  # (B, T)
 masked, labels = mask_tokens(rows, tokenizer.mask_id, special, V, generator=generator)
-words, asked = ~torch.isin(rows, torch.tensor(list(special))), labels != IGNORE
+chosen = labels != IGNORE  # (B, T)
 fates = {
-    "[MASK]": masked == tokenizer.mask_id,
-    "another token": (masked != rows) & (masked != tokenizer.mask_id),
-    "kept as it is": asked & (masked == rows),
+    "[MASK]": chosen & (masked == tokenizer.mask_id),
+    "another token": chosen & (masked != tokenizer.mask_id) & (masked != rows),
+    "the same token": chosen & (masked == rows),
 }
-n_words, n_chosen = words.sum().item(), sum(fate.sum().item() for fate in fates.values())
-in_loss = {name: (asked & fate).sum().item() for name, fate in fates.items()}
-shown = [
-    f"{tokenizer.token(j)}⟨{tokenizer.token(i)}⟩" if label != IGNORE else tokenizer.token(i)
-    for i, j, label in zip(rows[0].tolist(), masked[0].tolist(), labels[0].tolist(), strict=True)
-]
-say("Chosen tokens as the model sees them, with the true token in ⟨⟩: " + " ".join(shown[:40]))
-table(
-    [("chosen, of all tokens", 0.15, n_chosen / n_words, None)]
-    + [
-        (
-            f"{name}, of the chosen",
-            rule,
-            fate.sum().item() / n_chosen,
-            in_loss[name] / fate.sum().item(),
+n_chosen = chosen.sum().item()
+# Special tokens are never chosen.
+n_tokens = (~torch.isin(rows, torch.tensor(list(special)))).sum().item()
+say(
+    "Chosen tokens as the model sees them, with the true token in ⟨⟩: "
+    + " ".join(
+        f"{tokenizer.token(seen)}⟨{tokenizer.token(true)}⟩" if ask else tokenizer.token(true)
+        for true, seen, ask in zip(
+            *(one[0, :40].tolist() for one in (rows, masked, chosen)), strict=True
         )
-        for (name, fate), rule in zip(fates.items(), (0.8, 0.1, 0.1), strict=True)
-    ],
-    ["", "the rule", f"{n_words:,} tokens", "in the loss"],
-    [None, ".1%", ".1%", ".0%"],
+    )
 )
-assert all((asked & fate).sum() == fate.sum() for fate in fates.values())
-assert abs(n_chosen / n_words - 0.15) < 0.02
+table(
+    [("chosen, of all tokens", 0.15, n_chosen / n_tokens)]
+    + [
+        (f"{name}, of the chosen", rule, fate.sum().item() / n_chosen)
+        for (name, fate), rule in zip(fates.items(), (0.8, 0.1, 0.1), strict=True)
+    ]
+    + [("[MASK], of all tokens", 0.8 * 0.15, fates["[MASK]"].sum().item() / n_tokens)],
+    ["", "the rule", f"measured on {n_tokens:,} tokens"],
+    [None, ".1%", ".1%"],
+)
+assert torch.equal(masked[~chosen], rows[~chosen]) and torch.equal(labels[chosen], rows[chosen])
+assert abs(n_chosen / n_tokens - 0.15) < 0.02
 
 # %% [markdown]
-# It is 80 % of 15 %, which is 12 %. The last column shows that all three kinds are in the loss. (The measured fraction of chosen
-# tokens is not exactly 15 %, because `mask_tokens` rounds to whole tokens in each row.)
+# It is 80 % of 15 %, which is 12 %. (The measured fraction of chosen tokens is not exactly 15 %, because `mask_tokens` rounds
+# to whole tokens in each row.)
 
 # %% [markdown]
 # ## Neighbours and strangers
@@ -213,15 +237,15 @@ assert abs(n_chosen / n_words - 0.15) < 0.02
 #
 #     [CLS] A [SEP] B [SEP]
 #
-# The model predicts whether B followed A in a text. [SEP] ends a sentence. [CLS] is not a word; the judgement about the whole
-# row is read from its vector. A third vector is added to each token, beside those for token and position: its type, 0 in A and
-# 1 in B.
+# The model predicts whether B followed A in a text. (Here B is the second sentence. As a shape, B is still the number of
+# rows.) [SEP] ends a sentence. [CLS] is not a word; the judgement about the whole row is read from its vector. A third
+# vector is added to each token, beside the vectors for token and position: its type, 0 in A and 1 in B.
 #
-# Half of the pairs are neighbours. In the other half, B is a stranger. A trap is hidden here. If a stranger could be any
-# sentence, it would sometimes be the first sentence of its document. A true B never is, so the model could learn to recognise
-# first sentences instead. Therefore a stranger is always the B of another pair.
+# Half of the pairs are neighbours. In the other half, B is a stranger. If strangers were random sentences, some of them would
+# be the first sentence of a document. A true B is never a first sentence. So the model could learn "a first sentence is a
+# stranger" and not read A at all. Therefore a stranger is always the B of another pair.
 #
-# **Predict before you run:** read the pairs below without their labels. What tells you that two sentences are strangers?
+# Here are the first six pairs of a batch.
 
 # %%
 from minitransformer.course.batches.pairs import (
@@ -231,31 +255,39 @@ from minitransformer.course.batches.pairs import (
     split_sentences,
 )
 
-B, n_positions = 16, 80
+n_positions = 80
 
 
 def in_pairs(part: list[str], batch_size: int, seed: int) -> SentencePairs:
-    """Pairs of single sentences; a run that is written twice has two lines, and gives one pair."""
+    """Pairs of single sentences; a word list that is written twice has two lines, and gives one pair."""
     cut = [text.split("\n") if "\n" in text else split_sentences(text) for text in part]
     return SentencePairs(cut, tokenizer, batch_size, n_positions, span=1, seed=seed)
 
 
-pairs, valid_pairs = in_pairs(texts["train"], B, seed=0), in_pairs(texts["valid"], 32, seed=1)
+pairs, valid_pairs = in_pairs(texts["train"], 16, seed=0), in_pairs(texts["valid"], 32, seed=1)
 valid = [valid_pairs(i) for i in range(1 if QUICK else 36)]
 batch = pairs(0)
-for (a, b), label in list(zip(pairs.drawn(0), batch["next_label"].tolist(), strict=True))[:6]:
-    answer = "neighbours" if label == NEIGHBOURS else "strangers"
-    say(f"- {pairs.pairs[a][0]} **[SEP]** {pairs.pairs[b][1]} ({answer})")
+six = [(pairs.pairs[a][0], pairs.pairs[b][1]) for a, b in pairs.drawn(0)[:6]]
+say("\n".join(f"{number}. {a} **[SEP]** {b}" for number, (a, b) in enumerate(six, 1)))
+
+# %% [markdown]
+# **Predict before you run:** which of these six pairs are strangers?
+
+# %%
+answers = [
+    "neighbours" if label == NEIGHBOURS else "strangers" for label in batch["next_label"].tolist()
+]
+say(", ".join(f"{number}: {answer}" for number, answer in enumerate(answers[:6], 1)) + ".")
 say(
     f"The training text has {len(pairs.pairs):,} pairs of neighbours. The first batch has the shape {tuple(batch['ids'].shape)}, "
-    f"with {int((batch['labels'] != IGNORE).sum())} tokens to predict and {B} pairs to judge."
+    f"with {int((batch['labels'] != IGNORE).sum())} tokens to predict and {len(answers)} pairs to judge."
 )
 
 # %% [markdown]
-# Often the strangers talk about different things: another name, another place, another kind of text. A later step asks whether
-# this makes the task too easy.
+# You could probably tell most of them. Often strangers are about different things: another name, another place, another kind
+# of text. A later step asks whether this makes the task too easy.
 #
-# *Where the document is loose.* 004 §3.1 draws adjacent or non-adjacent sentences (随机采样一对相邻句子或非相邻句子), and does not
+# *Where the document is not exact.* 004 §3.1 draws adjacent or non-adjacent sentences (随机采样一对相邻句子或非相邻句子), and does not
 # say where the non-adjacent ones come from. In BERT they come from another document, and ours do so too.
 
 # %% [markdown]
@@ -264,22 +296,24 @@ say(
 # BERT's layers are those of lesson 3 in another order. It normalises after each sum, x ← Norm(x + Layer(x)), as the figure in
 # 004 §2.2 does (Add & Norm). Our GPT normalises before each layer.
 #
-# Two heads sit on top. For a masked token, its vector goes through one more layer, and then through the token table, as in the
-# GPT. This gives V scores. For the pair, the vector of [CLS] goes through one more layer, and then to two scores.
+# Two small output networks stand on top. (They are also called heads of the model. They have nothing to do with the heads of
+# attention, so we say *outputs*.) For a masked token, its vector goes through one more layer, and then through the token
+# table, as in the GPT. This gives V scores. For the pair, the vector of [CLS] goes through one more layer, and then to two
+# scores.
 #
-# We help again, because the time is short. The scores of the V tokens have a bias, and it starts as the logarithm of each
-# token's frequency. So the model need not learn that `.` is common. One part of the first help is taken back: W^Q and W^K
-# start at random here. With W^K = W^Q, each token would read mostly itself, and so would [CLS], whose task is to read the
-# others.
+# This model starts with two changes, again to save time. First, the V scores have a bias, and it starts as the logarithm of
+# each token's frequency. So the model need not learn that `.` is common. Second, its positions start as sines and cosines,
+# as above, but W^Q and W^K start at random. The next step says why.
 #
 # **Predict before you run:** before training, the model knows nothing else. What is its loss for the pairs? Is its loss for
-# the masked tokens above or below ln V?
+# the masked tokens above or below log V?
 
 # %%
 from minitransformer.training.losses import bert_loss, mlm_loss, nsp_loss
 
 sizes = BertConfig(vocab_size=V, n_positions=n_positions, n_layer=2)
-frequent = torch.bincount(streams["train"], minlength=V).float() + 1  # lesson 1's α is 1 here
+# How often each token occurs, smoothed with α = 1 (lesson 1).
+frequent = torch.bincount(streams["train"], minlength=V).float() + 1
 frequent[list(special)] = 0.01  # never the answer
 
 
@@ -302,8 +336,8 @@ before = {
 n_parameters = sum(p.numel() for p in model.parameters())
 table(
     [
-        ("masked tokens", before["masked tokens"], f"ln V = {math.log(V):.3f}"),
-        ("pairs", before["pairs"], f"ln 2 = {math.log(2):.3f}"),
+        ("masked tokens", before["masked tokens"], f"log V = {math.log(V):.3f}"),
+        ("pairs", before["pairs"], f"log 2 = {math.log(2):.3f}"),
     ],
     ["task", "loss before training", "all answers alike"],
     [None, ".3f", None],
@@ -312,9 +346,16 @@ say(f"The model has {sizes.n_layer} layers and {n_parameters:,} parameters.")
 assert before["masked tokens"] < math.log(V) and abs(before["pairs"] - math.log(2)) < 0.1
 
 # %% [markdown]
-# The pairs cost about ln 2, which is guessing. The masked tokens cost less than ln V, because the frequencies are known.
+# The pairs cost about log 2, which is guessing. The masked tokens cost less than log V, because the frequencies are known.
+
+# %% [markdown]
+# ## Why [CLS] must not read itself
 #
-# We also check what was said about W^K = W^Q. How much of its attention does [CLS] give to itself?
+# With W^K = W^Q each token at first reads tokens like itself. For copying a neighbour this was a good start. But [CLS] has to
+# collect what the other tokens say.
+#
+# **Predict before you run:** with which start does an untrained [CLS] give more of its attention to itself, with W^K = W^Q or
+# with two random matrices?
 
 
 # %%
@@ -335,59 +376,72 @@ table(
     ["W^Q and W^K start", "[CLS] reads itself"],
     [None, ".0%"],
 )
-assert alike > 2 * apart
+assert alike > 0.5 and apart < 0.15
 
 # %% [markdown]
-# With W^K = W^Q it reads mostly itself. So we start the two at random.
+# With W^K = W^Q, [CLS] gives most of its attention to itself. With random matrices it gives itself only a few per cent. So in
+# this model the two matrices start at random.
 
 # %% [markdown]
 # ## Both, and each alone
 #
 # BERT adds the mean losses of both tasks. What does each task contribute? We train three times from the same start, on the same
-# batches, for the same number of steps: on both tasks, on masked tokens alone, and on pairs alone.
+# batches, for the same number of steps: on both tasks, on masked tokens alone, and on pairs alone. Every few steps we measure
+# the losses on validation.
 #
 # **Predict before you run:** a batch has 16 pairs and many more chosen tokens. Which of the two losses will fall first?
 
 # %%
 steps = 6 if QUICK else 400
 config = TrainConfig(steps=steps, lr=2e-3, warmup=steps // 8, final_lr=0.02, eval_every=steps // 5)
-objectives = {"both": bert_loss, "masked tokens alone": mlm_loss, "pairs alone": nsp_loss}
-parts = {"masked tokens": mlm_loss, "pairs": nsp_loss}  # what each objective is judged by
-models, curves, seconds = {}, {}, 0.0
-for name, loss in objectives.items():
-    models[name] = fresh()
-    trained_on = [part for part in parts if loss in (bert_loss, parts[part])]
-    curves[name] = {p: [(0, evaluate(models[name], valid[:8], parts[p]))] for p in trained_on}
+measures = {"masked tokens": mlm_loss, "pairs": nsp_loss}
 
-    def note(step: int, _: float, net: Bert = models[name], mine: dict = curves[name]) -> None:
-        """After every few steps, its losses on validation."""
-        for part, curve in mine.items():
-            curve.append((step, evaluate(net, valid[:8], parts[part])))
 
-    seconds += train(models[name], pairs, config, valid=valid[:8], loss=loss, on_eval=note).seconds
+def train_on(loss, tasks):
+    """A BERT trained on a loss; the losses of its tasks on validation, every few steps; seconds."""
+    net, curves = fresh(), {task: [] for task in tasks}
+
+    def measure(step: int, _) -> None:
+        for task in tasks:
+            curves[task].append((step, evaluate(net, valid[:8], measures[task])))
+
+    measure(0, None)
+    log = train(net, pairs, config, valid=valid[:8], loss=loss, on_eval=measure)
+    return net, curves, log.seconds
+
+
+trainings = {
+    "both": train_on(bert_loss, ["masked tokens", "pairs"]),
+    "masked tokens alone": train_on(mlm_loss, ["masked tokens"]),
+    "pairs alone": train_on(nsp_loss, ["pairs"]),
+}
+models = {name: net for name, (net, _, _) in trainings.items()}
+curves = {name: mine for name, (_, mine, _) in trainings.items()}
 with figure(
     "losses", "Both losses on validation, in the trainings that had that task.", (9.5, 3.8), 1, 2
 ) as axes:
-    for ax, part in zip(axes, parts, strict=True):
+    for ax, task in zip(axes, measures, strict=True):
         for (name, mine), style in zip(curves.items(), ("o-", "s--", "^-."), strict=True):
-            if part in mine:
-                ax.plot(*zip(*mine[part], strict=True), style, label=f"trained on {name}")
-        ax.axhline(curves["both"][part][0][1], color="grey", linestyle=":", label="before training")
-        ax.set(title=part, xlabel="step", ylabel="loss, nats", ylim=(0, None))
+            if task in mine:
+                ax.plot(*zip(*mine[task], strict=True), style, label=f"trained on {name}")
+        ax.axhline(curves["both"][task][0][1], color="grey", linestyle=":", label="before training")
+        ax.set(title=task, xlabel="step", ylabel="loss, nats", ylim=(0, None))
         ax.legend(fontsize=9, loc="lower left")
-both = {part: (curve[0][1], curve[-1][1]) for part, curve in curves["both"].items()}
+both = {task: [loss for _, loss in curve] for task, curve in curves["both"].items()}
 table(
-    [(part, first, last) for part, (first, last) in both.items()],
-    ["trained on both", "before", "after"],
+    [
+        (f"{step}", *(curve[k] for curve in both.values()))
+        for k, (step, _) in enumerate(curves["both"]["pairs"])
+    ],
+    ["step, trained on both", *both],
     [None, ".3f", ".3f"],
 )
-say(f"Three trainings of {steps} steps took {seconds:.0f} s.")
-assert QUICK or both["masked tokens"][1] < both["masked tokens"][0] - 0.3
-assert QUICK or both["pairs"][1] < math.log(2) - 0.01
+say(f"Three trainings of {steps} steps took {sum(took for *_, took in trainings.values()):.0f} s.")
+assert QUICK or both["masked tokens"][-1] < both["masked tokens"][0] - 0.3
+assert QUICK or both["pairs"][-1] < math.log(2) - 0.01
 
 # %% [markdown]
-# In a full run both losses fall. The figure shows when. Each step asks about many tokens but only 16 pairs, so a step teaches
-# more about tokens.
+# FIRST
 
 # %% [markdown]
 # ## How sure is a fraction?
@@ -398,11 +452,15 @@ assert QUICK or both["pairs"][1] < math.log(2) - 0.01
 #
 #     1.96 √(p (1 − p) / n)
 #
-# This is half the width of the 95 % confidence interval (置信区间). From here on it stands behind each ±. (We add two right and
-# two wrong tries to p. Otherwise 0 of n would count as certain.) It does not cover everything. Another random seed of the
-# training would give other numbers too, and we train only once.
+# This is half the width of the 95 % confidence interval (置信区间). From here on it stands behind each ±. By this formula, 0 of
+# n would count as certain. So we compute the ± as if two more answers had been right and two more wrong: n + 4 stands in the
+# place of n, and right + 2 in the place of right.
 #
-# **Predict before you run:** a coin falls on heads 52 times in 100. Is it a fair coin? What about 5,200 times in 10,000?
+# The interval covers only the chance in the choice of the examples. It does not cover the chance in the training: another
+# random seed would give other numbers, and we train only once.
+#
+# **Predict before you run:** a coin falls on the same side 52 times in 100. Could it be a fair coin? And a coin that falls on
+# one side 5,200 times in 10,000?
 
 # %%
 PROBABLE = 1.96  # 95 % of a normal distribution lie within so many standard deviations
@@ -426,25 +484,20 @@ def beyond(counted: tuple[int, int], other: float) -> bool:
 
 
 table(
-    [(f"{n:,}", as_fraction((heads, n))) for heads, n in ((52, 100), (5200, 10000))],
-    ["throws", "heads"],
+    [(f"{n:,}", as_fraction((count, n))) for count, n in ((52, 100), (5200, 10000))],
+    ["throws", "on one side"],
 )
 assert not beyond((52, 100), 0.5) and beyond((5200, 10000), 0.5)
 
 # %% [markdown]
-# With 100 throws the interval contains 50 %, so the coin may well be fair. With 10,000 throws it does not.
+# The first coin could be fair: with 100 throws the interval contains 50 %. With 10,000 throws it does not, so the second coin
+# is hardly fair.
 
 # %% [markdown]
 # ## What each of them teaches
 #
 # How many [MASK]s does each model fill with the right token? How many pairs does it judge rightly? (We count only the [MASK]s,
-# because a kept token is easy.) A head that was not trained has nothing to say, and is left out.
-#
-# Two judges without a neural network stand beside the models. For tokens, the judge always says the most frequent token. For
-# pairs, it says "neighbours" if the two sentences share a name, which is a word with a capital letter that does not begin its
-# sentence.
-#
-# **Predict before you run:** do the masked tokens help to judge pairs? Do the pairs help to predict tokens?
+# because a token that was kept is easy.)
 
 # %%
 TASKS = 2  # [MASK]s, and pairs
@@ -466,7 +519,9 @@ def right_answers(net: Bert, batches: list[dict]) -> list[tuple[int, int]]:
 
 
 # %% [markdown]
-# And the two judges that learn nothing, except which token is frequent:
+# Two rules without a neural network stand beside the models. For tokens, the rule always says the most frequent token. For
+# pairs, the rule says "neighbours" if both sentences contain the same name. A name is a word with a capital letter that does
+# not begin its sentence.
 
 
 # %%
@@ -479,32 +534,46 @@ def names(sentence: str) -> set[str]:
 
 
 def no_network(source: SentencePairs, batches: list[dict]) -> list[tuple[int, int]]:
-    """The same counts for the judges without a network."""
+    """The same counts for the two rules."""
     truth = torch.cat([batch["labels"][batch["ids"] == tokenizer.mask_id] for batch in batches])
-    drawn = [couple for i in range(len(batches)) for couple in source.drawn(i)]
-    right = sum(
-        bool(names(source.pairs[a][0]) & names(source.pairs[b][1])) == (a == b) for a, b in drawn
-    )
-    return [(int((truth == frequent.argmax()).sum()), len(truth)), (right, len(drawn))]
+    right, n = 0, 0
+    for i in range(len(batches)):
+        for a, b in source.drawn(
+            i
+        ):  # the number of the pair that gives A, and of the one that gives B
+            says_neighbours = bool(names(source.pairs[a][0]) & names(source.pairs[b][1]))
+            right, n = right + (says_neighbours == (a == b)), n + 1
+    return [(int((truth == frequent.argmax()).sum()), len(truth)), (right, n)]
 
 
+# %% [markdown]
+# Now we count. A task on which a model was not trained is left out.
+#
+# **Predict before you run:** does the training on pairs help the masked tokens? Does the training on masked tokens help the
+# pairs? And does the model judge pairs better than the rule about names?
+
+# %%
 found = {name: right_answers(net, valid) for name, net in models.items()}
 rule = no_network(valid_pairs, valid)
-rows = []
-for name in models:
-    cells = zip(parts, found[name], strict=True)
-    rows.append(
-        (f"trained on {name}", *(as_fraction(c) if p in curves[name] else None for p, c in cells))
-    )
-table([*rows, ("no network", *map(as_fraction, rule))], ["", "[MASK]s right", "pairs right"])
+table(
+    [
+        (
+            f"trained on {name}",
+            *(
+                as_fraction(counted) if task in curves[name] else None
+                for task, counted in zip(measures, found[name], strict=True)
+            ),
+        )
+        for name in models
+    ]
+    + [("rules without a network", *map(as_fraction, rule))],
+    ["", "[MASK]s right", "pairs right"],
+)
 assert QUICK or beyond(found["both"][0], rule[0][0] / rule[0][1])
 assert QUICK or beyond(found["both"][1], 0.5)
 
 # %% [markdown]
-# In a full run the model that was trained on both is better than the most frequent token, and better than guessing at pairs.
-#
-# Now compare it with each task alone. If two intervals overlap, no difference is shown. If they do not overlap, one training
-# was better at that task, at least with this seed.
+# TEACHES
 
 # %% [markdown]
 # ## What a longer training buys
@@ -533,13 +602,22 @@ table(
 )
 
 # %% [markdown]
-# Both models fill in blanks. For each [MASK] we print the five likeliest tokens with their probabilities. The hidden word
-# stands in brackets.
+# Both models fill in blanks. These are the five texts. Each is a pair, and the blank is the [MASK]:
 #
-# **Predict before you run:** read the five pairs in the code. Which blank could you fill without the words to its right? Which
-# could you not fill without the other sentence?
+# 1. The wind comes from the ___. It will rain in the evening.
+# 2. The boy next door was ___ Nekin. Nekin looked out of the window.
+# 3. Yesterday it was rainy. So they ___ to the lake instead.
+# 4. The museum ___ in 1959. The price of a ticket is 20 coins.
+# 5. yellow horse key drum town park red cup. yellow horse key ___ town park red cup.
+#
+# We print the five likeliest tokens for each [MASK], with their probabilities. The hidden word stands at the end of the
+# text, in parentheses.
+#
+# **Predict before you run:** in which text does the blank have one right answer that only the other sentence gives? In which
+# text do several words fit equally well?
 
 # %%
+most = {}  # the probability of the likeliest token
 drum = "yellow horse key drum town park red cup"
 blanks = (
     ("The wind comes from the west.", "It will rain in the evening.", "west"),
@@ -555,75 +633,89 @@ for a, b, word in blanks:
     ids[at] = tokenizer.mask_id
     text = [tokenizer.decode([i]) for i in ids]
     text[at] = " [MASK]"
-    say(f"- {''.join(text[1:-1]).strip().replace('[SEP]', ' [SEP]')} ({word})")
+    say(f"{''.join(text[1:-1]).strip().replace('[SEP]', ' [SEP]')} ({word})")
     for name, net in contenders.items():
         with torch.inference_mode():
             hidden = net(torch.tensor([ids]), types=torch.tensor([types]))  # (1, T, C)
             probs = net.mlm_logits(hidden)[0, at].softmax(-1)  # (V)
+        most[word, name] = probs.max().item()
         top = "   ".join(
             f"{tokenizer.token(i)} {probs[i]:.3f}" for i in probs.topk(5).indices.tolist()
         )
         verbatim(f"  {name:15} {top}")
+assert most["west", "the course's"] < 0.5
 
 # %% [markdown]
-# ## A copy looks at its twin
+# In text 5, only the other sentence gives the word; the next step looks at that. In text 1, every direction of the wind fits,
+# and the course's model gives none of them half of its probability.
+
+# %% [markdown]
+# ## Does the [MASK] read the copy of its word?
 #
-# The last blank can be filled only by looking at the other sentence, where the same run of words stands. If attention does
-# this, then some head at the [MASK] must read the twin of the hidden word. We test it with many runs. Each run is its own
-# neighbour, and the middle token of the second copy is hidden.
+# The blank of text 5 can be filled only by looking at the other sentence, where the same list of words stands. The *twin* is
+# the hidden word in the other copy. If attention finds the word, then some head at the [MASK] must read the twin. We test it
+# with many word lists. Each list is its own neighbour, and the middle token of the second copy is hidden.
 #
-# We choose the head that reads the twin most on the first half of the runs. We measure it on the second half. An untrained
-# model of the course's shape stands beside the two. (It starts with W^K = W^Q.)
+# A head may read the twin by chance. So we choose the head that reads the twin most on the first half of the lists, and
+# measure it on the second half.
 
 # %%
-runs = [text.split("\n")[0] for text in draw("copied run", 12 if QUICK else 160, "valid")]
+word_lists = [text.split("\n")[0] for text in draw("copied run", 12 if QUICK else 160, "valid")]
 
 
 @torch.inference_mode()
-def look(net: Bert, run: str) -> tuple[torch.Tensor, int, int, int, bool]:
-    """All maps (layers, H, T, T), the hole, its twin, the number of ids, if the guess is right."""
-    ids, types = encode_pair(tokenizer, run, run)
+def look(net: Bert, words: str) -> tuple[torch.Tensor, int, bool]:
+    """What each head reads at the [MASK] (layers, H, T), the twin's position, if the model is right."""
+    ids, types = encode_pair(tokenizer, words, words)
     n = (len(ids) - 3) // 2  # tokens of one copy
     twin = 1 + n // 2
-    hole = twin + n + 1  # [SEP] stands between
-    answer, ids[hole] = ids[hole], tokenizer.mask_id
+    hidden_at = twin + n + 1  # [SEP] stands between
+    answer, ids[hidden_at] = ids[hidden_at], tokenizer.mask_id
     with watch_attention(net) as maps:
-        hidden = net(torch.tensor([ids]), types=torch.tensor([types]))  # (1, T, C)
-    guess = net.mlm_logits(hidden[:, hole]).argmax().item()
-    stacked = torch.stack([weights[0][0] for weights in maps.values()])
-    return stacked, hole, twin, len(ids), guess == answer
+        vectors = net(torch.tensor([ids]), types=torch.tensor([types]))  # (1, T, C)
+    reads = torch.stack([weights[0][0, :, hidden_at] for weights in maps.values()])
+    return reads, twin, net.mlm_logits(vectors[:, hidden_at]).argmax().item() == answer
+
+
+def around_twin(seen: list, layer: int, head: int) -> dict[int, float]:
+    """What a head reads from 6 tokens before the twin to 6 after it, inside its copy; the mean."""
+    found = {away: [] for away in range(-6, 7)}
+    for reads, twin, _ in seen:
+        for away in found:
+            if 1 <= twin + away < reads.size(-1) // 2:
+                found[away].append(reads[layer, head, twin + away].item())
+    return {away: sum(values) / len(values) for away, values in found.items() if values}
 
 
 # %% [markdown]
-# **Predict before you run:** a run of 12 tokens gives a row of 27: twice the run, [CLS], and two [SEP]. If attention were
-# spread evenly, how much would the twin get?
+# A list of 12 tokens gives a row of 27: twice the list, [CLS], and two [SEP]. A head that reads all tokens alike gives the twin
+# 1/27 of its attention. We compare an untrained model of the course's shape (it starts with W^K = W^Q), this lesson's model,
+# and the course's.
+#
+# **Predict before you run:** which of the three has the head that reads the twin most?
 
 # %%
 torch.manual_seed(0)
-looking = contenders | {"untrained": start_near(Bert(base.config)).eval()}
-rows, around = [], {}
+looking = {"untrained": start_near(Bert(base.config)).eval()} | contenders
+rows, around, to_twin = [], {}, {}
 for name, net in looking.items():
-    short = [r for r in runs if len(tokenizer.encode(" " + r)) * 2 + 3 <= net.config.n_positions]
-    seen = [look(net, run) for run in short]
-    to_twin = torch.stack([maps[:, :, hole, twin] for maps, hole, twin, _, _ in seen])
-    half = len(seen) // 2
-    layer, head = divmod(to_twin[:half].mean(0).argmax().item(), net.config.n_head)
-    even = sum(1 / length for *_, length, _ in seen[half:]) / (len(seen) - half)
-    right = sum(ok for *_, ok in seen[half:]), len(seen) - half
-    best = to_twin[half:, layer, head].mean().item()
-    rows.append((name, f"{head + 1} of layer {layer + 1}", best, even, as_fraction(right)))
-    reads = {
-        away: [
-            maps[layer, head, hole, twin + away].item()
-            for maps, hole, twin, length, _ in seen[half:]
-            if 1 <= twin + away < length // 2
-        ]
-        for away in range(-6, 7)
-    }
-    around[name] = {away: sum(values) / len(values) for away, values in reads.items() if values}
+    fits = [
+        w for w in word_lists if 2 * len(tokenizer.encode(" " + w)) + 3 <= net.config.n_positions
+    ]
+    seen = [look(net, words) for words in fits]
+    first, second = seen[: len(seen) // 2], seen[len(seen) // 2 :]
+    means = torch.stack([reads[:, :, twin] for reads, twin, _ in first]).mean(0)  # (layers, H)
+    layer, head = divmod(means.argmax().item(), net.config.n_head)  # the best head
+    to_twin[name] = sum(reads[layer, head, twin].item() for reads, twin, _ in second) / len(second)
+    evenly = sum(1 / reads.size(-1) for reads, *_ in second) / len(second)
+    right = sum(ok for *_, ok in second), len(second)
+    rows.append(
+        (name, f"{head + 1} of layer {layer + 1}", to_twin[name], evenly, as_fraction(right))
+    )
+    around[name] = around_twin(second, layer, head)
 table(
     rows,
-    ["BERT", "best head", "reads the twin", "evenly spread", "fills the hole"],
+    ["BERT", "best head", "reads the twin", "reads all alike", "[MASK]s right"],
     [None, None, ".3f", ".3f", None],
 )
 with figure(
@@ -631,26 +723,22 @@ with figure(
     "What the [MASK] reads in the other sentence, around the twin of its hidden word.",
     (8.5, 4),
 ) as axes:
-    for (name, curve), style in zip(around.items(), ("s--", "o-", "^-."), strict=True):
+    for (name, curve), style in zip(around.items(), ("^-.", "s--", "o-"), strict=True):
         axes.plot(list(curve), list(curve.values()), style, label=name)
-    axes.axhline(rows[1][3], color="grey", linestyle=":", label="evenly spread")
+    axes.axhline(rows[-1][3], color="grey", linestyle=":", label="reads all alike")
     axes.set(xlabel="tokens to the right of the twin", ylabel="attention of the best head")
     axes.set(ylim=(0, None), xticks=range(-6, 7))
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+assert QUICK or max(to_twin, key=to_twin.get) == "the course's"
 
 # %% [markdown]
-# Spread evenly, the twin would get 1/27. (The runs have different lengths, and the table gives the mean.) Compare the two
-# columns in the middle of the table. A head that has learned to find the same word elsewhere gives the twin much more than
-# that. The last column shows whether the model also uses it.
+# TWINS
 
 # %% [markdown]
 # ## Is the pair task too easy?
 #
 # Strangers come from another document, and often from another kind of text: a story here, a review there. So a model can do
-# well by recognising the kind of text, and never notice names or order. Harder questions show it: strangers from another
-# story, two passages of one story that are not adjacent, and neighbours in the wrong order. The course's BERT answers.
-#
-# **Predict before you run:** which of these pairs does it still call neighbours?
+# well by recognising the kind of text, and never notice names or order. We ask the course's BERT harder questions.
 
 # %%
 from minitransformer.text.batches import pad_right
@@ -667,7 +755,11 @@ def called_neighbours(couples: list[tuple[str, str]]) -> tuple[int, int]:
 
 
 # %% [markdown]
-# Each story gives three passages of two sentences. We combine them in five ways.
+# Each story gives three passages of two sentences. We combine them in five ways: neighbours; neighbours in the wrong order; the
+# first and the third passage of one story, which are not adjacent; strangers from another story; strangers from a review.
+#
+# **Predict before you run:** suppose that the model goes by the kind of text alone. Which of the five does it then call
+# neighbours? And which will it really call neighbours?
 
 # %%
 cut = [split_sentences(text) for text in draw("story", 30 if QUICK else 250, "valid")]
@@ -690,23 +782,27 @@ table(
     ],
     ["pairs", "called neighbours", ""],
 )
+*same_kind, other_kind = (right / n for right, n in called.values())
+assert QUICK or min(same_kind) > 0.6 and other_kind < 0.2
 
 # %% [markdown]
-# Compare each row with the first. Where the fractions are alike, the model does not see that difference. If only the last row
-# is far below the first, the model goes by the kind of text, and the task was too easy. Later models ask for the order of two
-# neighbours (ALBERT), or leave the task out (RoBERTa).
+# By the kind of text alone, the first four would be neighbours and the last would not. The course's BERT really judges like
+# this. It calls most pairs of the first four kinds neighbours, strangers from another story included, and hardly any pair of
+# the last kind. So it goes by the kind of text: the task was too easy. Later models ask for the order of two neighbours
+# (ALBERT), or leave the task out (RoBERTa).
 #
-# *Where the document is loose.* 004 §3.1 asks whether two sentences are adjacent (判断两个句子是否相邻). Neighbours in the wrong
+# *Where the document is not exact.* 004 §3.1 asks whether two sentences are adjacent (判断两个句子是否相邻). Neighbours in the wrong
 # order are adjacent too. BERT asks whether B *follows* A, and they do not.
 
 # %% [markdown]
 # ## On test text
 #
-# Everything so far was measured on validation text, which has also chosen the best weights of each training. The test texts
-# contain names that occur nowhere else. We read them once, now: single sentences of this lesson's kinds of text, for both
-# models.
+# Everything so far was measured on validation text. Each training also kept the parameters with the lowest validation loss,
+# so these numbers may be a little too good. The test texts contain names that occur nowhere else. We measure on them once:
+# single sentences of this lesson's kinds of text, for both models.
 #
-# **Predict before you run:** which gains more from the longer training, the [MASK]s or the pairs?
+# **Predict before you run:** on names that it has never seen, will this lesson's model still beat the most frequent token and
+# guessing? Will the course's model beat this lesson's?
 
 # %%
 test_pairs = in_pairs(corpus("test", 0.03 if QUICK else 0.3), 32, seed=2)
@@ -723,8 +819,7 @@ assert QUICK or beyond(ours[0], rule_words[0] / rule_words[1])
 assert QUICK or beyond(ours[1], 0.5)
 
 # %% [markdown]
-# In a full run this lesson's small model beats the most frequent token and beats guessing, on names that it has never seen.
-# Whether it also beats the rule about names, the last row shows.
+# TEST
 
 # %% [markdown]
 # ## The answer

@@ -11,7 +11,7 @@ needs: 3, 7, 8
 #
 # The soft prompt of lesson 8 is ten vectors at the input. The frozen model computes keys and values from them in
 # every layer, and the text reads those. Prefix tuning (前缀微调) does not touch the input. It trains the keys and
-# values themselves, in every layer. No weight of the model changes.
+# values themselves, in every layer. No parameter of the model changes.
 #
 # This lesson has two halves. The first executes the formulas of document 003, one after another, and ends with a
 # trained prefix. The second compares: other starts, other lengths, other places. A line between the halves says where
@@ -78,8 +78,8 @@ assert QUICK or (scores["untouched base"].slots > 0.8 and scores["untouched base
 # y, when it has read the input x. z is one sequence: first the tokens of x, then the tokens of y. X_idx are the
 # positions of x in z, and Y_idx are the positions of y.
 #
-# Our code adds a token ⏹, `<|endoftext|>`, at two places. Before x it says that a new text begins, and we count it as
-# part of x. After y it says that the text ends. The model must learn to end, so this token counts as part of y.
+# Our code adds the end token ⏹ at two places. Before x it says that a new text begins, and we count it as part of
+# x. After y it says that the text ends. The model must learn to end, so this token counts as part of y.
 #
 # The model reads all of z, but we ask it only for y. In code this is done with labels. A position of y has its own
 # token as label. A position of x has the label "ignore". We take the first two validation pairs. These are their
@@ -183,7 +183,7 @@ assert abs(by_hand + losses[0]) < 1e-2 and counts == asked and L > 10 * sum(loss
 # sum over its tokens. The training loop divides by the number of tokens instead of N. All losses below are such
 # means, in nats per token of y.
 #
-# *Where the documents are loose.* 003 §3.1 explains the formula as x和y序列的概率分布求和, a sum of probability
+# *Where the documents are not exact.* 003 §3.1 explains the formula as x和y序列的概率分布求和, a sum of probability
 # distributions of x and y. It is a sum of *logarithms*, and of y alone. 000 §4.2 does not say what l is where y is a
 # text.
 
@@ -200,8 +200,8 @@ assert abs(by_hand + losses[0]) < 1e-2 and counts == asked and L > 10 * sum(loss
 # what is needed to compute them: the token z_i, and the activations of the earlier positions. The earlier *tokens*
 # are not needed any more. This is the cache of lesson 3. What it keeps of h_<i is what others read of it: a key and a
 # value in each layer, so 2 · n · C numbers for each position. The third line turns the activation of the last layer
-# into probabilities. W_φ is a matrix with one row for each word of the vocabulary; in our GPT it is the embedding
-# table once more.
+# into probabilities. W_φ is a matrix with one row for each token of the vocabulary; in our GPT it is the token table of
+# the input once more (lesson 3).
 #
 # In the code we compute the scores twice: for all of z at once, and token by token from z_i and the cache.
 #
@@ -235,7 +235,7 @@ assert (at_once[-1].softmax(-1) - p).abs().max() < 1e-5
 # The probabilities sum to 1. The activations do not; some of them are even negative. The two ways give the same
 # scores, up to rounding. So h_<i really is all that a position needs to know about the past.
 #
-# *Where the document is loose.* 003 §3.1 says 最后一层的hi是Transformer训练后获得的概率分布, that h_i of the last
+# *Where the document is not exact.* 003 §3.1 says 最后一层的hi是Transformer训练后获得的概率分布, that h_i of the last
 # layer is the probability distribution. It becomes one only through W_φ and softmax, as the formula itself says.
 
 # %% [markdown]
@@ -369,7 +369,7 @@ assert P_theta.shape == (10, 2 * n_layer * C)
 # The losses are equal up to rounding. The instruction is one point in the space of all prefixes. From this point, a
 # gradient leads on to prefixes that are no text.
 #
-# *Where the documents are loose.* 002 §工作流程 gives the prefix the dimension of the input embeddings
+# *Where the documents are not exact.* 002 §工作流程 gives the prefix the dimension of the input embeddings
 # (与模型的输入嵌入维度相同), and 000 §2.1 puts p_1, …, p_k in front of the input. Taken at their word, both describe
 # the prompt tuning of lesson 8. 003 §3.2 and §3.3 mean vectors in all layers (所有层), and the program in 002 does
 # so, too.
@@ -536,7 +536,7 @@ assert files[1].stat().st_size > 5 * files[0].stat().st_size
 # The scores stay as they were. The small file is enough to use the prefix. Only the large one can go on with
 # training, because it has P′_θ and the MLP in it.
 #
-# *Where the document is loose.* 002 §对比 says that few parameters are optimised, the prefix embeddings only
+# *Where the document is not exact.* 002 §对比 says that few parameters are optimised, the prefix embeddings only
 # (少量（只优化前缀嵌入）). That holds for what is kept. With `prefix_projection=True`, as in its own program, many
 # more are trained.
 
@@ -580,8 +580,8 @@ def tune(method, lr: float, steps: int, x: list | None = None, **more) -> Log:
 # same number of steps and the same batches.
 #
 # **Predict before you run:** a step with the frozen base must still pass the gradient down through all layers, to
-# reach the prefix. It only saves the gradients of the weights and their update. Which fraction of the time of a full
-# step will it need? And which of the two curves ends lower?
+# reach the prefix. It only saves the gradients of the model's parameters and their update. Which fraction of the
+# time of a full step will it need? And which of the two curves ends lower?
 
 # %%
 from minitransformer.tuning import FullFineTuning
@@ -736,7 +736,7 @@ assert QUICK or abs(start["free, random"] - start["MLP, random"]) < 0.3 * untouc
 # numbers that this model can read, whatever the text says. From random numbers, training has to find such numbers
 # first. So the rule of 003 §5 has its point.
 #
-# *Where the document is loose.* 003 §4.2 supposes that unrelated words can (可能) take longer or not converge at all
+# *Where the document is not exact.* 003 §4.2 supposes that unrelated words can (可能) take longer or not converge at all
 # (甚至不收敛). Words drawn from the vocabulary are as unrelated as words can be, and they converge here. Whether an
 # MLP is needed is also not settled by these few steps: from random numbers the two ways are close to each other.
 
@@ -1112,7 +1112,7 @@ assert QUICK or final["prefix", "test_seen"].slots > 0.6
 
 # %% [markdown]
 # Nearly. In a full run ten virtual tokens turn the frozen GPT into one that writes sentences and states most of a
-# table's values. No weight of the model changes, and about 1 % of its parameters is kept. After equally few steps the
+# table's values. No parameter of the model changes, and a prefix of about 1 % of their number is kept. After equally few steps the
 # prefix comes near the copy that was trained as a whole, but does not clearly pass it.
 #
 # To try next:
