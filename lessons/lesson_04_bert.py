@@ -704,7 +704,7 @@ for name, net in looking.items():
     ]
     seen = [look(net, words) for words in fits]
     first, second = seen[: len(seen) // 2], seen[len(seen) // 2 :]
-    means = torch.stack([reads[:, :, twin] for reads, twin, _ in first]).mean(0)  # (layers, H)
+    means = torch.stack([reads[:, :, twin] for reads, twin, _ in first]).mean(0)  # (n_layer, H)
     layer, head = divmod(means.argmax().item(), net.config.n_head)  # the best head
     to_twin[name] = sum(reads[layer, head, twin].item() for reads, twin, _ in second) / len(second)
     evenly = sum(1 / reads.size(-1) for reads, *_ in second) / len(second)
