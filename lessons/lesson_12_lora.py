@@ -528,7 +528,7 @@ for name, alphas in ALPHAS.items():
         method = LoRA(rank, alphas[rank], MAPS)
         tune(method, LR["LoRA"], steps=1)
         first[name, rank] = mean(
-            (method.scale * low.change()).norm() for low in method.changes.values()
+            (method.scale * low.change()).detach().norm() for low in method.changes.values()
         )
 table(
     [(name, *(first[name, rank] for rank in RANKS)) for name in ALPHAS],
