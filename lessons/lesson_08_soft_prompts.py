@@ -11,10 +11,10 @@ needs: 3, 4, 7
 #
 # Lesson 7 steered pretrained models with words alone. In this lesson the words are found by training.
 #
-# The task is table-to-text (表格生成文本): a table of facts is to become a few sentences that state them. The model
-# is the GPT of lesson 3 after a longer pretraining. In its training data were tables and descriptions, but never a
-# table with its own description. What it often saw is a table twice: once, and after a line break once more with its
-# fields in another order.
+# The task is table-to-text (表格生成文本): the model gets a table of facts and writes a few sentences that state them. The
+# model is the GPT of lesson 3 after a longer pretraining. Its training data had tables and descriptions, but never a
+# table with its own description. Often they had a table twice: once, and after a line break once more with its fields
+# in another order.
 #
 # We use four measures:
 #
@@ -72,9 +72,11 @@ assert QUICK or (table_scores(untouched, tables["valid"]).again > 0.5)
 # If every p_i is a row of E, then P is a prompt in words, a hard prompt (硬提示) as in lesson 7. If the p_i can be
 # any vectors, P is a soft prompt (软提示). 002 §什么是 says it in this way: not a prompt in words, but a sequence of
 # learnable embedding vectors (可学习的嵌入向量序列). Its m places hold virtual tokens (虚拟 token). In our code their ids
-# are -1, -2, …, and the argument `vectors` says what they stand for.
+# are -1, -2, …, and the argument `vectors` holds the vectors that they stand for. (In the comments on shapes, P is the
+# number m, as everywhere in the course, and not the matrix P.)
 #
-# We compare a hard prompt with the same prompt as vectors: once the words themselves in front, once their rows of E.
+# We compare a hard prompt with the same prompt as vectors. The first time the words themselves stand in front of the
+# input, the second time their rows of E.
 #
 # **Predict before you run:** how much do the scores of the two differ? How many rows of scores come out for a prompt
 # of m tokens and an input of T tokens?
@@ -102,8 +104,8 @@ assert torch.equal(as_words, as_vectors) and as_vectors.size(1) == len(words) + 
 # The scores are exactly equal, and there are m + T rows of them.
 #
 # This shape hides a trap. There are m + T rows of scores, but only T labels. If you compare the first T rows with the
-# labels, you train on rows that are shifted by m, and no error message tells you. `PromptTuning` does the
-# concatenation for us from now on. It cuts off the rows of the virtual tokens.
+# labels, you train on rows that are shifted by m, and there is no error message. From now on `PromptTuning` puts the
+# vectors in front for us. It also removes the first m rows, those of the virtual tokens.
 
 # %%
 from minitransformer.tuning import PromptTuning, attached
@@ -111,7 +113,7 @@ from minitransformer.tuning import PromptTuning, attached
 with torch.inference_mode(), attached(base, PromptTuning(len(words), init=words)):
     cut = base(torch.tensor([one]))  # (1, T, V)
 say(
-    f"With `PromptTuning` the scores have the shape {tuple(cut.shape)}. They are those from above from row {len(words)} on."
+    f"With `PromptTuning` the scores have the shape {tuple(cut.shape)}: the rows from above without the first {len(words)}."
 )
 assert torch.allclose(cut, as_vectors[:, len(words) :], atol=1e-4) and cut.size(1) == len(one)
 
@@ -131,12 +133,12 @@ assert torch.allclose(cut, as_vectors[:, len(words) :], atol=1e-4) and cut.size(
 # 3. Freeze (冻结). No parameter of the model changes.
 # 4. Train. The loop of lesson 3 minimises the loss of the description y alone.
 #
-# The loss is the chain rule of 000 §4.1, P(s) = P(w_1) P(w_2|w_1) ···, with a minus and a logarithm. The prompt and x
-# are among the things that are known:
+# The loss comes from the chain rule of 000 §4.1, P(s) = P(w_1) P(w_2|w_1) ···: it is −log of this product, per token. The
+# prompt P and the table x are given, so each factor has them as a condition:
 #
 #     loss = −1/N Σ_t log p(y_t | P, x, y_<t)          (N tokens of y)
 #
-# `attach` does the first three steps. One loss and its gradient show what would be trained.
+# `attach` does the first three steps. We compute one loss and its gradient to see what would be trained.
 #
 # **Predict before you run:** m = 10 and d = 128. Which tensors get a gradient, and how many numbers are they?
 
@@ -169,19 +171,19 @@ assert list(with_gradient.values()) == [(m, d)] and report.trained == report.sto
 # %% [markdown]
 # One tensor gets a gradient, P with m · d = 1,280 numbers. This is what 001 §3.1.4 writes as O(md).
 #
-# *Where the document is loose.* 001 §3.1.4 begins with 只微调输入端的embedding层参数, only the parameters of the
-# embedding layer are tuned. Later it says that only P is updated, and that the model's parameters, the embedding
-# layer included (包括embedding层), stay as they are. The second sentence is right.
+# *Where the document is loose.* 001 §3.1.4 begins by saying that only the parameters of the embedding layer at the input
+# are tuned (只微调输入端的embedding层参数). Later it says that only P is updated, and that the model's parameters, the
+# embedding layer included (包括embedding层), stay as they are. The second sentence is right.
 
 # %% [markdown]
 # ## Training
 #
-# We train both prompts on the same batches. The learning rate is far higher than in lesson 3, because nothing here
-# can be unlearned: the prompt knows nothing yet. There is no weight decay, because a virtual token has no reason to
+# We train both prompts on the same batches. The learning rate is far higher than in lesson 3, because the prompt has
+# learned nothing yet that a large step could destroy. There is no weight decay, because a virtual token has no reason to
 # be small.
 #
-# **Predict before you run:** which start is better, random vectors or words? Will the two still be far apart at the
-# end?
+# **Predict before you run:** before training, which prompt disturbs the base more, ten random vectors or ten words drawn
+# from the vocabulary? After training, will both be below the untouched base?
 
 # %%
 steps = 3 if QUICK else 150
@@ -218,17 +220,22 @@ table(
 )
 assert fingerprint(base) == before
 assert QUICK or max(ends.values()) < 0.9 * loss_untouched
+assert curves["random"][0][1] > curves["vocabulary"][0][1]
 
 # %% [markdown]
-# In a full run both prompts gain much. Ten vectors are enough to change what the base does. The base itself is, bit
-# for bit, what it was: its fingerprint is the same. So without the prompt it can do all that it could before, as 001
-# §3.1.4 promises (保持预训练模型的通用语义表示能力). One seed each cannot tell which start is better in general;
-# lesson 14 asks this with more seeds. From here on we use the prompt with the lower validation loss.
+# Before training the random vectors disturb the base more, because it has never read such vectors. In a full run both
+# prompts end below the untouched base: ten vectors are enough to change what the base does.
+#
+# The base itself is the same bit for bit, as its fingerprint shows. So without the prompt it can do all that it could
+# before, as 001 §3.1.4 promises (保持预训练模型的通用语义表示能力). One seed cannot show which start is better in general;
+# lesson 14 tests this with more seeds. From here on we use the prompt with the lower validation loss.
 
 # %% [markdown]
 # ## What it writes now
 #
-# **Predict before you run:** will *slots* rise or fall?
+# The untouched base stated nearly all values, because it wrote the table again.
+#
+# **Predict before you run:** with a prompt in front, will *slots* rise or fall?
 
 # %%
 texts = {"untouched": untouched}
@@ -252,22 +259,23 @@ assert QUICK or (
 )
 
 # %% [markdown]
-# In a full run the base now writes sentences in most cases, and BLEU rises. *Slots* falls. That is no step back: a
-# copy of the table states all values without doing the task, and a sentence has to choose and order them. Therefore
-# one measure alone cannot judge this task.
+# In a full run the base now writes sentences in most cases, and BLEU rises. *Slots* falls. But the model did not get
+# worse: a copy of the table states all values without doing the task, and sentences are harder to write than a copy.
+# Therefore one measure alone cannot judge this task.
 #
-# No weight was added to the model. So the frozen base was able to write all this before; it only had to be steered.
+# No parameter of the model was changed. So the frozen base was able to write such sentences before; it only had to be
+# steered.
 
 # %% [markdown]
 # ## What the vectors say
 #
 # Can we read the trained vectors? For each of them we look for the most similar rows of E, by the cosine (余弦相似度)
-# of lesson 7. It is 1 for the same direction and 0 for no similarity. To know what is much, we also take the nearest
-# rows of random vectors. And we test it: we replace each trained vector by its nearest word, and the base reads these
+# of lesson 7. It is 1 for the same direction and 0 for no similarity. To judge the cosines, we also take the nearest
+# rows of random vectors. Then comes a test: we replace each trained vector by its nearest word, and the base reads these
 # words.
 #
-# **Predict before you run:** one prompt began as words. Will it still be nearest to those words? And will the nearest
-# words of the better prompt work as a prompt?
+# **Predict before you run:** one prompt began as words. Are most of its ten vectors still nearest to those words? And does
+# the base do the task as well with the nearest words of the better prompt?
 
 # %%
 from minitransformer.tuning import nearest_words
@@ -311,18 +319,23 @@ table(
     ["the base reads", "validation loss", ""],
     [None, ".3f", None],
 )
+same = sum(near["vocabulary"][i][0][0] == origin[i] for i in range(m))
 assert QUICK or losses["their nearest words"] > losses["the trained vectors"] + 0.02
+assert QUICK or same < m / 2
 
 # %% [markdown]
-# In a full run the nearest words work worse than the vectors. What was learned is at least in part not in those
-# words. And nobody can read in them what the task is.
+# In a full run most of the vectors have left their words. And the nearest words work worse than the vectors. So these
+# words hold at most a part of what was learned. Nobody can see from them what the task is.
 #
 # Lester et al. (2021, §7) looked at their prompts in the same way. They found neighbours with a common theme, but no
 # sentence that one could read. 000 §1.3 counts interpretability (可解释性) among the advantages of the method, and in the
 # table of 000 §2.2 it is stronger (更强) than with full fine-tuning. These vectors do not support that.
 #
-# Where do the vectors lie? In the next figure each grey dot is a word. It shows how long its vector is, and how
-# similar its most similar other word is.
+# %% [markdown]
+# ## Where the vectors lie
+#
+# In the next figure each grey dot is a word, a row of E. It shows the length of the row, and the cosine to the most similar
+# other row. The trained vectors are drawn in the same way.
 #
 # **Predict before you run:** will the trained vectors lie among the words?
 
@@ -364,25 +377,25 @@ assert QUICK or all(
 )
 
 # %% [markdown]
-# In a full run the trained vectors do not lie among the words. They are longer, and less similar to any word than most
-# words are to another.
+# In a full run the trained vectors do not lie among the words. On average they are longer, and less similar to their
+# nearest word than a word is to its nearest other word.
 #
-# The tokens at the very top of the figure point where another token points, too. They are rare, and pretraining never
-# had to tell them apart. A prompt that begins as words drawn by chance can begin as such words.
+# Each token at the very top of the figure has nearly the same direction as another token. These tokens are rare, so
+# pretraining hardly had to distinguish them. A prompt that begins as words drawn by chance can begin as such words.
 
 # %% [markdown]
 # ## A prompt is a prefix
 #
 # Lesson 3 ended with a prefix: the keys and values that a text leaves in every layer act like the text itself.
-# Virtual tokens leave keys and values, too. So every soft prompt is a prefix. The base computes it, layer by layer,
-# from m · d numbers. A prefix that has numbers of its own has m · 2 · n · d of them, for n layers: a key and a value
-# for each token and layer.
+# Virtual tokens leave keys and values, too. So every soft prompt is a prefix. The base computes this prefix, layer by
+# layer, from m · d numbers. The prefix itself has a key and a value of d numbers for each virtual token and each layer.
+# With L layers these are 2 L m d numbers.
 #
 # We let the base read the virtual tokens alone and take the keys and values from the cache. Then we remove the prompt
 # and give them to the base as `prefix`.
 #
-# **Predict before you run:** how much do the probabilities by prompt and by prefix differ? With n = 4 layers, how
-# many times as many numbers has the prefix?
+# **Predict before you run:** how much do the probabilities with the prompt and with the prefix differ? With L = 4 layers,
+# how many times as many numbers has the prefix?
 
 # %%
 from minitransformer.models.attention import Prefix
@@ -411,22 +424,23 @@ assert (by_prompt - by_prefix).abs().max() < 1e-5 and numbers == m * 2 * base.co
 assert QUICK or (by_prompt - alone).abs().max() > 0.01
 
 # %% [markdown]
-# Prompt and prefix are the same to the model. The reverse does not hold: most prefixes come from no prompt, because a
-# prompt can only reach those that the frozen layers compute from it. Lesson 9 trains the keys and values themselves.
+# Apart from rounding, prompt and prefix act in the same way. So every prompt gives a prefix. But most prefixes come from no
+# prompt, because a prompt only gives the keys and values that the frozen layers compute from it. Lesson 9 trains the
+# keys and values themselves.
 
 # %% [markdown]
 # ## Inside the template: P-tuning
 #
-# P-tuning (Liu et al., 2021) lets a model fill a gap, as in lesson 7. The words *around* the gap are virtual, on
-# whatever sides of the text one likes:
+# P-tuning (Liu et al., 2021) lets a model fill a gap, as in lesson 7. Virtual tokens stand in the template, before the
+# text, behind it, or both:
 #
-#     T = [v_1, …, v_i, E(text), v_{i+1}, …, v_m, E(It was [MASK])]
+#     X = [v_1, …, v_i, E(text), v_{i+1}, …, v_m, E(It was [MASK])]
 #     [v_1, …, v_m] = MLP(LSTM([p_1, …, p_m]))
 #
-# The second line is the other half of the method. The p_i are trained, but the model reads what an encoder
-# (提示编码器) makes of them. The encoder is an LSTM and a small network, an MLP. An LSTM reads a sequence step by
-# step and carries a memory along, here from both ends. So each v_i can know its neighbours, as words in a sentence
-# do. After training only the v_i are needed, and the encoder is dropped.
+# The second line is the other half of the method. The p_i are trained, but the model does not read them. It reads the
+# v_i, which an encoder (提示编码器) computes from them. The encoder is an LSTM and a small network, an MLP. An LSTM reads
+# a sequence step by step and keeps a memory of what it has read. Ours reads in both directions. So each v_i depends on
+# all p_i. The encoder is trained as well. After training only the v_i are needed, and the encoder is dropped.
 #
 # First the template, filled with a review. ⟨1⟩ is the first virtual token.
 
@@ -458,7 +472,7 @@ ids, _ = soft_template.for_bert(texts_of["reviews"]["valid"][0], tokenizer)
 say(f"The template, filled: {shown(ids[:12])} … {shown(ids[-9:])}")
 
 # %% [markdown]
-# Now the encoder. We count its parameters, and we test whether each v_i knows its neighbours.
+# Now we count the encoder's parameters. And we test what each v_i depends on. Without the encoder, v_i is p_i.
 #
 # **Predict before you run:** we change p_1 alone. How many of the six v_i change, with the encoder and without it?
 
@@ -484,32 +498,30 @@ table(
     [None, None, ",", ".1%", ",", ".2%"],
 )
 say(f"The LSTM has {parts['lstm']:,} parameters, and the MLP has {parts['mlp']:,}.")
-two_layers = 2 * (4 * d * (d + d) + 8 * d) + 2 * (
-    4 * d * (2 * d + d) + 8 * d
-)  # both ends, four gates
+# two layers; each reads in two directions and has four gates
+two_layers = 2 * (4 * d * (d + d) + 8 * d) + 2 * (4 * d * (2 * d + d) + 8 * d)
 assert parts["lstm"] == two_layers and parts["mlp"] == (2 * d * d + d) + (d * d + d)
 assert counted[0][1] == soft_template.n_virtual and counted[1][1] == 1
-assert counted[0][2] > 100 * counted[0][4]
+assert counted[0][2] > 100 * counted[0][4] and counted[0][3] > 0.5
 
 # %% [markdown]
-# With the encoder all six change, without it only one does. Both ways keep 6 · 128 numbers. But while it trains, the
-# encoder is far larger than what is kept, and it is no small part of our small base. "Few parameters" is said of what
-# is kept.
+# With the encoder all six change, without it only one does. Both keep 6 · 128 numbers. But in training the encoder has far
+# more parameters than that, more than half as many as our small base. So "few parameters" is true only of what is kept.
 #
-# *Where the document is loose.* 001 §3.1.4 writes P-Tuning(Prompt Tuning), as if they were one method. What it then
-# describes, free vectors in front of the input with O(md) numbers, is prompt tuning. Template and encoder do not
-# occur. In one point we are stricter than Liu et al.: on some of their tasks they tuned the model, too; here the base
+# *Where the document is loose.* 001 §3.1.4 writes P-Tuning(Prompt Tuning), as if they were one method. Then it describes
+# free vectors in front of the input, with O(md) parameters. This is prompt tuning; it mentions neither a template nor an
+# encoder. In one point we are stricter than Liu et al.: on some of their tasks they also tuned the model; here the base
 # stays frozen.
 
 # %% [markdown]
 # ## Two tasks for P-tuning
 #
-# We use one template for two tasks and two models. *Styles*, for the GPT: a sentence was put into one of six styles,
-# such as a headline or a pirate's speech. Which? *Reviews*, for the BERT: is a review positive or negative? The
-# reviews are hard on purpose. Praise and blame use the same words, and each review has both.
+# We use one template for two tasks and two models. In *styles*, for the GPT, a sentence is written in one of six styles,
+# such as a headline or a pirate's speech. Which style is it? In *reviews*, for the BERT: is a review positive or
+# negative? The reviews are hard on purpose. Praise and criticism use the same words, and each review has both.
 #
-# The answer mapping is made by hand, one word for each label. The loss is the cross-entropy of the labels' words in
-# the gap.
+# The answer mapping (lesson 7) is made by hand, one word for each label. The loss is the cross-entropy of the labels'
+# words in the gap.
 
 # %%
 from minitransformer.course.answers import by_hand
@@ -537,10 +549,11 @@ def right(template: Template, task: str, split: str) -> float:
 
 
 # %% [markdown]
-# Before any training we let the hard template "{text} It was {mask}" answer. The last column says what guessing gets,
-# with 1.96 standard errors added. Only above this is a method better than guessing.
+# Before any training we let the hard template "{text} It was {mask}" answer. The last column is the accuracy of guessing
+# plus 1.96 standard errors, the ± of lesson 4. Only above this is a method shown to be better than guessing.
 #
-# **Predict before you run:** on which of the two tasks is the hard template better than guessing, if on any?
+# **Predict before you run:** the six styles have answer words such as `story` and `ship`, the reviews `fine` and `dull`.
+# On which of the two tasks, if on any, does the hard template answer three quarters of the texts correctly?
 
 # %%
 accuracy, guessing = {}, {}
@@ -557,15 +570,17 @@ table(
     ["validation", "hard template right", "guessing", "guessing, upper end"],
     [None, ".1%", ".1%", ".1%"],
 )
+assert QUICK or all(accuracy[task, "hard template"] < 0.75 for task in answers)
+
+# %% [markdown]
+# In a full run it does so on neither task. Compare each row with the upper end of guessing: below it, the hard template
+# is not shown to be better than guessing.
 
 # %% [markdown]
 # ## Training P-tuning
 #
-# Now the virtual words are trained, for each task with the encoder and without it. The encoder gets a smaller
-# learning rate, because each of its numbers moves all v_i.
-#
-# **Predict before you run:** on which task will six vectors gain more? And which learns faster, with the encoder or
-# without?
+# Now the virtual tokens are trained, for each task with the encoder and without it. The encoder gets a smaller learning
+# rate, because each of its parameters changes all v_i. First we need the loss and the batches.
 
 # %%
 import math
@@ -596,7 +611,10 @@ def labelled(task: str, split: str, batch_size: int) -> LabelledTexts:
 
 
 # %% [markdown]
-# These two functions give the loss and the batches. The rest is the training loop, four times.
+# The rest is the training loop, four times. With six styles, guessing is right in 17 % of the cases, and with two kinds of
+# reviews in 50 %.
+#
+# **Predict before you run:** on which of the two tasks will the accuracy rise more over the hard template?
 
 # %%
 gap_steps = 3 if QUICK else 150
@@ -625,7 +643,7 @@ with figure(
         ax.axhline(
             math.log(len(mapping)), color="grey", ls=":", label=f"guessing, ln {len(mapping)}"
         )
-        ax.set(xlabel="step", title=f"{task}, {type(MODEL[task]).__name__}")
+        ax.set(xlabel="step", title=f"{task}, {type(MODEL[task]).__name__.upper()}")
         ax.legend()
     axes[0].set_ylabel("loss, nats per text")
 table(
@@ -638,23 +656,23 @@ table(
     [None, None, ".1%", ".1%", None],
 )
 assert fingerprint(base) == before and fingerprint(bert) == bert_before
-assert QUICK or accuracy["styles", chosen["styles"]] > max(
-    guessing["styles"], accuracy["styles", "hard template"]
-)
+rise = {task: accuracy[task, chosen[task]] - accuracy[task, "hard template"] for task in answers}
+assert QUICK or (rise["styles"] > max(0, rise["reviews"]))
+assert QUICK or accuracy["styles", chosen["styles"]] > guessing["styles"]
 
 # %% [markdown]
-# In a full run P-tuning clearly does better than guessing on the styles, and better than the hard template. For the
-# reviews, compare with the upper end of guessing: below it, six vectors and these few steps did not get the task out
-# of the frozen model. On each task we go on with the variant of the lower validation loss.
+# In a full run it rises more on the styles. There P-tuning is better than guessing and better than the hard template. For
+# the reviews, compare with the upper end of guessing: below it, six vectors and these few steps are not shown to solve
+# the task with the frozen model. On each task we continue with the variant of the lower validation loss.
 
 # %% [markdown]
 # ## Dropped, saved, loaded
 #
 # `save` writes what a user of the tuned model needs: the v_i, as they come out of the encoder, and the fingerprint of
-# the base. Loaded again, they are free vectors and must act the same.
+# the base. When they are loaded again, they are free vectors, and the outputs must be the same.
 #
-# **Predict before you run:** a number takes four bytes. Which of the two files is larger, the prompt with 10 vectors
-# or P-tuning with 6 vectors and its encoder?
+# **Predict before you run:** a number takes four bytes. Which of the two files is larger, the file of the prompt with 10
+# vectors, or the file of P-tuning, which was trained with 6 vectors and an encoder?
 
 # %%
 from minitransformer.tuning import load
@@ -686,8 +704,12 @@ table(
 assert all(row[-1] < 1e-4 for row in saved) and saved[1][2] < saved[0][2]
 
 # %% [markdown]
-# P-tuning's file is the smaller one, because the encoder is not in it. Now the file that was made for the BERT is loaded
-# onto the GPT. The width of the two is the same, so the vectors would fit.
+# P-tuning's file is the smaller one, because the encoder is not in it.
+#
+# Next we load the file that was made for the BERT onto the GPT. The two models have the same width, so the vectors would
+# fit.
+#
+# **Predict before you run:** does it load?
 
 # %%
 from minitransformer.errors import UserError
@@ -700,7 +722,7 @@ say(f"It says: “{refusal}”")
 assert refusal, "a prompt went onto a base that it was not made for"
 
 # %% [markdown]
-# The wrong base is refused by its fingerprint.
+# It does not load. The fingerprint shows that it is the wrong base.
 
 # %% [markdown]
 # ## Three names, three things
@@ -711,16 +733,17 @@ assert refusal, "a prompt went onto a base that it was not made for"
 # - P-tuning: vectors inside a template, made by an encoder;
 # - prefix tuning (前缀微调): keys and values in every layer, which is lesson 9.
 #
-# The documents use the names for one another:
+# The documents mix these names:
 #
 # - 000 §1.3 and §2.1 say *prefix* and describe vectors at the input, in front of x. That is prompt tuning.
 # - 001 §3.1.4 says *P-Tuning* and describes prompt tuning.
-# - 002 §核心思想 and §工作流程 say *prefix*, in front of the input (在模型的输入前), with the dimension of the input embeddings (与模型的输入嵌入维度相同). That is prompt
-#   tuning. But the library that its program calls trains keys and values. And 002 §对比 puts "Prompt Tuning /
-#   P-tuning" into one column and Prefix-Tuning into another, with few (少量) parameters in both.
+# - 002 §核心思想 and §工作流程 say *prefix*, in front of the input (在模型的输入前), with the dimension of the input
+#   embeddings (与模型的输入嵌入维度相同). That is prompt tuning. But the library that its program calls trains keys and
+#   values. And 002 §对比 puts "Prompt Tuning / P-tuning" into one column and Prefix-Tuning into another, with few (少量)
+#   parameters in both.
 #
-# We count. *Enter* is how many rows enter the first layer for an input of T tokens. *Read* is how many keys its
-# attention reads.
+# We measure the difference. *Enter* is the number of rows that enter the first layer for an input of T tokens. *Read* is
+# the number of keys that its attention reads.
 #
 # **Predict before you run:** for which of the methods do *enter* and *read* differ?
 
@@ -756,16 +779,19 @@ assert found["P-tuning"][:2] == (m, m) and found["full fine-tuning"][:2] == (0, 
 assert found["prefix tuning"][3] == 2 * base.config.n_layer * found["prompt tuning"][3]
 
 # %% [markdown]
-# Only a prefix is read without entering. The table of 002 §对比 lacks two columns: *trained* and *kept*. A prefix
-# keeps 2 · n = 8 times as many numbers as a prompt of the same length. And where an encoder or an MLP is trained
-# along, "few" does not hold for what is trained.
+# They differ only for a prefix: its keys are read, but no rows enter. The table of 002 §对比 does not separate what is
+# *trained* from what is *kept*. A prefix keeps 2L = 8 times as many parameters as a prompt of the same length. And where
+# an encoder or an MLP is trained as well, what is trained is not "few".
 #
-# The place has one more consequence. 000 §5 puts its vectors in front of the whole input of a BERT. But what a BERT
-# says about a whole text is read at index 0, where [CLS] should stand (lesson 4). With vectors in front, a virtual
-# token would stand there. Therefore `PromptTuning` puts them after [CLS]. We build both orders by hand and compare
-# the output at index 0.
+# The place of the vectors has one more consequence. 000 §5 puts its vectors in front of the whole input of a BERT. But
+# what a BERT says about a whole text is read at index 0, where [CLS] should stand (lesson 4). There are two orders:
 #
-# **Predict before you run:** which of the two orders gives what `PromptTuning` computes?
+#     ⟨1⟩ … ⟨5⟩ [CLS] text [SEP]
+#     [CLS] ⟨1⟩ … ⟨5⟩ text [SEP]
+#
+# We build both by hand and compare the output at index 0 with the output of a BERT with `PromptTuning`.
+#
+# **Predict before you run:** which of the two orders should `PromptTuning` use? Does it?
 
 # %%
 review = tokenizer.encode(" " + texts_of["reviews"]["valid"][0]["text"])
@@ -790,6 +816,9 @@ table(
 )
 front, behind = differences.values()
 assert behind < 1e-5 < 1e-2 < front
+
+# %% [markdown]
+# It puts the vectors after [CLS], as it should. In the other order a virtual token stands at index 0.
 
 # %% [markdown]
 # ## Once, on the test
@@ -823,14 +852,14 @@ assert QUICK or all(
 )
 
 # %% [markdown]
-# In a full run the test says what validation said, within a few points. The choices were few, so they did not favour the
-# validation texts much.
+# In a full run the accuracies on the test differ from those on validation by less than ten points. We made only two
+# choices, so the validation results were not much too good.
 
 # %% [markdown]
 # ## The answer
 #
-# The words of a prompt need not be words. The model reads only vectors of them, and vectors can be trained while the
-# model stays as it is. Ten of them steer it to another task. The price is that nobody can read them.
+# They need not be words. The model reads a word only as a vector, and vectors can be trained while the model stays as it
+# is. Ten of them steer it to another task. The price is that nobody can read them.
 #
 # To try next:
 #

@@ -141,7 +141,7 @@ def mask_but_for_the_first(rows, pad_id):
 
 @pad.mistake
 def mask_up_to_the_last_word(rows, pad_id):
-    """Your mask ends at the last id that is not the padding id. A text may end with that id (a GPT's end token often pads as well), and its end would vanish. What is real follows from the lengths."""
+    """Your mask ends at the last id that is not the padding id. But a text may end with that id (a GPT's end token often serves as padding), and its end would be masked. Use the lengths of the rows instead."""
     ids, attention_mask = wrong_padding(keep_by_id=True)(rows, pad_id)
     return ids, attention_mask.flip(1).cumsum(1).flip(1) > 0
 
@@ -155,7 +155,7 @@ def one_place_too_many(rows, pad_id):
 
 @pad.mistake
 def rows_changed(rows, pad_id):
-    """You fill up the rows that were given (row.append, row += …). Whoever gave them finds padding in the texts afterwards. Make new lists, row + [pad_id] * …, or write into a new tensor."""
+    """You add the padding to the caller's rows (row.append, row += …). Afterwards the caller's texts contain padding. Make new lists, row + [pad_id] * …, or write into a new tensor."""
     ids, attention_mask = wrong_padding()(rows, pad_id)
     for row in rows:
         row += [pad_id] * (ids.size(1) - len(row))
@@ -182,7 +182,7 @@ def mask_of_numbers(rows, pad_id):
 
 @pad.mistake
 def always_padded_with_zero(rows, pad_id):
-    """You always fill up with 0. The argument pad_id says which id to use; 0 can be a word."""
+    """You always pad with 0. The argument pad_id says which id to use; 0 can be a word."""
     return wrong_padding(value=0)(rows, pad_id)
 
 
@@ -194,7 +194,7 @@ def nothing_refused(rows, pad_id):
 
 @pad.mistake
 def no_row_not_refused(rows, pad_id):
-    """You ask for the longest of no rows, and Python says that max() got nothing. Refuse an empty batch first, in a sentence: a UserError."""
+    """You look for the longest of no rows, so max() raises an error of Python. Refuse an empty batch first, with a UserError that says what is wrong."""
     longest = max(len(row) for row in rows)
     return wrong_padding()(rows, pad_id) if longest else None
 
@@ -378,7 +378,7 @@ def padding_known_by_its_id(ids, attention_mask=None):
 
 @last.mistake
 def a_mask_is_always_there(ids, attention_mask=None):
-    """You use attention_mask without asking whether there is one. None means that there is no padding; then it is the last column in every row."""
+    """You use attention_mask even if it is None. None means that there is no padding. Then the last token stands in the last column of every row."""
     return (
         torch.arange(ids.size(1))
         == (ids.size(1) - 1 - attention_mask.flip(1).int().argmax(dim=1))[:, None]
@@ -387,7 +387,7 @@ def a_mask_is_always_there(ids, attention_mask=None):
 
 @last.mistake
 def counted_in_the_turned_row(ids, attention_mask=None):
-    """You look for the last token in the reversed row, and take its place there. Place i from the end is place T − 1 − i from the front."""
+    """You find the last token in the reversed row, and return its place there. Place i in the reversed row is place T − 1 − i in the row."""
     last = (
         torch.zeros(ids.size(0), dtype=torch.long)
         if attention_mask is None
@@ -426,8 +426,8 @@ head = Exercise(
     title="A head for the classes",
     minutes=20,
     difficulty=3,
-    purpose="Fine-tuning puts a new head on a pre-trained base. A vector s sums up the text, and W s + b gives a score for each class. The "
-    "summary of a BERT is made at [CLS], and the summary of a GPT is the vector of its last token.",
+    purpose="Fine-tuning puts a new head on a pre-trained base. A vector s, the summary, stands for the whole text, and W s + b gives a score for each class. "
+    "The summary of a BERT comes from its pooler, which reads [CLS]. The summary of a GPT is the vector of the text's last token.",
     given=(
         "base(ids, attention_mask=…): a BERT's vectors (B, T, C); of a GPT, with return_hidden=True, its vectors in place of logits, and with at=…, boolean (B, T), those of the marked places only.",
         "base.pooled(vectors): a BERT's summary (B, C).",
@@ -573,7 +573,7 @@ def first_token_of_a_gpt(self, ids, attention_mask=None, **inputs):
 
 @head.mistake
 def without_the_pooler(self, ids, attention_mask=None, **inputs):
-    """You take a BERT's vector at [CLS] as it is. Its summary is what the pooler makes of it, tanh(W h + b): self.base.pooled(…)."""
+    """You take a BERT's vector at [CLS] as it is. The summary is the output of the pooler, tanh(W h + b): self.base.pooled(…)."""
     if isinstance(self.base, Bert):
         summary = self.base(ids, attention_mask=attention_mask, **inputs)[:, 0]
     else:
@@ -710,20 +710,20 @@ def pooled_a_single_vector(self, ids, attention_mask=None, **inputs):
 
 @head.mistake
 def a_dropout_of_its_own(self, ids, attention_mask=None, **inputs):
-    """Your dropout is a number of your own. How much is dropped stands in the base's config: self.base.config.dropout."""
+    """You chose a number for the dropout. Use the number in the base's config: self.base.config.dropout."""
     return self.head(drop(summed_up(self, ids, attention_mask, inputs), 0.1, self.training))
 
 
 @head.mistake
 def training_asked_of_the_base(self, ids, attention_mask=None, **inputs):
-    """You ask the base whether it is in training. A frozen base may be at rest while the head trains: ask self.training."""
+    """You ask the base whether it is in training. A frozen base can be in eval mode while the head trains: use self.training."""
     summary = summed_up(self, ids, attention_mask, inputs)
     return self.head(drop(summary, self.base.config.dropout, self.base.training))
 
 
 @head.mistake
 def no_head(self, ids, attention_mask=None, **inputs):
-    """You return the summary, C numbers. The classes' scores are what self.head makes of it."""
+    """You return the summary, C numbers. Apply self.head to it, which gives a score for each class."""
     summary = summed_up(self, ids, attention_mask, inputs)
     return drop(summary, self.base.config.dropout, self.training)
 
@@ -738,7 +738,7 @@ def summed_up(self, ids, attention_mask, inputs):
 
 @head.mistake("a GPT's other inputs dropped")
 def other_inputs_of_a_gpt_dropped(self, ids, attention_mask=None, **inputs):
-    """You hand **inputs on to a BERT only. A GPT takes a prefix, and prefix tuning on a classifier would train something that nobody reads."""
+    """You pass **inputs to a BERT only. A GPT takes a prefix, and prefix tuning on a classifier would train something that nobody reads."""
     own = inputs if isinstance(self.base, Bert) else {}
     summary = summed_up(self, ids, attention_mask, own)
     return self.head(drop(summary, self.base.config.dropout, self.training))
@@ -1031,15 +1031,15 @@ f1 = Exercise(
     title="F1",
     minutes=10,
     difficulty=2,
-    purpose="Accuracy looks good for a model that always says the frequent class. F1 asks of one class two things at once: are those that were "
-    "called positive so (precision), and were those that are positive found (recall)?",
+    purpose="Accuracy looks good for a model that always predicts the frequent class. F1 puts two measures of one class into one number: precision "
+    "(of those predicted positive, how many are positive) and recall (of the positive ones, how many are predicted positive).",
     given=(
         '_check_pairs(xs, ys, name): refuses what is empty or not in pairs; name is what the second are called, "truths".',
     ),
     hints=(
-        "Three counts are enough: TP (called positive and so), FP (called positive and not so), FN (so, but not called positive). Those that "
-        "neither are nor were called positive do not count at all.",
-        "2 TP + FP + FN is the number of times that positive was said plus the number of times that it is true. What if that is 0?",
+        "Three counts are enough: TP (predicted positive, and positive), FP (predicted positive, but not positive), FN (positive, but not predicted so). "
+        "All others do not count.",
+        "2 TP + FP + FN is the number of positive predictions plus the number of positive truths. What if that is 0?",
         "_check_pairs refuses what is not in pairs.\n"
         '    _check_pairs(predictions, truths, "truths")\n'
         "    pairs = list(zip(predictions, truths))\n"
@@ -1172,7 +1172,7 @@ def divided_by_nothing(predictions, truths, positive):
 
 @f1.mistake
 def pairs_not_checked(predictions, truths, positive):
-    """You accept predictions and truths of different number. zip stops at the shorter list, so the rest is never judged. Call _check_pairs, which refuses them."""
+    """You accept a different number of predictions and truths. zip stops at the shorter list, so the rest is never judged. Call _check_pairs, which refuses them."""
     return with_counts(lambda TP, FP, FN, TN: safe(2 * TP, 2 * TP + FP + FN), checked=False)(
         predictions, truths, positive
     )
@@ -1193,7 +1193,7 @@ def hits_of_every_class(predictions, truths, positive):
 
 @f1.mistake
 def class_0_never_counted(predictions, truths, positive):
-    """You ask whether a prediction is true (if p, p and …). A class may be called 0, which counts as false: compare with positive, p == positive."""
+    """You use a prediction as a condition (if p, p and …). But a class can be the number 0, which counts as False. Compare it with positive: p == positive."""
     _check_pairs(predictions, truths, "truths")
     pairs = list(zip(predictions, truths, strict=True))
     both = sum(bool(p) and p == t == positive for p, t in pairs)
@@ -1242,10 +1242,10 @@ full = Exercise(
     purpose="Full fine-tuning changes every parameter of the base. To take it off again, and put it on once more, it has to keep two sets of them: the base's "
     "own while it is attached, the tuned ones while it is not. This is what happens when it is attached.",
     hints=(
-        "own = base_parameters(base) are the base's parameters by name; self.names(base) says which of them are trained. Do three things for each of those: keep, "
-        "put in, let it learn.",
-        "What is kept must be a copy, and it must be taken before anything is put in. What is put in (if self.tuned has it) goes into the parameter "
-        "that is there, for an optimizer or a tied table may hold that one.",
+        "own = base_parameters(base) are the base's parameters by name; self.names(base) says which of them are trained. Do three things for each of them: keep "
+        "its numbers, put in the tuned ones, and let it learn.",
+        "Keep a copy, and make it before anything is put in. If self.tuned has the name, write its numbers into the existing parameter: an optimizer or a "
+        "tied table can hold this parameter, so it must not be replaced.",
         "    own = base_parameters(base)\n"
         "    for name in self.names(base):\n"
         "        self.before[name] = own[name].detach().clone()\n"

@@ -176,7 +176,7 @@ def wrong_batch(
 
 @pairs.mistake
 def no_start_token(sources, targets, config):
-    """Your targets have no start token. Then the model is never asked for the first word, and a translation has nothing to begin from."""
+    """Your targets have no start token. Then the model never learns to predict the first word, and a translation has nothing to begin from."""
     return wrong_batch(start=False)(sources, targets, config)
 
 
@@ -188,7 +188,7 @@ def no_end_token(sources, targets, config):
 
 @pairs.mistake
 def loss_on_the_padding(sources, targets, config):
-    """Your labels ask for the padding. Then short sentences teach the model to write padding, which is easy, and the loss looks better than it is. The label of padding is IGNORE."""
+    """Your padding has labels. Then short sentences teach the model to predict padding, which is easy, and the loss looks better than it is. The label of padding is IGNORE."""
     return wrong_batch(ignore=None)(sources, targets, config)
 
 
@@ -200,7 +200,7 @@ def ignored_by_id(sources, targets, config):
 
 @pairs.mistake
 def shifted_already(sources, targets, config):
-    """You shift the labels by one. The loss does that itself: it compares place t with the label at t + 1. With your labels it would ask for the token after the next. A label stands where its token stands."""
+    """You shift the labels by one. The loss does that itself: it compares place t with the label at t + 1. With your labels each place would learn to predict the token after the next one. A label stands where its token stands."""
     return wrong_batch(shift=True)(sources, targets, config)
 
 
@@ -212,7 +212,7 @@ def start_and_end_around_the_source(sources, targets, config):
 
 @pairs.mistake
 def pairs_not_checked(sources, targets, config):
-    """You accept sources and targets of different number. Then sources and targets no longer belong together. Call check_pairs, which refuses that."""
+    """You accept a different number of sources and targets. Then they no longer belong together. Call check_pairs, which refuses that."""
     return wrong_batch(checked=False)(sources, targets, config)
 
 
@@ -226,7 +226,7 @@ def start_token_ignored(sources, targets, config):
 
 @pairs.mistake
 def source_mask_read_off_the_ids(sources, targets, config):
-    """Your source_mask asks which ids are the padding id. A source may hold that id as a word, and pad_right gives the mask that follows from the lengths."""
+    """Your source_mask asks which ids are the padding id. But a source may hold that id as a word. pad_right computes the mask from the lengths instead."""
     batch = wrong_batch()(sources, targets, config)
     return batch | {"source_mask": batch["source"] != config.pad_id}
 
@@ -563,7 +563,7 @@ whole = Exercise(
     title="Read once, write often",
     minutes=20,
     difficulty=3,
-    purpose="The encoder reads the source. The decoder writes, and reads what the encoder made of the source. While a text is generated the source does not change, so it "
+    purpose="The encoder reads the source. The decoder writes, and reads the vectors that the encoder made. While a text is generated the source does not change, so it "
     "is encoded in the first call only. After that, the cache of the cross-attention holds its keys and values.",
     given=(
         "self.encode(source, source_mask, prefix, vectors): → (B, S, C); refuses what does not fit.",
@@ -919,7 +919,7 @@ def in_turns(value, n_row, times):
 
 @widen.mistake
 def shared_ones_too(value, n_row, times):
-    """You also repeat a tensor that has one row for all prompts. It serves every row as it is; k rows would fit neither one prompt nor all."""
+    """You also repeat a tensor that has one row for all prompts. It already fits every row. With k rows it would fit neither one prompt nor all."""
     if isinstance(value, torch.Tensor):
         return value.repeat_interleave(times, dim=0)
     if hasattr(value, "_make"):
@@ -973,7 +973,7 @@ def only_lists_are_looked_into(value, n_row, times):
 
 @widen.mistake("every named tuple becomes a Prefix")
 def always_a_prefix(value, n_row, times):
-    """You make a Prefix of every named tuple. It is to become one of its own kind: value._make(…)."""
+    """You make a Prefix of every named tuple. But a named tuple has to keep its own kind: value._make(…)."""
     if isinstance(value, torch.Tensor):
         return value.repeat_interleave(times, dim=0) if value.size(0) == n_row else value
     if hasattr(value, "_make"):

@@ -147,9 +147,9 @@ lookup = Exercise(
         "torch.where(condition, a, b): a where the condition is True, b elsewhere; the last axes are lined up.",
     ),
     hints=(
-        "Make a vector for each place, once as if all were virtual tokens, and choose place by place between it and the word.",
-        "Which vector a virtual token stands for is -1 - id; at words take any, 0 say: clamp(min=0). vectors[number] gives (B, T, C) where one table "
-        "serves all rows. Where each row has its own, (B, n_virtual, C), a first index tells the row: (B, 1), the numbers of the rows.",
+        "First make a vector for each place as if all tokens were virtual. Then choose for each place between this vector and the word's.",
+        "A virtual token stands for vector number -1 - id. At words take any number, such as 0: clamp(min=0). If all rows have the same vectors, "
+        "vectors[number] is (B, T, C). If each row has its own, (B, n_virtual, C), you also need an index for the row: (B, 1), the numbers of the rows.",
         "    number = (-1 - ids).clamp(min=0)\n"
         "    rows = torch.arange(len(ids))[:, None]\n"
         "    chosen = vectors[number] if vectors.dim() == 2 else vectors[rows, number]\n"
@@ -729,13 +729,13 @@ encoder = Exercise(
     minutes=15,
     difficulty=2,
     purpose="P-tuning does not train the vectors of the virtual tokens directly. It trains other vectors (`self.free`) and a small network that makes them. An LSTM "
-    "reads the P rows as one text, from both ends, so each row knows its neighbours. An MLP turns each state (2·C) into a vector (C). "
+    "reads the P rows as one text, in both directions, so each row depends on all others. An MLP turns each state (2·C) into a vector (C). "
     "An LSTM expects numbers of size 1, and embeddings are smaller. So each row is normalised first (layer_norm without weights). If "
     "self.encoder is False there is no network, and self.free itself is the answer.",
     hints=(
-        "Four steps, in this order: normalise each row, LSTM, MLP; and before them the way out where there is no encoder.",
+        "If there is no encoder, return self.free at once. Otherwise there are three steps: normalise each row, LSTM, MLP.",
         "F.layer_norm(x, x.shape[-1:]) normalises rows. The LSTM wants (batch, length, width): one text of P tokens is (1, P, C). It "
-        "returns its outputs at every token and, beside them, its last states; the outputs are wanted.",
+        "returns a pair: its outputs at every token, and its last states. You need the outputs.",
         "Without encoder, self.free.\n"
         "    read = F.layer_norm(self.free, self.free.shape[-1:])\n"
         "    outputs, _ = self.lstm(read[None])\n"
