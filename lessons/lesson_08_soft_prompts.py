@@ -330,7 +330,7 @@ assert QUICK or same < m / 2
 # Lester et al. (2021, §7) looked at their prompts in the same way. They found neighbours with a common theme, but no
 # sentence that one could read. 000 §1.3 counts interpretability (可解释性) among the advantages of the method, and in the
 # table of 000 §2.2 it is stronger (更强) than with full fine-tuning. These vectors do not support that.
-#
+
 # %% [markdown]
 # ## Where the vectors lie
 #
