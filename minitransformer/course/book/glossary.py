@@ -31,7 +31,10 @@ def terms() -> tuple[Term, ...]:
     return tuple(Term(*row[:4], int(row[4])) for row in rows[1:])
 
 
-HOMONYMS = {"precision": ("精度",)}  # of numbers
+HOMONYMS = {
+    "precision": ("精度",),  # of numbers
+    "rank": ("序号",),  # of a token among the others: the order in which a vocabulary learned them
+}
 """Words that are a term in one sentence and something else in another, with what they may be there."""
 
 

@@ -181,6 +181,14 @@ def test_glossary():
     assert len(glossary.wrong_terms("a prefix and prefix tuning", "前缀微调")) == 0
 
 
+def test_a_word_with_two_meanings():
+    """A matrix has a rank (秩), and a token has one among the tokens (序号)."""
+    assert glossary.wrong_terms("The matrix has rank 2.", "矩阵的秩是 2。") == []
+    assert glossary.wrong_terms("The lowest rank was learned first.", "序号最小的最先学到。") == []
+    (wrong,) = glossary.wrong_terms("The matrix has rank 2.", "矩阵的级是 2。")
+    assert "'rank' is '秩'" in wrong
+
+
 DECLARED = [(language, part) for language in translation.languages() for part in translation.declared(language)]
 
 
@@ -192,5 +200,5 @@ def test_what_is_declared_is_translated(language, part):
 
 def test_chinese_is_there():
     """Or the test above would prove nothing."""
-    assert ("zh", 2) in DECLARED and ("zh", "book") in DECLARED and ("zh", "readme") in DECLARED
+    assert ("zh", 1) in DECLARED and ("zh", 2) in DECLARED and ("zh", "book") in DECLARED and ("zh", "readme") in DECLARED
     assert (ROOT / "README.zh.md").is_file()
