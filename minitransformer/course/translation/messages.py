@@ -16,6 +16,7 @@ from minitransformer.course.translation.blocks import Translator
 HOLE = re.compile(r"\{(\d+)\??\}")
 SENTENCE_ENDS = re.compile(r"(?<=[.:;!?])\s+")
 CHINESE_END = "。，；：！？）」》…"
+NAME = re.compile(r"[a-z_][a-z0-9_]*")
 
 
 class Messages(Translator):
@@ -30,6 +31,7 @@ class Messages(Translator):
         super().__init__(texts)
         ordered = sorted(patterns, key=lambda pattern: -len(HOLE.sub("", pattern)))  # the most particular first
         self.patterns = [(_as_regex(pattern), patterns[pattern]) for pattern in ordered]
+        self._said = frozenset(patterns)
         self._seen: dict[str, str] = {}
 
     def __call__(self, text: str) -> str:
@@ -66,8 +68,12 @@ class Messages(Translator):
         for regex, translation in self.patterns:
             if match := regex.fullmatch(text):
                 filling = match.groupdict()
-                return HOLE.sub(lambda hole: self(filling[f"h{hole[1]}"] or ""), translation)  # noqa: B023
+                return HOLE.sub(lambda hole: self._filling(filling[f"h{hole[1]}"] or ""), translation)  # noqa: B023
         return None
+
+    def _filling(self, text: str) -> str:
+        """What fills a hole: a name of the code stays, even where a lesson's table has a column that is called so."""
+        return text if NAME.fullmatch(text) and text not in self._said else self(text)
 
 
 def _as_regex(pattern: str) -> re.Pattern[str]:

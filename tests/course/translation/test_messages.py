@@ -7,8 +7,16 @@ import pytest
 
 from minitransformer.course.translation.messages import Messages, is_said, patterns_in
 
-TEXTS = {"You divide by √d_k twice.": "你除以了两次 √d_k。", "Two texts": "两段文本", "{0} heads": "{0} 个头"}
+TEXTS = {
+    "You divide by √d_k twice.": "你除以了两次 √d_k。",
+    "Two texts": "两段文本",
+    "{0} heads": "{0} 个头",
+    "perplexity": "困惑度",
+}
 PATTERNS = {
+    "gradient of {0}": "{0} 的梯度",
+    "Exercise {0} has {1}.": "练习 {0} {1}。",
+    "passed": "通过",
     "{0} has {1} parts; it should have {2}.": "{0} 有 {1} 个部分，应该有 {2} 个。",
     "{0} has {1}; it should have {2}.": "{0} 有 {1}，应该有 {2}。",
     "The output": "输出",
@@ -38,6 +46,10 @@ def chinese():
         ("Who knows?", "Who knows?"),
         ("7 lines of 8", "7 lines of 8"),
         ("(2, 3)", "(2, 3)"),
+        ("perplexity", "困惑度"),  # a table's column
+        ("gradient of perplexity", "perplexity 的梯度"),  # a name of the code
+        ("gradient of Two texts", "两段文本 的梯度"),
+        ("Exercise 1.5 has passed.", "练习 1.5 通过。"),
     ],
 )
 def test_a_message_is_known_by_its_pattern(chinese, english, said):
