@@ -40,12 +40,17 @@ MACHINERY = (
     "lessons.py",
     "output/notebook.py",
     "output/terminal.py",
+    "output/translated.py",
     "record.py",
     "runner.py",
     "shipped.py",
+    "translation/__init__.py",
+    "translation/blocks.py",
+    "translation/catalogues.py",
+    "translation/messages.py",
     "visible.py",
 )
-"""Modules of the course that are loaded with every lesson and decide nothing of what is recorded."""
+"""Modules of the course that are loaded with every lesson and decide nothing of what is recorded, which is English."""
 PACKAGES = ("torch", "numpy", "matplotlib", "tiktoken", "regex", "safetensors")
 
 
