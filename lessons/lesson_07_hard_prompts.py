@@ -2,182 +2,186 @@
 
 question: Can a task be put into words, so that a model that was never trained for it does it?
 minutes: 1
-documents: 001 §2 核心概念与联系, §3.1.1 Prompt; 003 §2 Introduction, §3.2 Intuition
+documents: 001 §1.4 本文结构, §2 核心概念与联系, §3.1.1 Prompt, §3.2 算法步骤详解; 003 §2 Introduction(介绍), §3.2 Intuition(直觉)
 needs: 3, 4, 5
 """
 
 # %% [markdown]
 # ## A task in words
 #
-# Lesson 5 fine-tuned: labelled examples went in, every parameter changed. A prompt (提示) leaves the model as it is and
-# changes the question instead. A BERT can fill a gap, a GPT can go on writing; so write the task as a text whose gap, well
-# filled, is the answer (001 §2: bring the task into the format of pre-training). The prompts of this lesson are made of words,
-# and are called hard (硬提示), as against the trained ones to come. What is needed is two things:
+# Lesson 5 fine-tuned a model: it read labelled examples, and its parameters changed. A prompt (提示) changes no
+# parameter. It changes the question. A BERT can fill a gap, and a GPT can continue a text. So we write the task as a
+# text with a gap, and the word in the gap is the answer. In the words of 001 §2, the task takes on the format of
+# pre-training (将下游任务转化为预训练阶段的格式). It names two parts:
 #
-#     prompt = template (模板)  +  answer mapping (答案映射)
+#     prompt = template (模板) + answer mapping (答案映射)
 #
-# Two tasks, to be done by the two bases of the course: a GPT and a BERT, pretrained on the tiny world as in lessons 3
-# and 4, but longer. One task asks what a description describes (`kind`); the other, whether a review is for or against a
-# film (`verdict`; a remark for the other side is in every review). `kind` is here because it works: two others that were
-# tried while this lesson was written, the genre of a film and whether a name is a woman's or a man's, stayed near guessing
-# on bases that were half trained.
+# The prompts of this lesson consist of words. They are called hard prompts (硬提示). Lessons 8 and 9 train soft ones.
 #
-# **Predict before you run:** which of the two is harder to get from a model that has only ever guessed words?
+# 001 §1.4 announces the concrete steps of several methods. 001 §3.2 then goes through the steps of one method only, the
+# adapter (以Adapter为例, lesson 11). For prompts, the three steps of 001 §3.1.1 are all that we have: the template, the
+# answer mapping, and inference (推理). We carry them out one by one.
+#
+# We use two tasks:
+#
+# - *kind*: is the thing in a description a town, a river, a book, a film, a cafe or a shop?
+# - *verdict*: is a review for or against its film? Half of the reviews are for it.
+#
+# Two models of the course do them, a GPT and a BERT. They were pre-trained on the tiny world as in lessons 3 and 4, but
+# for longer.
+#
+# **Predict before you run:** if we guess the answer, what fraction of each task do we get right on average?
 
 # %%
-import re
-
 import torch
 from minitransformer.course.bases import load_base
 from minitransformer.course.data import DATA, default_tokenizer
 from minitransformer.course.jsonl import read_jsonl
 from minitransformer.course.show import QUICK, bar, figure, say, table, verbatim
-from minitransformer.text.corpora import read_documents
 
 tokenizer = default_tokenizer()
 models = {"GPT": load_base("gpt"), "BERT": load_base("bert")}
 KINDS = ("town", "river", "book", "film", "cafe", "shop")
-tables = {
-    split: read_jsonl(DATA / "tasks" / "table_to_text" / f"{split}.jsonl", ["source", "target"])
-    for split in ("train", "valid", "test_seen")
-}
-reviews = {
-    split: read_jsonl(DATA / "tasks" / "reviews" / f"{split}.jsonl", ["text", "label"])
-    for split in ("train", "valid", "test")
-}
-examples = {
-    ("kind", split): [
-        {"text": row["target"], "label": row["category"]}
-        for row in tables[source]
-        if row["category"] in KINDS
-    ]
-    for split, source in (("train", "train"), ("valid", "valid"), ("test", "test_seen"))
-} | {("verdict", split): rows for split, rows in reviews.items()}
-examples["verdict", "valid"] = examples["verdict", "valid"][:160]  # reading takes time
+examples, folder = {}, DATA / "tasks"
+for split, name in (("train", "train"), ("valid", "valid"), ("test", "test_seen")):
+    rows = read_jsonl(folder / "table_to_text" / f"{name}.jsonl", ["source", "target"])
+    told = [{**row, "text": row["target"], "label": row["category"]} for row in rows]
+    examples["kind", split] = [row for row in told if row["label"] in KINDS]
+    rows = read_jsonl(folder / "reviews" / f"{split}.jsonl", ["text", "label"])
+    examples["verdict", split] = rows[:160] if split == "valid" else rows
 if QUICK:
-    examples = {
-        (task, split): rows if split == "train" else rows[:: len(rows) // 12][:12]
-        for (task, split), rows in examples.items()
-    }
-chance = {"kind": 1 / len(KINDS), "verdict": 1 / 2}
-for task in chance:
-    example = examples[task, "valid"][0]
-    say(
-        f"**{task}**, {len(examples[task, 'valid'])} validation texts, guessing gets {chance[task]:.0%}. One of them, labelled *{example['label']}*:\n\n> {example['text']}\n"
-    )
+    for (task, split), rows in examples.items():
+        if split != "train":
+            examples[task, split] = rows[:: len(rows) // 12][:12]
+guessing = {"kind": 1 / len(KINDS), "verdict": 1 / 2}
+for task in guessing:
+    rows = examples[task, "valid"]
+    say(f"**{task}**, {len(rows)} validation texts. One of them is *{rows[0]['label']}*:")
+    say(f"> {rows[0]['text']}")
 
 # %% [markdown]
-# ## Three templates
+# Guessing gets 1 of 6 kinds right, which is 17 %, and 1 of 2 verdicts, which is 50 %. Read the review once more: not
+# all of its remarks point in the same direction.
+
+# %% [markdown]
+# ## Three forms of template
 #
-# A template turns an example into a text with a gap. 001 §3.1.1 has three forms, and here they are, in its order; `{text}`
-# is where the example goes, `{mask}` is the gap.
+# A template turns an example into a text with a gap. 001 §3.1.1 prints three common forms (常见的模板形式):
 #
-# A BERT gets one [MASK] for each token of the answer and sees both sides. A GPT reads up to the gap, and answers with what it
-# would write next; so its template has to end there.
+#     cloze (填空型)             [X] is a [MASK] of [Y].
+#     QA (问答型)                Question: [X] Answer: [Z]
+#     classification (分类型)    [X] It was [MASK].
 #
-# Where the document is loose: it writes the gap as [MASK] in two forms and as [Z] in the third, and lists the forms as
-# if they were three methods. All three are a text with one gap; the third is a cloze (填空) as much as the first. One class does
-# them all, `minitransformer/course/hard.py`.
+# [X] and [Y] are parts of the example. [MASK] and [Z] are the gap. In our code they become the slots `{x}`, `{y}` and
+# `{mask}` of one class, `Template`.
 #
-# **Predict before you run:** the space before `{mask}` belongs to the answer, not to the text before it. Why does that matter
-# to a GPT? (Lesson 1: where do tokens of words begin?)
+# A BERT reads a [MASK] for each token of the answer, and it sees both sides of the gap. A GPT reads the text up to the
+# gap, and predicts what comes next. So a GPT needs a template that ends with its gap. Another template is refused.
+#
+# (In lesson 1 the space before a word became a part of its token, printed as ␣. So the space before the gap belongs to
+# the answer, and not to the text before it.)
+#
+# **Predict before you run:** which of the three forms can a GPT use exactly as they are printed?
 
 # %%
 from minitransformer.course.hard import Template
 from minitransformer.errors import UserError
 
-forms = {
-    "cloze (填空型)": "{text} The story is about a {mask}.",
-    "question (问答型)": "Question: What is it? {text} Answer: {mask}",
-    "classification (分类型)": "{text} It was {mask}.",
+FORMS = {
+    "cloze": "[X] is a [MASK] of [Y].",
+    "QA": "Question: [X] Answer: [Z]",
+    "classification": "[X] It was [MASK].",
 }
-short = {"text": "Velo lies in the north."}
-for form, text in forms.items():
-    template = Template(text)
-    ids, places = template.for_bert(short, tokenizer)
-    say(f"**{form}**  {text}")
-    verbatim(" ".join(["    BERT:", " ".join(tokenizer.token(i) for i in ids)]))
+SLOTS = {"[X]": "{x}", "[Y]": "{y}", "[MASK]": "{mask}", "[Z]": "{mask}"}
+short = {"x": "The Long Road", "y": "300 pages"}
+templates, as_printed = {}, {}
+for form, text in FORMS.items():
+    for printed, slot in SLOTS.items():
+        text = text.replace(printed, slot)
+    templates[form] = text
+    ids, places = Template(text).for_bert(short, tokenizer)
+    say(f"**{form}:** `{text}`")
+    verbatim("    BERT: " + " ".join(tokenizer.token(i) for i in ids))
+    try:
+        as_printed[form] = Template(text).for_gpt(short, tokenizer)
+        verbatim("    GPT:  " + " ".join(tokenizer.token(i) for i in as_printed[form]))
+    except UserError as refusal:
+        say(f"    GPT:  {refusal}")
     assert [ids[place] for place in places] == [tokenizer.mask_id]
-    open_ended = Template(text[: text.index("{mask}") + len("{mask}")])
-    verbatim(
-        " ".join(
-            [
-                "    GPT: ",
-                " ".join(tokenizer.token(i) for i in open_ended.for_gpt(short, tokenizer)),
-            ]
-        )
-    )
+assert list(as_printed) == ["QA"]
 
 # %% [markdown]
-# A template that cannot work is refused at once, with the reason.
-
-# %%
-for text in (
-    "{text} It was good.",
-    "{text} It was{mask}.",
-    "{text} It was {mask}, {virtual}.",
-    "{txet} It was {mask}",
-    "{text} It was {mask}.",
-):
-    try:
-        Template(text).for_gpt(short, tokenizer)
-    except UserError as error:
-        say(f"- {error}")
+# Only the second form. For a GPT we cut every template after its gap. From the third form, this takes a full stop. From
+# the first form it takes "of [Y]", and everything that [Y] says.
+#
+# *Where the document is loose.* 001 §3.1.1 writes the gap as [MASK] in two forms and as [Z] in the form in the middle.
+# Its third step reads only a [MASK] (让模型预测[MASK]位置的词). All three forms are texts with one gap. They differ in the words
+# around it.
 
 # %% [markdown]
 # ## What stands in the gap
 #
-# Before any mapping, let both models fill a gap as they like. The text is a description from the validation tables.
+# Before we map anything, we look at a gap. We take the first description, a cafe, and a template of our own. Both
+# models give a probability to each of the vocabulary's tokens. The function below keeps its logarithm.
 #
-# **Predict before you run:** will the likeliest words be kinds of things?
+# **Predict before you run:** there are six kinds. Will the six likeliest tokens be the six kinds?
 
 # %%
-TEXT = "{text} The {mask} is well known."
+WELL_KNOWN = "{text} The {mask} is well known."
 
 
 def template_for(name: str, text: str) -> Template:
-    """The template for one of our models: a GPT's ends with the gap."""
+    """A template for one of our models; the GPT's is cut after the gap."""
     return Template(text if name == "BERT" else text[: text.index("{mask}") + len("{mask}")])
 
 
 @torch.inference_mode()
-def guesses(name: str, text: str, example: dict) -> torch.Tensor:
-    """The probability of every token in the gap, (V)."""
-    model, template = models[name], template_for(name, text)
-    if name == "GPT":
-        return model(torch.tensor([template.for_gpt(example, tokenizer)]))[0, -1].softmax(-1)
-    ids, (place,) = template.for_bert(example, tokenizer)
-    return model.mlm_logits(model(torch.tensor([ids])))[0, place].softmax(-1)
+def log_probs(name: str, text: str, rows: list[dict]) -> torch.Tensor:
+    """log P of every token in the gap, (rows, V)."""
+    model, template, found = models[name], template_for(name, text), []
+    for row in rows:
+        if name == "GPT":
+            logits = model(torch.tensor([template.for_gpt(row, tokenizer)]))[0, -1]
+        else:
+            ids, (place,) = template.for_bert(row, tokenizer)
+            logits = model.mlm_logits(model(torch.tensor([ids])))[0, place]
+        found.append(logits.log_softmax(-1))
+    return torch.stack(found)
 
 
-example = examples["kind", "valid"][0]
-say(f"> {TEXT.format(text=example['text'], mask='____')}\n")
-likeliest = {name: guesses(name, TEXT, example).topk(6) for name in models}
-rows = [
+first = examples["kind", "valid"][0]
+top = {name: log_probs(name, WELL_KNOWN, [first])[0].exp().topk(6) for name in models}
+likeliest = {name: [tokenizer.token(int(i)) for i in top[name].indices] for name in models}
+say(f"> {WELL_KNOWN.format(text=first['text'], mask='____')}")
+table(
     [
-        cell
-        for name in models
-        for cell in (tokenizer.token(likeliest[name].indices[i]), likeliest[name].values[i].item())
-    ]
-    for i in range(6)
-]
-table(rows, ["GPT", "P", "BERT", "P"], [None, ".3f", None, ".3f"])
+        tuple(x for name in models for x in (likeliest[name][i], top[name].values[i].item()))
+        for i in range(6)
+    ],
+    ["GPT", "P", "BERT", "P"],
+    [None, ".3f", None, ".3f"],
+)
+assert all({t.strip("␣") for t in tokens} != set(KINDS) for tokens in likeliest.values())
+
+# %% [markdown]
+# They are not. Many words can stand in a gap, and some tokens are only the beginning of a word or a name. So we have to
+# say which words stand for which answer.
 
 # %% [markdown]
 # ## The answer mapping, by hand
 #
-# An answer mapping v gives each label words, v(label), and in the other direction it reads the answer off the gap. With
-# x for the example:
+# An answer mapping v gives words to each label: v(label). Read backwards, it turns the word in the gap into a label.
+# For an example x
 #
 #     score(label) = log P(v(label) | template(x))        ŷ = the label with the highest score
 #
-# Only the labels' words compete; what else the model would have liked to say does not matter. Nothing was trained for
-# the task and no labelled example is shown, which is called zero-shot (零样本). First the mapping that a person makes: each
-# kind is its own word.
+# Here log is the natural logarithm, and ŷ is the answer. Only the labels' words compete. Other words do not matter,
+# however likely they are. Nothing is trained, and no labelled example is shown. This is called zero-shot (零样本).
 #
-# Behind every ± stands lesson 4's interval. (For a share of 0 or 1 its formula says ± 0, which is surer than anyone can be.)
+# In the first mapping of 001 §3.1.1 a person chooses the words (人工定义). For *kind* each label is its own word. A ± in
+# this lesson is half of a 95 % confidence interval: 1.96 standard errors of a fraction (lesson 4).
 #
-# **Predict before you run:** how many of the validation texts will each model get right, if guessing gets one in six?
+# **Predict before you run:** the first table has P(v(label) | …) for one text and the six labels. Is their sum 1?
 
 # %%
 from minitransformer.course.answers import by_hand
@@ -187,120 +191,191 @@ from minitransformer.metrics import accuracy, standard_error
 OWN_WORDS = {kind: kind for kind in KINDS}
 
 
+def ask(name: str, text: str, words: dict, rows: list[dict], **more) -> torch.Tensor:
+    """The scores of the labels, (rows, labels)."""
+    answers = by_hand(words, tokenizer)
+    return label_log_probs(models[name], tokenizer, template_for(name, text), rows, answers, **more)
+
+
 def right(scores: torch.Tensor, words: dict, rows: list[dict]) -> float:
-    """The share of examples whose label has the highest score, of scores (examples, labels)."""
+    """The fraction of rows whose label has the highest score."""
     return accuracy(predict(scores, by_hand(words, tokenizer)), [row["label"] for row in rows])
 
 
-def margin(share: float, n: int) -> float:
-    """Half the width of a 95 % confidence interval of a share of n, about."""
-    return 1.96 * standard_error(share, n)
+def margin(fraction: float, n: int) -> float:
+    """Half of a 95 % confidence interval of a fraction of n."""
+    return 1.96 * standard_error(fraction, n)
 
 
-def ask(name: str, text: str, words: dict, rows: list[dict], **more) -> torch.Tensor:
-    """The scores of a wording, (examples, labels)."""
-    return label_log_probs(
-        models[name], tokenizer, template_for(name, text), rows, by_hand(words, tokenizer), **more
-    )
+# %% [markdown]
+# The second table has all validation descriptions.
 
-
+# %%
 valid = examples["kind", "valid"]
-scores = {name: ask(name, TEXT, OWN_WORDS, valid) for name in models}
+scores = {name: ask(name, WELL_KNOWN, OWN_WORDS, valid) for name in models}
+well_known = {name: right(scores[name], OWN_WORDS, valid) for name in models}
+answer = {name: predict(scores[name], by_hand(OWN_WORDS, tokenizer))[0] for name in models}
+table(
+    [(name, *scores[name][0].exp().tolist(), answer[name]) for name in models],
+    ["P(v(label) | …)", *KINDS, "answer"],
+    [None, *[".3f"] * len(KINDS), None],
+)
+table(
+    [(name, well_known[name], margin(well_known[name], len(valid))) for name in models],
+    [f"{len(valid)} descriptions", "right", "±"],
+    [None, ".1%", ".1%"],
+)
+band = margin(guessing["kind"], len(valid))
+assert all(scores[name][0].exp().sum() < 0.999 for name in models)
+assert QUICK or min(well_known.values()) > guessing["kind"] + band
+
+# %% [markdown]
+# Their sum is below 1, because other tokens have probability too. In a full run both models are far above guessing, and
+# nobody trained them for this. (Where a fraction is 0 or 1, the formula says ± 0. That is more certain than anybody can
+# be.)
+
+# %% [markdown]
+# ## The three forms, run
+#
+# Now we ask with the three forms as they are printed:
+#
+# - *cloze*: [X] is the name of a town, a book or a film. [Y] is an amount from its table, such as "300 pages", "12,000
+#   people" or "95 minutes". There are three labels, so guessing gets about a third.
+# - *QA*: [X] is a description with the question "What is it?" after it. The labels are the six kinds.
+# - *classification*: [X] is a review. The mapping is the document's own: positive → great, negative → terrible.
+#
+# We also ask the cloze again, with each [Y] taken from the next row. So a book may get "12,000 people".
+#
+# **Predict before you run:** for which of the two models can these false amounts change an answer?
+
+# %%
+UNITS = {"town": "people", "book": "pages", "film": "minutes"}
+measured = []
+for row in valid:
+    facts, unit = row["table"], UNITS.get(row["label"])
+    if unit in facts:
+        measured.append({"x": facts["name"], "y": f"{facts[unit]} {unit}", "label": row["label"]})
+reviews = examples["verdict", "valid"]
+asked = {  # form: rows, words
+    "cloze": (measured, {kind: kind for kind in UNITS}),
+    "QA": ([{**row, "x": f"{row['text']} What is it?"} for row in valid], OWN_WORDS),
+    "classification": (
+        [{**row, "x": row["text"]} for row in reviews],
+        {"positive": "great", "negative": "terrible"},
+    ),
+}
+amounts = [row["y"] for row in measured]
+false = [{**row, "y": y} for row, y in zip(measured, amounts[1:] + amounts[:1], strict=True)]
+
+# %% [markdown]
+# The first table has the fractions that are right, and the second counts answers.
+
+# %%
+as_asked = {
+    (form, name): right(ask(name, templates[form], words, rows), words, rows)
+    for form, (rows, words) in asked.items()
+    for name in models
+}
 table(
     [
-        (
-            name,
-            *(f"{p:.3f}" for p in scores[name][0].exp().tolist()),
-            predict(scores[name], by_hand(OWN_WORDS, tokenizer))[0],
-        )
-        for name in models
+        (f"{form}: {FORMS[form]}", len(rows), 1 / len(words), *(as_asked[form, m] for m in models))
+        for form, (rows, words) in asked.items()
     ],
-    ["P(v(label) | …)", *KINDS, "answer"],
+    ["001 §3.1.1", "texts", "guessing", *models],
+    [None, "d", ".0%", ".1%", ".1%"],
 )
+words, changed = asked["cloze"][1], {}
 for name in models:
-    share = right(scores[name], OWN_WORDS, valid)
-    say(
-        f"The {name} gets {share:.1%} ± {100 * margin(share, len(valid)):.1f} of {len(valid)} texts right, guessing {chance['kind']:.1%}."
-    )
+    said = [
+        predict(ask(name, templates["cloze"], words, rows), by_hand(words, tokenizer))
+        for rows in (measured, false)
+    ]
+    changed[name] = sum(a != b for a, b in zip(*said, strict=True))
+table(
+    [(name, len(measured), n) for name, n in changed.items()],
+    ["cloze, false amounts", "texts", "answers that changed"],
+)
+assert changed["GPT"] == 0 < changed["BERT"]
+
+# %% [markdown]
+# Only for the BERT, because the GPT does not see [Y]. It judges by the name alone. How far each of the three forms
+# carries depends on what a base has read, so we keep the numbers, and try other words.
 
 # %% [markdown]
 # ## Words of several tokens
 #
-# A word need not be one token. A GPT says a word of n tokens w_1 … w_n with the chain rule, each token after those before
-# it. A BERT gets n [MASK]s and fills them all at once, each without knowing what goes into the others:
+# The word "river" consists of several tokens. How likely is such a word in the gap? Let its tokens be w_1 … w_n. A GPT
+# uses the chain rule: each token is predicted after those before it. A BERT gets n [MASK]s and fills them all at once.
+# It predicts each token without knowing the others, so its sum is only an approximation:
 #
 #     GPT:    log P(w) = Σ_i log P(w_i | …, w_<i)
 #     BERT:   log P(w) ≈ Σ_i log P(w_i | n [MASK]s)
 #
-# Every further token can only lower the sum, so long words would be punished for being long; a common remedy, and our
-# default, is the mean over the tokens. It has a price too: what follows inside a word is nearly sure, and its log P near 0 lifts the
-# mean.
+# Every token adds a negative number. So long words have low sums. A common remedy, and our default, is the mean over
+# the tokens: the sum divided by n.
 #
-# **Predict before you run:** which word is the most helped by taking the mean?
+# **Predict before you run:** "terrible" has five tokens, "town" has one. By which of the two measures does "terrible"
+# come off better? Can the mean ever be lower than the sum?
 
 # %%
 rows = []
 for word in ("town", "river", "terrible"):
     ids = tokenizer.encode(" " + word)
-    pair = {"this": word, "other": "cafe"}
     for name in models:
-        total, mean = (
-            ask(name, TEXT, pair, valid[:1], normalise=on)[0, 0].item() for on in (False, True)
-        )
-        rows.append((word, " ".join(tokenizer.token(i) for i in ids), name, total, mean))
-        assert abs(total / len(ids) - mean) < 1e-4
-table(rows, ["word", "tokens", "model", "Σ log p", "mean log p"], [None, None, None, ".2f", ".2f"])
-longer = [kind for kind in KINDS if len(tokenizer.encode(" " + kind)) > 1]
-for name in models:
-    summed = ask(name, TEXT, OWN_WORDS, valid, normalise=False)
-    says = [
-        [predict(s, by_hand(OWN_WORDS, tokenizer)).count(kind) for kind in longer]
-        for s in (summed, scores[name])
-    ]
-    truly = [sum(row["label"] == kind for row in valid) for kind in longer]
-    say(
-        f"The {name}, by the sum: {right(summed, OWN_WORDS, valid):.1%} right, by the mean {right(scores[name], OWN_WORDS, valid):.1%}. It says "
-        f"{', '.join(longer)} {says[0]} and {says[1]} times; true would be {truly}."
-    )
+        both = [
+            ask(name, WELL_KNOWN, {"this": word, "other": "cafe"}, valid[:1], normalise=mean)
+            for mean in (False, True)
+        ]
+        pieces = " ".join(tokenizer.token(i) for i in ids)
+        rows.append((word, pieces, name, *(one[0, 0].item() for one in both)))
+        assert abs(rows[-1][3] / len(ids) - rows[-1][4]) < 1e-4
+table(rows, ["word", "tokens", "model", "sum", "mean"], [None, None, None, ".2f", ".2f"])
+by_sum = {
+    name: right(ask(name, WELL_KNOWN, OWN_WORDS, valid, normalise=False), OWN_WORDS, valid)
+    for name in models
+}
+table(
+    [(name, by_sum[name], well_known[name]) for name in models],
+    ["kind, right", "by the sum", "by the mean"],
+    [None, ".1%", ".1%"],
+)
+assert all(total <= mean for *_, total, mean in rows)
+assert len(tokenizer.encode(" terrible")) == 5 and len(tokenizer.encode(" town")) == 1
+
+# %% [markdown]
+# By the mean, and it can never be lower: a negative number divided by n comes nearer to 0. For a word of one token the
+# two are the same. The mean has a price. Once a word has begun, its other tokens are nearly certain, and their log P
+# near 0 lifts the mean. So the mean can favour long words.
 
 # %% [markdown]
 # ## Only the wording changes
 #
-# Same models, same texts, same words for the labels; only the sentence around the gap differs. The first wording goes on as
-# descriptions of this world do, which call a cafe "the cafe"; the later ones are what one would say to a person. (The GPT
-# sees each up to its gap.) `heard` counts how often what stands right before the gap, with one of the labels' words in it,
-# occurs in the training prose of lesson 1, a sample of what the bases have read.
+# We keep the models, the descriptions and the labels' words. Only the sentence around the gap changes. The first
+# wordings sound like the tiny world's own descriptions. The later ones are what one would say to a person.
 #
-# **Predict before you run:** how far apart will the best wording and the worst be?
+# **Predict before you run:** for each model, how many points lie between the best and the worst of these seven
+# wordings?
 
 # %%
-WORDINGS = {
-    "kind": [
-        (text, OWN_WORDS)
-        for text in (
-            TEXT,
-            "{text} It is a {mask}.",
-            "{text} People like the {mask}.",
-            "{text} All in all, it was a {mask}.",
-            "{text} This text is about a {mask}.",
-            "Text: {text} Topic: {mask}",
-            "Question: What is this? {text} Answer: a {mask}",
-        )
-    ],
-    "verdict": [
-        (text, {"positive": plus, "negative": minus})
-        for text, plus, minus in (
-            ("{text} I left {mask} a smile.", "with", "without"),
-            ("{text} I would {mask} see it again.", "gladly", "not"),
-            ("{text} I have not seen a {mask} film this year.", "better", "worse"),
-            ("{text} The film is {mask}.", "clever", "dull"),
-            ("{text} All in all, the film was {mask}.", "good", "bad"),
-            ("{text} It was {mask}.", "great", "terrible"),
-            ("Question: {text} Did I like it? Answer: {mask}", "yes", "no"),
-        )
-    ],
-}
-prose = "\n".join(read_documents(DATA / "text" / "train.txt"))
+KIND_WORDINGS = (
+    WELL_KNOWN,
+    "{text} It is a {mask}.",
+    "{text} People like the {mask}.",
+    "{text} All in all, it was a {mask}.",
+    "{text} This text is about a {mask}.",
+    "Text: {text} Topic: {mask}",
+    "Question: What is this? {text} Answer: a {mask}",
+)
+WORDINGS = {"kind": dict.fromkeys(KIND_WORDINGS, OWN_WORDS)}  # wording: the labels' words
+found, fractions = {}, {}  # by task, model and wording
+
+
+def try_wordings(task: str) -> None:
+    """Score the validation texts of a task in each of its wordings."""
+    for text, words in WORDINGS[task].items():
+        for name in models:
+            scores = found[task, name, text] = ask(name, text, words, examples[task, "valid"])
+            fractions[task, name, text] = right(scores, words, examples[task, "valid"])
 
 
 def brief(text: str) -> str:
@@ -308,404 +383,427 @@ def brief(text: str) -> str:
     return text.replace("{text}", "…").replace("{mask}", "▁▁")
 
 
-def heard(text: str, words: dict) -> int:
-    """How often the words before the gap occur in the prose with a label's word in it."""
-    before = text.split("{text}")[-1].split("{mask}")[0].strip()
-    return sum(prose.count(f"{before} {word}".strip()) for word in words.values())
-
-
-found, blank = (
-    {},
-    {},
-)  # scores of the examples, and of a text without content, by (task, model, wording)
-for task, wordings in WORDINGS.items():
-    for text, words in wordings:
-        for name in models:
-            found[task, name, text] = ask(name, text, words, examples[task, "valid"])
-            blank[task, name, text] = ask(name, text, words, [{"text": "N/A"}])
-shares = {
-    (task, name, text): right(found[task, name, text], words, examples[task, "valid"])
-    for task, wordings in WORDINGS.items()
-    for text, words in wordings
-    for name in models
-}
+try_wordings("kind")
 table(
     [
-        (brief(text), heard(text, words), *(shares["kind", name, text] for name in models))
-        for text, words in WORDINGS["kind"]
+        (brief(text), *(fractions["kind", name, text] for name in models))
+        for text in WORDINGS["kind"]
     ],
-    ["kind: what is it?", "heard", *models],
-    [None, ",", ".1%", ".1%"],
+    ["kind, right", *models],
+    [None, ".1%", ".1%"],
 )
-for name in models:
-    values = [shares["kind", name, text] for text, _ in WORDINGS["kind"]]
-    band = margin(chance["kind"], len(valid))
-    n_above = sum(value > chance["kind"] + band for value in values)
-    say(
-        f"{name}: from {min(values):.1%} to {max(values):.1%}, by the wording alone; {n_above} of {len(values)} wordings are above what guessing reaches by chance "
-        f"({chance['kind']:.1%} ± {100 * band:.1f})."
-    )
-    tops = {
-        yes: max(
-            shares["kind", name, text]
-            for text, words in WORDINGS["kind"]
-            if bool(heard(text, words)) == yes
-        )
-        for yes in (True, False)
-    }
-    say(
-        f"The best that was heard has {tops[True]:.1%}, the best that never was {tops[False]:.1%}"
-        + (
-            ": a wording need not have been heard to work.\n"
-            if tops[False] > chance["kind"] + band
-            else ".\n"
-        )
-    )
+spread = {name: [fractions["kind", name, text] for text in WORDINGS["kind"]] for name in models}
+assert QUICK or max(max(values) - min(values) for values in spread.values()) > 0.3
+
+# %% [markdown]
+# In a full run there are more than 30 points between the best and the worst wording, for at least one of the models.
+# Both wordings say the same to us. Which one suits a model can only be measured.
 
 # %% [markdown]
 # ## A task that must be weighed
 #
-# Now the reviews. The first three wordings are sentences that reviews of this world do contain, so the models have read what
-# fills the gap after many of them; but to fill it rightly, one has to have understood the remarks.
+# Now the reviews. A description often contains the word for its kind. A verdict stands in no single word: for and
+# against have to be weighed. We try seven wordings, and each has its own label words. The first three wordings are
+# sentences from the tiny world's reviews. The sixth is the document's form and mapping.
 #
-# **Predict before you run:** for `I left … a smile`, both models have read reviews that end so. Will they know which word fits?
+# The grey band in the figure is what a guesser reaches in 95 of 100 tries. Every bar is a 95 % confidence interval.
+#
+# **Predict before you run:** seven wordings and two models are 14 numbers. If a model only guessed, how many of the 14
+# would lie outside the band?
 
 # %%
+from minitransformer.course.figures import intervals
+
+PAIRS = (
+    ("{text} I left {mask} a smile.", "with", "without"),
+    ("{text} I would {mask} see it again.", "gladly", "not"),
+    ("{text} I have not seen a {mask} film this year.", "better", "worse"),
+    ("{text} The film is {mask}.", "clever", "dull"),
+    ("{text} All in all, the film was {mask}.", "good", "bad"),
+    ("{text} It was {mask}.", "great", "terrible"),
+    ("Question: {text} Did I like it? Answer: {mask}", "yes", "no"),
+)
+WORDINGS["verdict"] = {text: {"positive": plus, "negative": minus} for text, plus, minus in PAIRS}
+try_wordings("verdict")
 table(
     [
-        (
-            brief(text),
-            "/".join(words.values()),
-            heard(text, words),
-            *(shares["verdict", name, text] for name in models),
-        )
-        for text, words in WORDINGS["verdict"]
+        (brief(text), f"{plus}/{minus}", *(fractions["verdict", name, text] for name in models))
+        for text, plus, minus in PAIRS
     ],
-    ["verdict: for or against?", "words", "heard", *models],
-    [None, None, ",", ".1%", ".1%"],
+    ["verdict, right", "words", *models],
+    [None, None, ".1%", ".1%"],
 )
 with figure(
     "wordings",
-    "Validation accuracy by the wording alone, with 95 % intervals; grey is what guessing reaches by chance.",
+    "Validation accuracy of each wording, with 95 % intervals; the grey band is guessing.",
     (10, 6.4),
     2,
     1,
 ) as axes:
     for ax, (task, wordings) in zip(axes, WORDINGS.items(), strict=True):
         n = len(examples[task, "valid"])
-        for name, mark, shift in (("GPT", "o", -0.14), ("BERT", "s", 0.14)):
-            values = [shares[task, name, text] for text, _ in wordings]
-            ax.errorbar(
-                values,
-                [i + shift for i in range(len(values))],
-                xerr=[margin(v, n) for v in values],
-                fmt=mark,
-                capsize=3,
-                label=name,
-            )
-        ax.axvspan(
-            chance[task] - margin(chance[task], n),
-            chance[task] + margin(chance[task], n),
-            color="grey",
-            alpha=0.2,
+        lines = {name: [fractions[task, name, text] for text in wordings] for name in models}
+        intervals(ax, [brief(text) for text in wordings], lines, lambda p, n=n: margin(p, n))
+        half = margin(guessing[task], n)
+        ax.axvspan(guessing[task] - half, guessing[task] + half, color="grey", alpha=0.2)
+        ax.set(xlim=(0, 1.02), title=task)
+    axes[1].set_xlabel("fraction right")
+    axes[0].legend(loc="upper left", bbox_to_anchor=(1, 1))
+
+# %% [markdown]
+# One number in 20 lies outside by chance, so 14 numbers have about 0.7 outside. A prompt adds no knowledge. It brings
+# out what pre-training has put in, if the wording leads to it. So a wording can fail for two reasons: the base does not
+# know the answer, or the wording does not ask for it. A later step tells the two apart.
+
+# %% [markdown]
+# ## All wordings together
+#
+# How should we choose? The best of seven is chosen by labelled texts, and partly for its luck. An ensemble (集成) chooses
+# nothing. It asks in all seven wordings. In each of them, softmax turns the scores into probabilities of the labels.
+# The ensemble takes the mean of these:
+#
+#     score(label) = 1/7 Σ_k softmax(score_k)(label)        k counts the wordings
+#
+# **Predict before you run:** will the ensemble be nearer to the best wording or to the worst?
+
+# %%
+together = {}
+for task, wordings in WORDINGS.items():
+    for name in models:
+        each = [found[task, name, text].softmax(-1) for text in wordings]  # (rows, labels) each
+        mean = torch.stack(each).mean(0)
+        together[task, name] = right(mean, next(iter(wordings.values())), examples[task, "valid"])
+best, worst = (
+    {
+        (task, name): choose(
+            WORDINGS[task], key=lambda text, task=task, name=name: fractions[task, name, text]
         )
-        ax.set_yticks(range(len(wordings)), [brief(text) for text, _ in wordings])
-        ax.invert_yaxis()
-        ax.set(
-            xlim=(0, 1.02),
-            title=f"{task}: {' / '.join(KINDS) if task == 'kind' else 'positive / negative'}",
-        )
-        ax.grid(axis="y", visible=False)
-    axes[1].set_xlabel("share right")
-    axes[0].legend(loc="lower right")
-n = len(examples["verdict", "valid"])
-band = margin(0.5, n)
-outside = [key for key, value in shares.items() if key[0] == "verdict" and abs(value - 0.5) > band]
-n_tries = 2 * len(WORDINGS["verdict"])
-say(
-    f"Guessing reaches 50.0 % ± {100 * band:.1f} on {n} reviews. Of {n_tries} wordings and models {len(outside)} lie outside, where chance alone would put "
-    f"about {0.05 * n_tries:.1f}."
+        for task in guessing
+        for name in models
+    }
+    for choose in (max, min)
 )
-best = {
-    (task, name): max(
-        WORDINGS[task], key=lambda pair, task=task, name=name: shares[task, name, pair[0]]
-    )
-    for task in chance
-    for name in models
-}
-worst = {
-    (task, name): min(
-        WORDINGS[task], key=lambda pair, task=task, name=name: shares[task, name, pair[0]]
-    )
-    for task in chance
-    for name in models
-}
-both = {
-    name: found["verdict", name, WORDINGS["verdict"][0][0]].exp().sum(dim=1).mean().item()
-    for name in models
-}
-say(
-    "In the gap of `I left … a smile` "
-    + ", ".join(
-        f"the {name} gives `with` and `without` together {p:.1%}" for name, p in both.items()
-    )
-    + ", on average: how much of the gap the two words have, whichever is right."
+reach = {key: fractions[(*key, text)] for key, text in best.items()}
+table(
+    [(*key, fractions[(*key, worst[key])], together[key], reach[key]) for key in best],
+    ["task", "model", "worst wording", "ensemble", "best wording"],
+    [None, None, ".1%", ".1%", ".1%"],
 )
-reach = {key: shares[(*key, pair[0])] for key, pair in best.items()}
-say(
-    "\n"
-    + (
-        f"The best of them, {max(reach['verdict', name] for name in models):.1%}, is well above guessing: words do reach this task, if they are the right ones."
-        if max(reach["verdict", name] for name in models) > 0.5 + 2 * band
-        else "So no wording gets at the verdict clearly, not even those that reviews contain. A prompt brings out what pre-training put in, and adds nothing: these "
-        "small bases have met the sentences, but not learned, or not well enough, how they hang together with the remarks before them."
-    )
-)
+assert QUICK or all(together[key] > fractions[(*key, worst[key])] - 0.05 for key in best)
+
+# %% [markdown]
+# Where few wordings are bad, the others outvote them. Where few are good, they can be outvoted too. An ensemble needs
+# no labelled text for choosing, and it costs seven passes through the model for each text.
 
 # %% [markdown]
 # ## Favourites
 #
-# A model may answer without listening. Ask it about a text that says nothing, "N/A", and it has favourites all the same:
-# words that are frequent, or that the wording calls for. Contextual calibration (校准, Zhao et al. 2021) subtracts them:
+# A model can answer without listening. Ask it about a text that says nothing, "N/A", and it still prefers some labels:
+# their words are frequent, or the wording calls for them. Contextual calibration (校准, Zhao et al. 2021) subtracts this
+# preference:
 #
 #     score'(label) = score(label | x) − score(label | "N/A")
 #
-# One favourite is our own making: the mean over tokens lifts a word of several (step 5). With one word a label, the sum is the
-# mean times the word's length; its result stands beside.
-#
-# **Predict before you run:** whom does it help more, good wordings or bad ones?
+# **Predict before you run:** one wording gives the same label to nearly all texts. Another gives each label about as
+# often as it is true. Which of the two can gain more from calibration?
 
 # %%
-calibrated = {
-    (task, name, text): right(
-        found[task, name, text] - blank[task, name, text], words, examples[task, "valid"]
-    )
-    for task, wordings in WORDINGS.items()
-    for text, words in wordings
-    for name in models
-}
-
-
-def favourite(task: str, name: str, text: str, words: dict) -> str:
-    """The label that is predicted most, and how often."""
-    said = predict(found[task, name, text], by_hand(words, tokenizer))
-    most = max(words, key=said.count)
-    return f"{most} {said.count(most) / len(said):.0%}"
-
-
-def by_sum(task: str, name: str, text: str, words: dict) -> float:
-    """The share that is right when log p is summed over a word's tokens."""
-    lengths = torch.tensor([len(tokenizer.encode(" " + word)) for word in words.values()])
-    return right(found[task, name, text] * lengths, words, examples[task, "valid"])
-
-
+rows = []
 for task, wordings in WORDINGS.items():
+    truths = examples[task, "valid"]
     for name in models:
-        table(
-            [
+        for text, words in wordings.items():
+            neutral = ask(name, text, words, [{"text": "N/A"}])  # (1, labels)
+            said = predict(found[task, name, text], by_hand(words, tokenizer))
+            most = max(words, key=said.count)
+            after = right(found[task, name, text] - neutral, words, truths)
+            rows.append(
                 (
-                    brief(text),
-                    favourite(task, name, text, words),
-                    shares[task, name, text],
-                    by_sum(task, name, text, words),
-                    calibrated[task, name, text],
+                    (task, name, brief(text), most, said.count(most) / len(said)),
+                    (fractions[task, name, text], after),
                 )
-                for text, words in wordings
-            ],
-            [f"{task}, {name}", "says most", "right", "by the sum", "calibrated"],
-            [None, None, ".1%", ".1%", ".1%"],
-        )
+            )
 for task in WORDINGS:
-    for name in models:
-        gains = [calibrated[key] - shares[key] for key in shares if key[:2] == (task, name)]
-        say(
-            f"{task}, {name}: calibration raises {sum(gain > 0 for gain in gains)} of {len(gains)} wordings and lowers {sum(gain < 0 for gain in gains)}, "
-            f"{100 * sum(gains) / len(gains):+.1f} points on average; the best goes from {reach[task, name]:.1%} to "
-            f"{calibrated[task, name, best[task, name][0]]:.1%}."
-        )
+    table(
+        [(*key[1:], *both) for key, both in rows if key[0] == task],
+        [f"{task}: model", "wording", "favourite", "says it", "right", "calibrated"],
+        [None, None, None, ".0%", ".1%", ".1%"],
+    )
+gains = {"over 60 %": [], "up to 60 %": []}
+for (*_, often), (before, after) in rows:
+    gains["over 60 %" if often > 0.6 else "up to 60 %"].append(after - before)
+table(
+    [(which, len(each), 100 * sum(each) / max(1, len(each))) for which, each in gains.items()],
+    ["the favourite is said to", "cases", "mean gain, points"],
+    [None, "d", "+.1f"],
+)
+
+# %% [markdown]
+# The first wording can. If one label gets nearly all texts, many of them belong to other labels, and calibration can
+# win them back. The last table shows whether it does. "N/A" is only a rough measure of a preference. And if a model
+# does not know the answer, no subtraction helps.
 
 # %% [markdown]
 # ## A few examples
 #
-# Few-shot (少样本): solved examples stand before the question, in the same template. Nothing is trained on them; they are
-# read, and that is all. This is in-context learning (上下文学习), GPT-3's way (003 §2). The examples come from the
-# training data, the shortest ones, for a context has an end. First the kind, as question and
-# answer, the form that examples are mostly shown in: as many as the context has room for, drawn twice, on the shorter
-# validation texts.
+# In few-shot (少样本) prompts, solved examples stand before the question, in the same template. Nothing is trained on
+# them; they are only read. 003 §2 calls this an important contribution of GPT-3 (GPT-3的一个重要贡献): prompt and context
+# alone influence the answer (直接通过提示词和上下文，影响GPT-3输出的答案).
 #
-# **Predict before you run:** will a few examples make up for an unfamiliar wording?
+# A context has an end, here n_positions. So we take short training texts as examples, and the shorter validation texts
+# as questions. The form is question and answer, as examples are often shown. We draw the examples twice.
+#
+# **Predict before you run:** how far will two draws of the same number of examples lie apart: not at all, a little, or
+# as far as two wordings?
 
 # %%
 from minitransformer.course.hard import with_examples
 
 generator = torch.Generator().manual_seed(0)
-pools = {
-    task: sorted(examples[task, "train"], key=lambda row: len(row["text"]))[
-        : len(examples[task, "train"]) // 20
-    ]
-    for task in chance
-}
-judged = {}
-for task in chance:  # the shorter ones of each label
-    by_label = {
-        label: sorted(
-            (row for row in examples[task, "valid"] if row["label"] == label),
-            key=lambda row: len(row["text"]),
-        )
-        for label in WORDINGS[task][0][1]
-    }
-    judged[task] = [row for rows in by_label.values() for row in rows[: max(1, len(rows) * 2 // 5)]]
 
 
-def few_shot(task: str, name: str, pair: tuple, shown: list[dict]) -> torch.Tensor:
-    """The scores when these examples are shown before the question, (examples, labels)."""
-    answers = by_hand(pair[1], tokenizer)
-    template = template_for(name, with_examples(Template(pair[0]), shown, answers).text)
-    return label_log_probs(models[name], tokenizer, template, judged[task], answers, batch_size=16)
+def shorter(rows: list[dict], fraction: float) -> list[dict]:
+    """The shorter rows of each label."""
+    kept = []
+    for label in dict.fromkeys(row["label"] for row in rows):
+        own = sorted((r for r in rows if r["label"] == label), key=lambda row: len(row["text"]))
+        kept += own[: max(1, int(fraction * len(own)))]
+    return kept
 
 
-question = WORDINGS["kind"][-1]
+pools = {task: shorter(examples[task, "train"], 0.05) for task in guessing}
+judged = {task: shorter(examples[task, "valid"], 0.4) for task in guessing}
+
+
+def few_shot(task: str, name: str, text: str, shown: list[dict]) -> torch.Tensor:
+    """The scores of the judged texts after some solved examples, (rows, labels)."""
+    words = WORDINGS[task][text]
+    solved = with_examples(Template(text), shown, by_hand(words, tokenizer)).text
+    return ask(name, solved, words, judged[task], batch_size=16)
+
+
+# %% [markdown]
+# The GPT sees up to four examples. The BERT has fewer positions, so it sees two at most.
+
+# %%
+question = list(WORDINGS["kind"])[-1]
 draws = [
-    [pools["kind"][i] for i in torch.randperm(len(pools["kind"]), generator=generator)[:4].tolist()]
+    [pools["kind"][int(i)] for i in torch.randperm(len(pools["kind"]), generator=generator)[:4]]
     for _ in range(2)
 ]
 rows = []
 for name in models:
-    for n_shown in (0, 1, 2, 4)[: 4 if name == "GPT" else 3]:
-        values = [
-            right(few_shot("kind", name, question, shown[:n_shown]), OWN_WORDS, judged["kind"])
-            for shown in draws[: 2 if n_shown else 1]
-        ]
-        rows.append(
-            (
-                name,
-                n_shown,
-                ", ".join(f"{value:.1%}" for value in values),
-                sum(values) / len(values),
-            )
-        )
+    for n in (0, 1, 2, 4) if name == "GPT" else (0, 1, 2):
+        scores_of = [few_shot("kind", name, question, shown[:n]) for shown in draws]
+        rows.append((name, n, *(right(s, OWN_WORDS, judged["kind"]) for s in scores_of)))
 table(
-    rows, [f"{brief(question[0])}", "examples", "each draw", "mean right"], [None, "d", None, ".1%"]
+    rows,
+    [brief(question), "examples", "first draw", "second draw"],
+    [None, "d", ".1%", ".1%"],
 )
-for name in models:
-    means = {row[1]: row[3] for row in rows if row[0] == name}
-    most = max(means)
-    gain, noise = means[most] - means[0], margin(0.5, len(judged["kind"]))
-    say(
-        f"{name}: {most} examples change {means[0]:.1%} to {means[most]:.1%}"
-        + (", a help" if gain > noise else ", a harm" if gain < -noise else ", no clear change")
-        + f"; the best wording without any has {right(ask(name, best['kind', name][0], OWN_WORDS, judged['kind']), OWN_WORDS, judged['kind']):.1%} on these texts."
-    )
+noise = margin(0.5, len(judged["kind"]))
+say(f"{len(judged['kind'])} texts; a fraction of 50 % has ± {noise:.1%}.")
+assert all(row[2] == row[3] for row in rows if row[1] == 0)
 
 # %% [markdown]
-# The reviews, with each model's best wording. The examples have labels, and labels tempt: watch the share of `positive`.
+# Without examples, both columns are the same question. With examples, compare the distance of the two draws with the ±.
+# The examples are a part of the wording: they too can only be judged by measuring.
+
+# %% [markdown]
+# ## The label that was just read
 #
-# **Predict before you run:** after one positive example, what will be said more often?
+# The solved examples contain labels. A label that was just read can pull the answer towards itself. We take the
+# reviews, in each model's best wording. The column to watch is how often a model says *positive*. About half of the
+# judged reviews are.
+#
+# **Predict before you run:** after one positive example, will a model say *positive* more often than after one negative
+# example?
 
 # %%
-rows = []
 plus, minus = (
     next(row for row in pools["verdict"] if row["label"] == label)
     for label in ("positive", "negative")
 )
-tempted = {}
+orders = {"none": [], "+": [plus], "−": [minus], "+ −": [plus, minus], "− +": [minus, plus]}
+rows = []
 for name in models:
-    for kind, shown in {
-        "none": [],
-        "+": [plus],
-        "−": [minus],
-        "+ −": [plus, minus],
-        "− +": [minus, plus],
-    }.items():
-        answers = by_hand(best["verdict", name][1], tokenizer)
-        scores_few = few_shot("verdict", name, best["verdict", name], shown)
-        tempted[name, kind] = predict(scores_few, answers).count("positive") / len(
-            judged["verdict"]
-        )
-        share = right(scores_few, best["verdict", name][1], judged["verdict"])
-        rows.append(
-            (name, kind, tempted[name, kind], share, 100 * margin(share, len(judged["verdict"])))
-        )
-table(rows, ["model", "examples", "says positive", "right", "±"], [None, None, ".0%", ".1%", ".1f"])
-for name in models:
-    after_plus, after_minus = tempted[name, "+"], tempted[name, "−"]
-    say(
-        f"{name}: it says `positive` in {after_plus:.0%} of cases after a positive example and in {after_minus:.0%} after a negative one: "
-        + (
-            "the label that it has just read pulls."
-            if after_plus > after_minus + 0.1
-            else "the label that it has just read pushes away."
-            if after_plus < after_minus - 0.1
-            else "the label that it has just read hardly matters."
-        )
-    )
-many = [max(examples["verdict", "train"], key=lambda row: len(row["text"]))] * 3
+    text = best["verdict", name]
+    words = WORDINGS["verdict"][text]
+    for order, shown in orders.items():
+        scores_few = few_shot("verdict", name, text, shown)
+        said = predict(scores_few, by_hand(words, tokenizer))
+        positive = said.count("positive") / len(said)
+        rows.append((name, order, positive, right(scores_few, words, judged["verdict"])))
+table(
+    rows,
+    ["model", "examples", "says positive", "right"],
+    [None, None, ".0%", ".1%"],
+)
+long = [max(examples["verdict", "train"], key=lambda row: len(row["text"]))] * 3
 try:
-    few_shot("verdict", "GPT", best["verdict", "GPT"], many)
-except UserError as error:
-    say(f"And more examples? Three long ones, and: {error}")
+    few_shot("verdict", "GPT", best["verdict", "GPT"], long)
+except UserError as refusal:
+    say(f"Three long examples: {refusal}")
+
+# %% [markdown]
+# Compare the rows + and −, and then + − and − +. The questions are the same, so each difference comes from the examples
+# and their order. Zhao et al. (2021) found such a pull in GPT-3, towards the label that stands last. Many examples
+# would even it out, but a context has an end, as the refusal says.
 
 # %% [markdown]
 # ## The answer mapping, by likeness
 #
-# One word for a label is arbitrary. 001 §3.1.1's second mapping takes the K words whose embeddings are the most similar to
-# the label's own (词向量相似度, by cosine), so that any of them may stand in the gap; the score is the log of their mean probability.
-# What is near to two labels is left out.
+# One word for a label is arbitrary. The second mapping of 001 §3.1.1 goes by the likeness of word vectors (词向量相似度). It
+# adds the K words whose embeddings have the largest cosine with the label's own (与标签词向量最相似的Top-K个词). Any of them may
+# stand in the gap. The score is the logarithm of their mean probability. A word that is near to two labels is left out.
 #
-# **Predict before you run:** are the neighbours of `cafe` words that mean the same, or words that stand where it stands?
+# **Predict before you run:** which words will be near to "cafe": words with its meaning, or words that stand in the
+# same places?
 
 # %%
+import re
 from collections import Counter
 
 from minitransformer.course.answers import nearest
+from minitransformer.text.corpora import read_documents
 
-common = {word for word, count in Counter(re.findall(r"[a-z]+", prose)).items() if count >= 20}
-near = {
-    name: nearest(OWN_WORDS, model, tokenizer, k=3, among=common) for name, model in models.items()
-}
+prose = " ".join(read_documents(DATA / "text" / "train.txt"))
+common = {word for word, n in Counter(re.findall(r"[a-z]+", prose)).items() if n >= 20}
+near, by_k = {}, {}
+for name, model in models.items():
+    template = template_for(name, best["kind", name])
+    by_k[name, 0] = reach["kind", name]
+    for k in (1, 3):
+        answers = near[name] = nearest(OWN_WORDS, model, tokenizer, k=k, among=common)
+        mapped = label_log_probs(model, tokenizer, template, valid, answers)
+        by_k[name, k] = accuracy(predict(mapped, answers), [row["label"] for row in valid])
 table(
     [(kind, *(", ".join(list(near[name][kind])[1:]) or "–" for name in models)) for kind in KINDS],
     ["label", *(f"near it in the {name}" for name in models)],
 )
-text = best["kind", "GPT"][0]
-rows = []
-for name in models:
-    shares_k = [reach["kind", name]]
-    for k in (1, 3):
-        answers = nearest(OWN_WORDS, models[name], tokenizer, k=k, among=common)
-        mapped = label_log_probs(
-            models[name], tokenizer, template_for(name, best["kind", name][0]), valid, answers
-        )
-        shares_k.append(accuracy(predict(mapped, answers), [row["label"] for row in valid]))
-    rows.append((name, brief(best["kind", name][0]), *shares_k))
 table(
-    rows,
+    [(name, brief(best["kind", name]), *(by_k[name, k] for k in (0, 1, 3))) for name in models],
     ["model", "its best wording", "K = 0", "K = 1", "K = 3"],
     [None, None, ".1%", ".1%", ".1%"],
 )
-by_neighbours = {row[0]: row[4] - row[2] for row in rows}
-say(
-    " ".join(
-        f"For the {name} three neighbours each change {100 * gain:+.1f} points."
-        for name, gain in by_neighbours.items()
+
+# %% [markdown]
+# The table of neighbours shows it: an embedding brings together words that stand in the same places. Such a word can be
+# a synonym. It can also be a quite different thing, of which the same sentences are said, and then it misleads.
+
+# %% [markdown]
+# ## Words that examples choose
+#
+# A computer can also search for the words (自动搜索). It needs a few labelled examples. We give it four descriptions of
+# each kind, and we take each model's worst wording. For every example, one pass through the model gives log P of all
+# tokens in the gap. After that a trial costs almost nothing, because it only picks six columns of this table.
+#
+# Each kind has 20 candidates, the words with the largest lead. The lead of a word is its mean log P over the examples
+# of this kind, minus its mean log P over the other examples. We start with six random words. In each trial one word is
+# swapped for a random candidate of its kind. If the cross-entropy of the 24 examples falls, the swap stays.
+#
+# **Predict before you run:** how many choices are there of one candidate for each of the six kinds? The search makes
+# 500 trials.
+
+# %%
+import torch.nn.functional as F
+
+FEW = 4  # examples of each kind
+few = []
+for kind in KINDS:
+    few += [row for row in examples["kind", "train"] if row["label"] == kind][:FEW]
+labels = torch.tensor([KINDS.index(row["label"]) for row in few])
+vocabulary = sorted(word for word in common if len(tokenizer.encode(" " + word)) == 1)
+columns = [tokenizer.encode(" " + word)[0] for word in vocabulary]
+say(f"{len(few)} examples, and {len(vocabulary)} frequent words that are one token each.")
+
+# %% [markdown]
+# Now the search itself.
+
+
+# %%
+def search(name: str, text: str, trials: int = 500) -> tuple[dict, list[float]]:
+    """A word for each kind, and the loss on the few examples at the start and after each swap."""
+    g = torch.Generator().manual_seed(0)
+    log_p = log_probs(name, text, few)[:, columns]  # a row for each example
+    own = torch.stack([log_p[labels == i].mean(0) for i in range(len(KINDS))])
+    lead = own - (own.sum(0) - own) / (len(KINDS) - 1)  # a row for each kind
+    candidates = lead.topk(20).indices
+    chosen = torch.randperm(len(vocabulary), generator=g)[: len(KINDS)]
+    losses = [F.cross_entropy(log_p[:, chosen], labels).item()]
+    for _ in range(trials):
+        kind, place = (int(torch.randint(n, (), generator=g)) for n in candidates.shape)
+        trial = chosen.clone()
+        trial[kind] = candidates[kind, place]
+        loss = F.cross_entropy(log_p[:, trial], labels).item()
+        if loss < losses[-1] and len(set(trial.tolist())) == len(KINDS):
+            chosen, losses = trial, [*losses, loss]
+    return {kind: vocabulary[int(i)] for kind, i in zip(KINDS, chosen, strict=True)}, losses
+
+
+# %% [markdown]
+# The words are then judged on the validation descriptions, which the search did not see.
+
+# %%
+searched, by_search = {}, {}
+for name in models:
+    text = worst["kind", name]
+    searched[name], losses = search(name, text)
+    by_search[name] = right(ask(name, text, searched[name], valid), searched[name], valid)
+    say(
+        f"{name}: {len(losses) - 1} of 500 swaps were kept. The loss on {len(few)} examples went from {losses[0]:.2f} to "
+        f"{losses[-1]:.2f}."
     )
-    + " An embedding brings together what occurs in the same places. That may be a synonym; it may as well be the other label."
+    assert losses == sorted(losses, reverse=True) and losses[-1] < losses[0]
+gain = {name: by_search[name] - fractions["kind", name, worst["kind", name]] for name in models}
+assert QUICK or max(gain.values()) > 0.1
+table(
+    [(kind, *(searched[name][kind] for name in models)) for kind in KINDS],
+    ["label", *(f"found with the {name}" for name in models)],
 )
+table(
+    [
+        (
+            name,
+            brief(worst["kind", name]),
+            fractions["kind", name, worst["kind", name]],
+            by_search[name],
+        )
+        for name in models
+    ],
+    ["model", "its worst wording", "own words", "found words"],
+    [None, None, ".1%", ".1%"],
+)
+
+# %% [markdown]
+# There are 20⁶ choices, which is 64 million. So 500 trials see very few of them, but each kept swap is a step down. The
+# search does not know what a word means. It only knows which words become likelier when the description is of this
+# kind.
+#
+# In a full run the found words are much better than the labels' own words, for at least one model. So the gap held the
+# answer, but under other words. (Lesson 9 searches for the words of a prompt. There each trial costs a pass through the
+# model.)
 
 # %% [markdown]
 # ## The answer mapping, continuous
 #
-# The third mapping (连续化映射) lets go of words. A word's score is h · e(word): h is the vector that the model computed at
-# the gap, e(word) the word's embedding. So put a trained vector in its place:
+# The third mapping of 001 §3.1.1 leaves words behind. It maps labels to a continuous space (将离散标签映射到连续向量空间). The model
+# compares the vector h, which it computes at the gap, with the embedding of each word: the score of a word is h ·
+# e(word). We put a trained vector in the place of e(word):
 #
 #     score(label) = h · v_label
 #
-# v_label starts as the embedding of the label's word; the base stays frozen, and labels × C numbers are trained. This
-# is no longer zero-shot, and no longer words. But it answers something: if h holds the answer and the words only failed to
-# fetch it, trained vectors will find it; if they fail too, it is not there, or not in reach of a straight line.
+# Each v_label starts as the embedding of the label's word. The base stays frozen. Only the vectors are trained, one of
+# C numbers for each label. This is no longer zero-shot, because it needs labelled examples.
 #
-# **Predict before you run:** for which task will it help: `kind` in the worst wording with 24 examples, `verdict` in the best
-# with 640?
+# It also answers the question from above: did the base not know, or did the wording not ask? If trained vectors are
+# much better than words, then h holds the answer, and the words had not fetched it. If the vectors stay near guessing
+# too, the answer is not in h at this gap, or not in a form that one vector for each label can read.
+#
+# For *kind* we take each model's worst wording and the 24 examples of the last step. For *verdict* we take the best
+# wording and 640 reviews.
+#
+# **Predict before you run:** the models have the width C = 128. How many parameters are trained for the six kinds?
 
 # %%
 from minitransformer.course.answers import AnswerVectors
@@ -714,234 +812,170 @@ from minitransformer.training.loop import TrainConfig, train
 from minitransformer.tuning import attached
 
 
-def labelled(task: str, name: str, pair: tuple, rows: list[dict], batch_size: int) -> LabelledTexts:
-    """Batches of a task in a wording."""
-    template, model = template_for(name, pair[0]), models[name]
-    ids = [
-        template.for_bert(row, tokenizer)[0] if name == "BERT" else template.for_gpt(row, tokenizer)
-        for row in rows
-    ]
-    return LabelledTexts(
-        ids,
-        [row["label"] for row in rows],
-        list(pair[1]),
-        batch_size,
-        tokenizer.pad_id,
-        model.config.n_positions,
-    )
+def batches(task: str, name: str, text: str, rows: list[dict], batch_size: int) -> LabelledTexts:
+    """Rows of a task in a wording, as batches."""
+    template = template_for(name, text)
+    if name == "BERT":
+        ids = [template.for_bert(row, tokenizer)[0] for row in rows]
+    else:
+        ids = [template.for_gpt(row, tokenizer) for row in rows]
+    labels, n = [row["label"] for row in rows], models[name].config.n_positions
+    classes = list(WORDINGS[task][text])
+    return LabelledTexts(ids, labels, classes, batch_size, tokenizer.pad_id, n)
 
 
-few = [
-    row
-    for kind in KINDS
-    for row in [row for row in examples["kind", "train"] if row["label"] == kind][:4]
-]
-plan = {
+plan = {  # task: wordings, training texts, texts a batch, steps
     "kind": (worst, few, 8, 4 if QUICK else 48),
     "verdict": (best, examples["verdict", "train"][:640], 16, 4 if QUICK else 80),
 }
-rows, continuous = [], {}
-for task, (chosen, train_rows, batch_size, steps) in plan.items():
+
+# %% [markdown]
+# The last two columns are the fractions of the validation texts that are right.
+
+# %%
+rows = []
+for task, (wording, train_rows, size, steps) in plan.items():
     for name, model in models.items():
-        pair = chosen[task, name]
-        vectors = AnswerVectors(by_hand(pair[1], tokenizer), tokenizer.mask_id)
-        judged_batches = labelled(task, name, pair, examples[task, "valid"], 32).in_order()
+        text, truths = wording[task, name], examples[task, "valid"]
+        words = WORDINGS[task][text]
+        vectors = AnswerVectors(by_hand(words, tokenizer), tokenizer.mask_id)
+        data = batches(task, name, text, train_rows, size)
+        config = TrainConfig(steps=steps, lr=1e-2, warmup=4, weight_decay=0.0)
         with attached(model, vectors):
-            config = TrainConfig(steps=steps, lr=1e-2, warmup=4, weight_decay=0.0)
-            train(
-                model,
-                labelled(task, name, pair, train_rows, batch_size),
-                config,
-                loss=vectors.loss,
-                progress=False,
-            )
+            train(model, data, config, loss=vectors.loss, progress=False)
             with torch.inference_mode():
-                told = torch.cat(
-                    [vectors.scores(model, batch) for batch in judged_batches]
-                )  # (examples, labels)
-            numbers = vectors.report().trained
-        continuous[task, name] = right(told, pair[1], examples[task, "valid"])
-        rows.append(
-            (
-                task,
-                name,
-                brief(pair[0]),
-                len(train_rows),
-                numbers,
-                shares[task, name, pair[0]],
-                continuous[task, name],
-            )
-        )
+                held_out = batches(task, name, text, truths, 32).in_order()
+                scores_of = torch.cat([vectors.scores(model, batch) for batch in held_out])
+            trained = vectors.report().trained
+        by_vectors = right(scores_of, words, truths)
+        by_words = fractions[task, name, text]
+        rows.append((task, name, len(train_rows), trained, guessing[task], by_words, by_vectors))
 table(
     rows,
-    ["task", "model", "wording", "examples", "trained", "by words", "by vectors"],
-    [None, None, None, "d", "d", ".1%", ".1%"],
+    ["task", "model", "examples", "trained", "guessing", "by words", "by vectors"],
+    [None, None, "d", "d", ".0%", ".1%", ".1%"],
 )
-for task in chance:
-    for name in models:
-        band = margin(chance[task], len(examples[task, "valid"]))
-        gain = continuous[task, name] - shares[task, name, plan[task][0][task, name][0]]
-        say(
-            f"{task}, {name}: "
-            + (
-                "still not above guessing: if h holds the answer at this gap, it is in no form that one vector a label could be trained to read."
-                if continuous[task, name] <= chance[task] + band
-                else f"{100 * gain:+.1f} points: {'the answer' if continuous[task, name] > 0.8 else 'a part of the answer'} was there, and the words had not fetched it."
-                if gain > 2**0.5 * band
-                else "above guessing, but the vectors add nothing clear to the words."
-            )
-        )
+assert all(row[3] == len(WORDINGS[row[0]][best[row[0], row[1]]]) * 128 for row in rows)
+
+# %% [markdown]
+# There are 6 · 128 = 768 parameters, and 256 for the two verdicts. Read each row by the rule above. The two tasks
+# cannot be compared here, because one had 24 examples and the other 640.
 
 # %% [markdown]
 # ## Words for a longer answer
 #
-# A label is one word. What if the answer is a text? Table-to-text (表格到文本) is the task of 003's experiments: a table of facts,
-# to be told in sentences. The GPT base has read tables and has read descriptions, but never a table with its own
-# description after it. What follows a table there is the same table, its fields in another order.
+# A label is one word. Now the answer is a text. Table-to-text (表格到文本) gives a table of facts, and asks for sentences
+# that state them. Lessons 8 and 9 train prompts for this task; here we use words.
 #
-# 003 §3.2 gives a prompt two jobs: it steers what of x is attended to, and so what is likely to follow. Then it says
-# that natural language does not go far, for most models. Measured here: `slots`, the share of the table's values that stand in
-# the text; `whole`, the share of texts that have them all; `sentences`, the share that is no table again (it has no ` | ` and
-# ends a sentence). The first row is no request, but what this GPT can do: told a description, it says it again in other
-# words.
+# 003 §3.2 gives a prompt two effects. It influences which tokens of x are attended to, and through that which y is
+# likely. It then says that prompts in natural language improve the output only a little (效果提升很有限). We measure this for
+# our GPT:
 #
-# **Predict before you run:** does "In a sentence:" bring sentences? Does an example?
+# - *slots*: the fraction of a table's values that stand in the text;
+# - *sentences*: the fraction of texts that are no table again, and end like a sentence;
+# - *both*: the fraction of texts that are sentences and state all values.
+#
+# The first row is no request about a table. It shows what the GPT can do with a description: it says it again in other
+# words, because its training text often did so.
+#
+# **Predict before you run:** what will bring more sentences, a request in words or a solved example?
 
 # %%
 from minitransformer.course.tinyworld import slot_values
-from minitransformer.generation.sampling import generate
+from minitransformer.generation.sampling import generate_texts
 from minitransformer.metrics import slot_accuracy
 
-told_rows = tables["valid"][: 4 if QUICK else 40]
-one = min(tables["train"], key=lambda row: len(tokenizer.encode(row["source"] + row["target"])))
-values = [slot_values(row["table"]) for row in told_rows]
-requests = {
-    "(the description, told again)": "{target}\n {mask}",
+tables = examples["kind", "valid"][: 4 if QUICK else 40]
+pairs = examples["kind", "train"]
+shown = min(pairs, key=lambda row: len(tokenizer.encode(row["source"] + row["target"])))
+solved = f"{shown['source']}\n{shown['target']}"
+REQUESTS = {
+    "(a description, said again)": "{target}\n {mask}",
     "(a line break)": "{source}\n {mask}",
     "In a sentence:": "{source}\nIn a sentence: {mask}",
-    "Describe this table in sentences. …": "Describe this table in sentences. {source}\n {mask}",
+    "Describe this table in sentences.": "Describe this table in sentences. {source}\n {mask}",
     "This is about": "{source}\nThis is about {mask}",
-    "(one solved example before it)": "{shot}\n\n{source}\n {mask}",
+    "(a solved example first)": "{solved}\n\n{source}\n {mask}",
 }
-shot = Template("{source}\n {mask}").written(one, one["target"]).replace("\n ", "\n")
-rows, written = [], {}
-for request, text in requests.items():
-    ids = [Template(text).for_gpt({**row, "shot": shot}, tokenizer) for row in told_rows]
-    said = generate(models["GPT"], ids, 24 if QUICK else 70, stop_id=tokenizer.eot_id)
-    written[request] = [tokenizer.decode(new).strip().split("\n")[0] for new in said]
-    sentences = sum(
-        " | " not in new and new.endswith((".", "!", "?")) for new in written[request]
-    ) / len(told_rows)
-    told_all = sum(
-        " | " not in new and slot_accuracy([new], [own])[1] == 1
-        for new, own in zip(written[request], values, strict=True)
-    ) / len(told_rows)
-    rows.append((request, *slot_accuracy(written[request], values), sentences, told_all))
-table(
-    rows,
-    ["after the table", "slots", "whole", "sentences", "whole, in sentences"],
-    [None, ".1%", ".1%", ".0%", ".1%"],
-)
-say(f"> {told_rows[0]['source']}\n")
-for request in list(requests)[1:]:
+
+
+# %% [markdown]
+# The table has the measures. Below it stands what the GPT writes about the first table.
+
+# %%
+written = {}
+for request, text in REQUESTS.items():
+    ids = [Template(text).for_gpt({**row, "solved": solved}, tokenizer) for row in tables]
+    texts = generate_texts(models["GPT"], tokenizer, ids, 24 if QUICK else 70)
+    written[request] = [text.strip().split("\n")[0] for text in texts]
+rows = []
+values = [slot_values(row["table"]) for row in tables]
+for request, texts in written.items():
+    told = [" | " not in text and text.endswith((".", "!", "?")) for text in texts]
+    whole = [slot_accuracy([text], [own])[1] == 1 for text, own in zip(texts, values, strict=True)]
+    both = [a and b for a, b in zip(told, whole, strict=True)]
+    fractions_of = (sum(each) / len(texts) for each in (told, both))
+    rows.append((request, slot_accuracy(texts, values)[0], *fractions_of))
+table(rows, ["after the table", "slots", "sentences", "both"], [None, ".1%", ".0%", ".1%"])
+say(f"> {tables[0]['source']}")
+for request in list(REQUESTS)[1:]:
     say(f"- {request} {written[request][0]}")
-asked = {row[0]: row for row in rows[1:]}
-top = max(asked.values(), key=lambda row: row[4])
-say(
-    (
-        f"The best of these requests, “{top[0]}”, gets {top[4]:.1%} of the tables wholly told in sentences"
-        if top[4]
-        else f"None of these requests gets one of {len(told_rows)} tables wholly told in sentences"
-    )
-    + (
-        ". So these words do not make this GPT describe"
-        + (
-            f", though a description it says again with {rows[0][1]:.0%} of the values, in sentences ({rows[0][3]:.0%})"
-            if min(rows[0][1], rows[0][3]) > 0.5
-            else ""
-        )
-        + ". What it can do and what it is asked do not find each other. Lessons 8 and 9 look for what no word says."
-        if top[4] < 0.5
-        else ": words alone do make this GPT describe. Lessons 8 and 9 see how much further trained prompts go."
-    )
-)
+assert all(row[3] <= row[2] for row in rows)
+
+# %% [markdown]
+# Compare *both* in the first row with the rows below it. If the first row is high and another is low, then the GPT can
+# write such sentences and keep the values, but these words do not lead it there. Keep the numbers in mind: lessons 8
+# and 9 train vectors for the same task.
 
 # %% [markdown]
 # ## Once, on the test
 #
-# The best and the worst wording of each model and task, as validation chose them, each once on texts that nothing was chosen
-# on. A best of several is chosen partly for its luck, and a worst for its bad luck; on new texts both should move toward the
-# middle.
+# The best and the worst wording were chosen on validation texts. So their numbers are no fair measure of them. Now each
+# answers once about test texts. (The ensemble needs no test, because nothing was chosen for it.)
 #
-# **Predict before you run:** which gap between best and worst will not survive?
+# **Predict before you run:** the best of seven owes a part of its place to luck, and so does the worst. On new texts, will
+# the distance between the two become larger or smaller?
 
 # %%
 rows = []
-for task in chance:
-    for name in models:
-        for which, chosen in (("best", best), ("worst", worst)):
-            text, words = chosen[task, name]
-            share = right(
-                ask(name, text, words, examples[task, "test"]), words, examples[task, "test"]
-            )
-            rows.append(
-                (
-                    task,
-                    name,
-                    which,
-                    brief(text),
-                    shares[task, name, text],
-                    share,
-                    100 * margin(share, len(examples[task, "test"])),
-                    bar(share, width=12),
-                )
-            )
+for which, chosen in (("best", best), ("worst", worst)):
+    for (task, name), text in chosen.items():
+        words, truths = WORDINGS[task][text], examples[task, "test"]
+        tested = right(ask(name, text, words, truths), words, truths)
+        half = margin(tested, len(truths))
+        rows.append((task, name, which, fractions[task, name, text], tested, half))
 table(
-    rows,
-    ["task", "model", "on validation", "wording", "validation", "test", "±", ""],
-    [None, None, None, None, ".1%", ".1%", ".1f", None],
+    [(*row, bar(row[4], width=12)) for row in sorted(rows, key=lambda row: row[:2])],
+    ["task", "model", "wording", "validation", "test", "±", ""],
+    [None, None, None, ".1%", ".1%", ".1%", None],
 )
-tested = {row[:3]: row[5] for row in rows}
-for task in chance:
-    for name in models:
-        high, low = tested[task, name, "best"], tested[task, name, "worst"]
-        n = len(examples[task, "test"])
-        clear = high - low > (margin(high, n) ** 2 + margin(low, n) ** 2) ** 0.5
-        say(
-            f"{task}, {name}: {100 * (high - low):+.1f} points between two wordings"
-            + (", beyond chance." if clear else ", no more than chance would give.")
-        )
+on_test = {row[:3]: row[4] for row in rows}
+gap = {name: on_test["kind", name, "best"] - on_test["kind", name, "worst"] for name in models}
+assert QUICK or max(on_test["kind", name, "best"] for name in models) > 0.5
+assert QUICK or max(gap.values()) > 0.2
+
+# %% [markdown]
+# On average it becomes smaller, because luck does not repeat. In a full run a wide gap remains for *kind*, in at least one
+# of the models. So the wording really matters.
 
 # %% [markdown]
 # ## The answer
 #
-# Yes, where pre-training has taught what the task asks, and in a wording that leads the model to say it; which wording that
-# is, only measuring tells. Here is how far it went, on the test:
-
-# %%
-assert QUICK or tested["kind", "GPT", "best"] > 0.5
-answers_to_it = [
-    f"the {name} does `{task}` with {tested[task, name, 'best']:.0%} in the best of {len(WORDINGS[task])} wordings, {tested[task, name, 'worst']:.0%} in the worst"
-    for task in chance
-    for name in models
-]
-say(
-    "; ".join(answers_to_it)
-    + "; guessing has "
-    + " and ".join(f"{value:.0%}" for value in chance.values())
-    + "."
-)
-
-# %% [markdown]
+# Yes, if pre-training has taught what the task asks for, and if the wording leads the model to say it. In a full run
+# one of our bases names more than half of the kinds in its best wording, and nobody trained it for that. Which wording
+# leads there can only be measured.
+#
 # To try next:
 #
-# - Write three wordings of your own for `kind`. Guess their order before you measure it.
-# - Give the verdict whole sentences as label words: template `{text} {mask}`, and v(positive) = `I would gladly see it again.`
-#   Which of the two models can be asked so?
-# - Calibrate with other texts without content: an empty one, `[MASK]`, a review of the training data. How much does the
-#   result depend on which?
+# - Write three wordings of your own for *kind*. Guess their order before you measure it.
+# - Give the verdict whole sentences as label words: the template `{text} {mask}`, and v(positive) = `I would gladly see
+#   it again.` Which of the two models can be asked in this way?
+# - Calibrate with another text without content: an empty one, or `[MASK]`. How much does the result depend on it?
 #
-# Further reading: "Language Models are Few-Shot Learners" (Brown et al., 2020); "Exploiting Cloze Questions for Few Shot Text
-# Classification and Natural Language Inference" (Schick & Schütze, 2021); "Making Pre-trained Language Models Better Few-shot
-# Learners" (Gao et al., 2021); "Calibrate Before Use" (Zhao et al., 2021); "WARP: Word-level Adversarial ReProgramming" (Hambardzumyan
-# et al., 2021), for trained answers.
+# Exercises: `make start-7` writes the stubs of this lesson's exercises to `workbook/lesson_07.py`, and `make check-7`
+# checks them. In lesson 8 the words of a prompt become vectors, and are trained.
+#
+# Further reading: "Language Models are Few-Shot Learners" (Brown et al., 2020); "Exploiting Cloze Questions for Few
+# Shot Text Classification and Natural Language Inference" (Schick & Schütze, 2021); "Making Pre-trained Language Models
+# Better Few-shot Learners" (Gao et al., 2021), for searched words; "Calibrate Before Use" (Zhao et al., 2021); "WARP:
+# Word-level Adversarial ReProgramming" (Hambardzumyan et al., 2021), for trained answers.

@@ -6,7 +6,7 @@ Importing this costs nothing: matplotlib is loaded only when a figure is drawn.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -122,3 +122,16 @@ def dots(axes: Axes, rows: Mapping[str, Sequence[float]], xlabel: str) -> None:
     axes.set_yticks(range(len(rows)), list(rows))
     axes.invert_yaxis()
     axes.set_xlabel(xlabel)
+
+
+def intervals(
+    axes: Axes, labels: Sequence[str], rows: Mapping[str, Sequence[float]], margin: Callable[[float], float]
+) -> None:
+    """Draw fractions with their intervals, a line for each label, the first on top; `margin` is half an interval."""
+    for i, ((name, values), mark) in enumerate(zip(rows.items(), "os^D", strict=False)):
+        shift = 0.28 * (i - (len(rows) - 1) / 2)  # those of one label stand below each other
+        heights = [at + shift for at in range(len(values))]
+        axes.errorbar(values, heights, xerr=[margin(p) for p in values], fmt=mark, capsize=3, label=name)
+    axes.set_yticks(range(len(labels)), labels)
+    axes.invert_yaxis()
+    axes.grid(axis="y", visible=False)
