@@ -50,13 +50,13 @@ gap = Exercise(
     title="A text with a gap",
     minutes=15,
     difficulty=2,
-    purpose="A template makes of an example a text with a gap, which a BERT can fill: [CLS], what stands before the gap, a [MASK] for each token of "
-    "the answer, what stands after it, [SEP]. Where the [MASK]s stand is wanted too, for there the answer will be read.",
+    purpose="A template turns an example into a text with a gap, which a BERT can fill. The text is [CLS], the ids before the gap, a [MASK] for each token of "
+    "the answer, the ids after the gap, [SEP]. You also return the places of the [MASK]s, because the answer will be read there.",
     hints=(
-        'before, after = self._encode(example, tokenizer, " ") are the ids on both sides of the gap. What remains is putting five pieces in a row and '
-        "counting.",
-        "The special ids are tokenizer.cls_id, mask_id and sep_id. The first [MASK] stands behind [CLS] and the ids before the gap: at which "
-        "place, counted from 0? There are n_answer of them, side by side.",
+        'before, after = self._encode(example, tokenizer, " ") are the ids on both sides of the gap. You still have to put five pieces in a row, and '
+        "to count.",
+        "The special ids are tokenizer.cls_id, mask_id and sep_id. The first [MASK] stands after [CLS] and the ids before the gap. Which "
+        "place is that, if you count from 0? There are n_answer of them, side by side.",
         '    before, after = self._encode(example, tokenizer, " ")\n'
         "    before = [tokenizer.cls_id, *before]\n"
         "    ids = before + [tokenizer.mask_id] * n_answer\n"
@@ -65,7 +65,7 @@ gap = Exercise(
         "    # return both",
     ),
     given=(
-        "self._encode(example, tokenizer, in_front): the ids before the gap and those after it, two lists. in_front is a string that goes in front of the first word; here that is a space, which every other word has, too.",
+        "self._encode(example, tokenizer, in_front): the ids before the gap and those after it, two lists. in_front is a string that goes in front of the first word. Here it is a space, because every other word has one too.",
         "tokenizer.cls_id, tokenizer.mask_id, tokenizer.sep_id: the special ids.",
     ),
     oracle=sentence_by_sentence,
@@ -103,13 +103,13 @@ def two_fields():
 
 @gap.case(oracle=None)
 def gap_at_the_beginning():
-    """The gap begins the text: {mask} was {text}"""
+    """The text begins with the gap: {mask} was {text}"""
     return Template("{mask} was {text}"), {"text": "a film."}, default_tokenizer()
 
 
 @gap.case
 def a_mask_written_out():
-    """A text that holds [MASK] in letters: they stay letters, and are no gap."""
+    """A text that contains [MASK] in letters. They stay letters, and are no gap."""
     return Template("{text} It was {mask}."), {"text": "A [MASK] film."}, default_tokenizer()
 
 
@@ -121,7 +121,7 @@ def field_missing():
 
 @gap.mistake("no [CLS]")
 def no_cls(self, example, tokenizer, n_answer=1):
-    """Your text does not begin with [CLS]. Every text that this BERT was pre-trained on did."""
+    """Your text does not begin with [CLS]. Every text of this BERT's pre-training does."""
     before, after = self._encode(example, tokenizer, " ")
     return before + [tokenizer.mask_id] * n_answer + [*after, tokenizer.sep_id], list(
         range(len(before), len(before) + n_answer)
@@ -130,7 +130,7 @@ def no_cls(self, example, tokenizer, n_answer=1):
 
 @gap.mistake("places without [CLS]")
 def places_without_cls(self, example, tokenizer, n_answer=1):
-    """Your places are one too small: [CLS] stands in front and counts. The answer would be read where the word before the gap stands."""
+    """Your places are one too small. [CLS] stands in front and counts too. The answer would be read at the word before the gap."""
     before, after = self._encode(example, tokenizer, " ")
     ids = [tokenizer.cls_id, *before] + [tokenizer.mask_id] * n_answer + [*after, tokenizer.sep_id]
     return ids, list(range(len(before), len(before) + n_answer))
@@ -138,7 +138,7 @@ def places_without_cls(self, example, tokenizer, n_answer=1):
 
 @gap.mistake
 def one_mask_only(self, example, tokenizer, n_answer=1):
-    """You put one [MASK] for an answer of several tokens. A BERT fills place by place: as many [MASK]s as tokens."""
+    """You put one [MASK] for an answer of several tokens. A BERT fills each place with one token, so it needs as many [MASK]s as tokens."""
     before, after = self._encode(example, tokenizer, " ")
     return [tokenizer.cls_id, *before, tokenizer.mask_id, *after, tokenizer.sep_id], [
         1 + len(before)
@@ -147,7 +147,7 @@ def one_mask_only(self, example, tokenizer, n_answer=1):
 
 @gap.mistake
 def gap_at_the_end_always(self, example, tokenizer, n_answer=1):
-    """You put the gap behind everything. That is what a GPT needs; a BERT reads both sides of it, so the words after the gap stay after it."""
+    """You put the gap at the end. A GPT needs that. A BERT reads both sides of the gap, so the words after the gap stay after it."""
     before, after = self._encode(example, tokenizer, " ")
     before = [tokenizer.cls_id, *before, *after]
     return [*before, *[tokenizer.mask_id] * n_answer, tokenizer.sep_id], list(
@@ -157,7 +157,7 @@ def gap_at_the_end_always(self, example, tokenizer, n_answer=1):
 
 @gap.mistake
 def no_space_in_front(self, example, tokenizer, n_answer=1):
-    """Your first word is encoded without a space before it. Here a word's space belongs to the word (" A"), and without one it is another token, which a BERT never met behind [CLS]: _encode(example, tokenizer, " ")."""
+    """Your first word is encoded without a space before it. In our tokens the space belongs to the word (" A"). Without it, the word is another token, and the BERT never read that one after [CLS]. Write _encode(example, tokenizer, " ")."""
     before, after = self._encode(example, tokenizer, "")
     ids = [tokenizer.cls_id, *before] + [tokenizer.mask_id] * n_answer + [*after, tokenizer.sep_id]
     return ids, list(range(1 + len(before), 1 + len(before) + n_answer))
@@ -165,7 +165,7 @@ def no_space_in_front(self, example, tokenizer, n_answer=1):
 
 @gap.mistake("no [SEP]")
 def no_sep(self, example, tokenizer, n_answer=1):
-    """Your text does not end with [SEP]. Every text that this BERT was pre-trained on did."""
+    """Your text does not end with [SEP]. Every text of this BERT's pre-training does."""
     before, after = self._encode(example, tokenizer, " ")
     ids = [tokenizer.cls_id, *before] + [tokenizer.mask_id] * n_answer + after
     return ids, list(range(1 + len(before), 1 + len(before) + n_answer))
@@ -173,7 +173,7 @@ def no_sep(self, example, tokenizer, n_answer=1):
 
 @gap.mistake
 def counted_from_one(self, example, tokenizer, n_answer=1):
-    """Your places are one too large: [CLS] is place 0, so the first word is 1 and the gap begins at 1 + len(before). The answer would be read behind the gap."""
+    """Your places are one too large. [CLS] is place 0 and the first word is place 1, so the gap begins at 1 + len(before). The answer would be read after the gap."""
     before, after = self._encode(example, tokenizer, " ")
     ids = [tokenizer.cls_id, *before] + [tokenizer.mask_id] * n_answer + [*after, tokenizer.sep_id]
     return ids, list(range(2 + len(before), 2 + len(before) + n_answer))
@@ -181,7 +181,7 @@ def counted_from_one(self, example, tokenizer, n_answer=1):
 
 @gap.mistake
 def a_range(self, example, tokenizer, n_answer=1):
-    """Your places are a range. It is a list that is promised: list(range(…))."""
+    """Your places are a range. The docstring promises a list: list(range(…))."""
     before, after = self._encode(example, tokenizer, " ")
     ids = [tokenizer.cls_id, *before] + [tokenizer.mask_id] * n_answer + [*after, tokenizer.sep_id]
     return ids, range(1 + len(before), 1 + len(before) + n_answer)
@@ -189,7 +189,7 @@ def a_range(self, example, tokenizer, n_answer=1):
 
 @gap.mistake
 def first_place_only(self, example, tokenizer, n_answer=1):
-    """You give the place of the first [MASK] alone. An answer of several tokens is read at as many places."""
+    """You return only the place of the first [MASK]. An answer of several tokens is read at several places."""
     before, after = self._encode(example, tokenizer, " ")
     ids = [tokenizer.cls_id, *before] + [tokenizer.mask_id] * n_answer + [*after, tokenizer.sep_id]
     return ids, [1 + len(before)]
@@ -197,7 +197,7 @@ def first_place_only(self, example, tokenizer, n_answer=1):
 
 @gap.mistake
 def template_in_front(self, example, tokenizer, n_answer=1):
-    """You give _encode the template as what stands in front of the first word, so that its text comes twice, once with the slots not filled in. _encode knows the template; what stands in front of the first word is a space: _encode(example, tokenizer, " ")."""
+    """You give _encode the template as the string in front of the first word. So the template's text comes twice, once with unfilled slots. _encode knows the template already. In front of the first word stands a space: _encode(example, tokenizer, " ")."""
     before, after = self._encode(example, tokenizer, self.text)
     ids = [tokenizer.cls_id, *before] + [tokenizer.mask_id] * n_answer + [*after, tokenizer.sep_id]
     return ids, list(range(1 + len(before), 1 + len(before) + n_answer))
@@ -205,7 +205,7 @@ def template_in_front(self, example, tokenizer, n_answer=1):
 
 @gap.mistake("[SEP] before the gap")
 def sep_before_the_gap(self, example, tokenizer, n_answer=1):
-    """You put a [SEP] before the gap, as if the template were a second sentence. Text and template are one sentence, which ends with the one [SEP]."""
+    """You put a [SEP] before the gap, as if the template were a second sentence. Text and template are one text, with one [SEP] at its end."""
     before, after = self._encode(example, tokenizer, " ")
     before = [tokenizer.cls_id, *before, tokenizer.sep_id]
     ids = before + [tokenizer.mask_id] * n_answer + [*after, tokenizer.sep_id]
@@ -231,23 +231,23 @@ mapping = Exercise(
     title="Words for labels",
     minutes=20,
     difficulty=2,
-    purpose="The answer mapping says which words in the gap stand for which label, and the model knows words only as token ids. A mapping that "
-    "cannot be read backwards (a word for two labels, a label without words) is refused before anything is measured.",
+    purpose="The answer mapping says which words in the gap stand for which label. The model knows words only as token ids, so you encode them. Some mappings "
+    "cannot be read backwards: a word stands for two labels, or a label has no words. You refuse them before anything is measured.",
     hints=(
-        "A dictionary of dictionaries: label → word → ids. A label's words may be one string or several. The space before the gap belongs to the "
-        'answer: what is encoded is " good", not "good".',
-        "Go through words.items(); make a list of a lone string; strip each word. Refuse a word that is already there (in any label), one that is empty or "
-        "has a special token in it; refuse fewer than two labels, and a label that got no word.",
-        "Each refusal is a raise UserError(a sentence). A word has a special token in it if this set is not empty:\n"
+        "The result is a dictionary of dictionaries: label → word → ids. A label's words can be one string or several. The space before the gap belongs to the "
+        'answer, so encode " good" and not "good".',
+        "Go through words.items(). Make a list of a single string. Strip each word. Refuse a word that is already there, under any label. Refuse a word that is empty "
+        "or contains a special token. Refuse fewer than two labels, and a label without a word.",
+        "Each refusal is a raise UserError(a sentence). A word contains a special token if this set is not empty:\n"
         "    special = {*tokenizer.special_ids.values()}\n"
         "    special & {*tokenizer.encode(word, allow_special=True)}\n"
-        "And a word that is not refused is noted:\n"
+        "If a word is not refused, keep it:\n"
         '    answers[label][word] = tokenizer.encode(" " + word)',
     ),
     given=(
-        "tokenizer.encode(text): the ids of a text. With allow_special=True special tokens that are written out in it become their ids; without, they are letters.",
+        "tokenizer.encode(text): the ids of a text. With allow_special=True, special tokens in the text become their ids. Without it, they are read as letters.",
         "tokenizer.special_ids: the special tokens' ids by name.",
-        "UserError(sentence): the refusal, to be raised.",
+        "UserError(sentence): the refusal. You raise it.",
     ),
     oracle=tokens_in_a_sentence,
 )
@@ -267,7 +267,7 @@ def several_words():
 
 @mapping.case
 def spaces_around():
-    """Words that bring spaces of their own."""
+    """Words with spaces around them."""
     return {"yes": " good ", "no": ["dull ", " bad"]}, default_tokenizer()
 
 
@@ -368,7 +368,7 @@ def wrong_mapping(
 
 @mapping.mistake
 def exactly_two_labels(words, tokenizer):
-    """You refuse more than two labels. At least two are asked for: len(answers) < 2 is refused."""
+    """You refuse more than two labels. There have to be at least two, so refuse only len(answers) < 2."""
     if len(words) != 2:
         raise UserError("There have to be two labels.")
     return wrong_mapping()(words, tokenizer)
@@ -376,7 +376,7 @@ def exactly_two_labels(words, tokenizer):
 
 @mapping.mistake
 def small_letters(words, tokenizer):
-    """You turn the words into small letters. "Good" and "good" are different tokens; a word stays as it was written."""
+    """You turn the words into small letters. "Good" and "good" are different tokens. A word stays as it was written."""
     small = {
         label: own.lower() if isinstance(own, str) else [word.lower() for word in own]
         for label, own in words.items()
@@ -386,14 +386,14 @@ def small_letters(words, tokenizer):
 
 @mapping.mistake
 def only_lists_hold_words(words, tokenizer):
-    """You take everything but a list for a lone word. Words may come in a tuple, too: ask whether it is a string, isinstance(own, str)."""
+    """You take everything that is not a list for a single word. But words can come in a tuple too. Ask whether it is a string: isinstance(own, str)."""
     lists = {label: own if isinstance(own, list) else [own] for label, own in words.items()}
     return wrong_mapping()(lists, tokenizer)
 
 
 @mapping.mistake
 def only_a_special_token_alone(words, tokenizer):
-    """You refuse a word that is a special token, but not one that has a special token within it. Encode it with allow_special=True, and look for a special id in what comes."""
+    """You refuse a word that is a special token, but not a word that contains one. Encode the word with allow_special=True, and look for a special id in the result."""
     answers = wrong_mapping(refuse=all_refusals_but("special"))(words, tokenizer)
     if {word for own in answers.values() for word in own} & {*tokenizer.special_ids}:
         raise UserError("A special token.")
@@ -407,79 +407,79 @@ def all_refusals_but(*some):
 
 @mapping.mistake
 def no_space_before_the_word(words, tokenizer):
-    """You encode "good" in place of " good". Inside a text a word's token has its space in it; without one it is another token, which no text has in that place, and every score would be far too low."""
+    """You encode "good" and not " good". Inside a text the space is a part of the word's token. Without it, the word is another token, which no text has in that place. So every score would be far too low."""
     return wrong_mapping(space="")(words, tokenizer)
 
 
 @mapping.mistake
 def spaces_not_taken_off(words, tokenizer):
-    """You keep the spaces that a word brings along: with yours in front there are two. strip() takes them off."""
+    """You keep the spaces around a word. With yours in front there are two. strip() removes them."""
     return wrong_mapping(strip=False)(words, tokenizer)
 
 
 @mapping.mistake
 def a_string_taken_letter_by_letter(words, tokenizer):
-    """You go through a lone word as if it were a list: Python then gives its letters. Make [word] of a string first."""
+    """You go through a single word as if it were a list. Then Python gives you its letters. First put the string into a list: [word]."""
     return wrong_mapping(letters=True, refuse=all_refusals_but("twice", "again"))(words, tokenizer)
 
 
 @mapping.mistake
 def first_token_only(words, tokenizer):
-    """You keep the first token of a word. "terrible" begins like many other words; all of its tokens are needed."""
+    """You keep only the first token of a word. Many words begin with the token of "terrible". Keep all of its tokens."""
     return wrong_mapping(first=True)(words, tokenizer)
 
 
 @mapping.mistake
 def words_run_together(words, tokenizer):
-    """Your labels have one list of ids each. Which of them make up which word is then lost: label → word → ids."""
+    """Each of your labels has one list of ids. So nobody knows which ids belong to which word. The result is label → word → ids."""
     return wrong_mapping(flat=True)(words, tokenizer)
 
 
 @mapping.mistake
 def one_word_for_two(words, tokenizer):
-    """You let one word stand for two labels. When the model says it, which of them has it chosen? Refuse it."""
+    """You let one word stand for two labels. If the model says this word, which of the two labels does it mean? Refuse it."""
     return wrong_mapping(refuse=all_refusals_but("twice"))(words, tokenizer)
 
 
 @mapping.mistake
 def twice_under_one_label(words, tokenizer):
-    """You look for a word among the other labels' only. Twice under one label it counts as one word with you, and as two to whoever wrote it: refuse it as well. (Spaces around it make no difference.)"""
+    """You look for a word only among those of the other labels. A word can also stand twice under one label. Refuse this too. (Spaces around a word make no difference.)"""
     return wrong_mapping(refuse=all_refusals_but("again"))(words, tokenizer)
 
 
 @mapping.mistake
 def no_word_is_twice(words, tokenizer):
-    """You accept a word that is there already, under this label or another. When the model says it, which of the two has it chosen? Refuse it."""
+    """You accept a word that is there already, under this label or another one. If the model says this word, which label does it mean? Refuse it."""
     return wrong_mapping(refuse=all_refusals_but("twice", "again"))(words, tokenizer)
 
 
 @mapping.mistake
 def nothing_refused(words, tokenizer):
-    """You refuse nothing. The docstring names five things that make a mapping useless: each is a raise UserError(a sentence)."""
+    """You refuse nothing. The docstring names five things that make a mapping useless. For each of them, raise UserError(a sentence)."""
     return wrong_mapping(refuse=())(words, tokenizer)
 
 
 @mapping.mistake
 def one_label_is_enough(words, tokenizer):
-    """You accept a single label. Whatever the model says, that one wins, with 100 % accuracy: refuse fewer than two."""
+    """You accept a single label. Then this label wins whatever the model says, and the accuracy is 100 %. Refuse fewer than two labels."""
     return wrong_mapping(refuse=all_refusals_but("labels"))(words, tokenizer)
 
 
 @mapping.mistake
 def label_without_words(words, tokenizer):
-    """You accept a label without words. It can never be chosen (and its mean probability is 0/0): refuse it."""
+    """You accept a label without words. It can never be chosen, and its mean probability would be 0/0. Refuse it."""
     return wrong_mapping(refuse=all_refusals_but("none"))(words, tokenizer)
 
 
 @mapping.mistake
 def special_tokens_accepted(words, tokenizer):
-    """You accept a special token such as [MASK] as an answer. Encoded as a word it is brackets and letters, which nobody would write in the gap: refuse it."""
+    """You accept a special token such as [MASK] as an answer. Encoded as a word, it becomes brackets and letters, which nobody writes into a gap. Refuse it."""
     return wrong_mapping(refuse=all_refusals_but("special"))(words, tokenizer)
 
 
 @mapping.mistake
 def empty_words_accepted(words, tokenizer):
-    """You accept an empty word. What is scored then is a lone space: refuse it."""
+    """You accept an empty word. Then a single space would be scored. Refuse it."""
     return wrong_mapping(refuse=all_refusals_but("empty"))(words, tokenizer)
 
 
@@ -508,26 +508,26 @@ chain = Exercise(
     title="Words of several tokens",
     minutes=30,
     difficulty=3,
-    purpose="How likely is a word in the gap? A GPT says its tokens one after the other, each after those before it; a BERT fills n [MASK]s at once. You get "
-    "a batch of texts with a gap each, and words of n tokens for which the model reads the same in the gap. You let the model read it once, and give each "
-    "word's Σ log p in each gap.",
+    purpose="How likely is a word in the gap? A GPT predicts its tokens one after the other, each after those before it. A BERT fills n [MASK]s at once. You get "
+    "a batch of texts with one gap each, and words of n tokens. In the gap the model reads the same for all of these words, so it reads the batch once. You return "
+    "Σ log p of each word in each gap.",
     hints=(
-        "Where is the first of the n tokens predicted? A BERT says a token at its own [MASK], and the first stands at place n_before. A GPT's logits at place t "
-        "are about place t + 1. And n_before is another number in each row.",
-        "at (B, T) is True at n places of each row, from n_before on for a BERT, from n_before - 1 on for a GPT. What the models give at these places is "
-        "(B · n, V), in reading order; log_softmax, then view(B, n, V).",
+        "Where is the first of the n tokens predicted? A BERT predicts a token at its own [MASK], and the first one stands at place n_before. A GPT's logits at place t "
+        "predict place t + 1. And each row has its own n_before.",
+        "at (B, T) is True at n places of each row. They begin at n_before for a BERT, and at n_before - 1 for a GPT. The logits at these places are "
+        "(B · n, V), in reading order. Take log_softmax, then view(B, n, V).",
         "    first = n_before[:, None] - int(not isinstance(model, Bert))\n"
         "    place = torch.arange(ids.size(1))\n"
         "    at = (place >= first) & (place < first + n)\n"
-        "    # logits (number of True, V), of each model as it makes them\n"
+        "    # logits (number of True, V): each model makes them in its own way\n"
         "    log_probs = logits.log_softmax(dim=-1).view(len(ids), n, -1)\n"
-        "    # of each word, then all words side by side\n"
+        "    # this is for one word; put all words side by side\n"
         "    log_probs[:, range(n), word].sum(dim=1)",
     ),
     given=(
-        "model(ids, attention_mask=attention_mask): of a BERT, a vector for each place, (B, T, C).",
-        "model.mlm_logits(vectors, at): of a BERT, scores of all words at the places that `at` marks, boolean (B, T): (number of True, V), in reading order.",
-        "model(ids, at=at): of a GPT, scores about the next token at the places that `at` marks, in the same form. It does not see the padding behind its text.",
+        "model(ids, attention_mask=attention_mask): for a BERT, a vector for each place, (B, T, C).",
+        "model.mlm_logits(vectors, at): for a BERT, the logits at the places that `at` marks, which is boolean (B, T). They are (number of True, V), in reading order.",
+        "model(ids, at=at): for a GPT, the logits of the next token at the places that `at` marks, in the same form. A GPT does not see the padding after its text.",
     ),
     oracle=words_by_loop,
     tolerance=1e-4,
@@ -550,13 +550,13 @@ def one_token_on_a_gpt():
 
 @chain.case
 def one_token_on_a_bert():
-    """A BERT, one gap with three tokens before and one behind it, two words of one token."""
+    """A BERT, one gap with three tokens before it and one after it, two words of one token."""
     return tiny_bert(), *gaps(([2, 4, 12], [3]), n=1), [[5], [6]]
 
 
 @chain.case
 def two_tokens_on_a_gpt():
-    """A GPT, two words of two tokens that begin alike; it reads the first."""
+    """A GPT, two words of two tokens with the same first token; it reads this token."""
     return tiny_gpt(), *gaps(([3, 4], [6])), [[6, 7], [6, 8]]
 
 
@@ -581,7 +581,7 @@ def gaps_of_a_bert():
 
 
 def sure(model, times):
-    """The model with a token table so many times as large: of most words it is sure that they do not come."""
+    """The model with a token table that is so many times as large; for most words it is certain that they do not come."""
     with torch.no_grad():
         model.token_embedding.weight *= times
     return model
@@ -589,13 +589,13 @@ def sure(model, times):
 
 @chain.case(tolerance=1e-3)
 def nearly_impossible_words():
-    """A GPT that holds words for so unlikely that their probability is no float32 any more; its logarithm is."""
+    """A GPT that finds words so unlikely that a float32 cannot hold their probability. It can hold the logarithm."""
     return sure(tiny_gpt(), 100), *gaps(([3, 4], [6])), [[6, 7], [6, 8], [6, 11]]
 
 
 @chain.case(tolerance=1e-3)
 def unlikely_one_after_another():
-    """A GPT, words of three tokens: each token's probability is a float32, their product is not."""
+    """A GPT, words of three tokens. A float32 can hold the probability of each token, but not their product."""
     return sure(tiny_gpt(), 30), *gaps(([3, 4], [6, 7])), [[6, 7, 8], [6, 7, 11]]
 
 
@@ -609,7 +609,7 @@ def read_once(log_probs_in_gap):
 
 @chain.scene
 def in_three_passes(log_probs_in_gap):
-    """A GPT, words of one, two and three tokens: the package calls the function for those that share what is read."""
+    """A GPT, words of one, two and three tokens. The package calls the function once for all words with the same text to read."""
     tokenizer = SimpleNamespace(mask_id=MASK, pad_id=0)
     words = [[5], [6, 7], [6, 8], [9, 10, 11]]
     return _word_log_probs(tiny_gpt(), tokenizer, [([3, 4], [])], words)
@@ -619,100 +619,100 @@ FIRST = "n_before[:, None] - int(not isinstance(model, Bert))"
 READ = "log_probs[:, range(n), word].sum(dim=1)"
 chain.slip(
     "a GPT read at the token's own place",
-    "You read a GPT where the token itself would stand. Its logits at place t are about place t + 1, so a token is predicted one place before it.",
+    "You read a GPT at the place of the token itself. Its logits at place t predict place t + 1, so a token is predicted one place before it.",
     (FIRST, "n_before[:, None]"),
 )
 chain.slip(
     "a BERT read one place before",
-    "You read a BERT one place before the gap, like a GPT. A BERT fills a gap where it is: at its own [MASK].",
+    "You read a BERT one place before the gap, like a GPT. A BERT predicts a token at its own [MASK].",
     (FIRST, "n_before[:, None] - 1"),
 )
 chain.slip(
     "first token only",
-    "You score a word by its first token alone. Words that begin alike are then the same; the chain rule multiplies all of them, "
-    "so the logarithms are added.",
+    "You score a word by its first token alone. So words with the same first token get the same score. The chain rule multiplies the probabilities of all "
+    "tokens, so add their logarithms.",
     (READ, "log_probs[:, 0, word[0]]"),
 )
 chain.slip(
     "last token only",
-    "You score a word by its last token alone. The chain rule multiplies the probabilities of all its tokens, so the logarithms are added.",
+    "You score a word by its last token alone. The chain rule multiplies the probabilities of all its tokens, so add their logarithms.",
     (READ, "log_probs[:, -1, word[-1]]"),
 )
 chain.slip(
     "mean in place of sum",
-    "You take the mean over a word's tokens here. log P(w) is the sum; whether to divide by the length is decided later, by normalise.",
+    "You take the mean over a word's tokens. log P(w) is the sum. Whether it is divided by the length is decided later, by normalise.",
     (READ, "log_probs[:, range(n), word].mean(dim=1)"),
 )
 chain.slip(
     "probabilities added",
-    "You add probabilities where logarithms are to be added. The probability of a word is a product: Σ log p.",
+    "You add probabilities. The probability of a word is a product of probabilities, so add their logarithms: Σ log p.",
     (".log_softmax(dim=-1)", ".softmax(dim=-1)"),
 )
 chain.slip(
     "logits in place of log p",
-    "You add logits. Only softmax makes probabilities of them, and logits of different places cannot be compared: log_softmax first.",
+    "You add logits. Logits are no logarithms of probabilities, and logits of different places cannot be compared. Take log_softmax first.",
     (".log_softmax(dim=-1)", ""),
 )
 chain.slip(
     "every word scored as the first",
-    "All words get the score of the first. They share what is read, not what is said: each word's own token ids.",
+    "All words get the score of the first word. The model reads the same for all of them, but each word has its own token ids to look up.",
     (READ, "log_probs[:, range(n), words[0]].sum(dim=1)"),
 )
 chain.slip(
     "padding read",
-    "Your BERT gets no mask, so a short text reads its padding and its scores depend on the texts beside it. (A GPT does not look back from "
+    "Your BERT gets no mask. So a short text reads its padding, and its scores depend on the other texts of the batch. (A GPT does not see "
     "padding on the right.)",
     ("model(ids, attention_mask=attention_mask)", "model(ids)"),
 )
 chain.slip(
     "one place for all rows",
-    "You read every row at the place of the first. The texts before the gap differ in length: n_before is a number for each row, as a column (B, 1).",
+    "You read every row at the place of the first row. The texts before the gap differ in length, so n_before has a number for each row. Use it as a column, (B, 1).",
     ("n_before[:, None]", "n_before[:1, None]"),
 )
 chain.slip(
     "every token at every place",
-    "You read each of a word's tokens at each of its places, n · n numbers. Token i is read at place i: log_probs[:, range(n), word].",
+    "You read each of a word's tokens at each of its places. These are n · n numbers. Read token i at place i: log_probs[:, range(n), word].",
     (READ, "log_probs[:, :, word].sum(dim=(1, 2))"),
 )
 chain.slip(
     "words below one another",
-    "Your result is (words, B). The words stand side by side, a column for each: torch.stack(…, dim=1).",
+    "Your result is (words, B). Each word gets a column: torch.stack(…, dim=1).",
     ("for word in words], dim=1)", "for word in words])"),
 )
 VIEW = "view(len(ids), n, -1)"
 chain.slip(
     "n before the gaps",
-    "Your view has the n places before the gaps, (n, B, V). The scores come in reading order, all n of the first gap and then all of the second: "
+    "Your view is (n, B, V). The scores come in reading order: first all n of the first gap, then all n of the second. So it is "
     "view(B, n, V).",
     (VIEW, "view(n, len(ids), -1)"),
 )
 chain.slip(
     "n before the gaps, and summed so",
-    "Your view has the n places before the gaps, (n, B, V), and mixes the places of several gaps. The scores come in reading order, all n of the first gap "
-    "and then all of the second: view(B, n, V).",
+    "Your view is (n, B, V), so it mixes the places of several gaps. The scores come in reading order: first all n of the first gap, "
+    "then all n of the second. So it is view(B, n, V).",
     (VIEW, "view(n, len(ids), -1)"),
     (READ, "log_probs[range(n), :, word].sum(dim=0)"),
 )
 chain.slip(
     "logarithm of the sum",
-    "You take the logarithm of a sum of probabilities. The probability of a word is the product of its tokens', so the logarithms are added: first log, then sum.",
+    "You take the logarithm of a sum of probabilities. The probability of a word is a product, so take the logarithms first and add them.",
     (".log_softmax(dim=-1)", ".softmax(dim=-1)"),
     (READ, READ + ".log()"),
 )
 chain.slip(
     "logarithm of softmax",
-    "You take the logarithm of what softmax gives. Of a word that is unlikely enough, softmax gives 0 in a float32, and its logarithm is −∞. log_softmax never leaves the logarithm.",
+    "You take the logarithm of softmax. For a very unlikely word, softmax gives 0 in a float32, and its logarithm is −∞. Use log_softmax, which computes with logarithms throughout.",
     (".log_softmax(dim=-1)", ".softmax(dim=-1).log()"),
 )
 chain.slip(
     "logarithm of the product",
-    "You multiply the probabilities and take the logarithm of the product. The product of a few small numbers is 0 in a float32, and its logarithm is −∞. Add the logarithms, log_softmax and sum.",
+    "You multiply the probabilities and take the logarithm of the product. The product of a few small numbers is 0 in a float32, and its logarithm is −∞. Add the logarithms instead: log_softmax, then sum.",
     (".log_softmax(dim=-1)", ".softmax(dim=-1)"),
     (READ, "log_probs[:, range(n), word].prod(dim=1).log()"),
 )
 chain.slip(
     "read anew for every word",
-    "You let the model read the texts once for each word. What it reads is the same for all of them, and reading is nearly all of the work: read once, and look all words up in what comes.",
+    "You let the model read the texts once for each word. It reads the same for all of them, and reading is nearly all of the work. Let it read once, and look up all words in the result.",
     (
         "logits = model(ids, at=at)",
         "logits = [model(ids, at=at) for _ in words][0]",
@@ -720,12 +720,12 @@ chain.slip(
 )
 chain.slip(
     "the mask turned round",
-    "You hand the model an attention_mask that is True at the padding. True means a real token, which is how it was given: attention_mask=attention_mask.",
+    "You give the model an attention mask that is True at the padding. True means a real token, and you were given the mask in this form: attention_mask=attention_mask.",
     ("attention_mask=attention_mask", "attention_mask=~attention_mask"),
 )
 chain.slip(
     "softmax over the places",
-    "Your log_softmax goes along the places (dim 0 of (B · n, V)). At each place the vocabulary is what is chosen from: dim=-1.",
+    "Your log_softmax goes along the places, dim 0 of (B · n, V). At each place the model chooses from the vocabulary: dim=-1.",
     ("log_softmax(dim=-1)", "log_softmax(dim=0)"),
 )
 
@@ -753,13 +753,13 @@ score = Exercise(
     title="From words to labels",
     minutes=20,
     difficulty=3,
-    purpose="A label may have several words, and a word several tokens: what is compared in the end is one score a label. You get Σ log p of every word of "
-    "every label, side by side in the order of answers, and make the log of the mean probability of each label's words.",
+    purpose="A label can have several words, and a word several tokens. In the end each label has one score. You get Σ log p of every word of "
+    "every label, side by side in the order of answers. You return the log of the mean probability of each label's words.",
     hints=(
-        "Three steps: with normalise, divide each word's sum by its number of tokens; bring the words of each label together; where `neutral` is given, "
-        "subtract it: what the same template and words get on a text that says nothing.",
-        "Words of one label stand side by side: log_probs.split([number of words of each label], dim=1). The mean is of probabilities, "
-        "log((e^a + e^b) / 2), so not a mean of logarithms; logsumexp gives log(e^a + e^b) without overflow.",
+        "There are three steps. With normalise, divide each word's sum by its number of tokens. Then bring the words of each label together. At the end, subtract `neutral` if it is given: "
+        "the scores of the same template and words for a text that says nothing.",
+        "The words of a label stand side by side: log_probs.split([number of words of each label], dim=1). Take the mean of probabilities, "
+        "log((e^a + e^b) / 2), and not of logarithms. logsumexp gives log(e^a + e^b) without overflow.",
         "    # for each word of each label: len(ids) if normalise, else 1\n"
         "    log_probs = log_probs / log_probs.new_tensor(lengths)\n"
         "    # for each label, own: its words' columns\n"
@@ -768,7 +768,7 @@ score = Exercise(
     ),
     given=(
         "tensor.split([2, 1], dim=1): cuts a tensor into pieces of 2 columns and of 1.",
-        "tensor.logsumexp(dim=1): log Σ e^x of each row, without leaving the logarithm.",
+        "tensor.logsumexp(dim=1): log Σ e^x of each row, computed without overflow.",
     ),
     oracle=scores_by_loop,
     tolerance=1e-4,
@@ -828,7 +828,7 @@ def calibrated_by_the_sum():
 
 @score.case
 def a_long_answer():
-    """An answer of many tokens, by the sum: its probability is less than a float32 can hold, its logarithm is not."""
+    """An answer of many tokens, by the sum. Its probability is too small for a float32, but its logarithm is not."""
     answers = {"yes": {"incomprehensible": list(range(20))}, "no": {"good": [5], "bad": [6]}}
     return call(torch.tensor([[-240.0, -1.0, -2.0]]), answers, normalise=False)
 
@@ -838,54 +838,54 @@ TOGETHER = "own.logsumexp(dim=1) - math.log(own.size(1))"
 END = "scores if neutral is None else scores - neutral"
 score.slip(
     "long words punished",
-    "You never divide by a word's length. Every further token lowers the sum, so a word of five tokens loses for being long.",
+    "You never divide by a word's length. Every token lowers the sum, so a word of five tokens loses because it is long.",
     (LENGTHS, "1"),
 )
 score.slip(
     "always the mean",
-    "You divide by the length whether it is asked for or not. With normalise=False the sum itself is wanted.",
+    "You always divide by the length. With normalise=False, keep the sum.",
     (LENGTHS, "len(ids)"),
 )
 score.slip(
     "normalise turned round",
-    "Your normalise is turned round: True takes the mean over tokens, False the sum.",
+    "You have swapped the two cases of normalise. True takes the mean over the tokens, and False takes the sum.",
     (LENGTHS, "1 if normalise else len(ids)"),
 )
 score.slip(
     "mean of logarithms",
-    "You average logarithms. One unlikely word among good ones then drags its label down (its log p is far below 0). The mean is of "
-    "probabilities: logsumexp, less log of how many.",
+    "You take the mean of logarithms. So one unlikely word pulls its label down, because its log p is far below 0. Take the mean of "
+    "probabilities: logsumexp, minus the log of the number of words.",
     (TOGETHER, "own.mean(dim=1)"),
 )
 score.slip(
     "sum of probabilities",
-    "You add up the words' probabilities. A label with more words then wins for having more: take their mean, that is subtract log(number of words).",
+    "You add the words' probabilities. So a label with more words wins because it has more. Take their mean: subtract log(number of words).",
     (TOGETHER, "own.logsumexp(dim=1)"),
 )
 score.slip(
     "probabilities spelled out",
-    "You go back to probabilities, e^(log p), and take their mean. Of an answer of many tokens that is 0 in a float32, and its logarithm −∞; logsumexp never leaves the logarithm.",
+    "You go back to probabilities, e^(log p), and take their mean. For an answer of many tokens this is 0 in a float32, and its logarithm is −∞. logsumexp avoids that.",
     (TOGETHER, "own.exp().mean(dim=1).log()"),
 )
 score.slip(
     "divided by the number of words",
-    "You divide the logarithm by the number of words. Dividing the probability by n is subtracting log n from its logarithm.",
+    "You divide the logarithm by the number of words. To divide a probability by n, subtract log n from its logarithm.",
     (TOGETHER, "own.logsumexp(dim=1) / own.size(1)"),
 )
 score.slip(
     "fractions among the words",
-    "You turn the scores into fractions among all words of all labels first (log_softmax). Then they say which word is likelier than the others, not how "
+    "You first turn the scores into fractions among all words of all labels (log_softmax). So they say which word is likelier than the others. They no longer say how "
     "likely it is in the gap.",
     (")).split(", ")).log_softmax(dim=1).split("),
 )
 score.slip(
     "only the best word",
-    "You take a label's likeliest word alone. The others count too: the score is the log of the mean probability.",
+    "You take only a label's likeliest word. The others count too: the score is the log of the mean probability.",
     (TOGETHER, "own.amax(dim=1)"),
 )
 score.slip(
     "two labels alone",
-    "You cut the words into two groups, those of the first label and all others. There may be more labels than two: split takes the number of words of each.",
+    "You cut the words into two groups, those of the first label and all others. There can be more than two labels. Give split the number of words of each label.",
     (
         "return scores if neutral",
         "scores = scores if len(each) == 2 else torch.stack([own.logsumexp(dim=1) - math.log(own.size(1)) for own in (each[0], torch.cat(each[1:], dim=1))], dim=1)\n    return scores if neutral",
@@ -893,7 +893,7 @@ score.slip(
 )
 score.slip(
     "divided by the letters",
-    "You divide by the number of letters of a word. Its Σ log p is a sum over tokens: divide by their number, len(ids).",
+    "You divide by the number of a word's letters. Σ log p is a sum over tokens, so divide by their number, len(ids).",
     (
         "[len(ids) if normalise else 1 for own in answers.values() for ids in own.values()]",
         "[len(word) if normalise else 1 for own in answers.values() for word in own]",
@@ -901,43 +901,43 @@ score.slip(
 )
 score.slip(
     "mean over the words of all labels",
-    "You divide by the number of all words. The mean goes over the words of one label: subtract the log of how many that label has.",
+    "You divide by the number of all words. The mean is over the words of one label, so subtract the log of that label's number of words.",
     (TOGETHER, "own.logsumexp(dim=1) - math.log(log_probs.size(1))"),
 )
 score.slip(
     "divided by neutral",
-    "You divide by what the empty text gets. Dividing probabilities is subtracting logarithms: scores − neutral.",
+    "You divide by the scores of the empty text. To divide probabilities, subtract their logarithms: scores − neutral.",
     (END, "scores if neutral is None else scores / neutral"),
 )
 score.slip(
     "calibration added",
-    'You add what the empty text gets, and so double the favourites. It is subtracted: score(x) - score("N/A").',
+    'You add the scores of the empty text, so the favourites count twice. Subtract them: score(x) - score("N/A").',
     (END, "scores if neutral is None else scores + neutral"),
 )
 score.slip(
     "calibration forgotten",
-    "Your scores are the same with neutral as without. What the empty text gets has to be subtracted.",
+    "Your scores are the same with neutral and without it. Subtract the scores of the empty text.",
     (END, "scores"),
 )
 score.slip(
     "calibrated in any case",
-    "You subtract neutral also where it is None. Calibration is only for whoever asks for it.",
+    "You subtract neutral even if it is None. Calibrate only if neutral is given.",
     (END, "scores - neutral"),
 )
 score.slip(
     "fractions among the labels",
-    "You turn the scores into fractions, so that each row sums to 1 in probability. The score is how likely a label's words are in the gap, whatever else "
-    "could stand there; the favourite is the same, but the number no longer says how much of the gap the words have.",
+    "You turn the scores into fractions, so that each row sums to 1 in probability. The label with the highest score is the same. But a score should say how likely "
+    "the label's words are in the gap, among all words, and yours no longer says that.",
     ("for own in each], dim=1)", "for own in each], dim=1).log_softmax(dim=1)"),
 )
 score.slip(
     "labels below one another",
-    "Your result is (labels, examples). The labels stand side by side, a column for each: torch.stack(…, dim=1).",
+    "Your result is (labels, examples). Each label gets a column: torch.stack(…, dim=1).",
     ("for own in each], dim=1)", "for own in each])"),
 )
 score.slip(
     "divided where they were given",
-    "You write into the tensor that you were given (/=, div_): whoever holds it finds other numbers. log_probs / … makes a new one.",
+    "You write into the tensor that you were given (/=, div_). The caller still uses it, and finds other numbers in it. log_probs / … makes a new tensor.",
     (
         "(log_probs / log_probs.new_tensor(lengths))",
         "log_probs.div_(log_probs.new_tensor(lengths))",
@@ -952,27 +952,27 @@ near = Exercise(
     title="Nearest words",
     minutes=25,
     difficulty=3,
-    purpose="One word for a label is arbitrary. Here each label gets also the K words whose embeddings are nearest to its own, so that any of them may "
-    "stand in the gap. What is near to two labels tells nothing and is left out.",
+    purpose="One word for a label is arbitrary. Here each label also gets the K words whose embeddings are nearest to its own. Any of them can then "
+    "stand in the gap. A word that is near to two labels decides nothing, so it is left out.",
     hints=(
-        "Begin and end with by_hand: it makes ids of the words and refuses what cannot be. In between: label_vectors(model, answers) is a row (C) for each "
+        "Begin and end with by_hand. It turns words into ids, and refuses bad mappings. In between, label_vectors(model, answers) has a row (C) for each "
         "label, and nearest_words(vectors, model, k=…) ranks tokens by cosine, as (token id, cosine).",
-        "Rank the whole vocabulary (k=model.config.vocab_size), for much falls away: tokens that are no word after a space, words that any label has "
-        "already, words that are not in among. Of the rest each label takes the first k; then drop the words that two labels took.",
-        "    # of the text of a token, whether it is a word\n"
+        "Rank the whole vocabulary (k=model.config.vocab_size), because many tokens are left out: tokens that are no word after a space, words that any label has "
+        "already, words that are not in among. Each label takes the first k of the rest. Then drop the words that two labels took.",
+        "    # is the text of a token a word?\n"
         '    re.fullmatch(r" [^\\W\\d_]{2,}", tokenizer.decode([token]))\n'
-        "    # of a label's ranked words, its neighbours\n"
+        "    # the neighbours among a label's ranked words\n"
         "    near[i] = [\n"
         "        word for word in ranked\n"
         "        if word not in taken and (among is None or word in among)\n"
         "    ][:k]\n"
-        "    # at the end; new: those of near[i] that stand in no other\n"
+        "    # at the end; new: the words of near[i] that stand in no other list\n"
         "    by_hand({label: [*own, *new], …}, tokenizer)",
     ),
     given=(
-        "by_hand(words, tokenizer): label → words becomes label → word → its token ids, or a refusal.",
+        "by_hand(words, tokenizer): turns label → words into label → word → its token ids, or refuses.",
         "label_vectors(model, answers): the mean embedding of each label's words, (labels, C).",
-        "nearest_words(vectors, model, k): for each vector the k nearest tokens of all, as pairs (token id, cosine), the nearest first.",
+        "nearest_words(vectors, model, k): for each vector the k nearest tokens of the vocabulary, as pairs (token id, cosine), the nearest first.",
         "tokenizer.decode(ids): the text of token ids.",
     ),
 )
@@ -1007,7 +1007,7 @@ def one_neighbour_each():
 
 @near.case
 def length_does_not_matter():
-    """A word in nearly the same direction with a small embedding, and one far off with a large one."""
+    """A word with a small embedding in nearly the same direction, and a word with a large one farther off."""
     model = placed(
         good=(1, 0), fine=(0.1, 0.01), film=(5, 4), dull=(0, 1), town=(0.01, 0.1), shop=(4, 5)
     )
@@ -1090,7 +1090,7 @@ RANKS = "nearest_words(label_vectors(model, answers), model, k=model.config.voca
 TAKES = "[word for word in ranked if word not in taken and (among is None or word in among)][:k]"
 near.slip(
     "dot product in place of cosine",
-    "You rank by the dot product. Words with a large embedding, the frequent ones, then are near to everything; the cosine compares directions.",
+    "You rank by the dot product. So words with a large embedding are near to everything. The cosine compares only directions.",
     (
         RANKS,
         "[[(i, 0.0) for i in row] for row in (label_vectors(model, answers) @ model.token_embedding.weight.T)"
@@ -1099,33 +1099,33 @@ near.slip(
 )
 near.slip(
     "its own nearest word",
-    "Nothing is as near to a word as itself: you count the labels' own words among the neighbours. They are there already, and are left out of the "
+    "You count the labels' own words among the neighbours. Nothing is nearer to a word than the word itself. They are in the mapping already, so leave them out of the "
     "ranking.",
     ("if word not in taken and (among", "if (among"),
 )
 near.slip(
     "near two labels kept",
-    "You keep words that are near to two labels. When the model says one of them, nobody knows which label it means: both lose it.",
+    "You keep words that are near to two labels. If the model says such a word, nobody knows which label it means. Remove it from both.",
     ("if word in other}", "if False}"),
 )
 near.slip(
     "k of all tokens",
-    "You take the k nearest tokens and then throw out what is no word, or not in among: often nothing is left. Rank them all, filter, then take k.",
+    "You take the k nearest tokens, and then remove those that are no words or not in among. Often nothing is left. Rank all tokens, filter them, and then take k.",
     (RANKS, "nearest_words(label_vectors(model, answers), model, k=k)"),
 )
 near.slip(
     "the farthest",
-    "You take the other end of the ranking. nearest_words gives the most alike first: [:k].",
+    "You take the wrong end of the ranking. nearest_words gives the nearest first: [:k].",
     (TAKES, TAKES.replace("[:k]", "[-k:]")),
 )
 near.slip(
     "the label's own word lost",
-    "Your labels have their neighbours, but no longer their own words. The neighbours come on top.",
+    "Your labels have their neighbours, but no longer their own words. Add the neighbours to the own words.",
     ("[*own, *(w for w in new", "[*(w for w in new"),
 )
 near.slip(
     "only the first word's place",
-    "You look around a label's first word. Where a label has several, the neighbours are those of their mean embedding.",
+    "You look for neighbours of a label's first word. If a label has several words, look for neighbours of their mean embedding.",
     (
         "label_vectors(model, answers), model",
         "label_vectors(model, {label: dict([*own.items()][:1]) for label, own in answers.items()}), model",
@@ -1133,12 +1133,12 @@ near.slip(
 )
 near.slip(
     "all words allowed",
-    "Your neighbours come from the whole vocabulary, though among says which words are allowed.",
+    "Your neighbours come from the whole vocabulary. But `among` says which words are allowed.",
     ("(among is None or word in among)", "True"),
 )
 near.slip(
     "tokens that are no words",
-    'You take any token: numbers, signs, and pieces such as " th" cut off from what follows are no answers. A word is letters after a space.',
+    "You take any token. Numbers and signs are no answers. A word is a space with letters after it.",
     (
         r'[word[1:] for word in texts if re.fullmatch(r" [^\W\d_]{2,}", word)]',
         "[word.strip() for word in texts if word.strip()]",
@@ -1146,28 +1146,28 @@ near.slip(
 )
 near.slip(
     "among no words is among all",
-    "You take an empty among for none. An empty set allows no word; only None allows all: among is None.",
+    "You treat an empty `among` like None. An empty set allows no word, and only None allows all words. Ask: among is None.",
     ("(among is None or word in among)", "(not among or word in among)"),
 )
 near.slip(
     "only neighbouring labels compared",
-    "You compare each label's neighbours with those of the label before it only. A word that is near to the first and to the third label is near to two as well: compare each with all others.",
+    "You compare each label's neighbours only with those of the label before it. A word can also be near to the first and to the third label. Compare each label with all others.",
     ("for other in near[:i] for word", "for other in near[max(0, i - 1):i] for word"),
 )
 near.slip(
     "the other labels' words",
-    "You leave out a label's own words, but not those of the others. A word that stands for one label cannot be a neighbour of another: leave out the words of all labels.",
+    "You leave out a label's own words, but not the words of other labels. A word that stands for one label cannot be a neighbour of another. Leave out the words of all labels.",
     ("for ranking in nearest_words(", "for own, ranking in zip(answers.values(), nearest_words("),
     ("k=model.config.vocab_size):", "k=model.config.vocab_size)):"),
     ("if word not in taken and (among", "if word not in own and (among"),
 )
 near.slip(
     "no neighbour at all",
-    "You accept k = 0 (or less). Who wants no neighbours takes by_hand; here it is a mistake, and [:k] of a negative k would even take nearly all words: refuse it.",
+    "You accept a k below 1. A mapping without neighbours is made by by_hand, so here it is a mistake. And with a negative k, [:k] would take nearly all words. Refuse it.",
     ("if k < 1:", "if False:"),
 )
 near.slip(
     "one letter is a word",
-    'You take single letters for words. Two letters or more are asked for: " a" and " I" are near to much and say nothing.',
+    'You accept single letters as words. A word has at least two letters here, because " a" and " I" say nothing.',
     ("{2,}", "+"),
 )

@@ -19,7 +19,7 @@ def small_gpt():
 
 
 def small_bert(n_layer=2, dropout=0.0):
-    """A BERT whose norms have learned something: where their factors are 1, a norm too many would not show."""
+    """A BERT whose norms have factors other than 1. With factors of 1, one norm too many would not show."""
     bert = Bert(BertConfig(**SIZES, n_layer=n_layer, dropout=dropout))
     with torch.no_grad():
         for module in bert.modules():
@@ -73,9 +73,9 @@ places = Exercise(
     title="Where prefixes go",
     minutes=10,
     difficulty=1,
-    purpose="A GPT and a BERT have one stack, and in each of its layers one attention that a prefix can stand before. An encoder–decoder has three: "
-    "the encoder's self-attention, which reads x (encoder_prefix), the decoder's, which reads y (prefix), and its cross-attention, which reads "
-    "what the encoder made of x (cross_prefix). This function names them, with the attention of each layer, in order.",
+    purpose="A GPT and a BERT have one stack. Each of its layers has one attention, which can get a prefix. An encoder–decoder has three places: "
+    "the encoder's self-attention, which reads x (encoder_prefix); the decoder's self-attention, which reads y (prefix); and its cross-attention, which reads "
+    "what the encoder made of x (cross_prefix). This function names the places, each with the attention of every layer, in order.",
     hints=(
         "Which attributes hold the layers of the three models, and which attribute of a layer is its attention? (A decoder's layer has two.)",
         "A GPT and a BERT have `blocks`, a Seq2Seq has `encoder` and `decoder`. A layer's self-attention is `attention`, a decoder's other one `cross`.",
@@ -150,7 +150,7 @@ def wrong_slots(
 
 @places.mistake
 def decoder_alone(base):
-    """You leave the encoder out, as some libraries do: x is then read without any prefix. An encoder–decoder has three places."""
+    """You leave the encoder out, as some libraries do. Then x is read without a prefix. An encoder–decoder has three places."""
     slots = wrong_slots()(base)
     slots.pop("encoder_prefix", None)
     return slots
@@ -158,7 +158,7 @@ def decoder_alone(base):
 
 @places.mistake
 def no_cross_attention(base):
-    """You leave cross-attention out. There the decoder reads what the encoder made of x, and a prefix can stand beside it."""
+    """You leave cross-attention out. There the decoder reads what the encoder made of x, and there a prefix can stand too."""
     slots = wrong_slots()(base)
     slots.pop("cross_prefix", None)
     return slots
@@ -166,25 +166,25 @@ def no_cross_attention(base):
 
 @places.mistake
 def own_and_cross_exchanged(base):
-    """Self- and cross-attention of the decoder are exchanged: `attention` reads y and takes `prefix`, `cross` reads x and takes `cross_prefix`."""
+    """You have swapped the decoder's two attentions. `attention` reads y and takes `prefix`. `cross` reads x and takes `cross_prefix`."""
     return wrong_slots(one="cross", other="attention")(base)
 
 
 @places.mistake
 def decoder_in_place_of_encoder(base):
-    """Your encoder_prefix goes to the decoder's layers: what it trains would never touch the reading of x."""
+    """Your encoder_prefix goes to the decoder's layers. So it would never change how x is read."""
     return wrong_slots(encoder=lambda base: base.decoder)(base)
 
 
 @places.mistake
 def self_attention_twice(base):
-    """You give cross_prefix the decoder's self-attention once more. A decoder's layer has a second attention: `cross`."""
+    """You give cross_prefix the decoder's self-attention again. A decoder's layer has a second attention: `cross`."""
     return wrong_slots(other="attention")(base)
 
 
 @places.mistake
 def blocks_themselves(base):
-    """You return whole layers. What takes a prefix is the attention inside: block.attention, or block.cross."""
+    """You return whole layers. The attention inside takes the prefix: block.attention, or block.cross."""
     if not isinstance(base, Seq2Seq):
         return {"prefix": list(base.blocks)}
     return {
@@ -196,7 +196,7 @@ def blocks_themselves(base):
 
 @places.mistake
 def other_names(base):
-    """Your slots have names of your own. They are the arguments by which a base takes its prefixes: "prefix", and in an encoder–decoder "encoder_prefix" and "cross_prefix" too."""
+    """Your slots have other names. A slot has the name of the argument by which a base takes its prefix: "prefix", and in an encoder–decoder also "encoder_prefix" and "cross_prefix"."""
     slots = wrong_slots()(base)
     return (
         slots
@@ -213,25 +213,25 @@ def every_attention_in_one_slot(base):
 
 @places.mistake
 def top_layer_first(base):
-    """Your layers stand in reverse. The first prefix in a list is for the lowest layer."""
+    """Your layers stand in reverse order. The first prefix in a list belongs to the lowest layer."""
     return {slot: layers[::-1] for slot, layers in wrong_slots()(base).items()}
 
 
 @places.mistake
 def always_an_encoder_decoder(base):
-    """You look for an encoder in every base. A GPT and a BERT have `blocks` and nothing else: isinstance(base, Seq2Seq)."""
+    """You look for an encoder in every base. A GPT and a BERT have only `blocks`. Ask isinstance(base, Seq2Seq)."""
     return {"encoder_prefix": [block.attention for block in base.encoder], **wrong_slots()(base)}
 
 
 @places.mistake
 def the_encoders_cross(base):
-    """You ask the encoder's layers for their cross-attention, and they have none: it is the decoder that reads across."""
+    """You ask the encoder's layers for their cross-attention. They have none. The decoder has it."""
     return wrong_slots(cross=lambda base: base.encoder)(base)
 
 
 @places.mistake
 def first_layer_alone(base):
-    """You name only the first layer of each stack. A prefix stands in every layer; in the first alone it would be little more than a soft prompt."""
+    """You name only the first layer of each stack. A prefix stands in every layer."""
     return {slot: layers[:1] for slot, layers in wrong_slots()(base).items()}
 
 
@@ -268,12 +268,12 @@ carried = Exercise(
     title="A prefix for each place",
     minutes=20,
     difficulty=3,
-    purpose="This makes of P_θ what the base is called with: for each slot a Prefix for every layer. With self.layers = n only the top n "
-    "layers have a prefix (P_θ has columns for those alone), and all below get one of length 0, which changes nothing.",
+    purpose="This turns P_θ into the arguments for the base: for each slot, a Prefix for every layer. With self.layers = n, only the top n "
+    "layers have a prefix, and P_θ has columns for these layers alone. All layers below get a prefix of length 0, which changes nothing.",
     hints=(
-        "One slot after the other: unpack its P_θ with to_prefixes, for as many layers as it has columns for, and put empty prefixes in front for those below.",
-        "n_top = self.layers or self._n_layer[slot] layers have columns. An empty prefix is keys and values (1, H, 0, D): a slice of length 0 of a real "
-        "one, part[:, :, :0]. self._n_layer[slot] - n_top of them are needed.",
+        "Take one slot after the other. Unpack its P_θ with to_prefixes, for as many layers as P_θ has columns for. Put empty prefixes in front, for the layers below.",
+        "n_top = self.layers or self._n_layer[slot] layers have columns. The keys and values of an empty prefix are (1, H, 0, D): take a slice of length 0 of a real "
+        "one, part[:, :, :0]. You need self._n_layer[slot] - n_top of them.",
         "    for slot, encoder in self.encoders.items():\n"
         "        # n_top: how many layers have a prefix\n"
         "        top = to_prefixes(encoder(), n_top, self._n_head)\n"
@@ -282,19 +282,19 @@ carried = Exercise(
         "        prefixes[slot] = [none] * n_without + top",
     ),
     given=(
-        "self.encoders: slot → an encoder, for each slot that is filled. Called, it gives P_θ (P, n·2·C), for n layers.",
+        "self.encoders: slot → an encoder, for each slot with a prefix. Calling it gives P_θ (P, n·2·C), for n layers.",
         "self.layers: how many layers from the top have a prefix; None for all.",
         "self._n_layer: slot → how many layers the base has there.",
         "self._n_head: H.",
         "to_prefixes(flat, n_layer, n_head): P_θ → a list with a Prefix(k, v) for each of n_layer layers, both (1, H, P, D).",
-        "Prefix(k, v): a pair of keys and values, which attention reads by name.",
+        "Prefix(k, v): a pair of keys and values.",
     ),
     oracle=prefixes_by_loop,
 )
 
 
 def built(base, **how):
-    """Prefix tuning with its parameters made; their numbers have one decimal."""
+    """Prefix tuning with its parameters made; each has one decimal."""
     method = PrefixTuning(**how)
     with torch.no_grad():
         method.build(base)
@@ -397,13 +397,13 @@ def wrong_prefixes(
 
 @carried.mistake
 def one_encoder_for_all(self):
-    """All places read the same P_θ. Each of the three has its own: what helps to read x is not what helps to write y."""
+    """All your places use the same P_θ. Each place has its own, because reading x and writing y need different help."""
     return wrong_prefixes(self, encoder_of=next(iter(self.encoders)))
 
 
 @carried.mistake
 def made_for_each_layer(self):
-    """You call the encoder for each layer. It makes P_θ of all layers at once, and under reparametrisation that is the work of an MLP: call it once for a slot."""
+    """You call the encoder once for each layer. One call makes P_θ for all layers, and under reparametrisation each call costs a pass through an MLP. Call it once for each slot."""
     found = {}
     for slot, encoder in self.encoders.items():
         n, n_top = self._n_layer[slot], self.layers or self._n_layer[slot]
@@ -417,7 +417,7 @@ def made_for_each_layer(self):
 
 @carried.mistake
 def as_many_layers_everywhere(self):
-    """You take the number of layers of one slot for all of them. The encoder and the decoder may differ in height: self._n_layer[slot]."""
+    """You use the number of layers of one slot for all slots. Encoder and decoder can have different numbers of layers: self._n_layer[slot]."""
     n_layer = max(self._n_layer.values())
     found = {}
     for slot, encoder in self.encoders.items():
@@ -430,25 +430,25 @@ def as_many_layers_everywhere(self):
 
 @carried.mistake
 def bottom_layers(self):
-    """Your numbers go to the lowest layers, and the top ones stay empty. layers=n means the top n: the empty prefixes come first."""
+    """Your prefixes go to the lowest layers, and the top layers stay empty. layers=n means the top n, so the empty prefixes come first."""
     return wrong_prefixes(self, join=lambda empty, top: top + empty)
 
 
 @carried.mistake
 def empty_ones_missing(self):
-    """You give prefixes only for the layers that have numbers, so that the list is too short for the base, and each would land in another layer. Those below get empty ones."""
+    """You return prefixes only for the top layers. So the list is too short for the base, and each prefix would go to a wrong layer. The layers below get empty prefixes."""
     return wrong_prefixes(self, join=lambda empty, top: top)
 
 
 @carried.mistake
 def zeros_in_place_of_nothing(self):
-    """The lower layers get prefixes of zeros. A key of zeros still scores e⁰ = 1 and takes its share of the attention: no prefix is one of length 0."""
+    """Your lower layers get prefixes of zeros. A key of zeros still has the score 0, so it gets e⁰ = 1 and takes a part of the attention. An empty prefix has length 0."""
     return wrong_prefixes(self, nothing=lambda part: 0 * part)
 
 
 @carried.mistake
 def none_in_place_of_nothing(self):
-    """The lower layers get None. The base wants a Prefix for every layer; one of length 0 is nothing: keys and values (1, H, 0, D)."""
+    """Your lower layers get None. The base needs a Prefix for every layer. Give them one of length 0, with keys and values (1, H, 0, D)."""
     prefixes = wrong_prefixes(self)
     n_empty = {
         slot: self._n_layer[slot] - (self.layers or self._n_layer[slot]) for slot in prefixes
@@ -460,7 +460,7 @@ def none_in_place_of_nothing(self):
 
 @carried.mistake
 def cut_for_every_layer(self):
-    """You cut each P_θ for all layers of the base. With self.layers = n it has the columns of n layers only, and each of them would be cut to pieces: unpack it for self.layers or self._n_layer[slot] layers."""
+    """You unpack each P_θ for all layers of the base. With self.layers = n it has columns for n layers only. Unpack it for self.layers or self._n_layer[slot] layers."""
     return {
         slot: to_prefixes(encoder(), self._n_layer[slot], self._n_head)
         for slot, encoder in self.encoders.items()
@@ -469,7 +469,7 @@ def cut_for_every_layer(self):
 
 @carried.mistake
 def layers_taken_for_a_number(self):
-    """self.layers is None where all layers have a prefix, and then no number of layers: self.layers or self._n_layer[slot]."""
+    """You use self.layers as a number. It is None if all layers have a prefix. Write self.layers or self._n_layer[slot]."""
     return {
         slot: to_prefixes(encoder(), self.layers, self._n_head)
         for slot, encoder in self.encoders.items()
@@ -478,7 +478,7 @@ def layers_taken_for_a_number(self):
 
 @carried.mistake
 def the_encoder_not_called(self):
-    """You hand to_prefixes the encoder, a module. Called, it gives P_θ: encoder()."""
+    """You give to_prefixes the encoder, which is a module. Call it to get P_θ: encoder()."""
     return {
         slot: to_prefixes(encoder, self.layers or self._n_layer[slot], self._n_head)
         for slot, encoder in self.encoders.items()
@@ -487,13 +487,13 @@ def the_encoder_not_called(self):
 
 @carried.mistake
 def the_free_numbers_alone(self):
-    """You read encoder.free. Under reparametrisation there is none, and the MLP makes P_θ: encoder() gives it in both cases."""
+    """You read encoder.free. Under reparametrisation it does not exist, and the MLP makes P_θ. encoder() gives P_θ in both cases."""
     return wrong_prefixes(self, numbers=lambda encoder: encoder.free)
 
 
 @carried.mistake
 def as_many_empty_ones_as_layers(self):
-    """You put an empty prefix in front for every layer of the base. Only the layers below the top n get one: self._n_layer[slot] - n."""
+    """You put an empty prefix in front for every layer of the base. Only the layers below the top n get one. There are self._n_layer[slot] - n of them."""
     return wrong_prefixes(
         self,
         join=lambda empty, top: (
@@ -504,13 +504,13 @@ def as_many_empty_ones_as_layers(self):
 
 @carried.mistake
 def no_heads_in_place_of_no_tokens(self):
-    """Your empty prefixes have length 0 along the wrong axis. It is the virtual tokens that are none: (1, H, 0, D), part[:, :, :0]."""
+    """Your empty prefixes have length 0 along the wrong axis. There are no virtual tokens, so they are (1, H, 0, D): part[:, :, :0]."""
     return wrong_prefixes(self, nothing=lambda part: part[:, :0])
 
 
 @carried.mistake
 def kept_from_the_first_time(self):
-    """You keep what you computed the first time. After a training step it is stale, and its gradient's graph is used up: compute it at every call."""
+    """You keep the prefixes of the first call. After a training step they are out of date, and no gradient can go through them again. Compute them at every call."""
     if not hasattr(self, "_kept"):
         self._kept = wrong_prefixes(self)
     return self._kept
@@ -518,13 +518,13 @@ def kept_from_the_first_time(self):
 
 @carried.mistake
 def cut_off_from_what_is_trained(self):
-    """Your prefixes have lost their gradient (detach, no_grad), and P_θ is all there is to train."""
+    """Your prefixes have lost their gradient (detach, no_grad). So P_θ could not be trained, and nothing else is."""
     return wrong_prefixes(self, change=lambda flat: flat.detach())
 
 
 @carried.mistake
 def every_slot_of_the_base(self):
-    """You go through all slots that the base has. Only those in self.encoders are filled; the others have no encoder."""
+    """You go through all slots of the base. Only the slots in self.encoders have an encoder."""
     return wrong_prefixes(self, slots=list(self._n_layer))
 
 
@@ -536,18 +536,18 @@ position = Exercise(
     title="The text begins at P",
     minutes=15,
     difficulty=2,
-    purpose="A prefix takes the positions 0 … P-1, in every model and at every place, so that a text begins at P. Padding takes none: a text has the same "
-    "positions wherever its padding stands. The model looks the vectors of these positions up in its table. (What padding itself gets does not matter, as "
-    "long as the table has it.)",
+    purpose="A prefix takes the positions 0 … P-1, so a text begins at position P. Padding takes no position, so a text has the same "
+    "positions wherever its padding stands. The model looks up the vectors of these positions in its table. (The position of padding itself does not matter, if "
+    "the table has it.)",
     given=(
-        "attention_mask.cumsum(dim=1): along each row, how many are True so far, itself included.",
+        "attention_mask.cumsum(dim=1): along each row, how many are True so far, this one included.",
     ),
     hints=(
-        "A token's position is P and the number of real tokens before it. Which function counts along a row what is True so far?",
-        "attention_mask.cumsum(dim=1) counts the token itself, too, so 1 has to go. Only the last n_new columns belong to this call; padding at the left "
-        "comes to -1 without a prefix, which is no row of the table: clamp(min=0).",
+        "A token's position is P plus the number of real tokens before it. Which function counts the Trues along a row?",
+        "attention_mask.cumsum(dim=1) counts the token itself too, so subtract 1. Only the last n_new columns belong to this call. Without a prefix, padding at the left "
+        "would get -1, which is no row of the table: clamp(min=0).",
         "    order = n_prefix + attention_mask.cumsum(dim=1) - 1\n"
-        "    # of order the last n_new columns, with clamp(min=0)",
+        "    # return the last n_new columns of order, with clamp(min=0)",
     ),
 )
 
@@ -592,13 +592,13 @@ def padding_and_prefix(positions_of):
 
 @position.scene
 def with_a_cache(positions_of):
-    """Two new tokens behind three that a cache holds, padding, and a prefix of two."""
+    """Two new tokens after three tokens in a cache, padding, and a prefix of two."""
     return positions(positions_of, [[0, 1, 1, 1, 1], [1, 1, 1, 1, 1]], T=2, P=2)
 
 
 @position.scene
 def padding_between_tokens(positions_of):
-    """Padding between the tokens, too, as where a padded text goes on; a prefix of one."""
+    """Padding between the tokens, as if a padded text were continued; a prefix of one."""
     return positions(positions_of, [[1, 0, 1, 1], [0, 1, 0, 1]], T=4, P=1)
 
 
@@ -616,23 +616,23 @@ ORDER, LOOK = (
 )
 position.slip(
     "prefix takes None",
-    "Your text begins at position 0 also behind a prefix. Then the same prefix gives other logits than where it was trained, with the text at P: n_prefix has to "
-    "be added.",
+    "Your text begins at position 0 even after a prefix. The prefix was trained with the text at P, so here it gives other logits. Add "
+    "n_prefix.",
     (ORDER, "order = attention_mask.cumsum(dim=1) - 1"),
 )
 position.slip(
     "one too far",
-    "All your positions are one too high. cumsum counts a token itself, and the first has position P.",
+    "All your positions are one too high. cumsum counts the token itself too, and the first token has position P.",
     (ORDER, "order = n_prefix + attention_mask.cumsum(dim=1)"),
 )
 position.slip(
     "padding counted",
-    "Padding takes positions: with padding at the left the same text is read at other positions than alone. Count the real tokens: attention_mask.cumsum(dim=1).",
+    "Your padding takes positions. So with padding at the left, a text gets other positions than alone. Count only the real tokens: attention_mask.cumsum(dim=1).",
     (ORDER, "order = n_prefix + torch.ones_like(attention_mask).cumsum(dim=1) - 1"),
 )
 position.slip(
     "only padding in front seen",
-    "You subtract from a token's column that of the first real token. Padding between tokens takes a position then: count the real tokens, attention_mask.cumsum(dim=1).",
+    "You subtract the column of the first real token from a token's column. So padding between tokens takes a position. Count the real tokens: attention_mask.cumsum(dim=1).",
     (
         ORDER,
         "order = n_prefix + torch.arange(attention_mask.size(1)) - attention_mask.int().argmax(dim=1, keepdim=True)",
@@ -640,28 +640,28 @@ position.slip(
 )
 position.slip(
     "first in place of the last",
-    "With a cache you give the new tokens the positions of the first. attention_mask covers all tokens so far; those of this call are its last n_new columns.",
+    "With a cache, you give the new tokens the positions of the first ones. attention_mask covers all tokens so far. Its last n_new columns are those of this call.",
     (LOOK, "return order[:, :n_new].clamp(min=0)"),
 )
 position.slip(
     "only this call counted",
-    "You count the real tokens of this call alone. With a cache the text goes on behind what is cached: count over all of attention_mask, and take the last n_new "
-    "columns then.",
+    "You count only the real tokens of this call. With a cache, the text continues after the cached tokens. Count over all of attention_mask, and then take the last n_new "
+    "columns.",
     (ORDER, "order = n_prefix + attention_mask[:, -n_new:].cumsum(dim=1) - 1"),
 )
 position.slip(
     "all columns",
-    "You give positions for all tokens so far. Wanted are those of this call, (B, T): the last n_new columns.",
+    "You return positions for all tokens so far. Return only those of this call, (B, T): the last n_new columns.",
     (LOOK, "return order.clamp(min=0)"),
 )
 position.slip(
     "position -1",
-    "Padding in front of a text comes to position -1, which is no row of the table, and the look-up fails. Any row will do for padding: clamp(min=0).",
+    "Padding in front of a text gets position -1. The table has no such row, so the look-up fails. Any row will do for padding: clamp(min=0).",
     (LOOK, "return order[:, -n_new:]"),
 )
 position.slip(
     "counted down the batch",
-    "You count along the wrong axis, from text to text. Positions are counted within a row: dim=1.",
+    "You count along the wrong axis, from text to text. Count within each row: dim=1.",
     (ORDER, "order = n_prefix + attention_mask.cumsum(dim=0) - 1"),
 )
 
@@ -713,18 +713,18 @@ reading = Exercise(
     title="A prefix in a BERT",
     minutes=20,
     difficulty=3,
-    purpose="A BERT as a whole: words, positions and sentence types are added and normalised, and layers read in both directions, each with its own keys "
-    "and values in front. Keys and values have no column of their own in what the layers pass on, so that [CLS] stays at index 0.",
+    purpose="This is a whole BERT. The vectors of words, positions and sentence types are added and normalised. Then the layers read in both directions, each with the keys "
+    "and values of its own prefix. Keys and values have no place of their own in the output, so [CLS] stays at index 0.",
     given=(
         "columns_before(prefix, None, n_layer): the pair (n_before, n_prefix).",
         "embed(embedding, ids, vectors): the tokens' vectors.",
-        "embed_positions(embedding, ids, attention_mask, n_before, n_prefix): those of their positions; refuses a row of padding alone.",
-        "self._types(ids, types): those of their sentences.",
-        "drop(x, p, training): dropout of the sum of the three, after the norm.",
+        "embed_positions(embedding, ids, attention_mask, n_before, n_prefix): the vectors of their positions; refuses a row that is only padding.",
+        "self._types(ids, types): the vectors of their sentence types.",
+        "drop(x, p, training): dropout, which comes after the norm.",
         "block(x, attention_mask, prefix): one of self.blocks, with its own prefix or None.",
     ),
     hints=(
-        "Three sums, one norm, a loop over the layers. Each layer has a prefix of its own, or None if there is none.",
+        "You need a sum of three, one norm, and a loop over the layers. Each layer gets its own prefix, or None.",
         "x = embed(self.token_embedding, ids, vectors), plus embed_positions(self.position_embedding, ids, attention_mask, *before), plus self._types(ids, types); "
         "then self.norm, drop(…, self.config.dropout, self.training), and the layers.",
         "    before = columns_before(prefix, None, self.config.n_layer)\n"
@@ -818,13 +818,13 @@ def too_few_prefixes():
 
 @reading.scene
 def a_type_that_there_is_not(Bert):
-    """A sentence type beyond the last is refused."""
+    """A sentence type that does not exist is refused."""
     return small_bert(1)(torch.tensor([[8, 3]]), types=torch.tensor([[0, 7]]))
 
 
 @reading.scene
 def padding_alone(Bert):
-    """A text that is nothing but padding is refused."""
+    """A text that is only padding is refused."""
     return small_bert()(
         torch.tensor([[8, 3], [0, 0]]), torch.tensor([[True, True], [False, False]])
     )
@@ -833,27 +833,27 @@ def padding_alone(Bert):
 BLOCK = "block(x, attention_mask, prefix[i] if prefix else None)"
 reading.slip(
     "the first layer's for all",
-    "Every layer gets the first layer's prefix. Each has keys and values of its own, since what a layer reads is in its own language: prefix[i].",
+    "Every layer gets the first layer's prefix. Each layer has its own keys and values: prefix[i].",
     (BLOCK, "block(x, attention_mask, prefix[0] if prefix else None)"),
 )
 reading.slip(
     "only in the first layer",
-    "Only the first layer gets its prefix. In prefix tuning every layer has one; at the input alone it would be little more than prompt tuning.",
+    "Only the first layer gets its prefix. In prefix tuning every layer has one.",
     (BLOCK, "block(x, attention_mask, prefix[i] if prefix and i == 0 else None)"),
 )
 reading.slip(
     "a fixed number of layers",
-    "You call two layers. A model has as many as its config says: go through all of self.blocks.",
+    "You call two layers. The number of layers is in the config. Go through all of self.blocks.",
     ("enumerate(self.blocks)", "enumerate(self.blocks[:2])"),
 )
 reading.slip(
     "prefix ignored",
-    "The prefix never reaches the layers: the output is the same with it as without (but for the positions).",
+    "The prefix never reaches the layers. Apart from the positions, the output is the same with it and without it.",
     (BLOCK, "block(x, attention_mask, None)"),
 )
 reading.slip(
     "text begins at 0",
-    "Your text begins at position 0 also behind a prefix, which takes the positions 0 … P-1: columns_before(prefix, …) says what stands before the text.",
+    "Your text begins at position 0 even after a prefix. The prefix takes the positions 0 … P-1, and columns_before(prefix, …) says how many columns stand before the text.",
     (
         "columns_before(prefix, None, self.config.n_layer)",
         "columns_before(None, None, self.config.n_layer)",
@@ -861,37 +861,37 @@ reading.slip(
 )
 reading.slip(
     "padding seen",
-    "Your layers do not get attention_mask, so that all tokens read the padding as if it were words.",
+    "Your layers do not get attention_mask. So all tokens read the padding as if it were words.",
     (BLOCK, "block(x, None, prefix[i] if prefix else None)"),
 )
 reading.slip(
     "not normalised",
-    "The sum of the three embeddings is not normalised. In a post-norm model the first norm comes before the first layer: self.norm(x).",
+    "You do not normalise the sum of the three embeddings. In a post-norm model, a norm comes before the first layer: self.norm(x).",
     ("drop(self.norm(x), ", "drop(x, "),
 )
 reading.slip(
     "types left out",
-    "The sentences' types are missing from the sum. Even where none are given, type 0 has a vector, and the model was trained with it.",
+    "The sentence types are missing from the sum. If none are given, all tokens have type 0. This type has a vector too, and the model was trained with it.",
     ("x = x + self._types(ids, types)", "pass"),
 )
 reading.slip(
     "vectors not used",
-    "Virtual tokens get no vectors: embed takes them as its third argument.",
+    "Your virtual tokens get no vectors. embed takes the vectors as its third argument.",
     ("embed(self.token_embedding, ids, vectors)", "embed(self.token_embedding, ids)"),
 )
 reading.slip(
     "normalised once more",
-    "A norm too many stands behind the layers. In a post-norm model each layer ends in its own; what comes out of the last is the answer.",
+    "You have one norm too many, after the layers. In a post-norm model each layer ends with its own norm. The output of the last layer is the result.",
     ("return x", "return self.norm(x)"),
 )
 reading.slip(
     "no dropout",
-    "You leave out the dropout, which falls on the normalised sum of the three embeddings while the model is training.",
+    "You leave out the dropout. In training it is applied to the normalised sum of the three embeddings.",
     ("drop(self.norm(x), self.config.dropout, self.training)", "self.norm(x)"),
 )
 reading.slip(
     "dropout before the norm",
-    "You drop numbers of the sum before it is normalised, so that the norm makes up for what was dropped. First the norm, then the dropout.",
+    "You apply dropout before the norm. The norm then compensates for it. First the norm, then the dropout.",
     (
         "drop(self.norm(x), self.config.dropout, self.training)",
         "self.norm(drop(x, self.config.dropout, self.training))",
@@ -899,7 +899,7 @@ reading.slip(
 )
 reading.slip(
     "dropout also in use",
-    "You drop numbers when nothing is trained, too: the same text would get other vectors each time. drop takes self.training as its last argument.",
+    "You apply dropout outside of training too. So the same text gets other vectors each time. drop takes self.training as its last argument.",
     (
         "drop(self.norm(x), self.config.dropout, self.training)",
         "drop(self.norm(x), self.config.dropout, True)",
@@ -907,18 +907,18 @@ reading.slip(
 )
 reading.slip(
     "padding counted",
-    "embed_positions does not get attention_mask, so that padding takes positions: a text padded at the left is read at other ones than alone.",
+    "embed_positions does not get attention_mask, so padding takes positions. A text with padding at the left then gets other positions than alone.",
     ("ids, attention_mask, *before)", "ids, None, *before)"),
 )
 reading.slip(
     "no positions",
-    "The positions are missing from the sum. Attention does not see an order by itself: the model would read a bag of words.",
+    "The positions are missing from the sum. Attention by itself sees no order, so the model would read the words in no order.",
     ("x = x + embed_positions(self.position_embedding, ids, attention_mask, *before)", "pass"),
 )
 reading.slip(
     "layers unchecked",
-    "You read the prefix's length off its first layer yourself, and a prefix for another number of layers fails somewhere further down. "
-    "columns_before says in a sentence what is wrong.",
+    "You take the prefix's length from its first layer yourself. So a prefix for another number of layers fails later, with an unclear error. "
+    "columns_before refuses it in a clear sentence.",
     (
         "before = columns_before(prefix, None, self.config.n_layer)",
         "before = [prefix[0].k.size(2) if prefix else 0] * 2",
@@ -926,7 +926,7 @@ reading.slip(
 )
 reading.slip(
     "types unchecked",
-    "You look the types up yourself, and a type that there is not fails in PyTorch's words. self._types says in a sentence what is wrong.",
+    "You look up the types yourself. So a type that does not exist fails with an error of PyTorch. self._types refuses it in a clear sentence.",
     (
         "self._types(ids, types)",
         "self.type_embedding(torch.zeros_like(ids) if types is None else types)",
@@ -934,7 +934,7 @@ reading.slip(
 )
 reading.slip(
     "embeddings scaled",
-    "You multiply the words' vectors by √C, as the first transformer did. BERT adds them as they are, and was trained so.",
+    "You multiply the words' vectors by √C, as the first transformer did. BERT adds them as they are.",
     (
         "embed(self.token_embedding, ids, vectors)",
         "embed(self.token_embedding, ids, vectors) * self.config.d_model**0.5",
@@ -942,27 +942,27 @@ reading.slip(
 )
 reading.slip(
     "first rows cut off",
-    "You cut P rows off what comes out, as one does with a prompt. A prefix of keys and values has no rows there: [CLS] is at index 0 already.",
+    "You cut P rows off the output, as for a prompt. A prefix of keys and values has no rows there. [CLS] is at index 0 already.",
     ("return x", "return x[:, prefix[0].k.size(2) if prefix else 0 :]"),
 )
 reading.slip(
     "prefixes in reverse",
-    "The last layer's prefix goes into the first layer. The list begins at the lowest: prefix[i].",
+    "You give the first layer the last layer's prefix. The list begins with the lowest layer: prefix[i].",
     (BLOCK, "block(x, attention_mask, prefix[-1 - i] if prefix else None)"),
 )
 reading.slip(
     "all prefixes to each layer",
-    "You hand each layer the whole list. A layer takes its own Prefix alone: prefix[i].",
+    "You give each layer the whole list. A layer takes only its own Prefix: prefix[i].",
     (BLOCK, "block(x, attention_mask, prefix)"),
 )
 reading.slip(
     "layers side by side",
-    "You do not keep what a layer gives, so that the embeddings come out unread. What one layer gives the next one reads: x = block(x, …).",
+    "You do not keep the output of a layer, so you return the embeddings. Each layer reads the output of the layer before it: x = block(x, …).",
     ("x = block(", "block("),
 )
 reading.slip(
     "the stream added again",
-    "You add a layer's input to its output. The residual sums are inside the layer already, before its norms.",
+    "You add a layer's input to its output. The residual sums are already inside the layer.",
     ("x = block(", "x = x + block("),
 )
 # ---------------------------------------------------------------- 10.5
@@ -981,12 +981,12 @@ summary = Exercise(
     title="What the pooler reads",
     minutes=5,
     difficulty=1,
-    purpose="A classifier on a BERT sees the text in one vector, tanh(W h_[CLS] + b), and [CLS] stands at index 0. That is why a prefix of keys and values, "
-    'or a prompt behind [CLS], suits it, and vectors in front of everything do not. self._head("pooler") is the map W, b; it refuses where there is none.',
-    given=('self._head("pooler"): the layer that computes W h + b, or refuses.',),
+    purpose="A classifier on a BERT reads one vector of the text, tanh(W h_[CLS] + b), and [CLS] stands at index 0. Therefore a prefix of keys and values, "
+    'or a prompt after [CLS], suits a BERT, and vectors in front of everything do not. self._head("pooler") is the map with W and b; it refuses if there is none.',
+    given=('self._head("pooler"): the layer that computes W h + b; it refuses if there is none.',),
     hints=(
-        "hidden is (B, T, C). Which index of which axis is [CLS], and what remains of the shape?",
-        "hidden[:, 0] is (B, C). The map comes next, and then tanh.",
+        "hidden is (B, T, C). Along which axis does [CLS] have index 0, and which shape remains?",
+        "hidden[:, 0] is (B, C). Then comes the map, and then tanh.",
         '    torch.tanh(self._head("pooler")(hidden[:, 0]))',
     ),
     oracle=summary_by_loop,
@@ -1027,84 +1027,84 @@ def no_pooler():
 
 @summary.mistake
 def mean_of_all(self, hidden):
-    """You take the mean over all tokens, padding included. BERT's pooler was trained on [CLS] alone, index 0."""
+    """You take the mean over all tokens, padding included. BERT's pooler was trained on [CLS] alone, at index 0."""
     return torch.tanh(self._head("pooler")(hidden.mean(dim=1)))
 
 
 @summary.mistake
 def last_token(self, hidden):
-    """You read the last token, as one does with a GPT, whose last token has seen all others. In a BERT it is [CLS], index 0, that sums up; the last may be padding."""
+    """You read the last token, as for a GPT, whose last token has seen all others. In a BERT, [CLS] at index 0 sums up the text. The last token can be padding."""
     return torch.tanh(self._head("pooler")(hidden[:, -1]))
 
 
 @summary.mistake
 def without_tanh(self, hidden):
-    """The tanh is missing: the heads above were trained on numbers between -1 and 1."""
+    """The tanh is missing. The heads above were trained on numbers between -1 and 1."""
     return self._head("pooler")(hidden[:, 0])
 
 
 @summary.mistake
 def without_the_map(self, hidden):
-    """You return [CLS]'s own vector, bent by tanh. Between them stands the pooler's map, W h + b."""
+    """You take tanh of [CLS]'s own vector. The pooler's map, W h + b, comes before tanh."""
     self._head("pooler")
     return torch.tanh(hidden[:, 0])
 
 
 @summary.mistake
 def every_token(self, hidden):
-    """You pool every token, (B, T, C). A text is summed up by one of them: hidden[:, 0], (B, C)."""
+    """You pool every token, (B, T, C). One token sums up a text: hidden[:, 0], (B, C)."""
     return torch.tanh(self._head("pooler")(hidden))
 
 
 @summary.mistake
 def first_text(self, hidden):
-    """You take index 0 of the batch, the first text's tokens, in place of index 0 of each text: hidden[:, 0], not hidden[0]."""
+    """You take index 0 of the batch, which is the first text. Take index 0 of each text: hidden[:, 0], not hidden[0]."""
     return torch.tanh(self._head("pooler")(hidden[0]))
 
 
 @summary.mistake
 def second_token(self, hidden):
-    """You read the token behind [CLS]. Python counts from 0, and so does the text: hidden[:, 0]."""
+    """You read the token after [CLS]. Places count from 0: hidden[:, 0]."""
     return torch.tanh(self._head("pooler")(hidden[:, 1]))
 
 
 @summary.mistake
 def largest_of_all(self, hidden):
-    """You take the largest number over all tokens. BERT's pooler was trained on [CLS] alone, index 0."""
+    """You take the largest number over all tokens. BERT's pooler was trained on [CLS] alone, at index 0."""
     return torch.tanh(self._head("pooler")(hidden.max(dim=1).values))
 
 
 @summary.mistake
 def tanh_before_the_map(self, hidden):
-    """You bend by tanh first and map then. It is tanh(W h + b): the map is inside."""
+    """You take tanh first and map then. It is tanh(W h + b), so the map comes first."""
     return self._head("pooler")(torch.tanh(hidden[:, 0]))
 
 
 @summary.mistake
 def without_bias(self, hidden):
-    """You multiply by W and leave b out. The map has both; called, self._head("pooler")(…), it adds it."""
+    """You multiply by W and leave b out. The map has both, and self._head("pooler")(…) adds b."""
     return torch.tanh(hidden[:, 0] @ self._head("pooler").weight.T)
 
 
 @summary.mistake
 def matrix_the_wrong_way_round(self, hidden):
-    """You multiply by W as it stands, h W. nn.Linear keeps it as (out, in), so that W h is h @ W.T; self._head("pooler")(…) does it right."""
+    """You compute h @ W. nn.Linear stores W as (out, in), so W h is h @ W.T. self._head("pooler")(…) does it right."""
     return torch.tanh(hidden[:, 0] @ self._head("pooler").weight + self.pooler.bias)
 
 
 @summary.mistake
 def token_axis_left(self, hidden):
-    """You return (B, 1, C): hidden[:, :1] keeps the axis of the tokens. An index takes it away: hidden[:, 0]."""
+    """You return (B, 1, C), because hidden[:, :1] keeps the axis of the tokens. An index removes it: hidden[:, 0]."""
     return torch.tanh(self._head("pooler")(hidden[:, :1]))
 
 
 @summary.mistake
 def sigmoid_in_place_of_tanh(self, hidden):
-    """You bend by a sigmoid, whose numbers lie between 0 and 1. The heads above were trained on tanh's, between -1 and 1."""
+    """You use a sigmoid, whose numbers lie between 0 and 1. The heads above were trained on the numbers of tanh, between -1 and 1."""
     return torch.sigmoid(self._head("pooler")(hidden[:, 0]))
 
 
 @summary.mistake
 def missing_pooler_not_refused(self, hidden):
-    """Where there is no pooler, your code fails with Python's own error. self._head("pooler") says in a sentence what is missing."""
+    """If there is no pooler, your code fails with an error of Python. self._head("pooler") refuses in a clear sentence."""
     return torch.tanh(self.pooler(hidden[:, 0]))
