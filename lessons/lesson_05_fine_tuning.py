@@ -47,6 +47,9 @@ table(
 )
 for row in reviews["train"][:2]:
     say(f"> {row['text']} **{row['label']}**")
+assert [row["label"] for row in reviews["train"][:2]] == ["positive", "negative"]
+assert "camera work is dull" in reviews["train"][0]["text"]
+assert "acting is honest" in reviews["train"][1]["text"]
 
 # %% [markdown]
 # The first is positive, but the camera work is "dull". The second is negative, but the acting is "honest".
