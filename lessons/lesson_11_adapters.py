@@ -416,7 +416,7 @@ assert at_start["xavier"][1] > 2 * plain_before and at_start["xavier"][0] > loss
 assert abs(at_start["normal"][1] - plain_before) < 0.02
 
 # %% [markdown]
-# With Xavier's start the loss on plain text more than doubles: much of what the base has learned is out of use. Near the
+# With Xavier's start the loss on plain text more than doubles: much of what the base has learned no longer works. Near the
 # identity almost nothing changes. With W_up = 0 the losses are those of the untouched base, bit for bit.
 #
 # *Where the document is loose.* 001 §3.2.2 says that Xavier's rule is usual (通常采用Xavier初始化方法) for adapters.

@@ -519,8 +519,8 @@ assert QUICK or trained[4] - loss["full fine-tuning"] < 0.25 * best_gain
 # 001 §3.1.3 has no number in front of A B. Hu et al. have α/r. What is it for? B A is a sum of r terms, one for each
 # column of B and row of A. In its first step Adam moves each number of B by about the learning rate, however small the
 # gradient is. So each term gets about the same length, and more terms make a longer sum. It is about √r times as long if
-# the terms point in unrelated directions, and r times as long if all point in the same direction. The division by r shall
-# balance this growth. Then a learning rate that is good at one rank is also good at another.
+# the terms point in unrelated directions, and r times as long if all point in the same direction. The division by r is meant
+# to balance this growth. Then a learning rate that is good at one rank is also good at another.
 #
 # We measure the length of the change, ‖s B A‖, after one step. We do this with a fixed scale s = 2, and with s = α/r and
 # α = 8. At r = 4 both are s = 2. A starts with random rows.
