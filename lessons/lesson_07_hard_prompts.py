@@ -48,7 +48,7 @@ for split, name in (("train", "train"), ("valid", "valid"), ("test", "test_seen"
     told = [{**row, "text": row["target"], "label": row["category"]} for row in rows]
     examples["kind", split] = [row for row in told if row["label"] in KINDS]
     rows = read_jsonl(folder / "reviews" / f"{split}.jsonl", ["text", "label"])
-    examples["verdict", split] = rows[:160] if split == "valid" else rows
+    examples["verdict", split] = rows[: {"train": None, "valid": 160, "test": 300}[split]]
 if QUICK:
     for (task, split), rows in examples.items():
         if split != "train":
@@ -462,7 +462,7 @@ with figure(
 # nothing. It asks in all seven wordings. In each of them, softmax turns the scores into probabilities of the labels.
 # The ensemble takes the mean of these:
 #
-#     score(label) = 1/7 Σ_k softmax(score_k)(label)        k counts the wordings
+#     score(label) = 1/7 Σ_j softmax(score_j)(label)        j counts the wordings
 #
 # **Predict before you run:** will the ensemble be nearer to the best wording or to the worst?
 

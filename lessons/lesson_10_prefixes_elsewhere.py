@@ -568,7 +568,7 @@ with figure(
             ax.plot(*zip(*curves[task, way], strict=True), style, label=way)
         ax.set(title=task, xlabel=f"step ({ROWS[task]} pairs each)", ylim=(0, None))
     axes[0].set_ylabel("validation loss (nats per token)")
-    axes[2].legend(loc="upper right")
+    axes[2].legend(loc="upper left", bbox_to_anchor=(1, 1))
 for task, names in MEASURES.items():
     table(
         [(way, losses[task, way], *judge(task, written[task, way])) for way in WAYS],
@@ -718,7 +718,11 @@ with figure(
     at = range(len(PLACES))
     axes.bar([i - 0.2 for i in at], without.values(), 0.38, label="the three, without this one")
     axes.bar([i + 0.2 for i in at], alone.values(), 0.38, label="this one alone")
-    styles = (none, "untouched base", ":"), (every, "all three", "-"), (full, "full", "--")
+    styles = (
+        (none, "untouched base", ":"),
+        (every, "all three", "-"),
+        (full, "full fine-tuning", "--"),
+    )
     for value, name, style in styles:
         axes.axhline(value, color="black", linestyle=style, linewidth=1.2, label=name)
     axes.set(xticks=list(at), xticklabels=PLACES.values(), ylim=(0, None))
