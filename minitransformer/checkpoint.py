@@ -112,8 +112,8 @@ def fingerprint(tensors: Mapping[str, Tensor], of: str = "") -> str:
 def save_model(path: str | Path, model: nn.Module, about: Mapping[str, object] | None = None) -> None:
     """Save a model's weights with its architecture, sizes and dtype, so that `load_model` can build it again.
 
-    Refuses a model without a config, weights that are nan or infinite, and a tuning method on the model, whose
-    parameters are no part of it.
+    `about` stands beside these, and cannot change them. Refuses a model without a config, weights that are nan or
+    infinite, and a tuning method on the model, whose parameters are no part of it.
     """
     model = getattr(model, "_orig_mod", model)  # what torch.compile wrapped
     config = getattr(model, "config", None)
@@ -129,7 +129,7 @@ def save_model(path: str | Path, model: nn.Module, about: Mapping[str, object] |
         )
     state = {name.replace("_orig_mod.", ""): tensor for name, tensor in model.state_dict().items()}
     check_finite(state, f"This {type(model).__name__}")
-    save_tensors(path, state, {"model": type(model).__name__, "config": dataclasses.asdict(config), **(about or {})})
+    save_tensors(path, state, {**(about or {}), "model": type(model).__name__, "config": dataclasses.asdict(config)})
 
 
 def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
@@ -159,7 +159,8 @@ def load_model(path: str | Path, model_class: type[Model], config_class: type) -
     """
     tensors, about = load_tensors(path)
     if about.get("model") != model_class.__name__:
-        raise UserError(f"{path} holds a {about.get('model', 'state of training')}, not a {model_class.__name__}.")
+        held = about.get("model", about.get("tuning", "state of training"))
+        raise UserError(f"{path} holds a {held}, not a {model_class.__name__}.")
     model = model_class(read_config(config_class, about.get("config"), str(path)))
     for name, part in (*model.named_parameters(), *model.named_buffers()):
         if name in tensors and part.is_floating_point() and tensors[name].is_floating_point():

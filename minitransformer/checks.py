@@ -91,7 +91,7 @@ def nonzero(why: str) -> Rule:
             raise ValueError
         return x
 
-    return Rule("a number other than 0", read, why)
+    return Rule("a finite number other than 0", read, why)
 
 
 def boolean() -> Rule:
@@ -144,6 +144,13 @@ SIZES = {  # of every model
     "dropout": PROBABILITY,
     "init_std": real(least=0),
 }
+
+
+def checked_config(config: Any, kind: type) -> Any:
+    """The config of a model; refuses another model's, the class itself, and what is none."""
+    if not isinstance(config, kind):
+        raise UserError(f"A model is built from its own config, {kind.__name__}(…); this is {config!r:.60}.")
+    return config
 
 
 def check_settings(settings: Mapping[str, object], rules: Mapping[str, Rule]) -> None:

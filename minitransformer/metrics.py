@@ -62,7 +62,7 @@ def f1(predictions: Sequence[Hashable], truths: Sequence[Hashable], positive: Ha
     _check_pairs(predictions, truths, "truths")
     pairs = list(zip(predictions, truths, strict=True))
     both = sum(p == t == positive for p, t in pairs)  # TP
-    either = sum((p == positive) + (t == positive) for p, t in pairs)  # 2 TP + FP + FN
+    either = sum([p, t].count(positive) for p, t in pairs)  # 2 TP + FP + FN
     return 2 * both / either if either else 0.0
 
 
@@ -170,9 +170,13 @@ def _check_pairs(predictions: Sequence, truths: Sequence, name: str) -> None:
         raise UserError("There is nothing to measure: neither predictions nor truths were given.")
     if len(predictions) != len(truths):
         raise UserError(f"{len(predictions)} predictions and {len(truths)} {name}: they have to come in pairs.")
+    if odd := [one for one in (predictions, truths, *predictions, *truths) if hasattr(one, "tolist")]:  # another ==
+        raise UserError(f"A {type(odd[0]).__name__} is no list of Python's own values: .tolist() makes one of it.")
 
 
 def _check_references(texts: Sequence[str], references: Sequence[Sequence[str]]) -> None:
+    if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+        raise UserError("What is compared with references is a list of texts, each of them a string.")
     _check_pairs(texts, references, "lists of references")
     for i, right in enumerate(references):
         if isinstance(right, str):

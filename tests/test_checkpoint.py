@@ -179,6 +179,7 @@ def rewrite(path, header=None, about=None, tensors=None):
         ({"about": "[" * 100_000}, "is damaged"),
         ({"about": "[1]"}, "what it says about itself is a list"),
         ({"about": "{}"}, "holds a state of training, not a GPT"),
+        ({"about": '{"tuning": "PrefixTuning"}'}, "holds a PrefixTuning, not a GPT"),
         ({"about": '{"model": "GPT"}'}, "is damaged: it has no config of a GPT"),
         ({"about": '{"model": "GPT", "config": [1]}'}, "is damaged: it has no config of a GPT"),
         ({"about": '{"model": "GPT", "config": {"n_layer": "two"}}'}, "n_layer = 'two': it has to be a whole number"),

@@ -4,8 +4,10 @@ import math
 import random
 import statistics
 
+import numpy as np
 import pytest
 import sacrebleu
+import torch
 
 from minitransformer.course.data import DATA
 from minitransformer.course.jsonl import read_jsonl
@@ -152,6 +154,8 @@ def test_distinct_n():
         (lambda: bleu(["a"], [[]]), "Text 0 has no reference"),
         (lambda: bleu(["a"], ["a"]), "references of text 0 are a string"),
         (lambda: rouge(["a"], [["米拉"]]), "Reference 0 has no English word"),
+        (lambda: bleu("ab", [["a"], ["b"]]), "a list of texts"),
+        (lambda: chrf([None], [["a"]]), "a list of texts"),
     ],
 )
 def test_bad_input_says_why(make, says):
@@ -167,3 +171,19 @@ def test_standard_error_is_how_far_shares_stray():
     for share, n in ((1.2, 5), (0.5, 0)):
         with pytest.raises(UserError, match="(fraction = 1.2|n = 0): it has to be"):
             standard_error(share, n)
+
+
+@pytest.mark.parametrize("kind", [np.array, torch.tensor, lambda x: list(np.array(x)), lambda x: list(torch.tensor(x))])
+def test_arrays_and_tensors_are_refused_as_true_and_true_is_one_there(kind):
+    """Their F1 was 1 where 2 of 3 are right, and 2 where each element counts as a class."""
+    predictions, truths = [0, 1, 1], [0, 1, 0]
+    for measure in (
+        accuracy,
+        macro_f1,
+        lambda a, b: f1(a, b, 1),
+        lambda a, b: confusion_matrix(a, b, [0, 1]),
+    ):
+        for pair in ((kind(predictions), kind(truths)), (predictions, kind(truths)), (kind(predictions), truths)):
+            with pytest.raises(UserError, match="tolist"):
+                measure(*pair)
+    assert f1(predictions, truths, np.int64(1)) == f1(predictions, truths, 1) == pytest.approx(2 / 3)

@@ -94,6 +94,12 @@ def with_a_zero():
 
 
 @merge.case
+def large_ids():
+    """Ids above 256, of which Python makes an object each: equal, and not the same object."""
+    return [int(i) for i in "300 7000 5 300 7000".split()], (int("300"), int("7000")), 9000
+
+
+@merge.case
 def nothing_at_all():
     """A text without a token."""
     return [], (5, 6), 300

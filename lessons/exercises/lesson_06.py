@@ -903,6 +903,18 @@ def another_named_tuple():
     return Both(torch.tensor([[5, 6], [7, 8]]), "two prompts"), 2, 2
 
 
+@widen.case
+def one_hypothesis():
+    """One hypothesis for each of two prompts, in a tuple."""
+    return (torch.tensor([[5, 6], [7, 8]]), None), 2, 1
+
+
+@widen.case
+def twice_as_many_rows():
+    """A tensor of four rows for two prompts has none for each, and stays."""
+    return tidy(4, 2), 2, 2
+
+
 @widen.mistake
 def in_turns(value, n_row, times):
     """Your rows stand in the order a b a b. The search takes row i for prompt i // k, so a hypothesis would go on with the source of another prompt. The order must be a a b b: use repeat_interleave."""

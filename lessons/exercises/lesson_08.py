@@ -207,6 +207,14 @@ def one_of_them_twice():
     return *text([-2, 1, -2, -1], [2, -1, -1, 3]), tidy(2, 3)
 
 
+@lookup.case
+def no_number_in_their_place():
+    """Where the virtual token stands, the words hold nan."""
+    words, ids = text([2, -1])
+    words[0, 1] = torch.nan
+    return words, ids, tidy(1, 3)
+
+
 @lookup.case(gradients=True)
 def the_vectors_learn():
     """The gradients of the vectors and of the words."""

@@ -104,6 +104,18 @@ def spread_of_a(new_factors):
     }
 
 
+@thin.scene
+def one_after_another(new_factors):
+    """Two calls, and what becomes of the second B when the first one learns."""
+    a, b = new_factors(2, 4, 5, 3)
+    again = new_factors(2, 4, 5, 3)[0]
+    b[0] += 1
+    return {
+        "whether both calls give the same A": torch.equal(a, again),
+        "the second B": b[1].clone(),
+    }
+
+
 A = "torch.empty(n, rank, d_in).uniform_(-bound, bound)"
 B = "torch.zeros(n, d_out, rank)"
 thin.slip(

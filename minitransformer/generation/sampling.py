@@ -186,6 +186,6 @@ def generate(
 def generate_texts(
     model: Any, tokenizer: Tokenizer, prompts: Prompts, max_new_tokens: int, **settings: Any
 ) -> list[str]:
-    """What a GPT goes on with after each prompt, as text, up to where it ends the text; the rest as in `generate`."""
-    new = generate(model, prompts, max_new_tokens, stop_id=tokenizer.eot_id, **settings)
+    """What a GPT goes on with after each prompt, as text, up to stop_id (where it ends the text); as `generate`."""
+    new = generate(model, prompts, max_new_tokens, **{"stop_id": tokenizer.eot_id, **settings})
     return [tokenizer.decode(ids) for ids in new]

@@ -156,8 +156,9 @@ def check_prefix(prefix: Prefix, batch: int, n_head: int, d_head: int) -> None:
 
 def prefix_length(prefix: Sequence[Prefix], n_layer: int) -> int:
     """P, the positions that a prefix for a stack of layers takes; refuses one for another number of layers."""
-    if len(prefix) != n_layer:
-        raise UserError(f"The prefix is for {len(prefix)} layers; this model has {n_layer}.")
+    if isinstance(prefix, Prefix) or len(prefix) != n_layer:
+        n = 1 if isinstance(prefix, Prefix) else len(prefix)
+        raise UserError(f"The prefix is for {n} layers; this model has {n_layer}: give a list of a Prefix for each.")
     return prefix[0].k.size(2)
 
 
@@ -252,6 +253,8 @@ class Attention(nn.Module):
         Refuses a prefix or an attention mask that does not fit, and a full cache.
         """
         filled = cache if cache is not None and cache.length else None  # by earlier calls
+        if filled is not None and filled.k is not None and filled.k.shape[:2] != (len(x), self.n_head):
+            raise UserError(f"The cache {tuple(filled.k.shape)} is of another batch or model: begin with a new one.")
         if context is None:
             q, k, v = split_heads(self.qkv(x), 3, self.n_head)  # (B, H, T, D)
         else:

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minitransformer.checks import SIZES, boolean, check_settings, integer
+from minitransformer.checks import SIZES, boolean, check_settings, checked_config, integer
 from minitransformer.errors import UserError
 from minitransformer.models.attention import Attention, Prefix, columns_before
 from minitransformer.models.layers import FeedForward, drop, embed, embed_positions, init_weights
@@ -100,7 +100,7 @@ class Bert(nn.Module):
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
-        self.config = config
+        self.config = checked_config(config, BertConfig)
         self.token_embedding = nn.Embedding(config.vocab_size, config.d_model)
         self.position_embedding = nn.Embedding(config.n_positions, config.d_model)
         self.type_embedding = nn.Embedding(config.n_types, config.d_model)
@@ -175,8 +175,9 @@ class Bert(nn.Module):
         """Vectors of the sentences, broadcastable to (B, T, C)."""
         if types is None:
             return self.type_embedding.weight[0]  # (C)
-        if types.shape != ids.shape:
-            raise UserError(f"There is one type for each token: {tuple(ids.shape)}, not {tuple(types.shape)}.")
+        if not isinstance(types, Tensor) or types.shape != ids.shape or types.is_floating_point():
+            now = getattr(types, "shape", ())
+            raise UserError(f"There is one type for each token, a whole number: {tuple(ids.shape)}, not {tuple(now)}.")
         wrong = (types < 0) | (types >= self.config.n_types)
         if wrong.any():
             row, column = wrong.nonzero()[0].tolist()
@@ -184,4 +185,4 @@ class Bert(nn.Module):
                 f"Token type {types[row, column].item()} in row {row} at position {column}: types run from 0 "
                 f"(sentence A) to {self.config.n_types - 1}."
             )
-        return self.type_embedding(types)  # (B, T, C)
+        return self.type_embedding(types.long())  # (B, T, C)

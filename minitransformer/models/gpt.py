@@ -17,7 +17,7 @@ from functools import partial
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minitransformer.checks import SIZES, check_settings
+from minitransformer.checks import SIZES, check_settings, checked_config
 from minitransformer.errors import UserError
 from minitransformer.models import fast
 from minitransformer.models.attention import Attention, Prefix, columns_before
@@ -75,7 +75,7 @@ class GPT(nn.Module):
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
-        self.config = config
+        self.config = checked_config(config, GPTConfig)
         self.token_embedding = nn.Embedding(config.vocab_size, config.d_model)
         self.position_embedding = nn.Embedding(config.n_positions, config.d_model)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))

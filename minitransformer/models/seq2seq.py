@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minitransformer.checks import SIZES, check_settings, integer
+from minitransformer.checks import SIZES, check_settings, checked_config, integer
 from minitransformer.errors import UserError
 from minitransformer.models.attention import Attention, Prefix, columns_before, prefix_length
 from minitransformer.models.bert import PostNormBlock
@@ -119,7 +119,7 @@ class Seq2Seq(nn.Module):
 
     def __init__(self, config: Seq2SeqConfig) -> None:
         super().__init__()
-        self.config = config
+        self.config = checked_config(config, Seq2SeqConfig)
         C = config.d_model
         self.token_embedding = nn.Embedding(config.vocab_size, C)  # one for source, target and output
 

@@ -161,6 +161,10 @@ def train(
     gone; the first one has saved the steps before.
     """
     _check_arguments(model, batches, config)
+    if config.patience and (valid is None or not config.eval_every):
+        raise UserError("patience counts evaluations: give valid=[…] and set eval_every, or leave patience at 0.")
+    if config.checkpoint_every and checkpoint is None:
+        raise UserError("checkpoint_every saves nothing without a file: give checkpoint=…, or leave it at 0.")
     valid = None if valid is None else list(valid)
     if valid is not None and not valid:
         raise UserError("valid is empty: there is nothing to evaluate. Give batches, or None to train without.")

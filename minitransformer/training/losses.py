@@ -8,7 +8,7 @@ changing what each label weighs; sums can be added up. A batch names its tensors
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any
 
@@ -32,6 +32,7 @@ def language_model_loss(model: Callable[..., Tensor], batch: Batch) -> tuple[Ten
     the ids do, and are IGNORE where no loss is asked; without them every real token is asked. The model gives logits
     over the next token.
     """
+    _check_names(batch, "ids", may=("labels", "attention_mask"))
     ids, labels, attention_mask = checked_ids(batch["ids"]), batch.get("labels"), batch.get("attention_mask")
     if attention_mask is not None:
         attention_mask = as_mask(attention_mask, tuple(ids.shape))
@@ -57,7 +58,7 @@ def mlm_loss(model: Bert, batch: Batch) -> tuple[Tensor, int]:
     The batch has "ids" with some words hidden and "labels" (B, T), the true word where it was chosen and IGNORE
     elsewhere.
     """
-    return _masked_words(model, _read(model, batch), batch)
+    return _masked_words(model, _read(model, batch, "labels"), batch)
 
 
 def nsp_loss(model: Bert, batch: Batch) -> tuple[Tensor, int]:
@@ -65,7 +66,7 @@ def nsp_loss(model: Bert, batch: Batch) -> tuple[Tensor, int]:
 
     The batch has "next_label" (B), 0 where sentence B follows A and 1 where not.
     """
-    return cross_entropy_sum(model.nsp_logits(_read(model, batch)), batch["next_label"])
+    return cross_entropy_sum(model.nsp_logits(_read(model, batch, "next_label")), batch["next_label"])
 
 
 def bert_loss(model: Bert, batch: Batch) -> tuple[Tensor, int]:
@@ -89,7 +90,7 @@ def classification_loss(model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
 
     The batch has "label" (B). The model gives (B, number of classes) logits, as a `Classifier` does.
     """
-    return cross_entropy_sum(_read(model, batch), batch["label"])
+    return cross_entropy_sum(_read(model, batch, "label"), batch["label"])
 
 
 def seq2seq_loss(model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
@@ -98,7 +99,9 @@ def seq2seq_loss(model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
     The batch has "source" (B, S) and optionally "source_mask" (B, S); "ids" (B, T+1) are the target from start_id to
     end_id.
     """
-    return language_model_loss(partial(model, source=batch["source"], source_mask=batch.get("source_mask")), batch)
+    _check_names(batch, "ids", "source", may=("source_mask", "labels", "attention_mask"))
+    source = {name: batch.get(name) for name in ("source", "source_mask")}
+    return language_model_loss(partial(model, **source), {name: batch[name] for name in batch.keys() - source.keys()})
 
 
 def cross_entropy_sum(logits: Tensor, labels: Tensor) -> tuple[Tensor, int]:
@@ -114,14 +117,23 @@ def cross_entropy_sum(logits: Tensor, labels: Tensor) -> tuple[Tensor, int]:
     if wrong.any():
         row = int(wrong.int().argmax())
         raise UserError(
-            f"Label {labels[row].item()} in row {row}: the classes run from 0 to {logits.size(1) - 1}, and {IGNORE} "
-            "stands where a text asks for nothing."
+            f"Label {labels[row].item()}, number {row} (from 0) of those that are asked: the classes run from 0 to "
+            f"{logits.size(1) - 1}, and {IGNORE} stands where a text asks for nothing, at virtual tokens too."
         )
     precise = logits if logits.dtype == torch.float64 else logits.float()
     return F.cross_entropy(precise, labels.long(), reduction="sum"), labels.numel()
 
 
-def _read(model: nn.Module, batch: Batch) -> Tensor:
+def _check_names(batch: Batch, *needed: str, may: Collection[str]) -> None:
+    if not isinstance(batch, Mapping):
+        raise UserError(f"A batch is a dictionary of tensors, {{'ids': …}}; this is a {type(batch).__name__}.")
+    if not set(needed) <= batch.keys() <= {*needed, *may, "whole"}:
+        reads = f"needs {', '.join(needed)}, and reads {', '.join(may)} where it is there"
+        raise UserError(f"The batch has {', '.join(map(str, batch))}; this loss {reads}. The names have to be these.")
+
+
+def _read(model: nn.Module, batch: Batch, *needed: str) -> Tensor:
+    _check_names(batch, "ids", *needed, may=("attention_mask", "types", "labels", "next_label"))
     return model(**{name: batch[name] for name in ("ids", "attention_mask", "types") if name in batch})
 
 

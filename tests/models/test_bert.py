@@ -245,6 +245,8 @@ def test_saved_and_loaded_it_is_the_same(tmp_path):
         (lambda m: m(torch.tensor([[3, 40]])), "Token id 40 in row 0 at position 1"),
         (lambda m: m(random_ids(2, 4), types=torch.tensor([[0, 0, 1, 1], [0, 0, 2, 1]])), "type 2 in row 1 at pos.* 2"),
         (lambda m: m(random_ids(2, 4), types=torch.zeros(2, 3, dtype=torch.long)), "one type for each token"),
+        (lambda m: m(random_ids(2, 4), types=torch.zeros(2, 4)), "a whole number"),
+        (lambda m: m(random_ids(2, 4), types=[[0] * 4] * 2), "one type for each token"),
         (lambda m: m(random_ids(3, 4), attention_mask=mask_of([4, 0, 2], 4)), "Row 1 of the text is padding alone"),
         (lambda m: m(random_ids(3, 4), attention_mask=mask_of([4, 2], 4)), "attention_mask has the shape"),
         (lambda m: m(random_ids(1, 4), prefix=random_prefix(2, H, D)), "for 2 layers; this model has 3"),

@@ -11,6 +11,7 @@ from torch import nn
 from minitransformer.errors import UserError
 from minitransformer.models import gpt
 from minitransformer.models.attention import Prefix, Stacked
+from minitransformer.models.bert import BertConfig
 from minitransformer.models.gpt import GPT, GPTConfig
 from minitransformer.models.layers import FeedForward, gelu_tanh
 from minitransformer.models.watch import watch_attention
@@ -346,6 +347,22 @@ def test_too_many_positions_prefix_included(ids):
 def test_prefix_for_another_number_of_layers(ids):
     with pytest.raises(UserError, match="The prefix is for 2 layers; this model has 3"):
         tiny()(ids, prefix=random_prefix()[:2])
+    with pytest.raises(UserError, match="for 1 layers; this model has 3: give a list"):
+        tiny()(ids, prefix=random_prefix()[0])
+
+
+def test_a_cache_that_another_batch_or_model_has_filled(ids):
+    """One row would be read against the keys of all rows that are there."""
+    cache = tiny().new_cache()
+    tiny()(ids, cache=cache)
+    with pytest.raises(UserError, match="of another batch or model"):
+        tiny()(ids[:1], cache=cache)
+
+
+@pytest.mark.parametrize("config", [None, "gpt", {}, GPTConfig, BertConfig()])
+def test_a_config_of_another_kind(config):
+    with pytest.raises(UserError, match="its own config, GPTConfig"):
+        GPT(config)
 
 
 def test_keep_of_the_wrong_width(ids):

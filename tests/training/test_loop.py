@@ -332,6 +332,22 @@ def test_what_cannot_work_is_refused_before_the_first_step(tmp_path, name):
     assert not asked
 
 
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"patience": 1}, "patience counts evaluations"),
+        ({"patience": 1, "valid": VALID}, "patience counts evaluations"),
+        ({"patience": 1, "eval_every": 1}, "patience counts evaluations"),
+        ({"checkpoint_every": 1}, "checkpoint_every saves nothing without a file"),
+    ],
+)
+def test_a_setting_that_would_do_nothing_is_refused_before_the_first_step(settings, sentence):
+    valid, asked = settings.pop("valid", None), []
+    with pytest.raises(UserError, match=sentence):
+        train(fresh(), asked.append, TrainConfig(steps=2, **settings), valid=valid, progress=False)
+    assert not asked
+
+
 def test_validation_batches_that_can_be_read_once_are_read_each_time():
     log = train(fresh(), batches, TrainConfig(steps=4, eval_every=2), valid=iter(VALID), progress=False)
     assert len(log.valid) == 2
@@ -410,7 +426,7 @@ def test_a_run_that_was_broken_off_goes_on_with_the_same_model(tmp_path):
     half_of_a_run(tmp_path / "a", valid=None, model=model)
     train(model, batches, config, checkpoint=tmp_path / "a", progress=False)
     straight = fresh()
-    train(straight, batches, config, progress=False)
+    train(straight, batches, TrainConfig(steps=4), progress=False)
     assert same_bits(weights(model), weights(straight))
 
 

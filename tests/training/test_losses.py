@@ -10,6 +10,7 @@ from minitransformer.course.batches.masking import mask_tokens
 from minitransformer.errors import UserError
 from minitransformer.models.classifier import Classifier, last_token
 from minitransformer.text.batches import IGNORE
+from minitransformer.training.loop import evaluate
 from minitransformer.training.losses import (
     bert_loss,
     classification_loss,
@@ -156,9 +157,9 @@ def with_label(row, column, value):
     ("make", "says"),
     [
         (lambda: mlm_loss(tiny_bert(), with_label(1, 6, 5)), "Row 1 asks for the word at position 6, which is padding"),
-        (lambda: mlm_loss(tiny_bert(), with_label(0, 0, V)), "Label 40 in row 0: the classes run from 0 to 39"),
-        (lambda: cross_entropy_sum(torch.zeros(3, 2), torch.tensor([0, 1, 2])), "Label 2 in row 2"),
-        (lambda: cross_entropy_sum(torch.zeros(3, 2), torch.tensor([0, -1, 1])), "Label -1 in row 1"),
+        (lambda: mlm_loss(tiny_bert(), with_label(0, 0, V)), "Label 40, number 0 .* the classes run from 0 to 39"),
+        (lambda: cross_entropy_sum(torch.zeros(3, 2), torch.tensor([0, 1, 2])), "Label 2, number 2"),
+        (lambda: cross_entropy_sum(torch.zeros(3, 2), torch.tensor([0, -1, 1])), "Label -1, number 1"),
         (lambda: cross_entropy_sum(torch.zeros(3, 2), torch.tensor([0, 1])), "one label for each row"),
         (lambda: Classifier(tiny_bert(), 1), "n_classes = 1"),
     ],
@@ -215,8 +216,8 @@ def test_a_berts_mask_may_be_of_numbers(kind):
 @pytest.mark.parametrize(
     ("labels", "sentence"),
     [
-        (torch.full((2, 5), -1), "Label -1 in row 0: the classes run from 0 to 39, and -100 stands where"),
-        (torch.full((2, 5), V), "Label 40 in row 0"),
+        (torch.full((2, 5), -1), "Label -1, number 0 .* the classes run from 0 to 39, and -100 stands where"),
+        (torch.full((2, 5), V), "Label 40, number 0"),
         (torch.ones(2, 4, dtype=torch.long), r"labels stand at the token .* these are \(2, 4\)\. The loss shifts them"),
         (torch.ones(2, 5), "Labels are whole numbers; these are torch.float32"),
     ],
@@ -225,3 +226,30 @@ def test_a_berts_mask_may_be_of_numbers(kind):
 def test_labels_that_no_loss_can_be_made_of(labels, sentence):
     with pytest.raises(UserError, match=sentence):
         language_model_loss(tiny_gpt(), {"ids": random_ids(2, 5), "labels": labels})
+
+
+@pytest.mark.parametrize(
+    ("loss", "make", "change"),
+    [
+        (language_model_loss, tiny_gpt, {"atention_mask": torch.ones(2, 5)}),
+        (language_model_loss, tiny_gpt, {"mask": torch.ones(2, 5)}),
+        (language_model_loss, tiny_gpt, {"label": torch.ones(2, 5)}),
+        (language_model_loss, tiny_gpt, {"source": torch.ones(2, 5)}),
+        (language_model_loss, tiny_gpt, {"ids": None}),
+        (seq2seq_loss, tiny_seq2seq, {}),
+        (mlm_loss, tiny_bert, {}),
+        (mlm_loss, tiny_bert, {"labels": torch.ones(2, 5).long(), "token_type_ids": torch.ones(2, 5)}),
+        (nsp_loss, tiny_bert, {"next_labels": torch.ones(2)}),
+        (classification_loss, lambda: Classifier(tiny_bert(), 2), {"labels": torch.ones(2).long()}),
+    ],
+)
+def test_a_name_that_no_loss_reads_and_one_that_is_missing_are_refused(loss, make, change):
+    batch = {name: value for name, value in ({"ids": random_ids(2, 5)} | change).items() if value is not None}
+    with pytest.raises(UserError, match="The batch has .*; this loss needs ids"):
+        loss(make(), batch)
+
+
+def test_a_batch_is_a_dictionary():
+    for batches in ([[random_ids(2, 5)]], {"ids": random_ids(2, 5)}):
+        with pytest.raises(UserError, match="A batch is a dictionary of tensors"):
+            evaluate(tiny_gpt(), batches)

@@ -92,6 +92,8 @@ def run(case, checkpoint=None, steps=6, stop=None, **settings):
             raise KeyboardInterrupt
         return source(i)
 
+    if checkpoint is None:
+        settings.pop("checkpoint_every", None)
     config = TrainConfig(steps, lr=0.01, eval_every=2, **settings)
     valid = [source(1000), source(1001)]
     try:

@@ -629,7 +629,7 @@ def test_the_tied_head_is_refused_and_why(base, target):
         ({"rank": -1}, "rank = -1"),
         ({"rank": 2.5}, "rank = 2.5: it has to be a whole number"),
         ({"rank": "2"}, "rank = '2': it has to be a whole number"),
-        ({"alpha": 0}, "alpha = 0: what is learned is multiplied by alpha / rank. It has to be a number other than 0"),
+        ({"alpha": 0}, "alpha = 0: what is learned is multiplied by alpha / rank. It has to be a finite number"),
         ({"alpha": float("nan")}, "alpha = nan"),
         ({"alpha": float("inf")}, "alpha = inf"),
         ({"alpha": "8"}, "alpha = '8'"),

@@ -119,7 +119,7 @@ def in_use(
 
     def recording_train(model: nn.Module, batches: Any, config: training.TrainConfig, **kwargs: Any) -> training.Log:
         if trial:
-            config, kwargs = replace(config, steps=trial, eval_every=0), {**kwargs, "valid": None}
+            config, kwargs = replace(config, steps=trial, eval_every=0, patience=0), {**kwargs, "valid": None}
         if called is not None and TRAIN in replacements:
             called(TRAIN)
         log = inner(model, batches, config, **kwargs)

@@ -48,6 +48,14 @@ def by_gather(words, ids, vectors):
     return torch.where((ids < 0).unsqueeze(-1), own.gather(1, number), words)
 
 
+edited(
+    "8.2",
+    "chosen by products",
+    ("torch.where(ids[..., None] < 0, chosen, words)", "chosen * (ids[..., None] < 0) + words * (ids[..., None] >= 0)"),
+    named=(),
+)
+
+
 @wrong("8.2", "first row for all")
 def the_table_of_the_first(words, ids, vectors):
     table = vectors[0] if vectors.dim() == 3 else vectors

@@ -30,6 +30,13 @@ def exchanged(n, d_in, d_out, rank):
 
 edited("12.1", "bound of d_out", ("math.sqrt(d_in)", "math.sqrt(d_out)"), named=())
 edited("12.1", "bound without a root", ("1 / math.sqrt(d_in)", "1 / d_in"), named=())
+edited("12.1", "the same A at every call", ("bound = 1", "torch.manual_seed(0)\n    bound = 1"), named=())
+edited(
+    "12.1",
+    "one B for all",
+    ("torch.zeros(n, d_out, rank)", "torch.zeros(1, d_out, rank).expand(n, d_out, rank)"),
+    named=(),
+)
 edited("12.1", "B of ones", ("torch.zeros(n, d_out, rank)", "torch.ones(n, d_out, rank)"), named=())
 
 # ---------------------------------------------------------------- 12.2
