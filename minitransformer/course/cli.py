@@ -247,6 +247,8 @@ def dispatch(arguments: argparse.Namespace, rest: "list[str]") -> int:
 
         if arguments.device:
             device_bench.main(arguments.device, arguments.precision)
+        elif arguments.precision != "fp32":
+            raise UserError(f"--precision {arguments.precision} is about the bench of a device: add --device cuda.")
         else:
             bench.main()
     elif arguments.command == "pretrain":

@@ -133,7 +133,7 @@ def _check_names(batch: Batch, *needed: str, may: Collection[str]) -> None:
 
 
 def _read(model: nn.Module, batch: Batch, *needed: str) -> Tensor:
-    _check_names(batch, "ids", *needed, may=("attention_mask", "types", "labels", "next_label"))
+    _check_names(batch, "ids", *needed, may=("attention_mask", "types", "label", "labels", "next_label"))
     return model(**{name: batch[name] for name in ("ids", "attention_mask", "types") if name in batch})
 
 

@@ -150,6 +150,14 @@ def test_errors_end_in_sentences(monkeypatch, capsys, error, code, says):
     assert capsys.readouterr().err.strip().startswith(says)
 
 
+def test_a_precision_without_a_device_is_no_bench_in_fp32(monkeypatch, capsys):
+    monkeypatch.setattr(bootstrap, "ensure", lambda *_: None)
+    monkeypatch.setattr(sys, "argv", ["minitransformer", "bench", "--precision", "bf16"])
+    monkeypatch.setattr("minitransformer.course.bench.main", lambda: pytest.fail("it measured something else"))
+    assert cli.main() == 1
+    assert "--precision bf16 is about the bench of a device" in capsys.readouterr().err
+
+
 def test_other_errors_are_not_hidden(monkeypatch):
     def fail(*_):
         raise FileNotFoundError(errno.ENOENT, "No such file")

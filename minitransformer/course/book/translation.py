@@ -324,10 +324,19 @@ def main(language: str, word: str | None) -> None:
     """Update a catalogue, or those that are declared, and say what is to be done in it.
 
     Raises:
-        UserError: as `update`; `word` names no part.
+        UserError: as `update`; `language` is none that Babel knows, or `word` names no part.
     """
+    from babel import Locale, UnknownLocaleError
+
     from minitransformer.course.output.terminal import say
 
+    try:
+        Locale.parse(language)
+    except (ValueError, UnknownLocaleError) as error:
+        raise UserError(
+            f"There is no language {language!r}: name it by its code, such as zh or fr, and the part behind it, as in "
+            "make translate ARGS='zh 9'."
+        ) from error
     parts = [as_part(word)] if word else declared(language)
     if not parts:
         raise UserError(f"Nothing is declared in {language} yet. Name a part: a lesson's number, {', '.join(PARTS)}.")

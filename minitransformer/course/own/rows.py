@@ -79,7 +79,10 @@ def read_rows(path: str | Path, columns: Mapping[str, str]) -> tuple[list[Row], 
         if why:
             refused.append(Refused(number, why))
         else:
-            rows.append(Row(number, {name: _text(value) for name, value in found.items()}))
+            texts = {name: _text(value) for name, value in found.items()}
+            if "label" in texts:  # "spam " with a blank behind it would be a class of its own
+                texts["label"] = texts["label"].strip()
+            rows.append(Row(number, texts))
     if not rows:
         first = f" The first reason is: {refused[0]}." if refused else ""
         raise UserError(f"{path} has no row that can be used.{first}")
@@ -195,8 +198,8 @@ def split_rows(
     for name, part in dealt.items():
         if not part:
             raise UserError(
-                f"{len(rows)} rows leave nothing for the split {name!r}: give more rows, or other fractions "
-                "(--valid, --test)."
+                f"{len(rows)} rows leave nothing for the split {name!r}: {len(home)} of their inputs differ, each "
+                "goes into one split. Give more rows, or other fractions (--valid, --test)."
             )
     return {name: sorted(part, key=lambda row: row.number) for name, part in dealt.items()}
 

@@ -1,5 +1,7 @@
 """Translation by block, on a small lesson: missing, stale and complete."""
 
+import re
+
 import pytest
 
 from minitransformer.course.book import glossary, records, translation
@@ -167,6 +169,13 @@ def test_readme_is_made_from_its_catalogue_and_the_lessons(course, tmp_path):
     assert (tmp_path / "README.zh.md").read_text(encoding="utf-8") == (
         "# 一门课\n\n| 课 | 问题 |\n|---|---|\n| 第一课 | 二加二等于几？ |\n\n    make it  # 做\n"
     )
+
+
+@pytest.mark.parametrize("language", ["zh 3", "xx", "", "../zh"])
+@pytest.mark.parametrize("part", [None, "readme"])
+def test_an_unknown_language_is_refused_by_name(language, part):
+    with pytest.raises(UserError, match="There is no language " + re.escape(repr(language))):
+        translation.main(language, part)
 
 
 def test_the_figures_words_can_be_translated():

@@ -39,6 +39,12 @@ def test_a_byte_order_mark_and_line_separators_in_a_string_are_no_harm(tmp_path,
     assert rows[0]["text"] == "one\u2028two\u2029three\x85four" and not refused
 
 
+def test_a_blank_behind_a_label_makes_no_class_of_its_own(tmp_path):
+    lines = ['{"text": " kept ", "label": "a"}', '{"text": "two", "label": "a "}', '{"text": "three", "label": "\\ta"}']
+    rows, refused = read_rows(written(tmp_path, "\n".join(lines)), COLUMNS)
+    assert {row["label"] for row in rows} == {"a"} and rows[0]["text"] == " kept " and not refused
+
+
 def test_a_bad_row_is_said_with_its_number_and_the_others_are_kept(tmp_path):
     lines = [
         '{"text": "good", "label": "a"}',
@@ -134,5 +140,5 @@ def test_fractions_that_leave_nothing_are_refused(valid, test):
 
 
 def test_too_few_rows_are_refused():
-    with pytest.raises(UserError, match="2 rows leave nothing for the split"):
+    with pytest.raises(UserError, match="2 rows leave nothing for the split .* 2 of their inputs differ"):
         split_rows(rows_of(("a", "x"), ("b", "x")), "text")
