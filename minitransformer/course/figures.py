@@ -135,3 +135,23 @@ def intervals(
     axes.set_yticks(range(len(labels)), labels)
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
+
+
+def seed_lines(axes: Axes, a: Sequence[float], b: Sequence[float], names: tuple[str, str], ylabel: str) -> None:
+    """Draw a line for each seed from its value in one arm to its value in another."""
+    for seed, ends in enumerate(zip(a, b, strict=True)):
+        axes.plot((0, 1), ends, "o-", color=PALETTE[seed % len(PALETTE)], label=f"seed {seed}")
+    axes.set(xticks=(0, 1), xticklabels=names, xlim=(-0.2, 1.2), ylabel=ylabel)
+    axes.legend(fontsize=9, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+
+
+def spreads(axes: Axes, groups: Mapping[str, Sequence[tuple[float, float]]]) -> None:
+    """Draw pairs of standard deviations, (unpaired, paired), as points; on the diagonal the two are equal."""
+    points = [max(value, 1e-6) for own in groups.values() for pair in own for value in pair]
+    ends = (min(points) / 1.5, max(points) * 1.5)
+    axes.plot(ends, ends, "--", color="grey", linewidth=1, label="pairing changes nothing")
+    for (name, own), mark in zip(groups.items(), "os", strict=False):
+        if own:
+            axes.scatter(*zip(*own, strict=True), s=22, alpha=0.7, marker=mark, label=name)
+    axes.set(xscale="log", yscale="log", xlabel="s unpaired, √(s² + s²)", ylabel="s paired, of the difference")
+    axes.legend(fontsize=9, loc="upper left")

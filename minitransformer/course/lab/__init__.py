@@ -1,4 +1,4 @@
-"""The laboratory (实验室): claims as experiments, run as cells, kept as rows in data/lab/, told in its README."""
+"""The laboratory (实验室): claims as experiments, run as cells, kept as rows in data/lab/, reported in its README."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def main(names: Sequence[str] = (), draw: bool = False, again: bool = False) -> 
 
     Args:
         names: which; none for all claims and what asks why, in a trial for one claim.
-        draw: measure nothing, and tell the rows that there are.
+        draw: measure nothing, and report the rows that there are.
         again: measure anew what other code than today's has measured.
 
     Raises:
@@ -74,27 +74,28 @@ def datasheet() -> str:
         "# The laboratory",
         "",
         "Written by `python -m minitransformer lab` (`make lab`) with the rows; do not edit. Each line of `rows.jsonl` "
-        "is a finished cell: one method, tuned once on one task with one seed. It holds everything that decided its "
-        "outcome, and fingerprints of the code, the data and the base. With other data or another base it runs again; "
-        "with other code, if asked to (`--again`).",
+        "is a finished cell: one method, tuned once on one task with one seed. The line holds everything that decided "
+        "the outcome, and fingerprints of the code, the data and the base. With other data or another base the cell "
+        "runs again. With other code it runs again if you ask for it (`--again`).",
         "",
         "## How it is measured",
         "",
-        "Methods are tuned on one base, by one training loop, on the same batches. The learning rate of each is found "
-        "by a search of the same size for all: three values half a power of ten apart, 100 steps where nothing else is "
-        "said, seed 0; the lowest loss on the first 100 examples of the validation split decides. Then the test is "
-        f"scored, with seeds {SEEDS[0]} to {SEEDS[-1]}. A seed decides what a method begins as, which examples it "
-        "learns from where that is fewer than all, and their order.",
+        "All methods are tuned on one base, by one training loop, on the same batches. A search finds the learning "
+        "rate of each method, and it has the same size for all: three values that are half a power of ten apart, 100 "
+        "steps where nothing else is said, and seed 0. The lowest loss on the first 100 examples of the validation "
+        f"split decides. Then the method is scored on the test, with seeds {SEEDS[0]} to {SEEDS[-1]}. A seed decides "
+        "what a method begins as, the order of the examples, and, where a method learns from few examples, which they "
+        "are.",
         "",
         "## How it is judged",
         "",
         RULE,
         "",
-        "A line that ends in *no part of the verdict* is told because a reader should know it; some of these were "
-        "thought of when the numbers were there, and none decides anything.",
+        "A line that ends in *no part of the verdict* decides nothing. It stands there because a reader should know "
+        "it. We thought of some of these lines only after we had seen the numbers.",
         "",
-        "Interval by interval, one in twenty misses what it should hold. With as many checks as there are here, expect "
-        "that of one or two.",
+        "Of all such intervals, one in twenty misses the true value. With as many checks as there are here, expect one "
+        "or two that do.",
         "",
         "## The verdicts",
         "",

@@ -1,10 +1,10 @@
-"""Experiment "budgets": every method with about as many numbers to keep, on one base and one task (003 §2, 001 §3).
+"""Experiment "budgets": every method with about as many parameters to keep, on one base and one task (003 §2, 001 §3).
 
-The question is how much of full fine-tuning a method gets with about 0.5 %, 2 % and 8 % of the base's numbers. What is
-compared stands in `families.py`; here it is told.
+The question is how much of full fine-tuning's score a method reaches with about 0.5 %, 2 % and 8 % of the base's
+parameters. What is compared stands in `families.py`, and how it is reported stands here.
 
 The learning rate of a method is searched on validation data, at the middle one of its sizes, among three values half a
-power of ten apart: as much search for each method as for any other. Only then the test is scored, with five seeds.
+power of ten apart. So each method is searched as much as any other. Only then the test is scored, with five seeds.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from minitransformer.course.lab.families import (
     BUDGETS,
     FAMILIES,
     FULL,
-    HEAD,
     LEFT_OUT,
     PROTOCOLS,
     TOLERANCE,
@@ -46,6 +45,7 @@ class Result(NamedTuple):
     of_full: float | None  # the mean score as a share of full fine-tuning's
 
 
+SAYS = {"slots": "fraction of values stated", "accuracy": "fraction of reviews sorted right"}
 TITLES = {
     "table_to_text": "Table to text, on the GPT",
     "reviews_gpt": "Reviews, on the GPT with a classifier's head",
@@ -54,7 +54,7 @@ TITLES = {
 
 @dataclass(frozen=True)
 class Budgets:
-    """The experiment, as the laboratory runs and tells it. It is no claim; claims are judged by its rows.
+    """The experiment, as the laboratory runs and reports it. It is no claim, but claims are judged by its rows.
 
     Args:
         small: one seed, a few steps, few examples.
@@ -98,18 +98,20 @@ class Budgets:
             say(f"\n{TITLES[task]}\n")
             table([cells_of(result, task) for result in self.results(task, store)], headers(task))
 
-    def draw(self, store: Store) -> None:
-        """Save the figure, a panel for each task, if there is anything to be seen."""
-        if not any(arm.rows(store) for arm in self.arms):
-            return
+    def draw(self, store: Store, name: str = "quality") -> None:
+        """Draw the figure, a panel for each task of which anything is measured."""
         caption = (
-            "Quality against the numbers kept for a task; bars and bands are 95 % t-intervals over the seeds. The "
-            "black line: full fine-tuning."
+            "The score of each method at each budget of parameters. Bars are 95 % t-intervals over the seeds, and the "
+            "grey band is full fine-tuning's."
         )
-        with figure("quality", caption, (11, 4.2 * len(PROTOCOLS)), len(PROTOCOLS), 1) as axes:
-            for ax, task in zip(axes, PROTOCOLS, strict=True):
-                plot(ax, self.results(task, store), task)
-                ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=9)
+        found = {task: self.results(task, store) for task in PROTOCOLS}
+        found = {task: results for task, results in found.items() if results}
+        if not found:
+            return
+        lines = sum(len(results) + 7 for results in found.values())
+        with figure(name, caption, (9.5, 0.27 * lines), len(found), 1) as grid:
+            for ax, (task, results) in zip([grid] if len(found) == 1 else grid, found.items(), strict=True):
+                plot(ax, results, task)
 
     def section(self, store: Store) -> list[str]:
         """The lines of data/lab/README.md on this experiment, from the rows alone."""
@@ -117,17 +119,17 @@ class Budgets:
         lines = [
             "## budgets",
             "",
-            f"How much of full fine-tuning does each method get with about {', '.join(BUDGETS)} of the base's numbers "
+            f"How much of full fine-tuning does each method reach with about {', '.join(BUDGETS)} of the parameters "
             f"({', '.join(f'{number:,}' for number in BUDGETS.values())})? `python -m minitransformer lab budgets` "
             "(`make lab ARGS=budgets`) measures it and draws the figure `figures/budgets/quality.png`; with `--draw` "
             "it makes tables and figure from the rows as they are.",
             "",
-            "A method's size is the one whose numbers kept (a classifier's head not counted) are closest to the "
-            f"budget, at most {TOLERANCE:.0%} off. Its learning rate is the one of three, half a power of ten apart, "
-            "with the lowest loss on the validation split, searched at the middle one of its sizes with seed 0. Then "
-            f"the test split is scored, with seeds {SEEDS[0]} to {SEEDS[-1]}; a seed decides what a method and a "
-            "classifier's head begin as, and the order of the examples. Intervals are 95 % t-intervals over the "
-            f'{len(SEEDS)} seeds. "of full" is the ratio of the mean to full fine-tuning\'s.',
+            "A method has the size at which the parameters that are kept (without a classifier's head) are closest to "
+            f"the budget, at most {TOLERANCE:.0%} off. Its learning rate is the one of three, half a power of ten "
+            "apart, with the lowest loss on the validation split. It is searched at the middle one of the method's "
+            f"sizes, with seed 0. Then the test split is scored, with seeds {SEEDS[0]} to {SEEDS[-1]}. A seed decides "
+            "what a method and a classifier's head begin as, and the order of the examples. Intervals are 95 % t-"
+            f'intervals over the {len(SEEDS)} seeds. "of full" is the ratio of the mean to full fine-tuning\'s.',
             "",
             *(f"- {sentence}" for sentence in LEFT_OUT),
             "",
@@ -189,41 +191,47 @@ def headers(task: str) -> list[str]:
 
 
 def plot(axes: Any, found: Sequence[Result], task: str) -> None:
-    """Quality against the numbers kept, with bands of 95 % intervals over the seeds.
+    """The score of each method, on a line of its own, with the 95 % interval over the seeds.
 
-    Marks of one budget are moved apart sideways, by a fifth at most, so that none hides another. What is far below the
-    others, or whose interval says next to nothing, does not stretch the axis: it is named at the bottom.
+    The lines are grouped by budget, the best first. What is far below the others, or whose interval says next to
+    nothing, does not stretch the axis: its number stands at the left end of its line.
     """
-    main, own_families = LAB_TASKS[task].score, [family for family in FAMILIES if task in family.rates]
-    for i, family in enumerate(own_families):
-        own = [result for result in found if result.name == family.name]
-        if not own:
-            continue
-        aside = 1.44 ** (i / len(own_families) - 0.5)
-        x, score = [aside * result.stored for result in own], [result.scores[main] for result in own]
-        mean, low, high = ([getattr(value, part) for value in score] for part in ("mean", "low", "high"))
-        colour, mark = PALETTE[int(family.look[0])], family.look[1]
-        if family.name in (FULL, HEAD) or family.shots is not None:  # all numbers, or none: no place on the axis
-            axes.axhspan(low[0], high[0], alpha=0.15, color=colour, linewidth=0)
-            axes.axhline(mean[0], linestyle=mark, color=colour, label=family.name)
-        else:
-            bars = [value.half for value in score]
-            axes.errorbar(x, mean, bars, marker=mark, capsize=2, linewidth=1.2, color=colour, label=family.name)
-            axes.fill_between(x, low, high, alpha=0.12, color=colour, linewidth=0)
+    main, looks = LAB_TASKS[task].score, {family.name: family.look for family in FAMILIES}
+    at_all = [result for result in found if result.budget is None]
+    groups = {budget: [result for result in found if result.budget == budget] for budget in BUDGETS}
+    labels, ends, y = {}, [], 0
     best = max((result.scores[main].mean for result in found), default=0.0)
     clear = [
         result.scores[main]
         for result in found
         if result.scores[main].half < 0.2 * best and result.scores[main].mean > 0.5 * best
     ]
-    if clear:
-        bottom, top = min(value.low for value in clear), max(value.high for value in clear)
-        room = 0.08 * (top - bottom) or 0.01
-        axes.set_ylim(bottom - 2 * room, top + room)
-        below = [f"{result.name} {shown(result.scores[main])}" for result in found if result.scores[main].mean < bottom]
-        if below:
-            axes.text(0.01, 0.02, "below: " + "; ".join(below), transform=axes.transAxes, fontsize=9)
-    axes.set(xscale="log", xlim=(2_000, 400_000), xlabel="numbers kept for the task (log); share of the base")
-    axes.set(ylabel=LAB_TASKS[task].scores[main], title=TITLES[task])
-    axes.set_xticks(list(BUDGETS.values()), [f"{number:,}\n{name}" for name, number in BUDGETS.items()])
-    axes.minorticks_off()
+    left = min((value.low for value in clear), default=0.0)
+    right = max((value.high for value in clear), default=1.0)
+    room = 0.04 * (right - left) or 0.01
+    for budget, own in {**groups, None: at_all}.items():
+        for result in sorted(own, key=lambda result: -result.scores[main].mean):
+            value, (colour, mark) = result.scores[main], looks[result.name]
+            style = {"marker": mark if mark not in "-:" else "o", "color": PALETTE[int(colour)]}
+            if value.mean < left:
+                axes.text(left - room, y, f"◂ {shown(value)}", va="center", fontsize=9)
+            else:
+                axes.errorbar(value.mean, y, xerr=value.half, capsize=3, linestyle="", label=result.name, **style)
+            size = f"  ({result.size})" if result.size else f"  ({result.stored:,})" if result.stored else ""
+            labels[y] = result.name + size
+            if result.name == FULL:
+                axes.axvspan(value.low, value.high, alpha=0.15, color=PALETTE[int(colour)], linewidth=0)
+            y += 1
+        if own:
+            title = f"{budget}, about {BUDGETS[budget]:,} parameters" if budget else "one size only"
+            ends.append((y, title))
+            y += 1
+    for end, _ in ends[:-1]:
+        axes.axhline(end, color="grey", linewidth=0.8)
+    starts = [-1, *(end for end, _ in ends)]
+    for start, (_, title) in zip(starts, ends, strict=False):
+        axes.text(1.01, start + 1, title, transform=axes.get_yaxis_transform(), va="center", fontsize=9)
+    axes.set_yticks(list(labels), list(labels.values()), fontsize=9)
+    axes.set(xlim=(left - 2 * room, right + room), ylim=(y - 0.5, -1), title=TITLES[task])
+    axes.set_xlabel(SAYS[main])
+    axes.grid(axis="y", visible=False)

@@ -1,8 +1,9 @@
 """A claim (论断) of the documents as an experiment: what it says, how it is measured, and the rule that judges it.
 
-The rule is one for all, and stands here; the checks that it is applied to stand in `claims/`, with each claim. Both
-were written down before anything was measured. Where a claim has failed, `claims/why.py` asks why: a supposition of our
-own, as an experiment of the same form, judged by the same rule, written down after that verdict and before its own run.
+There is one rule for all claims, and it stands here. The checks that it judges stand with each claim in `claims/`. Both
+were written down before anything was measured. Where a claim fails, `claims/why.py` asks why. It holds suppositions of
+our own, as experiments of the same form that the same rule judges. Each was written down after that verdict and before
+its own run.
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ from minitransformer.course.show import PALETTE, figure, say, table
 HOLDS, FAILS, OPEN, MISSING = "holds here", "does not hold here", "not decided here", "not measured yet"
 ANSWERED, OURS = "answered here", "a question of ours"
 RULE = (
-    "Each check of a claim is a number that is above zero if the claim is right: a difference between two methods, "
-    "say, less a margin where the claim has one. It is taken for every seed by itself, so that what is compared "
-    "learned from the same examples in the same order. If the 95 % t-interval of its mean over the seeds lies above "
-    "zero, the check holds; if it lies below, the check fails; otherwise it is open. "
-    f"A claim *{HOLDS}* if all of its checks hold; it *{FAILS}* if one of them fails; otherwise it is *{OPEN}*. "
-    f"A question of ours claims nothing: it is *{ANSWERED}* if none of its checks is open, whatever their signs."
+    "Each claim has one or more checks. A check is a number that is above zero if the claim is right, for example the "
+    "difference between two methods, minus a margin where the claim has one. It is computed for every seed by itself. "
+    "So the two methods have learned from the same examples in the same order. Then we take the 95 % t-interval of its "
+    "mean over the seeds. The check holds if the interval lies above zero, it fails if the interval lies below zero, "
+    f"and otherwise it is open. A claim *{HOLDS}* if all of its checks hold. It *{FAILS}* if one of them fails. "
+    f"Otherwise it is *{OPEN}*. A question of ours claims nothing. It is *{ANSWERED}* if none of its checks is open, "
+    "whatever their signs are."
 )
 
 Of = Callable[[str, str], float]  # (an arm's name, a score) → its value for the seed in hand
@@ -57,15 +59,17 @@ class Panel:
 
 
 class Verdict(NamedTuple):
-    """What became of a claim."""
+    """The result of a claim."""
 
     word: str  # HOLDS, FAILS, OPEN or MISSING
-    found: Mapping[str, Interval]  # Check.says → its mean over the seeds, of those that decide and those beside; or {}
+    found: Mapping[
+        str, Interval
+    ]  # Check.says → its mean over the seeds, for the checks that decide and those beside; or {}
 
 
 @dataclass(frozen=True, eq=False)
 class Claim:
-    """A claim, with all that it takes to measure, judge and tell it."""
+    """A claim, with everything that is needed to measure it, judge it and report it."""
 
     name: str  # for the command line
     title: str  # the claim in a few words
@@ -78,9 +82,9 @@ class Claim:
     scores: Mapping[str, str]  # what its table shows: header → score
     panels: Sequence[Panel]
     untested: str  # what the experiment does not say
-    beside: Sequence[Check] = ()  # measured in the same way, some thought of later; not judged by
-    company: Sequence[Arm] = ()  # measured too, and told as far as they are there; no part of the verdict
-    why: str | None = None  # the name of the claim whose failure it looks into; None: it is a claim of the documents
+    beside: Sequence[Check] = ()  # measured in the same way, some thought of later; they decide nothing
+    company: Sequence[Arm] = ()  # measured too, and reported as far as they are there; no part of the verdict
+    why: str | None = None  # the name of the claim whose failure it asks about; None for a claim of the documents
     quote: str = ""  # the document's own words
     question: bool = False  # a question of ours: no document says what its checks would say
 
@@ -92,7 +96,7 @@ class Claim:
     @property
     def caption(self) -> str:
         """Of its figure."""
-        return f"{self.title}: means over the seeds, bars and bands are 95 % t-intervals."
+        return f"{self.title}: means over the seeds. Bars and bands are 95 % t-intervals."
 
     def trial(self) -> Claim:
         """The claim in small."""
@@ -123,7 +127,7 @@ class Claim:
             say("\n" + "\n".join(f"- {line}" for line in self.outcomes(verdict)))
 
     def outcomes(self, verdict: Verdict) -> list[str]:
-        """A line for each check: what it is, what was found."""
+        """A line for each check: what it is, and what was found."""
         if verdict.word == MISSING:
             return [check.says for check in self.checks]
         lines = []
@@ -134,12 +138,12 @@ class Claim:
         return lines
 
     def word_for(self, value: Interval) -> str:
-        """What came of one check: of a claim whether it holds, of a question on which side of zero it is."""
+        """The result of one check: whether it holds, or for a question, on which side of zero it is."""
         word = outcome(value)
         return {"holds": "above zero", "fails": "below zero"}.get(word, word) if self.question else word
 
     def headline(self, word: str) -> str:
-        """Its title, and what became of it."""
+        """Its title and its verdict."""
         return f"{self.title}{'' if self.question else ':'} {word}"
 
     def numbers(self, store: Store) -> tuple[list[str], list[list[str]]]:
@@ -157,7 +161,7 @@ class Claim:
         return ["", "kept", "trained", "lr", *self.scores, "n"], lines
 
     def draw(self, store: Store) -> None:
-        """Save its figure, if there is anything to be seen."""
+        """Save its figure, if anything is measured."""
         if not any(arm.rows(store) for arm in self.arms):
             return
         n, most = len(self.panels), max(len(arms) for panel in self.panels for _, arms in panel.lines.values())
@@ -268,7 +272,7 @@ def reader(rows: Mapping[str, Sequence[Row]], i: int) -> Of:
 
 
 def outcome(value: Interval) -> str:
-    """Of one check. Of one seed, nobody knows how far its interval reaches: it decides nothing."""
+    """The outcome of one check. One seed has no interval (its ends are nan), so it decides nothing."""
     return "holds" if value.low > 0 else "fails" if value.high < 0 else "open"
 
 
@@ -279,12 +283,12 @@ def judged(values: Sequence[Interval]) -> str:
 
 
 def digits(mean: float) -> int:
-    """How many decimals tell a score: BLEU and ROUGE go to 100, shares and losses to 1 or so."""
+    """How many decimals a score needs: BLEU and ROUGE go to 100, fractions and losses to about 1."""
     return 3 if abs(mean) < 10 else 1
 
 
 def in_a_word(claim: Claim, whys: Sequence[Claim], store: Store, page: str = "") -> str:
-    """Its verdict in markdown; of a claim that fails, with a link to each experiment that asks why.
+    """Its verdict in markdown. A claim that fails has a link to each experiment that asks why.
 
     Args:
         claim: one of the documents.
@@ -299,7 +303,7 @@ def in_a_word(claim: Claim, whys: Sequence[Claim], store: Store, page: str = "")
 
 
 def verdict_table(claims: Sequence[Claim], whys: Sequence[Claim], store: Store) -> list[str]:
-    """The claims and what became of them, in markdown, each with a link to its section."""
+    """The claims and their verdicts, in markdown, each with a link to its section."""
     lines = []
     for claim in claims:
         verdict = claim.verdict(store)

@@ -5,7 +5,7 @@ import pytest
 from minitransformer.course import show
 from minitransformer.course.lab import budgets, cost, families
 from minitransformer.course.lab.budgets import Budgets
-from minitransformer.course.lab.families import BUDGETS, FAMILIES, FULL, HEAD, PROTOCOLS, sized
+from minitransformer.course.lab.families import BUDGETS, FAMILIES, FULL, PROTOCOLS, sized
 from minitransformer.course.lab.report import shown
 from minitransformer.course.lab.roster import own_methods
 from minitransformer.course.lab.store import Store
@@ -126,21 +126,22 @@ def test_the_figure_is_drawn_from_the_rows(store, tmp_path, monkeypatch):
     for task in PROTOCOLS:
         axes, found = Figure().subplots(), PLAN.results(task, store)
         budgets.plot(axes, found, task)
-        drawn = {line.get_label(): line for line in axes.lines}
-        drawn |= {bars.get_label(): bars.lines[0] for bars in axes.containers}
-        for name in {result.name for result in found}:
-            own = [r for r in found if r.name == name]
-            heights = [r.scores[LAB_TASKS[task].score].mean for r in own]
-            family = next(family for family in FAMILIES if family.name == name)
-            if name in (FULL, HEAD) or family.shots is not None:
-                assert list(drawn[name].get_ydata()) == heights * 2
-            else:
-                assert list(drawn[name].get_ydata()) == heights, f"{name} is not drawn where its rows are"
-                at = list(drawn[name].get_xdata())
-                assert at == pytest.approx([r.stored for r in own], rel=0.2), f"{name} stands at another size"
-        assert axes.get_xscale() == "log"
-        looks = [family.look for family in FAMILIES]
-        assert len(set(looks)) == len(looks), "two methods look alike"
+        main, lines = LAB_TASKS[task].score, {}
+        for tick, label in zip(axes.get_yticks(), axes.get_yticklabels(), strict=True):
+            lines[tick] = label.get_text()
+        drawn = {}  # what stands at a line → where its mark and the ends of its bar are
+        for bars in axes.containers:
+            (x,), (y,) = bars.lines[0].get_data()
+            ((left, _), (right, _)) = bars.lines[2][0].get_segments()[0]
+            drawn[lines[y]] = (bars.get_label(), x, left, right)
+        beside = [text.get_text() for text in axes.texts]
+        assert len(lines) == len(found) == len(set(lines.values())), "a method has no line of its own"
+        for result in found:
+            value, own = result.scores[main], [line for line in drawn.values() if line[0] == result.name]
+            expected = pytest.approx((value.mean, value.low, value.high))
+            assert any(line[1:] == expected for line in own) or f"◂ {shown(value)}" in beside, result
+    looks = [family.look for family in FAMILIES]
+    assert len(set(looks)) == len(looks), "two methods look alike"
     monkeypatch.setattr(show, "ROOT", tmp_path)
     PLAN.draw(store)
     assert (tmp_path / "figures" / "budgets" / "quality.png").stat().st_size > 10_000

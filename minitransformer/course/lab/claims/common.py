@@ -1,4 +1,4 @@
-"""What several claims compare: the same prefix and the same full fine-tuning, whose cells run once for all."""
+"""What several claims share: one prefix and one full fine-tuning, whose cells run once for all of them."""
 
 from minitransformer.course.lab.cells import ABILITIES
 from minitransformer.course.lab.experiment import Search, searched
@@ -15,12 +15,12 @@ def prefix(length: int = 10, **more: object) -> PrefixTuning:
     return PrefixTuning(length, reparametrise=256, **more)
 
 
-# Each claim may give them a name of its own and a place on its axis: the cells stay the same.
+# A claim can give them a name of its own and a place on its axis. The cells stay the same.
 PREFIX = searched("prefix", TABLES, prefix(), PREFIX_RATE, also=BESIDES)
 FULL = searched("full fine-tuning", TABLES, FullFineTuning(), FULL_RATE, also=BESIDES)
 
-# Those of `budgets`, which searches at the middle one of a method's sizes.
+# The searches of `budgets`, which are made at the middle one of a method's sizes.
 FULL_SEARCH = Search(TABLES, FullFineTuning(), FULL_RATE)
 PREFIX_SEARCH = Search(TABLES, prefix(22), PREFIX_RATE)
 
-STANDARD = "250 steps of 8 tables, scored on the first 100 of `test_seen` after a beam search"
+STANDARD = "A run has 250 steps of 8 tables and is scored on the first 100 tables of `test_seen`, after a beam search"

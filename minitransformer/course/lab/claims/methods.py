@@ -7,8 +7,8 @@ from minitransformer.course.lab.claims.common import FULL_SEARCH, INPUT_RATE, PR
 from minitransformer.course.lab.experiment import Arm, Search
 from minitransformer.tuning import Adapter, FullFineTuning, LoRA, PromptTuning, PTuning
 
-MATCHED = "These are cells of `budgets`, where sizes, searches and all the other methods stand"
-QUALITY = {"values told": "slots", "tables whole": "whole", "BLEU": "bleu", "loss": "loss"}
+MATCHED = "The cells are those of `budgets`, where the sizes, the searches and all other methods stand"
+QUALITY = {"values stated": "slots", "tables whole": "whole", "BLEU": "bleu", "loss": "loss"}
 
 ADAPTER_SEARCH = Search(TABLES, Adapter(10), 3e-3)
 ADAPTERS = {"0.5 %": Adapter(2), "2 %": Adapter(10), "8 %": Adapter(43)}
@@ -18,9 +18,9 @@ FULL = Arm("full fine-tuning", TABLES, FullFineTuning(), FULL_SEARCH)
 
 
 def of_full(share: str) -> Check:
-    """Whether adapters of this share tell nearly what full fine-tuning does."""
+    """Whether adapters of this fraction state nearly as much as full fine-tuning does."""
     return Check(
-        f"values told, adapter of {share} − 0.97 × full",
+        f"values stated, adapter of {share} − 0.97 × full",
         lambda of: of(f"adapter, {share}", "slots") - 0.97 * of("full fine-tuning", "slots"),
     )
 
@@ -30,11 +30,11 @@ SHARES = Claim(
     title="Adapters of 2–4 % reach full fine-tuning",
     document="003 §2",
     quote="仅需微调2%~4%的参数即可达到全参数微调的效果",
-    says="It is enough to train 2 to 4 % of the parameters, in adapters, to get what full fine-tuning gets.",
-    published="GLUE: 0.4 % behind full fine-tuning with 3.6 % (Houlsby et al. 2019)",
-    design=f"Adapters after attention and feed-forward layers. {MATCHED}. Reached is: at least 97 % of the values that "
-    "full fine-tuning tells; the smaller and the larger adapters stand beside.",
-    untested="many tasks; Houlsby et al. have twenty-six.",
+    says="It is enough to train 2 to 4 % of the parameters, in adapters, to reach what full fine-tuning reaches.",
+    published="GLUE: 0.4 % behind full fine-tuning with 3.6 % of the parameters (Houlsby et al. 2019)",
+    design=f"Adapters stand after attention and feed-forward layers. {MATCHED}. Reached means: at least 97 % of the "
+    "values that full fine-tuning states. The smaller and the larger adapters stand beside.",
+    untested="Many tasks; Houlsby et al. have twenty-six.",
     arms=(
         *(Arm(f"adapter, {share}", TABLES, method, ADAPTER_SEARCH) for share, method in ADAPTERS.items()),
         FULL,
@@ -45,10 +45,10 @@ SHARES = Claim(
     panels=(
         Panel(
             {
-                "values told": ("slots", [*(f"adapter, {share}" for share in ADAPTERS), "full fine-tuning"]),
+                "values stated": ("slots", [*(f"adapter, {share}" for share in ADAPTERS), "full fine-tuning"]),
                 "tables whole": ("whole", [*(f"adapter, {share}" for share in ADAPTERS), "full fine-tuning"]),
             },
-            "share",
+            "fraction",
         ),
     ),
 )
@@ -67,39 +67,40 @@ EXAMPLE = Arm("one example, untrained", TABLES, None, 0.0, steps=0, shots=1)
 
 
 def ahead(one: str, other: str) -> Check:
-    """Whether one method tells more than another."""
-    return Check(f"values told, {one} − {other}", lambda of: of(one, "slots") - of(other, "slots"))
+    """Whether one method states more values than another."""
+    return Check(f"values stated, {one} − {other}", lambda of: of(one, "slots") - of(other, "slots"))
 
 
 COMPARED = Claim(
     name="compared",
-    title="Which method tells most at one budget?",
+    title="Which method is best at one budget?",
     document="",
     question=True,
-    says="The documents present these methods one after another and rank none of them at equal numbers of parameters. "
-    "Whoever has a budget of parameters to keep for each task wants to know. The nearest that a document comes is "
-    "003 §3.2, where prompts in natural words help little (提升很有限).",
-    published="E2E, GPT-2 Medium: prefix of 0.1 % 69.7, adapter of 0.1 % 66.3 BLEU; LoRA 70.4 (Hu et al. 2022)",
-    design=f"Each method keeps about as many numbers as those that it is compared with. {MATCHED}. "
-    "The untrained prompt is a solved example before the table, for words alone do less (lesson 7).",
-    untested="budgets as small as the papers'; other prompts in words.",
+    says="The documents present these methods one after another. They rank none of them at equal numbers of "
+    "parameters. A user with a budget of parameters for each task wants to know. The nearest that a "
+    "document comes is 003 §3.2: prompts in natural words help little (提升很有限).",
+    published="E2E, GPT-2 Medium: prefix of 0.1 % 69.7 BLEU, adapter of 0.1 % 66.3; LoRA 70.4 (Hu et al. 2022). "
+    "Prompt tuning comes up to full fine-tuning only as the model grows (Lester et al. 2021)",
+    design=f"Each method keeps about as many parameters as those that it is compared with. {MATCHED}. The untrained "
+    "prompt is a solved example before the table, because words alone do less (lesson 7).",
+    untested="Budgets as small as the papers'. Other prompts in words. A larger base, where the papers compare.",
     arms=(*AT_A_BUDGET, EXAMPLE),
     checks=(
         ahead("prefix, 0.5 %", "prompt tuning, 0.5 %"),
         ahead("prefix, 0.5 %", "P-tuning, 0.5 %"),
         ahead("prefix, 2 %", "adapter, 2 %"),
         Check(
-            "values told, the worst of the trained methods − an untrained example",
+            "values stated, the worst of the trained methods − an untrained example",
             lambda of: min(of(arm.name, "slots") for arm in AT_A_BUDGET) - of(EXAMPLE.name, "slots"),
         ),
     ),
     beside=(ahead("LoRA, 2 %", "prefix, 2 %"),),
     scores=QUALITY,
     panels=(
-        Panel({"values told": ("slots", [arm.name for arm in (*AT_A_BUDGET, EXAMPLE)])}, "share of values told"),
+        Panel({"values stated": ("slots", [arm.name for arm in (*AT_A_BUDGET, EXAMPLE)])}, "fraction of values stated"),
         Panel(
-            {"values told": ("slots", [arm.name for arm in AT_A_BUDGET if "P-tuning" not in arm.name])},
-            "share of values told, close up",
+            {"values stated": ("slots", [arm.name for arm in AT_A_BUDGET if "P-tuning" not in arm.name])},
+            "fraction of values stated, close up",
         ),
     ),
 )
@@ -126,14 +127,15 @@ ADAPTER_TRAINING = Claim(
     title="Adapters take larger learning rates and fewer steps",
     document="001 §3.2.3",
     quote="由于Adapter层的参数量远小于预训练模型，因此可以使用更大的学习率和更少的训练轮数，加快训练速度",
-    says="Having few parameters, adapters can be trained with a larger learning rate and in fewer epochs.",
+    says="Because they have few parameters, adapters can be trained with a larger learning rate and in fewer epochs.",
     published="no numbers",
-    design=f"An adapter of 2 % and full fine-tuning at the learning rates {', '.join(f'{lr:g}' for lr in TRIED)}: "
-    "which is best for either, by validation loss after 100 steps of 8 tables. And runs of "
-    f"{', '.join(map(str, EARLY))} steps, each with its own decay to zero, at the learning rate that was best "
-    "with seed 0: how far above its own 250-step loss is each method after 60?",
-    untested="epochs: 250 steps are one of the 2,000 tables. Learning rates come in steps of half a power of ten, and "
-    "a smaller difference cannot be seen.",
+    design="An adapter of 2 % and full fine-tuning are trained at the learning rates "
+    f"{', '.join(f'{lr:g}' for lr in TRIED)}. The first check compares their best rates, by validation loss "
+    f"after 100 steps of 8 tables. For the second, runs of {', '.join(map(str, EARLY))} steps, each with its "
+    "own decay to zero, are made at the learning rate of each method's search. How far is the loss after 60 "
+    "steps above the method's own loss after 250?",
+    untested="Epochs: 250 steps are one epoch of the 2,000 tables. And small differences of learning rates, because "
+    "the rates tried are half a power of ten apart.",
     arms=(
         *(
             Arm(f"{name}, lr {lr:g}", TABLES, method, lr, x=lr, steps=100, split="valid", write=False)
@@ -161,13 +163,13 @@ ADAPTER_TRAINING = Claim(
     panels=(
         Panel(
             {name: ("loss", [f"{name}, lr {lr:g}" for lr in TRIED]) for name in TRAINED},
-            "validation loss, nats a token",
+            "validation loss, nats per token",
             "learning rate (log)",
             log=True,
         ),
         Panel(
             {name: ("loss", [f"{name}, {steps} steps" for steps in EARLY]) for name in TRAINED},
-            "test loss, nats a token",
+            "test loss, nats per token",
             "steps (log)",
             log=True,
         ),

@@ -1,4 +1,4 @@
-"""Claims on what tuning costs: of what the base could do before (002), and of time, memory and disk (000)."""
+"""Claims on what tuning costs: abilities of the base (002), and time, memory and disk (000, 002)."""
 
 from collections.abc import Iterable
 
@@ -19,14 +19,14 @@ ABILITIES_KEPT = Claim(
     title="A prefix keeps what the model could do before, even while it is on",
     document="002 §优势",
     quote="由于不微调整个模型的权重，Prefix-Tuning 在执行特定任务时能保留模型原始的生成能力",
-    says="The model's own weights are not touched. So prefix tuning, while it does its task, keeps what the model "
-    "could generate before.",
+    says="Prefix tuning does not touch the model's own weights. So the model keeps what it could generate "
+    "before, also while it does the prefix's task.",
     published="no numbers; Li & Liang 2021 give it as a reason for what they see on unseen topics",
-    design="Models tuned to tell tables, those of `unseen`, are asked for what the base learned: the loss on the tiny "
-    "world's prose, and the mean of its skills (copying, reading tables, retelling, keeping a style; 20 examples "
-    "each), beside the untouched base. The prefix stays on. Taken off it leaves the base as it was, bit for bit: that "
-    "is no question of measuring, and a test holds it.",
-    untested="abilities that the base does not have.",
+    design="Models tuned for tables, those of `unseen`, are asked for what the base learned before: the loss on "
+    "the tiny world's prose, and the mean of its skills (copying, reading tables, retelling, keeping a "
+    "style; 20 examples each). The untouched base stands beside. The prefix stays on. Off, it leaves the "
+    "base as it was, bit for bit; a test holds that, and it needs no measuring.",
+    untested="Abilities that the base does not have.",
     arms=(BASE, PREFIX, FULL, UNSEEN_KINDS.arm("LoRA")),
     checks=(
         Check(
@@ -50,8 +50,8 @@ ABILITIES_KEPT = Claim(
     ),
     scores={"skills": f"{ABILITIES}/skills", "loss on prose": f"{ABILITIES}/prose"},
     panels=(
-        Panel({"skills": (f"{ABILITIES}/skills", BEFORE_AND_AFTER)}, "mean share of right answers"),
-        Panel({"prose": (f"{ABILITIES}/prose", BEFORE_AND_AFTER)}, "loss on prose, nats a token"),
+        Panel({"skills": (f"{ABILITIES}/skills", BEFORE_AND_AFTER)}, "mean fraction of right answers"),
+        Panel({"prose": (f"{ABILITIES}/prose", BEFORE_AND_AFTER)}, "loss on prose, nats per token"),
     ),
 )
 
@@ -59,7 +59,7 @@ ABILITIES_KEPT = Claim(
 
 
 def saved(quantity: str, what: str, method: str = "prefix") -> Check:
-    """How much less of something a method takes, as a share of what full fine-tuning takes."""
+    """How much less of something a method takes, as a fraction of what full fine-tuning takes."""
     return Check(
         f"{what}, 1 − {method} / full",
         lambda of: 1 - of(method, f"{method} {quantity}") / of("full", f"full {quantity}"),
@@ -77,14 +77,15 @@ COST = Claim(
     title="Prefix tuning is faster, lighter and smaller",
     document="000 §1.3, §2.2, 002 §优势",
     quote="训练速度更快，计算资源消耗更低 (000 §1.3); 极大地降低了存储和计算成本 (002)",
-    says="Against full fine-tuning, prefix tuning trains faster, takes less computing (000), and leaves less to store "
-    "(002).",
+    says="Compared with full fine-tuning, prefix tuning trains faster, takes less computing (000), and leaves "
+    "less to store (002).",
     published="an epoch takes 0.2 hours instead of 0.3 (Li & Liang 2021, §5.3)",
-    design="Full fine-tuning, a prefix of 10 with and without MLP, 44 virtual tokens at the input, an adapter and LoRA "
-    "of 2 %, in turn on the same batches of 8 tables in one process: medians over 20 rounds, five runs. The memory is "
-    "what gradients and Adam's two moments take; it is counted, as is what is kept.",
-    untested="the memory of activations, which a prefix needs as well; more than one core, a GPU; whether as many "
-    "steps are needed (`adapter_training` asks that of adapters).",
+    design="Full fine-tuning, a prefix of 10 with and without MLP, 44 virtual tokens at the input, and an adapter "
+    "and LoRA of 2 % run in turn on the same batches of 8 tables, in one process. Times are medians over 20 "
+    "rounds, in five runs. Memory is what gradients and Adam's two moments take. It is counted, as is what "
+    "is kept.",
+    untested="The memory of activations, which a prefix needs, too. More than one core, or a GPU. And whether as "
+    "many steps are needed (`adapter_training` asks that of adapters).",
     arms=in_turn(CHOSEN),
     company=in_turn(("full", *OTHERS))[1:],
     checks=(saved("step", "time of a step"), saved("memory", "memory"), saved("kept", "bytes kept")),

@@ -1,4 +1,4 @@
-"""Why claims do not hold here: suppositions, each tried after the verdict that it is about was seen."""
+"""Why claims do not hold here: suppositions. Each was tried after the verdict that it is about had been seen."""
 
 from dataclasses import replace
 
@@ -13,8 +13,8 @@ from minitransformer.course.lab.experiment import Arm
 
 LONGER = 1000
 AFTER = f", {LONGER} steps"  # in the name of an arm that takes them
-EPOCHS = "5 to 30 epochs (Li & Liang 2021, appendix); 250 steps of 8 are one of ours"
-AT_THOSE_RATES = f"for {LONGER} steps in the place of 250, at the learning rates found for those"
+EPOCHS = "5 to 30 epochs (Li & Liang 2021, appendix); 250 steps of 8 are one epoch of ours"
+AT_THOSE_RATES = f"for {LONGER} steps instead of 250, at the learning rates that were searched for 250"
 
 
 def longer(arm: Arm) -> Arm:
@@ -34,21 +34,22 @@ def lead(of: Of, score: str, after: str = "") -> float:
 
 
 def fall(of: Of, after: str = "") -> float:
-    """How much less full fine-tuning tells of unseen kinds than of those that it was tuned on."""
+    """How many values fewer full fine-tuning states of unseen kinds than of those that it was tuned on."""
     return of(f"full fine-tuning{after}", "slots") - of(f"full fine-tuning{after}", f"{UNSEEN}/slots")
 
 
 UNSEEN_LONGER = Claim(
     name="unseen_longer",
     why="unseen",
-    title="Full fine-tuning has had no time to forget the kinds that it does not see",
+    title="In one epoch, full fine-tuning has no time to forget kinds that it does not see",
     document="Asked after `unseen` had failed",
-    says="The papers see full fine-tuning fall on unseen topics after many epochs. One epoch moves the base's weights "
-    "too little for that; with more, full fine-tuning falls there, and the prefix comes out ahead.",
+    says="The papers see full fine-tuning fall on unseen topics after many epochs. One epoch may move the base's "
+    "weights too little for that. With more epochs, full fine-tuning would fall, and the prefix would come "
+    "out ahead.",
     published=EPOCHS,
-    design=f"A prefix and full fine-tuning {AT_THOSE_RATES}; all else as in `unseen`.",
-    untested="a base that was trained on nothing about the unseen kinds: ours knows them from its own training, which "
-    "may be why so little is lost at first.",
+    design=f"A prefix and full fine-tuning are trained {AT_THOSE_RATES}. Everything else is as in `unseen`.",
+    untested="A base that was trained on nothing about the unseen kinds. Ours knows them from its own training, and "
+    "this may be why so little is lost at first.",
     arms=(*(UNSEEN_KINDS.arm(name) for name in BOTH), *(longer(UNSEEN_KINDS.arm(name)) for name in BOTH)),
     checks=(
         Check(
@@ -56,13 +57,13 @@ UNSEEN_LONGER = Claim(
             lambda of: fall(of, AFTER) - fall(of),
         ),
         Check(
-            f"values told of unseen kinds, prefix − full, after {LONGER} steps",
+            f"values stated of unseen kinds, prefix − full, after {LONGER} steps",
             lambda of: lead(of, f"{UNSEEN}/slots", AFTER),
         ),
     ),
     beside=(
         Check(
-            f"values told of unseen kinds, prefix − full, after {LONGER} steps − after 250",
+            f"values stated of unseen kinds, prefix − full, after {LONGER} steps − after 250",
             lambda of: lead(of, f"{UNSEEN}/slots", AFTER) - lead(of, f"{UNSEEN}/slots"),
         ),
     ),
@@ -70,7 +71,7 @@ UNSEEN_LONGER = Claim(
     panels=(
         Panel(
             {"seen kinds": ("slots", SHORT_AND_LONG), "unseen kinds": (f"{UNSEEN}/slots", SHORT_AND_LONG)},
-            "share of values told",
+            "fraction of values stated",
         ),
     ),
 )
@@ -96,7 +97,7 @@ WITHOUT = [
 
 
 def without(lr: float) -> Check:
-    """Whether at this learning rate a prefix without an MLP stays behind one with."""
+    """Whether a prefix without an MLP is worse than one with an MLP at this learning rate."""
     return Check(
         f"loss at the learning rate {lr:g}, direct − MLP",
         lambda of: of(f"direct, lr {lr:g}", "loss") - of(f"MLP, lr {lr:g}", "loss"),
@@ -106,14 +107,16 @@ def without(lr: float) -> Check:
 REPARAMETRISATION_RATE = Claim(
     name="reparametrisation_rate",
     why="reparametrisation",
-    title="The MLP stands in for a larger learning rate",
+    title="The MLP does what a larger learning rate would do",
     document="Asked after `reparametrisation` had failed",
-    says="A prefix without an MLP is found to train badly where it gets the learning rates that suit one with an MLP, "
-    "or a whole model. Given its own, it is not measurably worse; given the MLP's, it hardly learns.",
+    says="The reports say that a prefix without an MLP trains badly. They may have given it the learning rates "
+    "that suit a prefix with an MLP, or a whole model. At its own rates it would not be measurably worse; "
+    "at the MLP's rates it would hardly learn.",
     published="one list of learning rates, around 5e-5, for prefixes and full fine-tuning (Li & Liang 2021, appendix)",
-    design=f"The prefix without an MLP at the MLP's learning rates, {', '.join(f'{lr:g}' for lr in SHARED)}, beside "
-    "the one with; all else as in `reparametrisation`, whose other cells stand in the figure.",
-    untested="the papers' learning rates, at which ours would not learn in 100 steps at all.",
+    design="The prefix without an MLP is trained at the MLP's learning rates, "
+    f"{', '.join(f'{lr:g}' for lr in SHARED)}, and compared with the one that has an MLP. Everything else is "
+    "as in `reparametrisation`, whose other cells stand in the figure.",
+    untested="The papers' learning rates, at which ours would not learn at all in 100 steps.",
     arms=(*WITH, *WITHOUT),
     checks=tuple(without(lr) for lr in SHARED),
     beside=tuple(without(lr) for lr in (1e-2, 3e-2)),
@@ -121,7 +124,7 @@ REPARAMETRISATION_RATE = Claim(
     panels=(
         Panel(
             {"MLP": ("loss", [arm.name for arm in WITH]), "direct": ("loss", [arm.name for arm in WITHOUT])},
-            "validation loss, nats a token (log)",
+            "validation loss, nats per token (log)",
             "learning rate (log)",
             log=True,
             log_y=True,
@@ -136,17 +139,17 @@ AT_ODDS = ("prefix, 2 %", "adapter, 2 %")
 COMPARED_LONGER = Claim(
     name="compared_longer",
     why="compared",
-    title="The prefix is behind the adapter for want of steps",
+    title="The prefix is behind the adapter because it had too few steps",
     document="Asked after `compared` had put adapters first",
-    says="A prefix starts far from where it has to go, while an adapter starts by changing nothing; with more steps "
-    "the prefix comes up to it.",
+    says="A prefix starts far from where it has to go, and an adapter starts by changing nothing. With more "
+    "steps the prefix would come up to the adapter.",
     published=EPOCHS,
-    design=f"A prefix and an adapter of 2 % {AT_THOSE_RATES}; all else as in `compared`.",
-    untested="learning rates searched for the longer runs; a larger base, which is where the papers compared.",
+    design=f"A prefix and an adapter of 2 % are trained {AT_THOSE_RATES}. Everything else is as in `compared`.",
+    untested="Learning rates searched for the longer runs. And a larger base, where the papers compare.",
     arms=(*(COMPARED.arm(name) for name in AT_ODDS), *(longer(COMPARED.arm(name)) for name in AT_ODDS)),
     checks=(
         Check(
-            "values told, the adapter's lead after 250 steps − after 1000",
+            "values stated, the adapter's lead after 250 steps − after 1000",
             lambda of: (
                 ahead(*reversed(AT_ODDS)).value(of) - ahead(*(name + AFTER for name in reversed(AT_ODDS))).value(of)
             ),
@@ -155,7 +158,9 @@ COMPARED_LONGER = Claim(
     beside=(ahead(*(name + AFTER for name in AT_ODDS)),),
     scores=QUALITY,
     panels=(
-        Panel({"values told": ("slots", [*AT_ODDS, *(name + AFTER for name in AT_ODDS)])}, "share of values told"),
+        Panel(
+            {"values stated": ("slots", [*AT_ODDS, *(name + AFTER for name in AT_ODDS)])}, "fraction of values stated"
+        ),
     ),
 )
 
@@ -167,15 +172,16 @@ UNTRAINED = "prefix, untrained"
 ABILITIES_LONGER = Claim(
     name="abilities_longer",
     why="abilities",
-    title="Full fine-tuning has had no time to forget what the model could do",
+    title="In one epoch, full fine-tuning has no time to forget what the model could do",
     document="Asked after `abilities` had failed",
-    says="While it is on, a prefix speaks of its task to whatever is asked, which it has learned soon; a model whose "
-    "weights are tuned forgets the more the longer it is tuned. After one epoch the prefix costs more, after four the "
-    "other.",
+    says="While it is on, a prefix answers everything in the manner of its task, and it learns that soon. A "
+    "model whose weights are tuned forgets more, the longer it is tuned. So after one epoch the prefix "
+    "would cost more skills, and after four full fine-tuning would.",
     published=EPOCHS,
-    design=f"A prefix and full fine-tuning {AT_THOSE_RATES}; all else as in `abilities`. Beside them a prefix as it "
-    "begins, trained on nothing: what it costs that one is there at all.",
-    untested="other tasks than tables: the less a task is like the skills, the more it may cost them.",
+    design=f"A prefix and full fine-tuning are trained {AT_THOSE_RATES}. Everything else is as in `abilities`. "
+    "Beside them stands a prefix as it begins, trained on nothing. It shows what it costs that there is a "
+    "prefix at all.",
+    untested="Other tasks than tables. A task that is less like the skills may cost more of them.",
     arms=(
         BASE,
         replace(ABILITIES_KEPT.arm("prefix"), name=UNTRAINED, lr=0.0, steps=0, also=(ABILITIES,), write=False),
@@ -201,7 +207,7 @@ ABILITIES_LONGER = Claim(
     ),
     scores=ABILITIES_KEPT.scores,
     panels=(
-        Panel({"skills": (SKILLS, ("untouched base", UNTRAINED, *SHORT_AND_LONG))}, "mean share of right answers"),
-        Panel({"prose": (PROSE, ("untouched base", UNTRAINED, *SHORT_AND_LONG))}, "loss on prose, nats a token"),
+        Panel({"skills": (SKILLS, ("untouched base", UNTRAINED, *SHORT_AND_LONG))}, "mean fraction of right answers"),
+        Panel({"prose": (PROSE, ("untouched base", UNTRAINED, *SHORT_AND_LONG))}, "loss on prose, nats per token"),
     ),
 )
