@@ -35,9 +35,10 @@ measured = [name for name, verdict in verdicts.items() if verdict.word != MISSIN
 arms = [arm for experiment in lab.EXPERIMENTS.values() for arm in experiment.arms]
 rows = used_rows(arms, store)
 hours = sum(row["seconds"] for row in rows) / 3600
-table(
-    [(number, claim.title, claim.source) for number, claim in enumerate(lab.CLAIMS, 1)],
-    ["", "claim", "where"],
+say(
+    "\n".join(
+        f"{number}. {claim.title} ({claim.source})" for number, claim in enumerate(lab.CLAIMS, 1)
+    )
 )
 say(
     f"{len(measured)} of {len(lab.CLAIMS)} claims are measured so far, in {len(rows)} runs and "
@@ -100,6 +101,7 @@ table(
     ["seed", pair.one, pair.other, "difference"],
     ["d", ".3f", ".3f", "+.3f"],
 )
+assert len(difference) == 5
 
 # %% [markdown]
 # Now we take every claim that is judged by values stated, and compare each of its arms with its first arm. Each
@@ -190,8 +192,8 @@ table(
 assert 7 < width[2] / width[5] < 7.5 and 1.6 < width[5] / width[10] < 1.9
 
 # %% [markdown]
-# Two seeds say almost nothing. Five seeds make the interval about seven times narrower. Another five cost as much again
-# and make it less than twice narrower.
+# Two seeds say almost nothing. Five seeds make the interval about seven times narrower. Another five cost as much again,
+# and the interval becomes narrower by less than a factor of two.
 #
 # Does the formula keep its promise? We draw five numbers from a bell curve around zero, twenty thousand times. Each time
 # we compute the interval, and count how often it contains zero, which is the truth here.
@@ -261,8 +263,8 @@ for name, drawn in (("only orders the examples", False), ("also draws them", Tru
         )
 table(
     rows,
-    ["the seed", "comparisons", "narrower paired", "s paired / unpaired", "seeds that it saves"],
-    [None, "d", "d", ".2f", ".1f×"],
+    ["the seed", "comparisons", "narrower paired", "s paired / unpaired", "times as many seeds"],
+    [None, "d", "d", ".2f", ".1f"],
 )
 if compared:
     with figure(
@@ -436,7 +438,7 @@ draw(
 #
 # The same section says that different tasks need prefixes of different lengths (不同下游任务需要增加不同长度的前缀向量).
 #
-# **Predict before you run:** by how many points of values stated are ten virtual tokens ahead of one?
+# **Predict before you run:** how many points of values stated lie between one virtual token and ten?
 
 # %%
 tell(store, "length", "values stated", "loss", "train loss")
@@ -466,8 +468,8 @@ draw(
 )
 
 # %% [markdown]
-# How to read it: equal lengths are not equal numbers of parameters. The column "kept" shows what the better arm had more
-# of. The claim at one budget (below) asks the same with equal numbers.
+# How to read it: equal lengths are not equal numbers of parameters. The column "kept" shows how far they are apart. The
+# question at one budget (below) compares with equal numbers.
 
 # %% [markdown]
 # ## Prefixes: where, and from what?
@@ -515,7 +517,7 @@ draw(
 
 # %% [markdown]
 # How to read it: the first check compares the worst of five rates with the best. So it depends on where the five rates
-# end, and one rate at which training breaks down decides it. The line beside it leaves out the largest rate. If the two
+# end, and one rate at which training breaks down can decide it. The line beside it leaves out the largest rate. If the two
 # lines have different signs, the verdict is about the range of rates as much as about the MLP.
 
 # %% [markdown]
@@ -642,7 +644,7 @@ draw(
 )
 
 # %% [markdown]
-# How to read it: the three savings are of very different sizes, so "cheaper" alone says little. Ask cheaper in what. The
+# How to read it: the three savings need not be of one size, so "cheaper" alone says little. Ask: cheaper in what? The
 # memory of activations is not counted, and every method that sends a gradient through all layers needs it.
 
 # %% [markdown]
@@ -651,10 +653,10 @@ draw(
 # A claim that does not hold here may hold elsewhere. Before you blame the document, question five suspects. The rows know
 # something about four of them:
 #
-# - **too few seeds**: how many would it take to tell the open check from zero, if it goes on varying as it does?
-# - **one run**: does a single run lie far from the others (more than six of their standard deviations)?
-# - **no room**: does the best arm already state nearly all values? Then nothing can be better.
-# - **the learning rate**: was it chosen at the edge of those tried?
+# - **too few seeds** (column *seeds*): how many would it take to tell the open check from zero, if it goes on varying as it does?
+# - **one run** (*odd run*): does a single run lie far from the others (more than six of their standard deviations)?
+# - **no room** (*best*): does the best arm already state nearly all values? Then nothing can be better.
+# - **the learning rate** (*edge*): was it chosen at the edge of those tried?
 # - **the scale**: our base is small, its world is simple, and its training is short. The rows cannot vary that. The line
 #   *Not tested* of each claim says what one would have to try.
 #
@@ -748,7 +750,12 @@ assert sum(tally.values()) == len(lab.CLAIMS)
 # %%
 from minitransformer.course.lab.reading import advice
 
-table(advice(store), ["question", "best mean", "cannot be told from it"])
+say(
+    "\n".join(
+        f"- {question}: **{best}**. Not to be told from it: {level}."
+        for question, best, level in advice(store)
+    )
+)
 
 # %% [markdown]
 # The answers are those of this scale. Three habits are not, and you can take them with you:

@@ -1,8 +1,8 @@
 """Which methods experiment "budgets" compares, at which sizes, and how they are trained and scored.
 
-Sizes are chosen so that what is kept for a task (`Report.stored`, without a classifier's head) is within a tenth of the
-budget. A budget is a number, not a share, so that the GPT and the BERT, which differ by 3 %, have the same; and its
-first value is one that whole ranks, widths and lengths of all methods come near to.
+Sizes are chosen so that the parameters kept for a task (`Report.stored`, without a classifier's head) are within a
+tenth of the budget. A budget is a number and not a fraction, so that the GPT and the BERT, which differ by 3 %, have
+the same. Its smallest value is one that whole ranks, widths and lengths of all methods come near to.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from minitransformer.tuning import (
 from minitransformer.tuning.bases import Base
 
 BUDGETS = {"0.5 %": 5_600, "2 %": 22_400, "8 %": 89_600}
-TOLERANCE = 0.1  # how far from its budget a method may be, as a share of it
+TOLERANCE = 0.1  # how far from its budget a method may be, as a fraction of it
 FULL, HEAD = "full fine-tuning", "head alone"
 
 
@@ -136,20 +136,22 @@ def others() -> list[Family]:
 
 FAMILIES = (*CHOSEN, *others())
 LEFT_OUT = (
-    "Prompt tuning and P-tuning stand at the smallest budget alone: the next would be 175 virtual tokens, and the "
-    "model has too few positions for these and a text.",
-    "LoRA in every map stands at the largest alone: ranks are whole, and none comes within a tenth of the others.",
-    "Prefixes without an MLP, the adapters of Pfeiffer et al. and parallel ones stand at the middle alone, and the "
-    "reviews have fewer methods: to sort them well takes four times as many steps of twice as many examples, and with "
-    "all methods the experiment would take hours more. Of adapters and of LoRA, one kind stands at all three on one "
-    "task and at the middle on the other.",
+    "Prompt tuning and P-tuning stand at the smallest budget alone. The next budget would be 175 virtual tokens, and "
+    "the model has too few positions for these and a text.",
+    "LoRA in every map stands at the largest budget alone, because ranks are whole numbers, and none comes within a "
+    "tenth of the other budgets.",
+    "Prefixes without an MLP, the adapters of Pfeiffer et al. and parallel adapters stand at the middle budget alone. "
+    "The reviews have fewer methods, because sorting them well takes four times as many steps of twice as many "
+    "examples, and with all methods the experiment would take hours more. One kind of adapters and one kind of LoRA "
+    "stand at all three budgets on one task, and at the middle one on the other task.",
     "IA³, BitFit, the top layer and full fine-tuning have one size each.",
     *NOT_COMPARED.values(),
-    "On the reviews, some of the plan came second: LoRA in the feed-forward maps; adapters after the feed-forward "
-    "layers alone, as Pfeiffer et al. place them, with the layers' norms tuned beside them, as Houlsby et al. do; and "
-    "searches as long as the final runs. The first plan had Houlsby's adapters without norms, LoRA in q and v, and "
-    "searches of 600 steps: at 2 % they kept 83 % and 91 % of full fine-tuning's accuracy. Those test scores were seen "
-    "before the plan was changed; what to change it to was chosen on validation data, with seeds 0 to 3.",
+    "On the reviews, a part of the plan came second. It is LoRA in the feed-forward maps; adapters after the "
+    "feed-forward layers alone, as Pfeiffer et al. place them, with the layers' norms tuned beside them, as Houlsby "
+    "et al. do; and searches as long as the final runs. The first plan had Houlsby's adapters without norms, LoRA in q "
+    "and v, and searches of 600 steps. At 2 % these methods reached 83 % and 91 % of full fine-tuning's accuracy. Those "
+    "test scores were seen before the plan was changed. What to change it to was chosen on validation data, with seeds "
+    "0 to 3.",
 )
 PROTOCOLS = {
     "table_to_text": Protocol(steps=250, search_steps=100, split="test_seen", n_scored=100, n_searched=100),
@@ -161,18 +163,18 @@ PROTOCOLS = {
 
 
 def count(method: Method, base: Base) -> int:
-    """How many numbers a method keeps for a task on a base."""
+    """How many parameters a method keeps for a task on a base."""
     with attached(base, method):
         return method.report().stored
 
 
 def closest_size(of_size: Callable[[int], Method], base: Base, budget: int, most: int = 128) -> int:
-    """The size whose count of numbers kept is closest to a budget; a larger size has to keep more.
+    """The size that keeps about as many parameters as a budget allows; a larger size has to keep more.
 
     Args:
         of_size: a method of a size.
         base: what it goes onto.
-        budget: in numbers.
+        budget: in parameters.
         most: the largest size.
 
     Raises:
@@ -183,8 +185,8 @@ def closest_size(of_size: Callable[[int], Method], base: Base, budget: int, most
     size = min((max(1, above - 1), above), key=lambda size: abs(kept(size) - budget))
     if abs(kept(size) - budget) > TOLERANCE * budget:
         raise UserError(
-            f"No size of {type(of_size(size)).__name__} keeps about {budget:,} numbers on this {type(base).__name__}: "
-            f"the closest is {size}, with {kept(size):,}. Leave it out of this budget."
+            f"No size of {type(of_size(size)).__name__} keeps about {budget:,} parameters on this "
+            f"{type(base).__name__}: the closest is {size}, with {kept(size):,}. Leave it out of this budget."
         )
     return size
 

@@ -151,7 +151,7 @@ def draw(store: Store, name: str, caption: str, claims: Sequence[str], columns: 
 
 # ------------------------------------------------------------------------------------ doubts
 
-DOUBTS = ("claim", "verdict", "seeds needed", "one run far off", "best states", "rate at the edge")
+DOUBTS = ("claim", "verdict", "seeds", "odd run", "best", "edge")
 
 
 def seeds_needed(value: Interval) -> int | None:

@@ -31,7 +31,7 @@ def test_sizes_meet_their_budgets():
         if budget is not None:
             stored = families.count(family.of_size(size), families.one_base(LAB_TASKS[arm.task].base))
             off = stored / BUDGETS[budget] - 1
-            assert abs(off) <= 0.1, f"{arm.name} on {arm.task}: {stored:,} numbers, {off:+.1%} off"
+            assert abs(off) <= 0.1, f"{arm.name} on {arm.task}: {stored:,} parameters, {off:+.1%} off"
 
 
 def test_budgets_are_the_shares_that_their_names_say():
@@ -54,7 +54,7 @@ def test_the_closest_size_is_the_closest(budget):
 
 
 def test_no_size_comes_near():
-    with pytest.raises(UserError, match="No size of IA3 keeps about 1,000,000 numbers on this GPT"):
+    with pytest.raises(UserError, match="No size of IA3 keeps about 1,000,000 parameters on this GPT"):
         families.closest_size(lambda _: IA3(), TINY["gpt"](), 1_000_000, most=2)
 
 
