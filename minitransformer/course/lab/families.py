@@ -149,8 +149,8 @@ LEFT_OUT = (
     "On the reviews, a part of the plan came second. It is LoRA in the feed-forward maps; adapters after the "
     "feed-forward layers alone, as Pfeiffer et al. place them, with the layers' norms tuned beside them, as Houlsby "
     "et al. do; and searches as long as the final runs. The first plan had Houlsby's adapters without norms, LoRA in q "
-    "and v, and searches of 600 steps. At 2 % these methods reached 83 % and 91 % of full fine-tuning's accuracy. Those "
-    "test scores were seen before the plan was changed. What to change it to was chosen on validation data, with seeds "
+    "and v, and searches of 600 steps. At 2 % these methods reached 83 % and 91 % of full fine-tuning's accuracy. "
+    "Those test scores were seen before the plan was changed. What to change it to was chosen on validation data, with seeds "
     "0 to 3.",
 )
 PROTOCOLS = {
