@@ -150,8 +150,8 @@ LEFT_OUT = (
     "feed-forward layers alone, as Pfeiffer et al. place them, with the layers' norms tuned beside them, as Houlsby "
     "et al. do; and searches as long as the final runs. The first plan had Houlsby's adapters without norms, LoRA in q "
     "and v, and searches of 600 steps. At 2 % these methods reached 83 % and 91 % of full fine-tuning's accuracy. "
-    "Those test scores were seen before the plan was changed. What to change it to was chosen on validation data, with seeds "
-    "0 to 3.",
+    "Those test scores were seen before the plan was changed. What to change it to was chosen on validation data, with "
+    "seeds 0 to 3.",
 )
 PROTOCOLS = {
     "table_to_text": Protocol(steps=250, search_steps=100, split="test_seen", n_scored=100, n_searched=100),
