@@ -364,7 +364,7 @@ assert all(len(losses) == 3 for losses in found.values())
 
 # %%
 from minitransformer.course.lab.claims.common import STANDARD
-from minitransformer.course.lab.reading import draw, tell
+from minitransformer.course.lab.reading import layout, panels, plot, tell
 
 tell(store, "first_claim", "values stated", "greedy", "tables whole")
 say(f"Where a design says nothing else: {STANDARD[0].lower()}{STANDARD[1:]}.")
@@ -388,12 +388,14 @@ say(f"Where a design says nothing else: {STANDARD[0].lower()}{STANDARD[1:]}.")
 # %%
 tell(store, "low_data", "values stated", "loss", "train loss")
 tell(store, "low_data_news", "ROUGE-L", "loss", "train loss")
-draw(
-    store,
-    "data",
-    "A prefix and full fine-tuning, after all tables and after few; and the losses after few.",
-    ("first_claim", "low_data", "low_data_news"),
-)
+parts = panels(store, "first_claim", "low_data", "low_data_news")
+if parts:
+    with figure(
+        "data",
+        "A prefix and full fine-tuning, after all tables and after few; and the losses after few.",
+        **layout(parts),
+    ) as axes:
+        plot(axes, parts, store)
 
 # %% [markdown]
 # How to read it: the document speaks of two tasks (两项任务), so there are two claims, and one of them could hold without
@@ -417,12 +419,14 @@ draw(
 # %%
 tell(store, "unseen", "seen", "unseen")
 tell(store, "sport", "ROUGE-L, news", "ROUGE-L, sport")
-draw(
-    store,
-    "elsewhere",
-    "What was not in the training: tables of unseen kinds, and sport after news.",
-    ("unseen", "sport"),
-)
+parts = panels(store, "unseen", "sport")
+if parts:
+    with figure(
+        "elsewhere",
+        "What was not in the training: tables of unseen kinds, and sport after news.",
+        **layout(parts),
+    ) as axes:
+        plot(axes, parts, store)
 
 # %% [markdown]
 # How to read it: look at the first column of scores before the second. Where two methods differ at home already, the
@@ -460,12 +464,10 @@ tell(store, "length_by_task", "loss", "train loss")
 
 # %%
 tell(store, "layers", "values stated", "loss")
-draw(
-    store,
-    "length",
-    "How long a prefix is, and in how many layers.",
-    ("length", "length_by_task", "layers"),
-)
+parts = panels(store, "length", "length_by_task", "layers")
+if parts:
+    with figure("length", "How long a prefix is, and in how many layers.", **layout(parts)) as axes:
+        plot(axes, parts, store)
 
 # %% [markdown]
 # How to read it: equal lengths are not equal numbers of parameters. The column "kept" shows how far they are apart. The
@@ -508,12 +510,14 @@ tell(store, "init", "values stated", "train loss")
 
 # %%
 tell(store, "reparametrisation")
-draw(
-    store,
-    "prefixes",
-    "Where virtual tokens stand, what they begin as, and whether an MLP makes them.",
-    ("infix", "init", "reparametrisation"),
-)
+parts = panels(store, "infix", "init", "reparametrisation")
+if parts:
+    with figure(
+        "prefixes",
+        "Where virtual tokens stand, what they begin as, and whether an MLP makes them.",
+        **layout(parts),
+    ) as axes:
+        plot(axes, parts, store)
 
 # %% [markdown]
 # How to read it: the first check compares the worst of five rates with the best. So it depends on where the five rates
@@ -553,12 +557,14 @@ tell(store, "adapter_training")
 
 # %%
 tell(store, "compared", "values stated", "tables whole", "loss")
-draw(
-    store,
-    "methods",
-    "Adapters of three sizes; their learning rates and early ends; six methods at two budgets.",
-    ("shares", "adapter_training", "compared"),
-)
+parts = panels(store, "shares", "adapter_training", "compared")
+if parts:
+    with figure(
+        "methods",
+        "Adapters of three sizes; their learning rates and early ends; six methods at two budgets.",
+        **layout(parts),
+    ) as axes:
+        plot(axes, parts, store)
 
 # %% [markdown]
 # How to read it: *answered here* means that no check is open, whatever the signs are. If one method has a very wide
@@ -576,6 +582,7 @@ draw(
 # tables? On reviews, what matters more: how many parameters a method has, or which layers it changes?
 
 # %%
+from minitransformer.course.lab import budgets
 from minitransformer.course.lab.reading import TABLES, smallest_near_full
 
 experiment = lab.EXPERIMENTS["budgets"]
@@ -587,7 +594,10 @@ gains = [
     if budget == "8 %" and (name, "0.5 %") in slots
 ]  # in points
 table(sorted(gains, key=lambda row: -row[1]), ["from 0.5 % to 8 %", "points"], [None, "+.1f"])
-experiment.draw(store, "budgets")
+found = experiment.found(store)
+if found:
+    with figure("budgets", budgets.CAPTION, **budgets.layout(found)) as axes:
+        budgets.plot_all(axes, found)
 smallest = smallest_near_full(results, 0.95)
 if smallest:
     say(
@@ -636,12 +646,14 @@ tell(store, "abilities", "skills", "loss on prose")
 
 # %%
 tell(store, "cost", *lab.EXPERIMENTS["cost"].scores)
-draw(
-    store,
-    "price",
-    "What tuning costs: what the base could do before, time, memory and disk.",
-    ("abilities", "cost"),
-)
+parts = panels(store, "abilities", "cost")
+if parts:
+    with figure(
+        "price",
+        "What tuning costs: what the base could do before, time, memory and disk.",
+        **layout(parts),
+    ) as axes:
+        plot(axes, parts, store)
 
 # %% [markdown]
 # How to read it: the three savings need not be of one size, so "cheaper" alone says little. Ask: cheaper in what? The
@@ -697,12 +709,12 @@ from minitransformer.course.lab.claim import ANSWERED, FAILS
 asked = [why for why in lab.WHYS if verdicts[why.why].word in (FAILS, ANSWERED)]
 for why in asked:
     tell(store, why.name, *list(why.scores)[:2])
-draw(
-    store,
-    "why",
-    "What was supposed of claims that do not hold, and tried.",
-    [why.name for why in asked],
-)
+parts = panels(store, *(why.name for why in asked))
+if parts:
+    with figure(
+        "why", "What was supposed of claims that do not hold, and tried.", **layout(parts)
+    ) as axes:
+        plot(axes, parts, store)
 say(f"Asked why: {len(asked)} of {len(lab.CLAIMS)} claims.")
 
 # %% [markdown]

@@ -9,7 +9,7 @@ power of ten apart. So each method is searched as much as any other. Only then t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -45,6 +45,10 @@ class Result(NamedTuple):
     of_full: float | None  # the mean score as a share of full fine-tuning's
 
 
+CAPTION = (
+    "The score of each method at each budget of parameters. Bars are 95 % t-intervals over the seeds, and the grey "
+    "band is full fine-tuning's."
+)
 SAYS = {"slots": "fraction of values stated", "accuracy": "fraction of reviews sorted right"}
 TITLES = {
     "table_to_text": "Table to text, on the GPT",
@@ -98,20 +102,17 @@ class Budgets:
             say(f"\n{TITLES[task]}\n")
             table([cells_of(result, task) for result in self.results(task, store)], headers(task))
 
-    def draw(self, store: Store, name: str = "quality") -> None:
-        """Draw the figure, a panel for each task of which anything is measured."""
-        caption = (
-            "The score of each method at each budget of parameters. Bars are 95 % t-intervals over the seeds, and the "
-            "grey band is full fine-tuning's."
-        )
+    def found(self, store: Store) -> dict[str, list[Result]]:
+        """The results of each task of which anything is measured."""
         found = {task: self.results(task, store) for task in PROTOCOLS}
-        found = {task: results for task, results in found.items() if results}
-        if not found:
-            return
-        lines = sum(len(results) + 7 for results in found.values())
-        with figure(name, caption, (9.5, 0.27 * lines), len(found), 1) as grid:
-            for ax, (task, results) in zip([grid] if len(found) == 1 else grid, found.items(), strict=True):
-                plot(ax, results, task)
+        return {task: results for task, results in found.items() if results}
+
+    def draw(self, store: Store) -> None:
+        """Save the figure, if anything is measured."""
+        found = self.found(store)
+        if found:
+            with figure("quality", CAPTION, **layout(found)) as grid:
+                plot_all(grid, found)
 
     def section(self, store: Store) -> list[str]:
         """The lines of data/lab/README.md on this experiment, from the rows alone."""
@@ -188,6 +189,18 @@ def cells_of(result: Result, task: str) -> list[str]:
 def headers(task: str) -> list[str]:
     """The columns of `cells_of`."""
     return ["method", "size", "kept", "share", "trained", "lr", *LAB_TASKS[task].scores, "of full", "n"]
+
+
+def layout(found: Mapping[str, Sequence[Result]]) -> dict[str, Any]:
+    """What `figure` has to know: a panel for each task, as high as its lines need."""
+    lines = sum(len(results) + 7 for results in found.values())
+    return {"size": (9.5, 0.27 * lines), "rows": len(found)}
+
+
+def plot_all(grid: Any, found: Mapping[str, Sequence[Result]]) -> None:
+    """Draw the tasks, one below the other."""
+    for axes, (task, results) in zip([grid] if len(found) == 1 else grid, found.items(), strict=True):
+        plot(axes, results, task)
 
 
 def plot(axes: Any, found: Sequence[Result], task: str) -> None:

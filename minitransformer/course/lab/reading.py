@@ -10,7 +10,7 @@ import statistics
 import textwrap
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -22,6 +22,7 @@ from minitransformer.course.lab.claim import (
     MISSING,
     Check,
     Claim,
+    Panel,
     digits,
     mean_of,
     outcome,
@@ -34,7 +35,7 @@ from minitransformer.course.lab.families import BUDGETS
 from minitransformer.course.lab.intervals import Interval, t_quantile
 from minitransformer.course.lab.report import interval, shown
 from minitransformer.course.lab.store import Store
-from minitransformer.course.show import figure, say, table
+from minitransformer.course.show import say, table
 
 BY_NAME = {claim.name: claim for claim in (*CLAIMS, *WHYS)}
 TABLES = "table_to_text"
@@ -125,28 +126,37 @@ def tell(store: Store, name: str, *columns: str) -> None:
     say("\n".join([*lines, "", f"Verdict: **{verdict.word}**."]))
 
 
-def draw(store: Store, name: str, caption: str, claims: Sequence[str], columns: int = 2) -> None:
-    """Draw the panels of some claims, as far as anything in them is measured."""
-    parts = [
+Part = tuple[Claim, Panel]
+
+
+def panels(store: Store, *names: str) -> list[Part]:
+    """The panels of some claims, each with its claim, as far as anything in them is measured."""
+    return [
         (claim, panel)
-        for claim in map(BY_NAME.get, claims)
+        for claim in map(BY_NAME.__getitem__, names)
         for panel in claim.panels
         if any(claim.arm(arm).rows(store) for _, arms in panel.lines.values() for arm in arms)
     ]
-    if not parts:
-        say("(No figure yet, because nothing of this is measured.)")
-        return
-    columns, n_rows = min(columns, len(parts)), math.ceil(len(parts) / columns)
-    with figure(name, caption, (11 if columns > 1 else 6, 3.9 * n_rows), n_rows, columns) as grid:
-        axes = [grid] if len(parts) == 1 else list(grid.flat)
-        for ax, (claim, panel) in zip(axes, parts, strict=False):
-            claim.plot(ax, panel, store)
-            ax.set_title(textwrap.fill(f"“{claim.title}”: {claim.verdict(store).word}", 116 // columns), fontsize=10)
-            ax.set_xlabel(textwrap.fill(panel.xlabel, 108 // columns))
-            if len(ax.get_xticks()) > 4 and not panel.xlabel:
-                ax.tick_params(axis="x", labelsize=8, rotation=25)
-        for ax in axes[len(parts) :]:
-            ax.set_axis_off()
+
+
+def layout(parts: Sequence[Part]) -> dict[str, Any]:
+    """What `figure` has to know of a grid for so many panels, two beside each other."""
+    columns = min(2, len(parts))
+    rows = math.ceil(len(parts) / columns)
+    return {"size": (11 if columns > 1 else 6, 3.9 * rows), "rows": rows, "columns": columns}
+
+
+def plot(grid: Any, parts: Sequence[Part], store: Store) -> None:
+    """Draw each panel into its axes, under its claim and the verdict."""
+    columns, axes = min(2, len(parts)), [grid] if len(parts) == 1 else list(grid.flat)
+    for ax, (claim, panel) in zip(axes, parts, strict=False):
+        claim.plot(ax, panel, store)
+        ax.set_title(textwrap.fill(f"“{claim.title}”: {claim.verdict(store).word}", 116 // columns), fontsize=10)
+        ax.set_xlabel(textwrap.fill(panel.xlabel, 108 // columns))
+        if len(ax.get_xticks()) > 4 and not panel.xlabel:
+            ax.tick_params(axis="x", labelsize=8, rotation=25)
+    for ax in axes[len(parts) :]:
+        ax.set_axis_off()
 
 
 # ------------------------------------------------------------------------------------ doubts
@@ -216,7 +226,7 @@ def paired(a: Sequence[float], b: Sequence[float]) -> Interval:
 
 
 def best_of(arms: Mapping[str, Sequence[Row] | None], key: str, sign: int = 1) -> tuple[str, str]:
-    """The arm with the best mean, and those that cannot be told from it; a dash if a row is missing.
+    """The arm with the best mean, and those that cannot be told from it; `MISSING` if a row is missing.
 
     Args:
         arms: their rows by name.
@@ -224,12 +234,12 @@ def best_of(arms: Mapping[str, Sequence[Row] | None], key: str, sign: int = 1) -
         sign: −1 where less is better.
     """
     if not arms or None in arms.values():
-        return "not measured yet", "–"
+        return MISSING, "nothing"
     values = {name: [score(row, key.replace("{arm}", name)) for row in rows] for name, rows in arms.items()}
     best = max(values, key=lambda name: sign * statistics.fmean(values[name]))
     level = [name for name in values if name != best and outcome(paired(values[best], values[name])) == "open"]
     value = interval(values[best])
-    return f"{best}: {shown(value, digits(value.mean))}", "; ".join(level) or "–"
+    return f"{best}: {shown(value, digits(value.mean))}", "; ".join(level) or "nothing"
 
 
 def advice(store: Store) -> list[tuple[str, str, str]]:

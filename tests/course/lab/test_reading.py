@@ -86,10 +86,10 @@ def test_the_best_arm_has_beside_it_what_cannot_be_told_from_it(store):
         if name != best and outcome(t_interval(differences)) == "open":
             level.append(name)
     said, beside = reading.best_of(arms, "slots")
-    assert said.startswith(f"{best}: ") and beside == ("; ".join(level) or "–")
+    assert said.startswith(f"{best}: ") and beside == ("; ".join(level) or "nothing")
     least = min(values, key=lambda name: sum(values[name]))
     assert reading.best_of(arms, "slots", sign=-1)[0].startswith(f"{least}: ")
-    assert reading.best_of({**arms, "another": None}, "slots") == ("not measured yet", "–")
+    assert reading.best_of({**arms, "another": None}, "slots") == (MISSING, "nothing")
 
 
 def test_nothing_measured_gives_no_advice(tmp_path):
