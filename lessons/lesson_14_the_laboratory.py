@@ -623,7 +623,7 @@ say(f"{len(experiment.arms) - waiting} of {len(experiment.arms)} sizes of method
 # the model with the prefix *on*. Can it still do more of what it could before than a fine-tuned model? The skills and the
 # prose are those of lesson 13, and the task is tables.
 #
-# **Predict before you run:** with a prefix for tables on, does the base copy words worse?
+# **Predict before you run:** does the mean of the skills fall more with a prefix on, or after full fine-tuning?
 
 # %%
 tell(store, "abilities", "skills", "loss on prose")

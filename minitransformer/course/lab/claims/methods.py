@@ -118,7 +118,7 @@ def best_rate(of: Of, name: str) -> float:
 
 
 def behind(of: Of, name: str, steps: int = 60) -> float:
-    """How far the loss after few steps is above that after all, as a share of it."""
+    """How far the loss after few steps is above that after all, as a fraction of it."""
     return of(f"{name}, {steps} steps", "loss") / of(f"{name}, 250 steps", "loss") - 1
 
 
@@ -155,7 +155,7 @@ ADAPTER_TRAINING = Claim(
             2,
         ),
         Check(
-            "loss after 60 steps above that after 250, as a share of it, full − adapter",
+            "loss after 60 steps above that after 250, as a fraction of it, full − adapter",
             lambda of: behind(of, "full") - behind(of, "adapter"),
         ),
     ),
