@@ -2,7 +2,7 @@
 
 question: Everything so far was measured in a tiny world. Does it hold on a published model and on text that people wrote?
 minutes: 1.3
-documents: 000 §4.3 举例说明, §6 实际应用场景, §2.1 前缀微调的原理, §2.3 前缀微调的应用场景; 003 §1 Abstract
+documents: 000 §4.3 举例说明, §6 实际应用场景, §7 总结：未来发展趋势与挑战, §2.1 前缀微调的原理, §2.3 前缀微调的应用场景; 003 §1 Abstract
 needs: 5, 6, 7, 9, 10, 11, 12
 """
 
@@ -764,6 +764,10 @@ assert small == ["PPLM"] and all(
 #
 # What 000 §6 calls prefix tuning is something else. Words, tokens, masks and activations stand in front of the text,
 # and the rest of the model is trained whole, or not at all.
+#
+# 000 §7 is a summary with an outlook: it says that prefix tuning receives more and more attention, and it begins a
+# list of what will be developed further. Our copy breaks off in the first item, after two words ("更有效的", more
+# effective). The "to try next" of each lesson is this course's own list.
 #
 # To try next:
 #

@@ -50,6 +50,16 @@ def treating(document: str, section: str | None, every: Sequence[Step]) -> list[
     return [step for step in every if any(inside(one) for one in step.cites)]
 
 
+def untreated(every: Sequence[Step]) -> list[str]:
+    """The sections that no step treats, as `000 §7`; a heading counts as treated where a section below it is."""
+    return [
+        f"{document} §{section}"
+        for document, sections in CONTENTS.items()
+        for section in sections
+        if not treating(document, section, every)
+    ]
+
+
 def print_steps(words: str) -> None:
     """Print the steps that treat a section (`make lessons ARGS="003 §4.2"`).
 
@@ -82,8 +92,9 @@ def page() -> str:
         for section, title in sections.items():
             own = [step for step in every if Reference(document, section, "") in step.cites]
             told = "; ".join(f"[{step.lesson}.{step.number}]({_link(step)}) {step.title}" for step in own)
+            below = "in the sections below" if treating(document, section, every) else "–"
             name = f"§{section} {title}" if document != "002" else title  # whose sections have no numbers
-            lines.append(f"| {name} | {told or '–'} |")
+            lines.append(f"| {name} | {told or below} |")
     lines += ["", "## From the lessons", "", "| Lesson and step | Sections |", "|---|---|"]
     lines += [
         f"| [{step.lesson}.{step.number}]({_link(step)}) {step.title} | {', '.join(map(str, step.cites))} |"

@@ -99,6 +99,19 @@ def test_the_committed_index_is_what_the_lessons_say():
     )
 
 
+def test_every_section_is_treated_by_a_step():
+    assert index.untreated(index.steps()) == []
+
+
+def test_a_section_that_no_step_treats_is_found():
+    every = [step_of((document, section)) for document, sections in CONTENTS.items() for section in sections]
+    assert index.untreated(every) == []
+    without = [step for step in every if step.cites[0].document != "000" or step.cites[0].section not in ("7", "3.2")]
+    assert index.untreated(without) == ["000 §3.2", "000 §7"]
+    alone = [step for step in every if step.cites[0].section != "3"]
+    assert index.untreated(alone) == [], "a heading is treated where a section below it is"
+
+
 def test_the_steps_of_a_section_are_printed(capsys):
     index.print_steps("003 §4.2")
     told = capsys.readouterr().out
@@ -106,6 +119,7 @@ def test_the_steps_of_a_section_are_printed(capsys):
     assert "make lesson-9 runs the first of them" in told
 
 
-def test_a_section_without_steps_says_so(capsys):
+def test_a_section_without_steps_says_so(capsys, monkeypatch):
+    monkeypatch.setattr(index, "steps", list)
     index.print_steps("000 §7")
     assert "No step of a lesson treats it." in capsys.readouterr().out
