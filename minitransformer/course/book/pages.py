@@ -21,14 +21,6 @@ from minitransformer.course.translation.blocks import ENGLISH, Translator, trans
 from minitransformer.course.translation.catalogues import Part
 from minitransformer.course.workbook import catalogue
 
-READING_ORDER = (
-    ("models", "the three architectures; begin with attention"),
-    ("text", "tokenizer, corpora, batches"),
-    ("training", "losses, and the one training loop"),
-    ("generation", "sampling and beam search"),
-    ("tuning", "every method that goes onto a frozen base, one file each"),
-)
-
 
 @dataclass
 class Book:
@@ -115,8 +107,9 @@ def lesson(book: Book, found: lessons.Lesson) -> str:
         prose.raw(_facts(found, words)),
     ]
     if number in book.stale:
-        why = book.stale[number].partition(": ")[0]
-        parts.append(f":::{{admonition}} {words('Not up to date')}\n:class: warning\n{why}.\n:::")
+        parts.append(
+            f":::{{admonition}} {words('Not up to date')}\n:class: warning\n{_old(number, record, words)}\n:::"
+        )
     figures = {figure.name: figure for figure in living.FIGURES if figure.lesson == number}
     step, waiting = "", []  # the step that is being written, and the living figures that stand at its end
 
@@ -171,6 +164,15 @@ def _facts(found: lessons.Lesson, words: Translator) -> str:
         f'<a href="../notebooks/{found.path.stem}.ipynb" download>{words("notebook")}</a>',
     ]
     return f'<ul class="facts">{"".join(f"<li>{fact}</li>" for fact in facts)}</ul>'
+
+
+def _old(number: int, record: Any, words: Translator) -> str:
+    """What a reader has to know of a page whose record is missing, or older than the lesson."""
+    if record is None:
+        why = words("What this lesson prints was not recorded yet, so that it is missing on this page.")
+    else:
+        why = words("What is printed here was recorded before the last change of the lesson or of the package.")
+    return f"{why} {words('{command} shows it on your machine.').format(command=f'`make lesson-{number}`')}"
 
 
 def measured(record: Any, words: Translator = ENGLISH) -> str:
@@ -304,9 +306,16 @@ def _hints(hints: Sequence[str], translate: Translator, words: Translator) -> st
 # ---------------------------------------------------------------- source pages
 
 
+def _in_english(words: Translator) -> list[str]:
+    """In a translated book, a line for a page whose code speaks English."""
+    if words.catalogue is None:
+        return []
+    return [prose.raw(_remark(words("The code and its docstrings are in English.")))]
+
+
 def source(book: Book, module: code.Module) -> str:
     """One module: its docstring as prose, its code with anchors, an exercise's answer folded."""
-    addresses = Addresses(book.package, "../")
+    addresses, words = Addresses(book.package, "../"), book.translate("book")
     linker = code.Linker(book.package, module.tree, module.name)
     links = sorted(_links(linker, module.source), key=lambda link: link.line)
     path = module.path.relative_to(ROOT).as_posix()
@@ -314,6 +323,7 @@ def source(book: Book, module: code.Module) -> str:
     orphan = module.name.startswith(f"{code.PACKAGE}.course")  # many, and no part of the library: not in the sidebar
     parts = ["---\norphan: true\n---"] if orphan else []
     parts += [f"# {module.name.removeprefix(code.PACKAGE + '.')}", prose.raw(f'<p class="path">{path}</p>')]
+    parts += _in_english(words)
     if text := ast.get_docstring(module.tree):
         parts.append(prose.markdown(text, raise_by=2))
     for node, first, last in code.pieces(module):
@@ -323,7 +333,8 @@ def source(book: Book, module: code.Module) -> str:
             used = sorted(set().union(*(book.uses.get(name, set()) for name in _within(module, dotted))))
             if used:
                 where = ", ".join(f'<a href="../{lesson_page(n)}.html">{n}</a>' for n in used)
-                parts.append(prose.raw(f'<p class="used">used in lesson{"s" * (len(used) > 1)} {where}</p>'))
+                said = words("used in lessons {lessons}") if len(used) > 1 else words("used in lesson {lessons}")
+                parts.append(prose.raw(f'<p class="used">{said.format(lessons=where)}</p>'))
         while first < last and not lines[first - 1].strip():
             first += 1
         while last > first and not lines[last - 1].strip():
@@ -331,7 +342,7 @@ def source(book: Book, module: code.Module) -> str:
         if node is None and first == last and (part := re.fullmatch(r"# -{8,} (.+)", lines[first - 1])):
             parts.append(prose.raw(f'<p class="part">{escape(part[1])}</p>'))
             continue
-        parts.append(prose.raw(_piece(module, lines, first, last, links, addresses, book.targets)))
+        parts.append(prose.raw(_piece(module, lines, first, last, links, addresses, book.targets, words)))
     return "\n\n".join(parts) + "\n"
 
 
@@ -348,6 +359,7 @@ def _piece(
     links: list[code.Link],
     addresses: Mapping[str, str],
     targets: Mapping[str, Any],
+    words: Translator,
 ) -> str:
     """Lines of a module as boxes of code: an anchor before each definition, an exercise's answer in a fold."""
     cuts: list[tuple[int, str, Any]] = []  # line, "anchor" or "fold", the name or the exercise and its last line
@@ -384,10 +396,10 @@ def _piece(
             html.append(code.box("".join(box).rstrip("\n"), "package-code"))
             inside = code.box(show(line, end), "package-code")
             href = f"../{lesson_page(exercise.lesson)}.html#exercises-{exercise.lesson}"
-            html.append(
-                f"<details class='answer'><summary>The answer of <a href='{href}'>exercise {exercise.id}</a>, "
-                f"{end - line + 1} lines</summary>{inside}</details>"
+            summary = words("The answer of exercise {exercise}, {lines} lines").format(
+                exercise=f"<a href='{href}'>{exercise.id}</a>", lines=end - line + 1
             )
+            html.append(f"<details class='answer'><summary>{summary}</summary>{inside}</details>")
             box, at = [], end + 1
     if at <= last and "".join(lines[at - 1 : last]).strip():
         box.append(show(at, last))
@@ -471,14 +483,15 @@ def documents_page(book: Book) -> str:
         ),
     ]
     for document, title in documents.TITLES.items():
-        rows = [f"| § | | {words('steps')} |", "|---|---|---|"]
+        rows = [f"| § | {words('section')} | {words('lesson and step')} |", "|---|---|---|"]
         for section, name in documents.CONTENTS[document].items():
             links = [
                 f"[{step.lesson}.{step.number}](#lesson-{step.lesson}-step-{step.number})"
                 for step in every
                 if documents.Reference(document, section, "") in step.cites
             ]
-            rows.append(f"| {section} | {name} | {' '.join(links) or '–'} |")
+            below = words("in the sections below") if index.treating(document, section, every) else "–"
+            rows.append(f"| {section} | {name} | {' '.join(links) or below} |")
         parts += [f"## {document} 《{title}》", "\n".join(rows)]
     return "\n\n".join(parts) + "\n"
 
@@ -510,8 +523,16 @@ def laboratory_page(book: Book) -> str:
     """The laboratory's own report; its rows can be downloaded."""
     words = book.translate("book")
     text = (ROOT / "data" / "lab" / "README.md").read_text(encoding="utf-8")
-    text = translated(text, book.translate("laboratory")).replace("$", r"\$")
+    translate = book.translate("laboratory")
+    text = translated(text, translate).replace("$", r"\$")
+    if translate.catalogue == {}:
+        head, _, rest = text.partition("\n")
+        text = f"{head}\n\n{prose.raw(_remark(words('This page is not translated yet.')))}\n{rest}"
     return text + f"\n\n{words('All rows:')} {{download}}`rows.jsonl <rows.jsonl>`\n"
+
+
+def _remark(text: str) -> str:
+    return f'<p class="path">{escape(text)}</p>'
 
 
 def api_page(book: Book) -> str:
@@ -519,6 +540,7 @@ def api_page(book: Book) -> str:
     words = book.translate("book")
     parts = [
         f"# {words('The library, in reading order')}",
+        *_in_english(words),
         prose.markdown(ast.get_docstring(book.package.modules[code.PACKAGE].tree)),
     ]
     pages: list[str] = []
@@ -538,8 +560,15 @@ def api_page(book: Book) -> str:
             parts.append(prose.raw(f'<table class="api"><tbody>{rows}</tbody></table>'))
 
     modules = book.package.modules
-    for folder, what in READING_ORDER:
-        parts.append(f"## {folder}\n\n{what[0].upper()}{what[1:]}.")
+    reading_order = (
+        ("models", words("The three architectures; begin with attention.")),
+        ("text", words("Tokenizer, corpora, batches.")),
+        ("training", words("Losses, and the one training loop.")),
+        ("generation", words("Sampling and beam search.")),
+        ("tuning", words("Every method that goes onto a frozen base, one file each.")),
+    )
+    for folder, what in reading_order:
+        parts.append(f"## {folder}\n\n{what}")
         inside = [m for name, m in modules.items() if name.startswith(f"{code.PACKAGE}.{folder}")]
         for module in sorted(inside, key=_order):
             add(module)

@@ -30,7 +30,10 @@ def markdown(text: str, translate: Translator = ENGLISH, raise_by: int = 0) -> s
                 parts.append(f":::{{container}} predict\n{words}\n:::" if predict else words)
             case "item":
                 separator = "" if parts and parts[-1].lstrip()[:2] in ("- ", "* ") else "\n"
-                parts.append(f"{separator}{block.mark}{tex.inline(translate(block.text))}")
+                words = tex.inline(translate(block.text))
+                if translate.lacks(block.text):  # an item alone cannot have attributes of its own
+                    words = f'<span class="untranslated" lang="en">{words}</span>'
+                parts.append(f"{separator}{block.mark}{words}")
             case "heading":
                 parts.append("#" * (len(block.mark.strip()) + raise_by) + " " + translate(block.text))
             case "quote":

@@ -109,6 +109,7 @@ def _sphinx(source: Path, site: Path, work: Path, language: str, languages: Sequ
         "html_static_path": ["_static"],
         "html_favicon": "_static/favicon.svg",  # or a browser asks a server for /favicon.ico
         "html_css_files": ["katex/katex.min.css", "living/living.css", "book.css"],
+        "html_js_files": [("book.js", {"defer": "defer"})],
         "html_theme_options": {"sidebar_hide_name": False},
         "html_math_renderer": "katex",
         "html_show_search_summary": False,  # it would fetch every page that was found, which file:// forbids
@@ -190,8 +191,17 @@ def setup(app: Any) -> dict[str, bool]:
 
     app.add_search_language(SearchBoth)
     app.add_html_math_renderer("katex", (_inline_math, None), (_display_math, None))
+    app.connect("doctree-read", _add_places)
     app.connect("html-page-context", _add_scripts)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def _add_places(app: Any, doctree: Any) -> None:
+    """Give each heading an id that is the same in every language, for the links between the languages (book.js)."""
+    from docutils import nodes
+
+    for at, section in enumerate(doctree.findall(nodes.section)):
+        section["ids"].append(f"place-{at}")
 
 
 def _inline_math(translator: Any, node: Any) -> None:

@@ -166,6 +166,27 @@ def test_a_name_in_code_leads_to_its_source_and_back(site, page):
     assert page.wrong == []
 
 
+def test_the_link_to_another_language_leads_to_the_heading_that_is_read(site, page):
+    """The site of a test has one language, so the link leads to the page itself."""
+    page.goto((site / "lessons/lesson_02.html").as_uri())
+    page.evaluate(
+        "document.querySelectorAll('.languages').forEach((old) => old.remove());"
+        "document.querySelector('article').insertAdjacentHTML("
+        "'afterbegin', '<p class=languages><a href=lesson_02.html>Other</a></p>')"
+    )
+    link = page.locator(".languages a")
+    link.focus()
+    assert link.evaluate("(a) => a.hash") == "", "at the top it leads to the page"
+    page.evaluate("document.querySelector('#lesson-2-step-4').scrollIntoView()")
+    link.click()
+    page.wait_for_function("location.hash.startsWith('#place-')")
+    page.wait_for_function("window.scrollY > 0")
+    top = page.evaluate("document.querySelector('#lesson-2-step-4').getBoundingClientRect().top")
+    assert 0 <= top < WIDE["height"] / 3
+    assert page.evaluate("document.querySelector(location.hash).closest('section').id") == "lesson-2-step-4"
+    assert page.wrong == []
+
+
 # ---------------------------------------------------------------- living figures
 
 
