@@ -260,7 +260,7 @@ def _escaped(text: str) -> str:
 
 # ---------------------------------------------------------------- symbols in prose
 
-STRONG = re.compile(r"[α-ωΓΔΘΛΦΨΩ√ΣΠ∈←≈≤≥∂‖ᵀ²³₁₂]|[A-Za-z\)\]'′][_^]|ŷ|d̄|‖")
+STRONG = re.compile(r"[α-ωΓΔΘΛΦΨΩ√ΣΠ∈←≈≤≥∂‖ᵀ²³⁴₁₂]|[A-Za-z\)\]'′][_^]|ŷ|d̄|‖")
 OPERATOR = re.compile(r"[=·×+−/≤≥≈∈←→<>|]|…")
 SYMBOL = re.compile(r"[\[(|‖{]*(?:−?\d+(?:[.,]\d+)*|[B-HJ-Zb-z])(?:['′]|[\])|}‖])*")
 TAIL = re.compile(r"('s|-th|[.,;:?!)*]|\*\*)+$")
