@@ -172,7 +172,8 @@ def _old(number: int, record: Any, words: Translator) -> str:
         why = words("What this lesson prints was not recorded yet, so that it is missing on this page.")
     else:
         why = words("What is printed here was recorded before the last change of the lesson or of the package.")
-    return f"{why} {words('{command} shows it on your machine.').format(command=f'`make lesson-{number}`')}"
+    shows = words("{command} shows it on your machine.").format(command=f"`make lesson-{number}`")
+    return f"{why}\n\n{shows}"
 
 
 def measured(record: Any, words: Translator = ENGLISH) -> str:
