@@ -144,7 +144,7 @@ if points:
         [None, "g", "d"],
     )
 else:
-    say("data/real/rows.jsonl holds no finished search: make real measures it.")
+    say("data/real/rows.jsonl holds no finished search yet: make real measures it.")
 if {"prefix, P = 5", "full fine-tuning"} <= set(chosen):
     factor = chosen["prefix, P = 5"] / chosen["full fine-tuning"]
     say(f"The prefix takes a rate {factor:.0f} times as large as full fine-tuning.")
@@ -177,7 +177,7 @@ from minitransformer.course.lab.intervals import t_interval
 found = {one.arm: one for one in measure.results(stored)}
 n_test = len(rows["test"])
 if not found:
-    say("data/real/rows.jsonl holds no finished method: make real measures them.")
+    say("data/real/rows.jsonl holds no finished method yet: make real measures them.")
 else:
     with figure(
         "methods",

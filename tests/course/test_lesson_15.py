@@ -23,6 +23,13 @@ def row_of(cell, dice):
     return {"cell": vars(cell), **measured, **counts, "made_from": measure.made_from()}
 
 
+class WithoutAsserts(ast.NodeTransformer):
+    """What the committed rows say is asserted when the lesson runs; made-up rows say something else."""
+
+    def visit_Assert(self, node):
+        return ast.copy_location(ast.Pass(), node)
+
+
 @pytest.fixture
 def told(tmp_path, monkeypatch, capsys):
     """Measures up to so many made-up cells, runs the steps that read them; gives what they print and draw."""
@@ -41,7 +48,8 @@ def told(tmp_path, monkeypatch, capsys):
         for cell in course.load(15).cells:
             title = cell.title or title
             if cell.is_code and title in STEPS:
-                exec(compile(ast.Module(cell.statements, []), "lesson 15", "exec"), names)
+                code = WithoutAsserts().visit(ast.Module(cell.statements, []))
+                exec(compile(code, "lesson 15", "exec"), names)
         drawn = sorted(path.stem for path in tmp_path.rglob("*.png"))
         return " ".join(capsys.readouterr().out.split()), drawn
 
