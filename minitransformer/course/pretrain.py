@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from minitransformer.checkpoint import load_tensors, save_model
+from minitransformer.checkpoint import save_model
 from minitransformer.course import devices, shipped
 from minitransformer.course.bases import FOLDER, KINDS, TUNED, about_base, load_base, prefix_path
 from minitransformer.course.batches.denoising import Denoising
@@ -188,11 +188,6 @@ def start_near(model: Bert) -> Bert:
     return model
 
 
-def steps_done(checkpoint: Path) -> int:
-    """How many steps a state of training has behind it; 0 if there is none."""
-    return load_tensors(checkpoint)[1]["step"] if checkpoint.is_file() else 0
-
-
 def build(kind: str, folder: Path = FOLDER, shrink: int = 1, device: str = "cpu", precision: str = "fp32") -> dict:
     """Train one base and save it with how it was made and what it can do.
 
@@ -224,11 +219,8 @@ def build(kind: str, folder: Path = FOLDER, shrink: int = 1, device: str = "cpu"
     for number, full in enumerate(recipe.phases, 1):
         phase = Phase(full.mix, max(full.steps // shrink, 20), full.lr, full.warmup)
         checkpoint = folder / UNFINISHED.name / f"{kind}.{number}.safetensors"
-        if steps_done(checkpoint) == phase.steps:
-            batches, valid = None, None  # it only has to be read: nothing of it is trained again
-        else:
-            source, held_out = recipe.source(phase, tokenizer, model)
-            batches, valid = devices.on_device(source, device), devices.moved(held_out, device)
+        source, held_out = recipe.source(phase, tokenizer, model)
+        batches, valid = devices.on_device(source, device), devices.moved(held_out, device)
         began = time.time()
 
         def tell(step: int, loss: float, phase: Phase = phase, began: float = began) -> None:
