@@ -25,7 +25,7 @@ from minitransformer.course.lab.families import (
     sized,
 )
 from minitransformer.course.lab.intervals import Interval
-from minitransformer.course.lab.report import SEARCH_TITLE, footing, interval, markdown, search_line, shown
+from minitransformer.course.lab.report import SEARCH_TITLE, each_of, footing, interval, markdown, search_line, shown
 from minitransformer.course.lab.store import Store
 from minitransformer.course.lab.tasks import LAB_TASKS
 from minitransformer.course.show import PALETTE, figure, say, table
@@ -199,7 +199,7 @@ def layout(found: Mapping[str, Sequence[Result]]) -> dict[str, Any]:
 
 def plot_all(grid: Any, found: Mapping[str, Sequence[Result]]) -> None:
     """Draw the tasks, one below the other."""
-    for axes, (task, results) in zip([grid] if len(found) == 1 else grid, found.items(), strict=True):
+    for axes, (task, results) in zip(each_of(grid), found.items(), strict=True):
         plot(axes, results, task)
 
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from minitransformer.course.lab.cells import Row
 from minitransformer.course.lab.experiment import Arm, Search, trial, used_rows
 from minitransformer.course.lab.intervals import Interval
-from minitransformer.course.lab.report import SEARCH_TITLE, footing, interval, markdown, search_line, shown
+from minitransformer.course.lab.report import SEARCH_TITLE, each_of, footing, interval, markdown, search_line, shown
 from minitransformer.course.lab.store import Store
 from minitransformer.course.show import PALETTE, figure, say, table
 
@@ -62,9 +62,7 @@ class Verdict(NamedTuple):
     """The result of a claim."""
 
     word: str  # HOLDS, FAILS, OPEN or MISSING
-    found: Mapping[
-        str, Interval
-    ]  # Check.says → its mean over the seeds, for the checks that decide and those beside; or {}
+    found: Mapping[str, Interval]  # Check.says → its mean over the seeds, of those that decide and those beside; or {}
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,7 +164,7 @@ class Claim:
             return
         n, most = len(self.panels), max(len(arms) for panel in self.panels for _, arms in panel.lines.values())
         with figure(self.name, self.caption, (n * max(5.6, 1.1 * most), 4.0), 1, n) as axes:
-            for ax, panel in zip([axes] if n == 1 else axes, self.panels, strict=True):
+            for ax, panel in zip(each_of(axes), self.panels, strict=True):
                 self.plot(ax, panel, store)
 
     def plot(self, axes: Any, panel: Panel, store: Store) -> None:

@@ -33,7 +33,7 @@ from minitransformer.course.lab.claims import CLAIMS, WHYS
 from minitransformer.course.lab.experiment import SEEDS, Arm
 from minitransformer.course.lab.families import BUDGETS
 from minitransformer.course.lab.intervals import Interval, t_quantile
-from minitransformer.course.lab.report import interval, shown
+from minitransformer.course.lab.report import each_of, interval, shown
 from minitransformer.course.lab.store import Store
 from minitransformer.course.show import say, table
 
@@ -148,7 +148,7 @@ def layout(parts: Sequence[Part]) -> dict[str, Any]:
 
 def plot(grid: Any, parts: Sequence[Part], store: Store) -> None:
     """Draw each panel into its axes, under its claim and the verdict."""
-    columns, axes = min(2, len(parts)), [grid] if len(parts) == 1 else list(grid.flat)
+    columns, axes = min(2, len(parts)), each_of(grid)
     for ax, (claim, panel) in zip(axes, parts, strict=False):
         claim.plot(ax, panel, store)
         ax.set_title(textwrap.fill(f"“{claim.title}”: {claim.verdict(store).word}", 116 // columns), fontsize=10)

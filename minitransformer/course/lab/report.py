@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import nan
+from typing import Any
+
+import numpy as np
 
 from minitransformer.course.lab.cells import Row
 from minitransformer.course.lab.experiment import Search
@@ -20,6 +23,11 @@ def shown(value: Interval, decimals: int = 3, sign: bool = False) -> str:
     """`0.803 ± 0.012`, or the mean alone if there is one seed; `sign` is for differences, `+0.012 ± 0.007`."""
     half = "" if value.n == 1 else f" ± {value.half:.{decimals}f}"
     return f"{value.mean:{'+' if sign else ''}.{decimals}f}{half}"
+
+
+def each_of(axes: Any) -> list[Any]:
+    """The axes that `figure` gives, one or a grid of them, as a list."""
+    return list(np.ravel(axes))
 
 
 SEARCH_TITLE = "The search: loss on validation data (bold: chosen; ⚠: the lowest or highest tried)."

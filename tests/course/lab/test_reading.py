@@ -59,16 +59,9 @@ def test_doubts_are_the_claims_that_do_not_hold(store):
 
 def test_a_run_far_off_is_found(store, tmp_path):
     infix = lab.EXPERIMENTS["infix"]
-    cells, rows = [cell.key for cell in infix.arms[0].cells(store)], []
+    own, rows = [store.row(cell) for cell in infix.arms[0].cells(store)], []
     for row in store.rows:
-        at = next(
-            (
-                i
-                for i, cell in enumerate(infix.arms[0].cells(store))
-                if cell.key in cells and row["cell"] == store.row(cell)["cell"]
-            ),
-            None,
-        )
+        at = own.index(row) if row in own else None
         slots = row["scores"].get("slots") if at is None else 5.0 if at == 3 else 0.9 + at / 1000
         rows.append(row if slots is None else {**row, "scores": {**row["scores"], "slots": slots}})
     changed = rewritten(Store(tmp_path / "rows.jsonl"), rows)

@@ -92,6 +92,11 @@ def by_size(task: str, **more: object) -> tuple[Arm, ...]:
     )
 
 
+def curves(score: str) -> dict[str, tuple[str, list[str]]]:
+    """A panel's lines: a score of the prefix and of full fine-tuning against the number of examples."""
+    return {name: (score, [f"{name}, n = {n}" for n in SIZES]) for name in ("prefix", "full")}
+
+
 def lead(of: Of, score: str, n: int) -> float:
     """By how much the prefix is ahead after n examples."""
     return of(f"prefix, n = {n}", score) - of(f"full, n = {n}", score)
@@ -139,14 +144,14 @@ LOW_DATA = Claim(
     },
     panels=(
         Panel(
-            {name: ("slots", [f"{name}, n = {n}" for n in SIZES]) for name in ("prefix", "full")},
+            curves("slots"),
             "fraction of values stated",
             "tables to learn from (log)",
             log=True,
         ),
         Panel(
             {
-                f"{name}, {split}": (score, [f"{name}, n = {n}" for n in SIZES])
+                f"{name}, {split}": curves(score)[name]
                 for name in ("prefix", "full")
                 for split, score in (("test", "loss"), ("training", "train_loss"))
             },
@@ -184,7 +189,7 @@ LOW_DATA_NEWS = Claim(
     scores={"ROUGE-L": "rougeL", "ROUGE-2": "rouge2", "loss": "loss", "train loss": "train_loss"},
     panels=(
         Panel(
-            {name: ("rougeL", [f"{name}, n = {n}" for n in SIZES]) for name in ("prefix", "full")},
+            curves("rougeL"),
             "ROUGE-L",
             "articles to learn from (log)",
             log=True,
