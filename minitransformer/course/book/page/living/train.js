@@ -22,6 +22,7 @@
     await Mini.need(["pairs"]);
     const examples = JSON.parse(new TextDecoder().decode(Mini.bytes("pairs"))); // style → [[plain, styled], …]
     let trainer = null, losses = [], running = false, seconds = 0, generation = 0;
+    let looping = -1; // the generation whose loop is at work; a pause ends it after the step that it is in
 
     /** The pairs as ids, or an error that names the pair. */
     function read() {
@@ -49,8 +50,9 @@
     }
 
     async function run() {
-      if (running) {
-        running = false;
+      if (running || looping === generation) { // the loop that is still at work looks at `running` after its step
+        running = !running;
+        button.textContent = running ? t("Pause") : t("Train on");
         return;
       }
       let pairs;
@@ -63,7 +65,7 @@
         return;
       }
       running = true;
-      const mine = generation;
+      const mine = (looping = generation);
       const going = () => running && mine === generation;
       button.textContent = t("Pause");
       trainer ??= Mini.PrefixTrainer(gpt, startAt(start.chosen(), gpt, tokenizer, pairs));
@@ -88,6 +90,7 @@
       }
       if (mine !== generation) return;
       running = false;
+      looping = -1;
       button.textContent = t("Train on");
     }
 
