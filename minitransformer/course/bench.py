@@ -5,6 +5,7 @@ What is compared runs in turn (`timing.py`), and the figures are medians of rati
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import statistics
@@ -19,12 +20,15 @@ from itertools import accumulate
 import torch
 
 from minitransformer.course import bootstrap
+from minitransformer.course.data import DATA, default_tokenizer
 from minitransformer.course.output.terminal import say, table
 from minitransformer.course.show import QUICK
 from minitransformer.course.timing import in_turn, update
 from minitransformer.generation.sampling import generate
 from minitransformer.models.gpt import GPT, GPTConfig
 from minitransformer.text.batches import IGNORE
+from minitransformer.text.corpora import Windows, eval_windows, read_documents, token_stream
+from minitransformer.training.loop import TrainConfig, evaluate, train
 from minitransformer.training.losses import language_model_loss
 from minitransformer.tuning import PrefixTuning
 
@@ -269,6 +273,66 @@ def busy_laptop(rounds: int) -> None:
     )
 
 
+LESSON_3 = TrainConfig(steps=1200, lr=4e-3, warmup=100, final_lr=0.02)  # as the lesson has it; 8 windows a batch
+NANO_GPT = TrainConfig(steps=2000, lr=1e-3, warmup=100, final_lr=0.1, betas=(0.9, 0.99))  # 12 windows a batch
+WINDOW = 64  # tokens, in both
+READS = 42 * WINDOW  # tokens of the validation text, at each evaluation
+
+
+def to_a_loss(seconds: float = 45.0) -> None:
+    """How much sooner lesson 3's recipe has the loss that nanoGPT's has after 45 seconds.
+
+    nanoGPT's is what its readme gives for a training on a CPU (Karpathy, github.com/karpathy/nanoGPT, "i only have a
+    macbook"): 12 windows of 64 tokens and AdamW at 1e-3 with betas 0.9 and 0.99. Both train our model of the same sizes
+    on our text, from the same seed, one after the other. The time of evaluations is taken off.
+    """
+    recipes = {"nanoGPT": (NANO_GPT, 12), "lesson 3": (LESSON_3, 8)}
+    curves = {name: _curve(*recipe, seconds) for name, recipe in recipes.items()}
+    took, loss = curves["nanoGPT"][-1][1:]
+    ours = next(((after, found) for _, after, found in curves["lesson 3"] if found <= loss), None)
+    table(
+        [(name, *curve[-1]) for name, curve in curves.items()],
+        ["recipe", "steps", "seconds", "validation loss"],
+        [None, ",d", ".1f", ".3f"],
+    )
+    if ours is None:
+        say(f"\nIn {seconds:.0f} seconds lesson 3's recipe does not reach nanoGPT's loss of {loss:.3f}.\n")
+    else:
+        say(
+            f"\nLesson 3's recipe has a loss of {ours[1]:.3f} after {ours[0]:.1f} s. So it needs {took / ours[0]:.1f} "
+            f"times less time to nanoGPT's {loss:.3f}; at least 3 times less is the aim.\n"
+        )
+
+
+class _Enough(Exception):
+    """The time is over."""
+
+
+def _curve(config: TrainConfig, batch: int, seconds: float) -> list[tuple[int, float, float]]:
+    """Steps, seconds and validation loss of a training, every ten steps until the time is over."""
+    tokenizer = default_tokenizer()
+    train_ids, valid_ids = (
+        token_stream(read_documents(DATA / "text" / f"{part}.txt"), tokenizer) for part in ("train", "valid")
+    )
+    torch.manual_seed(0)
+    model = GPT(GPTConfig(tokenizer.n_vocab, n_positions=WINDOW))
+    valid = eval_windows(valid_ids[: READS + 1], length=WINDOW, batch_size=READS // WINDOW)
+    evaluations = in_turn({"all": lambda _: evaluate(model, valid, language_model_loss)}, 5)["all"]
+    curve: list[tuple[int, float, float]] = []
+    began = time.perf_counter()
+
+    def note(step: int, loss: float) -> None:
+        spent = time.perf_counter() - began - (len(curve) + 1) * statistics.median(evaluations)
+        curve.append((step, spent, loss))
+        if spent >= seconds:
+            raise _Enough
+
+    windows = Windows(train_ids, length=WINDOW, batch_size=batch, seed=0)
+    with contextlib.suppress(_Enough):
+        train(model, windows, replace(config, eval_every=10), valid=valid, progress=False, on_eval=note)
+    return curve
+
+
 def median_ratio(upper: list[float], lower: list[float]) -> float:
     """The median over the rounds of what was measured side by side."""
     return statistics.median(a / b for a, b in zip(upper, lower, strict=True))
@@ -307,6 +371,7 @@ def main() -> None:
     tuning(rounds)
     generation(rounds)
     busy_laptop(1 if QUICK else 5)
+    to_a_loss(3.0 if QUICK else 45.0)
 
 
 if __name__ == "__main__":  # one of the processes of `busy_laptop`

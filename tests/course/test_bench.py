@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from minitransformer.course import bench, bootstrap, device_bench
 from minitransformer.course.devices import check
 from minitransformer.errors import UserError
+from minitransformer.training.loop import TrainConfig
 
 
 def test_a_busy_laptop_in_two_figures(monkeypatch, capsys):
@@ -38,6 +40,32 @@ def test_a_busy_laptop_in_two_figures(monkeypatch, capsys):
     rows = [re.findall(r"[\d.]+(?= |%|$)", line) for line in capsys.readouterr().out.splitlines() if "settings" in line]
     assert rows == [["30.0", "9.0", "100", "45"], ["28.5", "16.0", "95", "80"]]
     assert not neighbours, "a busy program was left running"
+
+
+def test_lesson_3_has_the_recipe_that_is_measured():
+    lesson = next(bench.DATA.parent.glob("lessons/lesson_03_*.py")).read_text(encoding="utf-8")
+    steps = int(re.search(r"steps = 40 if QUICK else (\d+)", lesson)[1])
+    found = re.search(r"config = (TrainConfig\(.*\))", lesson)[1]
+    config = eval(found, {"TrainConfig": TrainConfig, "steps": steps})
+    assert replace(config, eval_every=0) == bench.LESSON_3
+    assert "T, B = 64, 8" in lesson and bench.WINDOW == 64
+
+
+@pytest.mark.parametrize(
+    ("losses", "told"), [([4.0, 3.0, 2.0], "needs 2.5 times less"), ([4.0, 3.9, 3.8], "does not reach")]
+)
+def test_the_time_to_a_loss_is_read_off_two_curves(losses, told, monkeypatch, capsys):
+    ours = [(10 * (i + 1), 8.0 * (i + 1), loss) for i, loss in enumerate(losses)]
+    curves = {bench.NANO_GPT: [(10, 20.0, 4.0), (20, 40.0, 3.0)], bench.LESSON_3: ours}
+    monkeypatch.setattr(bench, "_curve", lambda config, batch, seconds: curves[config])
+    bench.to_a_loss(40.0)
+    assert told in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_curve_ends_when_its_time_is_over():
+    curve = bench._curve(bench.LESSON_3, 2, seconds=0.05)
+    assert curve[-1][1] >= 0.05 and all(spent < 0.05 for _, spent, _ in curve[:-1])
+    assert [step for step, _, _ in curve] == [10 * (i + 1) for i in range(len(curve))]
 
 
 def test_steps_are_counted():
