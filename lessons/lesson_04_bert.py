@@ -454,7 +454,7 @@ assert QUICK or both["pairs"][-1] < math.log(2) - 0.01
 #
 # This is half the width of the 95 % confidence interval (置信区间). From here on it stands behind each ±. By this formula, 0 of
 # n would count as certain. So we compute the ± as if two more answers had been right and two more wrong: n + 4 stands in the
-# place of n, and right + 2 in the place of right.
+# place of n, and the number of right answers grows by 2.
 #
 # The interval covers only the chance in the choice of the examples. It does not cover the chance in the training: another
 # random seed would give other numbers, and we train only once.

@@ -164,7 +164,8 @@ fates.slip(
 )
 fates.slip(
     "kept ones not in the loss",
-    "Your labels leave out the chosen words that stay as they are. They are the reason why a model cannot trust a word that it sees.",
+    "Your labels leave out the chosen words that stay as they are. Without them, a chosen word that can be seen is always a wrong one, "
+    "and the model never learns that a word in plain sight may be right.",
     (LABELS, "fate = draw()\n    labels = torch.where(chosen & (fate < 0.9), ids, IGNORE)"),
 )
 fates.slip(
@@ -545,7 +546,7 @@ def bias_forgotten(self, x, embedding):
 
 @head.mistake("no GELU")
 def no_gelu(self, x, embedding):
-    """There is no gelu between dense and norm. A linear map before a linear map is only one linear map; what bends is the gelu."""
+    """There is no gelu between dense and norm. Without it the head only turns and scales what it is given; what bends is the gelu."""
     return F.linear(self.norm(self.dense(x)), embedding, self.bias)
 
 
