@@ -454,7 +454,7 @@ def tune(method, lr: float, steps: int, every: int = 0) -> Log:
 
 
 # %% [markdown]
-# The three adapters of the last step are trained for 100 steps. Each has the learning rate that was best for it on
+# The three adapters above are trained for 100 steps. Each has the learning rate that was best for it on
 # validation. Xavier's has the largest.
 #
 # **Predict before you run:** does Xavier's loss on y fall below that of the untouched base within the first 50 steps, in
@@ -716,7 +716,7 @@ table(
         "trained",
         "gradients, Adam: MiB",
         "time (full = 1)",
-        "reaches the adapters' loss at step",
+        "reaches the adapters' best loss at step",
     ],
     [None, ",", ".1f", ".2f", "d"],
 )
@@ -729,7 +729,7 @@ assert trained_memory(reports["zero"]) < 0.05 * trained_memory(reports["full"])
 # of its MLP.)
 #
 # 001 §3.2.3 also expects fewer epochs (更少的训练轮数). The last column tests this for our task and one seed. It is the
-# first measured step at which the loss of a method is as low as the last loss of the adapters (– means never). The
+# first measured step at which the loss of a method is as low as the best loss of the adapters (– means never). The
 # document is right only if the adapters have the smallest number there.
 
 # %% [markdown]
