@@ -11,9 +11,10 @@ needs: 5, 6, 7, 9, 10, 11, 12
 #
 # The tiny world was made for this course. Its reviews never contain a spelling mistake, and its models have one
 # million parameters. This lesson leaves it. First it tunes a published model on real text. Then it shows how you
-# bring models of your own. In its last part it runs the systems that 000 §6 names beside prefix tuning.
+# bring models of your own. In its last part it looks at eight systems that 000 §6 calls successes of prefix tuning, and
+# runs small versions of six.
 #
-# The real text comes with Python. Each function of the standard library has a docstring, which says in English what
+# The real text comes with Python. Many functions of the standard library have a docstring, which says in English what
 # the function does. The manual sorts the modules by topic, so we get labels for free: the topic of a sentence is the
 # topic of its module. The task is to name the topic. It is text classification (文本分类), as in 000 §4.3.
 #
@@ -48,8 +49,8 @@ assert not modules["train"] & modules["test"] and not modules["valid"] & modules
 assert 0.15 < commonest < 0.18
 
 # %% [markdown]
-# 75 / 466 is 16 %. The other end is no 100 %: "Return True if the object is closed" fits several topics, and nobody
-# could name the right one.
+# 75 / 466 is 16 %. The best possible accuracy is not 100 %, either: a sentence like "Return True if the object is closed"
+# fits several topics, and nobody can know which one is meant.
 #
 # The sentences are stored in `data/real/`, because docstrings change from one version of Python to the next. The
 # numbers of this lesson hold for the stored ones, whatever Python you run.
@@ -59,9 +60,9 @@ assert 0.15 < commonest < 0.18
 #
 # The model is called all-MiniLM-L6-v2 (Wang et al., 2020; Reimers & Gurevych, 2019). It is a BERT of 6 layers and
 # width C = 384, and its vocabulary has V = 30,522 entries. After its pretraining it was tuned on more than a billion
-# pairs of sentences, so that sentences of like meaning get like vectors. Among them were functions of programs with
-# their docstrings, so our kind of text is not new to it. It is one of the few published models that install as a
-# package. Its architecture is exactly that of lesson 4. Therefore our own code loads its weights
+# pairs of sentences, so that sentences of similar meaning get similar vectors. Some of these pairs were functions of
+# programs with their docstrings, so our kind of text is not new to it. It is one of the few published models that install
+# as a package. Its architecture is exactly that of lesson 4. Therefore our own code loads its weights
 # (`minitransformer/published.py`), and every tuning method goes onto it unchanged.
 #
 # 000 §4.3 gives the setting: a prefix of length 5, with a random start (随机初始化), on a frozen BERT. A prefix has a
@@ -113,18 +114,18 @@ assert all(one.trained_fraction < 0.005 for arm, one in reports.items() if "full
 # Five methods are compared: a prefix of 5 and one of 20, LoRA, an adapter, and full fine-tuning. Beside them stands
 # the head alone on the frozen model (lesson 10).
 #
-# The rule was fixed before anything was measured:
+# The rule was fixed before any test sentence was scored:
 #
 # - Every method makes the same 80 steps of 8 sentences, in the same order. That is about half of the training set.
 # - Each has its own search for a learning rate. It tries three rates with 40 steps each, and the lowest validation
 #   loss wins. Where the winner is at the end of the row, the next rate is tried, too.
-# - The test is scored with three other seeds, at the winning rate alone. No seed is chosen.
+# - The test is scored with three other seeds, at the winning rate alone. All three are reported.
 #
 # `python -m minitransformer real` (`make real`) measures all of it: about twenty minutes of one core, and 84 MB of packages.
 # The lesson reads the stored rows.
 #
-# **Predict before you run:** a prefix wants another learning rate than full fine-tuning. Which of the two is larger:
-# by a factor of about 3, of about 30, or of more than 100?
+# **Predict before you run:** a prefix needs another learning rate than full fine-tuning. Which of the two rates is
+# larger, and by what factor: about 3, about 30, or more than 100?
 
 # %%
 stored = measure.read_rows()
@@ -151,9 +152,9 @@ if {"prefix, P = 5", "full fine-tuning"} <= set(chosen):
     assert factor > 100
 
 # %% [markdown]
-# A prefix starts at random and consists of few numbers, so large steps are right for it. Full fine-tuning moves 22.7
-# million numbers that are good already; large steps would destroy them. A comparison at one common rate would
-# therefore measure nothing but the choice of that rate. This is why each method has its own search.
+# A prefix starts at random and has few parameters, so large steps are right for it. Full fine-tuning moves 22.7
+# million parameters that are good already; large steps would destroy them. A comparison at one common rate would
+# therefore measure little but the choice of that rate. This is why each method has its own search.
 
 # %% [markdown]
 # ## The test
@@ -209,16 +210,16 @@ if outcome:
     assert min(means) > 2.5 * commonest
 
 # %% [markdown]
-# There is no order. Every method names about half of the topics, three times as many as the commonest topic alone. But all
-# means lie within eight points, and every interval includes 0: three seeds do not decide whether any method did better
-# than the head alone.
+# There is no order. Every method is right about half of the sentences, three times as many as if it always named the
+# commonest topic. But all means lie within eight points, and every interval includes 0: three seeds do not decide whether
+# any method did better than the head alone.
 #
 # Two sentences can be said about this table, and only one of them is fair.
 #
 # - "A prefix with a thousandth of the parameters is as good as full fine-tuning." The numbers agree with this. 003 §1
 #   says the same of tables written as text: 0.1 % of the parameters reach the same level (即可达到GPT-2同等水平).
 # - "After 80 steps, tuning inside this model adds nothing that three seeds can see." The numbers agree with this as well,
-#   because the head alone, which changes nothing inside the model, is just as good.
+#   because the head alone, which changes nothing inside the model, reaches about the same accuracy.
 #
 # The second sentence is the fair one. If we had left out the head alone, we would have believed the first. This is the
 # reason why a comparison of tuning methods needs the head alone in it.
@@ -268,7 +269,8 @@ else:
 # continues a docstring. The BERT sorts sentences into two topics. The encoder–decoder translates menu entries. Where
 # you name no folder, the course's own base takes the place.
 #
-# Ten lines are learned by heart. This shows that all parts work together. It says nothing about new lines.
+# The loss is measured on the same ten lines. If training lowers it, all parts work together. New lines are another
+# question, which this loss does not answer.
 #
 # **Predict before you run:** the prefix begins as the keys and values of random words. Is the loss with this untrained
 # prefix larger or smaller than without any?
@@ -309,15 +311,17 @@ assert all(one.tuned < one.with_prefix for one in done.values())
 
 # %% [markdown]
 # A prefix that begins as random words disturbs the model a little, or helps it by chance. Nobody can tell which before
-# it is tried. Training lowers the loss in
-# all three. To tune on rows of your own with splits, a search and a report, use `make tune`; the README says how. It
-# takes the same folders.
+# it is tried. Training lowers the loss in all three. In a full run with the course's own bases, only the BERT learns its
+# ten lines by heart; the other two still write nonsense after thirty steps.
+#
+# To tune on rows of your own with splits, a search and a report, use `make tune`; the README says how. It takes the same
+# folders.
 
 # %% [markdown]
 # ## Eight systems
 #
-# 000 §6 says that prefix tuning was applied with success in practice (前缀微调已成功应用于各种自然语言处理任务). It names
-# eight systems:
+# 000 §6 says that prefix tuning has been applied with success to all kinds of language tasks
+# (前缀微调已成功应用于各种自然语言处理任务). As examples it names eight systems:
 #
 # - text generation: CTRL, PPLM;
 # - classification: PET, LIFT;
@@ -328,17 +332,17 @@ assert all(one.tuned < one.with_prefix for one in done.values())
 # the eight is prefix tuning. Six of them can be shown in a few lines on our own models, and then it is plain what each
 # one does instead. For each we ask two questions: what stands in front of the text, and what is trained?
 #
-# Two are told in words. LIFT (Dinh et al., 2022) writes the rows of a table as sentences and fine-tunes a GPT on them;
-# its tasks are not text classification. ERNIE 3.0 (Sun et al., 2021) pretrains a large model on text and on a knowledge
-# graph together, and trains all of its parameters. (000 gives no references. We take the systems that carry these
-# names.)
+# The other two are only described. LIFT (Dinh et al., 2022) writes the rows of a table as sentences and fine-tunes a
+# GPT on them; its tasks are not text classification. ERNIE 3.0 (Sun et al., 2021) pretrains a large model on text and
+# on a knowledge graph together, and trains all of its parameters. (000 gives no references. We take the systems that
+# carry these names.)
 
 # %% [markdown]
 # ## UniLM: a mask
 #
-# A BERT reads in both directions, a GPT only backwards. UniLM (Dong et al., 2019) is one model that does either, by
-# the mask (lesson 2). Its third mask is for pairs z = [x; y] and is known as the *prefix language model*: within x
-# everyone sees everyone, and y sees x and its own past.
+# A BERT reads in both directions, a GPT only backwards. UniLM (Dong et al., 2019) is one model that does both: its mask
+# decides (lesson 2). A third mask is for pairs z = [x; y] and is known as the *prefix language model*. Within x every
+# word sees every word, and a word of y sees x and what precedes it in y.
 #
 #     query in x:  may look at all of x
 #     query in y:  may look at x, and at y up to itself
@@ -416,7 +420,7 @@ assert [changes[name, "y"] for name in masks] == [False, True, False]
 # Wikipedia, which says where the text comes from. Later the code chooses the style. The code stands where a prefix
 # stands, but it is an ordinary word, and the whole model was trained with it.
 #
-# We do the same in small. All parameters of our GPT are trained for 60 steps on texts of four styles, each with its
+# We do the same on a small scale. All parameters of our GPT are trained for 60 steps on texts of four styles, each with its
 # style's name in front: "pirate: …". Then every held-out text is read under every code.
 #
 # **Predict before you run:** in each row of the table the text is the same, and only the code differs. Where is the
@@ -463,7 +467,7 @@ assert QUICK or all(best[style] == style for style in CODES)
 # ## PPLM: a push at every word
 #
 # PPLM (Dathathri et al., 2020) trains nothing in advance. While the model writes, it pushes the activations of the
-# past, its cached keys and values K and V, into a direction. The direction is the gradient of a wish: here, that the
+# past, its cached keys and values K and V, in a direction. The direction is the gradient of a wish: here, that the
 # next word comes from a bag of words W about the sea.
 #
 #     wish = log Σ_{w ∈ W} p(w | K + ΔK, V + ΔV)
@@ -513,7 +517,7 @@ assert bag[-1] > bag[0] and fingerprint(gpt) == before
 # which word means which class, here good and bad. So far this is a hard prompt. But PET then fine-tunes the whole model
 # on the few labelled examples, so that the right word gets likelier.
 #
-# Where the few examples are not enough for a new head, this helps: the [MASK] is read by the head from pretraining,
+# This helps where a few examples cannot train a new head, because the [MASK] is read by the head from pretraining,
 # which knows words already. (PET also combines several templates and uses texts without labels. We leave that out.)
 #
 # **Predict before you run:** how many new parameters does PET bring, and how many of the BERT's 1.1 million does it
@@ -549,7 +553,7 @@ assert (
 )
 
 # %% [markdown]
-# None is new, and all are trained. The text around the review is fixed; nothing in front of it is learned.
+# No parameter is new, and all are trained. The text around the review is fixed; nothing in front of it is learned.
 
 # %% [markdown]
 # ## mBART: the name of a language
@@ -622,10 +626,11 @@ assert QUICK or chinese(in_chinese) > 0.9 > 0.1 > chinese(in_english)
 # ## Real English, real Chinese
 #
 # This small model can now translate sentences of the tiny world. How does it do on text that people wrote? We take 40 pairs
-# from the menus of JupyterLab, such as "Path to the session to open" and 要打开的会话路径. Volunteers translated them.
+# from the menus and messages of JupyterLab, such as "Path to the session to open" and 要打开的会话路径. Volunteers
+# translated them.
 #
-# Its tokenizer splits text into pieces of bytes (lesson 1). Therefore no text is unknown to it. But rare text costs more
-# tokens for each character.
+# The model's tokenizer splits text into pieces of bytes (lesson 1). Therefore no text is unknown to it. But rare text costs
+# more tokens per character.
 #
 # chrF measures how many short runs of characters a translation shares with the right one, from 0 to 100.
 #
@@ -674,8 +679,8 @@ assert QUICK or compared[1][4] < 0.3 * compared[0][4]
 # ## MASS: a hole
 #
 # MASS (Song et al., 2019) is a way to *pre-train* an encoder–decoder. It cuts a run of tokens out of a sentence, half
-# of its length. The encoder reads the sentence with [MASK] in the hole, and the decoder writes what is missing. (BART,
-# in lesson 6, writes the whole sentence again.)
+# of its length. The encoder reads the sentence with [MASK] in the hole, and the decoder writes what is missing. (BART's
+# decoder writes the whole sentence again.)
 #
 # **Predict before you run:** a sentence has 11 tokens. How many [MASK]s does the encoder read, and how many tokens does
 # the decoder have to write?
@@ -711,10 +716,10 @@ assert then < at_first
 # %% [markdown]
 # ## What each of them trains
 #
-# We count on our own models what each system trained above, and put a prefix of ten virtual tokens beside it: on the
-# GPT, on the BERT, and on the encoder–decoder with its three places (lesson 10).
+# We count, on our own models, how many parameters each system trains. Beside it we put a prefix of ten virtual tokens: on
+# the GPT, on the BERT, and on the encoder–decoder with its three places (lesson 10).
 #
-# **Predict before you run:** in which rows is the number smaller than that of prefix tuning?
+# **Predict before you run:** which of the systems trains fewer parameters than the prefix beside it?
 
 # %%
 from minitransformer.tuning import PrefixTuning, attached
@@ -758,12 +763,12 @@ assert small == ["PPLM"] and all(
 # ## The answer
 #
 # The methods carry over: a published BERT of 22.7 million parameters takes each of them unchanged, and a prefix of 5
-# trains a thousandth of it. The rates carry over, too: a prefix wants one that is more than a hundred times as large. What
-# 80 steps do not show is a difference between the methods: the frozen model with a head is as good as each of them. The
-# tiny world's knowledge does not carry over: its encoder–decoder cannot translate a menu.
+# trains a thousandth of it. The need for a search carries over, too: the prefix takes a learning rate more than a hundred
+# times as large as full fine-tuning. After 80 steps, three seeds see no difference between the methods and the frozen model
+# with a head. The tiny world's knowledge does not carry over: its encoder–decoder cannot translate a menu.
 #
-# What 000 §6 calls prefix tuning is something else. Words, tokens, masks and activations stand in front of the text,
-# and the rest of the model is trained whole, or not at all.
+# What 000 §6 calls prefix tuning is something else. The place of a trained prefix is taken by words, a token, a mask,
+# activations, or nothing. The model is trained whole, or not at all.
 #
 # 000 §7 is a summary with an outlook: it says that prefix tuning receives more and more attention, and it begins a
 # list of what will be developed further. Our copy breaks off in the first item, after two words ("更有效的", more
@@ -772,8 +777,8 @@ assert small == ["PPLM"] and all(
 # To try next:
 #
 # - Run `make real` on your machine. Do the learning rates come out the same?
-# - Set `STEPS` in `minitransformer/course/real/measure.py` to 400 and let it run overnight. Does any method leave the
-#   head alone behind? Write down what you expect first.
+# - Set `STEPS` in `minitransformer/course/real/measure.py` to 400 and let it run overnight. Is any method then better
+#   than the head alone? Write down what you expect first.
 # - Deal the sentences out one by one instead of by module (`rows` in `minitransformer/course/real/topics.py`). By how
 #   many points does the head alone rise on the test?
 # - Name a folder with a GPT-2 of your own, and let it learn ten lines in your own style.

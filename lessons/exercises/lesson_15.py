@@ -24,11 +24,11 @@ mean = Exercise(
     title="The mean of the real tokens",
     minutes=10,
     difficulty=1,
-    purpose="The model of this lesson sums a text up by the mean of its tokens' vectors. In a batch, the shorter texts have padding, whose "
+    purpose="The published model of this lesson was trained to sum a text up by the mean of its tokens' vectors. In a batch, the shorter texts have padding, whose "
     "vectors mean nothing.",
     hints=(
         "Sum the vectors of the real tokens of each text, and divide by the number of its real tokens. That number differs from text to text.",
-        "attention_mask[..., None] has the shape (B, T, 1), so that it fits to hidden. masked_fill sets the vectors of padding to 0.",
+        "attention_mask[..., None] has the shape (B, T, 1), so that it can be combined with hidden. masked_fill sets the vectors of padding to 0.",
         "    real = attention_mask[..., None]\n    return hidden.masked_fill(~real, 0).sum(1) / real.sum(1)",
     ),
     given=("tensor.masked_fill(mask, value): a copy with this value wherever the mask is True.",),
@@ -225,7 +225,7 @@ def not_itself(n_source, n_target):
 
 @mask.mistake
 def queries_and_keys_exchanged(n_source, n_target):
-    """Your rows and columns are exchanged: rows are queries, columns are keys."""
+    """Your rows and columns are exchanged: rows have to be queries, columns keys."""
     place = torch.arange(n_source + n_target)
     return ((place < n_source) | (place <= place[:, None])).T
 
