@@ -326,8 +326,8 @@ assert n_lora(C // 2, ["q"]) == sum(W[name].numel() for name in of_kind("q"))
 # And P-Tuning trains O(md) parameters, for m vectors at the input, and is more parameter-efficient than both
 # (比Adapter和LoRA更加参数高效, 001 §3.1.4). Its P-Tuning is the prompt tuning of lesson 8.
 #
-# **Predict before you run:** an adapter of width r stands twice in each layer; it has 2dr parameters and r + d biases
-# (lesson 11). LoRA of the same rank r stands at q and at v in each layer, as in Hu et al. Which of the two has more
+# **Predict before you run:** an adapter of width r stands twice in each layer. Each time it has 2dr weights and r + d
+# biases (lesson 11). LoRA of the same rank r stands at q and at v in each layer, as in Hu et al. Which of the two has more
 # parameters?
 
 # %%
@@ -589,7 +589,7 @@ assert QUICK or at_64["fixed, s = 2"] > trained[64]
 # They did not change the feed-forward layers, and used q and v in most of their experiments. We try these four places, and
 # two more: the feed-forward layers, and all matrices.
 #
-# **Predict before you run:** in the paper q alone is the poorest. Will q alone be behind v alone on our base, too? What does
+# **Predict before you run:** of these four q alone is the poorest. Will q alone be behind v alone on our base, too? What does
 # a query decide in attention, and what does a value decide?
 
 # %%
@@ -623,8 +623,8 @@ assert max(size) < 1.05 * min(size) and k_stays
 assert QUICK or spent["q"] > max(spent[name] for name in ("v", "q, v", "all"))
 
 # %% [markdown]
-# In a full run q alone is behind v alone, q with v, and all matrices, as in the paper. A query decides only where a
-# token looks. The values, the output matrix and the feed-forward layers decide what is then added to the token's vector.
+# In a full run q alone is behind v alone and behind q with v, as in the paper. It is behind all matrices, too. A query
+# decides only where a token looks. The values, the output matrix and the feed-forward layers decide what is then added to the token's vector.
 #
 # There is a trap. Our base, like GPT-2, keeps W^Q, W^K and W^V in one matrix of 3C × C. LoRA beside *that* matrix would
 # have one A for all three, and it would change k, which nobody asked for. That is another method with the same name and
@@ -749,7 +749,7 @@ assert QUICK or ratio["LoRA, merged"] < ratio["LoRA, hooked in"]
 # in, the same base can serve several tasks (lesson 13).
 
 # %% [markdown]
-# ## The matrix that it refuses
+# ## The matrix that the package refuses
 #
 # We did not tune the largest matrix of the base: the one that turns the last vector into scores for the vocabulary. Its
 # rows are also the token embeddings (weight tying, 权重共享, lesson 3). Hooked in, a change of this matrix acts on the
