@@ -537,8 +537,8 @@ assert apart < 1e-3
 
 # %% [markdown]
 # The scores differ only by rounding, so the rows do not disturb each other. (Where two tokens are almost equally probable,
-# rounding can change a text.) With ten fine-tuned models these would be ten batches in ten models. A merged LoRA (lesson
-# 12) makes its base a model for one task, too.
+# rounding can change a text.) With ten fine-tuned models these would be ten batches in ten models. A merged LoRA
+# (lesson 12) makes its base a model for one task, too.
 
 # %% [markdown]
 # ## One sentence, five styles
