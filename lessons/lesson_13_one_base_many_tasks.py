@@ -276,7 +276,7 @@ assert ends == [8, 0]
 # over the other labels, and here there are no others: 0/0.
 #
 # Our requests are shorter, so we cut at fewer tokens. Our function `fit` cuts in another way. First x gets shorter, down
-# to half of the room. It loses its middle, because its beginning says what is asked. Only then is y cut, and a y that was
+# to half of the room. It loses its middle, because its beginning says what is asked, and its end whose turn it is. Only then is y cut, and a y that was
 # cut gets no label for the end.
 #
 # **Predict before you run:** if we cut at 32 tokens, are there requests that have no label left? And with `fit`?
@@ -782,7 +782,7 @@ assert reports["prefix"].trained > 5 * reports["prefix"].stored
 #   own program many more are trained.
 # - 适用场景: 002 §核心思想 says that prefix tuning is designed more for conditional generation (条件生成). Lesson 10 uses
 #   prefixes elsewhere and shows where they help.
-# - 计算开销: the row above has our numbers. 002 §优势 also names storage (存储和计算成本), which "What a hundred
+# - 计算开销: this row of the table above has our numbers. 002 §优势 also names storage (存储和计算成本), which "What a hundred
 #   tasks weigh" measures.
 # - 保留模型能力: "yes" is true of the base, and so of the model when the prefix is *off*. The last row is measured with
 #   the method on.

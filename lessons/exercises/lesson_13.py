@@ -183,7 +183,7 @@ cut = Exercise(
     minutes=20,
     difficulty=2,
     purpose="A pair [x; y] that is too long has to be cut. 002 cuts it at the end, so y is lost first, and an example without a label "
-    "teaches nothing. This function always leaves something of y. `fit` calls it after it has checked that there are at least two positions "
+    "teaches nothing. This function always leaves a label. `fit` calls it after it has checked that there are at least two positions "
     "and that x is not empty.",
     given=(
         "Fitted(prompt, target, whole): the result: x and y as lists, and whether all of y is left.",

@@ -154,7 +154,7 @@ def _links(linker: code.Linker, shown: str) -> list[code.Link]:
 
 
 def _facts(found: lessons.Lesson, words: Translator) -> str:
-    needs = ", ".join(f'<a href="lesson_{need:02}.html">{need}</a>' for need in found.needs)
+    needs = words(", ").join(f'<a href="lesson_{need:02}.html">{need}</a>' for need in found.needs)
     after = words("after lessons {needs}") if len(found.needs) > 1 else words("after lesson {needs}")
     facts = [words("about {minutes} minutes").format(minutes=f"{found.minutes:g}")]
     facts += [after.format(needs=needs)] if needs else []

@@ -17,6 +17,8 @@ HOLE = re.compile(r"\{(\d+)\??\}")
 SENTENCE_ENDS = re.compile(r"(?<=[.:;!?])\s+")
 CHINESE_END = "。，；：！？）」》…"
 NAME = re.compile(r"[a-z_][a-z0-9_]*")
+NUMBERS = re.compile(r"\d+(?:–\d+)?(?:, \d+(?:–\d+)?)+")
+CHINESE = re.compile(r"[\u4e00-\u9fff]")
 
 
 class Messages(Translator):
@@ -68,11 +70,17 @@ class Messages(Translator):
         for regex, translation in self.patterns:
             if match := regex.fullmatch(text):
                 filling = match.groupdict()
-                return HOLE.sub(lambda hole: self._filling(filling[f"h{hole[1]}"] or ""), translation)  # noqa: B023
+                listed = "、" if CHINESE.search(translation) else ", "
+                return HOLE.sub(lambda hole: self._filling(filling[f"h{hole[1]}"] or "", listed), translation)  # noqa: B023
         return None
 
-    def _filling(self, text: str) -> str:
-        """What fills a hole: a name of the code stays, even where a lesson's table has a column that is called so."""
+    def _filling(self, text: str, listed: str) -> str:
+        """What fills a hole: a name of the code stays, even where a lesson's table has a column that is called so.
+
+        Numbers are listed with the language's own comma.
+        """
+        if NUMBERS.fullmatch(text):
+            return text.replace(", ", listed)
         return text if NAME.fullmatch(text) and text not in self._said else self(text)
 
 

@@ -37,6 +37,7 @@ def chinese():
     [
         ("The output has 2 parts; it should have 3.", "输出 有 2 个部分，应该有 3 个。"),
         ("x[0] has {'a'}; it should have {'b'}.", "x[0] 有 {'a'}，应该有 {'b'}。"),
+        ("Exercise 3, 7, 9–11 has passed.", "练习 3、7、9–11 通过。"),
         ("Diagnosis: twice. You divide by √d_k twice.", "诊断：你除以了两次 √d_k。（twice）"),
         ("It fails on this: Two texts.", "在这里失败：两段文本。"),
         ("7 lines of 7", "7 的 7 行"),
