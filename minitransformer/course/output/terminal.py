@@ -28,7 +28,8 @@ WIDE = "\u2e80-\u303e\u3041-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe4f\uff00-
 OPENING = "（《〈「『【〔“‘"
 CLOSING = "，。、；：！？）》〉」』】〕”’…,.;:!?)\\]"
 PIECES = re.compile(
-    rf"[{OPENING}]*(?![{OPENING}])[{WIDE}][{CLOSING}]*|[{OPENING}]*[^{WIDE}{OPENING}]+[{CLOSING}]*|[{OPENING}]+"
+    rf"[{OPENING}]*(?![{OPENING}])[{WIDE}][{CLOSING}]*"
+    rf"|[{OPENING}]*(?:`[^`]*`|[^{WIDE}{OPENING}])+[{CLOSING}]*|[{OPENING}]+"
 )
 ITEM = re.compile(r"\s*(?:[-*•]|\d+[.)])\s+(?=\S)")
 
@@ -74,7 +75,7 @@ def wrap(text: str, width: int, first: str = "", rest: str = "") -> list[str]:
 def _words(text: str) -> list[list[str]]:
     """The words of a paragraph, each with the pieces between which it may break: those of Chinese."""
     words = re.findall(r"(?:`[^`]*`|[^\s`]|`)+", text)
-    return [[word] if "`" in word else PIECES.findall(word) for word in words]
+    return [PIECES.findall(word) for word in words]
 
 
 def _decorated(line: str) -> str:

@@ -46,6 +46,9 @@ def test_wrap_keeps_every_word_and_the_width(width):
         ("five and （x） it", ["five and", "（x） it"]),
         ("一二三四五“（六）”七", ["一二三四五", "“（六）”七"]),
         ("一二三四五六。", ["一二三四五", "六。"]),
+        ("印成 `a b`。一二三", ["印成", "`a b`。一二", "三"]),
+        ("一二三“`词 b`”四", ["一二三", "“`词 b`”四"]),
+        ("(`a b`), `c`s", ["(`a b`),", "`c`s"]),
     ],
 )
 def test_wrap_around_punctuation(text, lines):
