@@ -88,8 +88,8 @@ def _as_regex(pattern: str) -> re.Pattern[str]:
     parts, seen, at = [], set(), 0
     for hole in HOLE.finditer(pattern):
         parts.append(re.escape(pattern[at : hole.start()]))
-        name = f"h{hole[1]}"
-        parts.append(f"(?P={name})" if name in seen else f"(?P<{name}>.*?)")
+        name, content = f"h{hole[1]}", "(?:e?s)?" if "?" in hole[0] else ".*?"
+        parts.append(f"(?P={name})" if name in seen else f"(?P<{name}>{content})")
         seen.add(name)
         at = hole.end()
     return re.compile("".join([*parts, re.escape(pattern[at:])]), re.DOTALL)

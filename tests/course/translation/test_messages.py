@@ -24,6 +24,7 @@ PATTERNS = {
     "It fails on this: {0}": "在这里失败：{0}",
     "{0} line{1?} of {0}": "{0} 的 {0} 行",
     "Nothing was changed.": "没有改动。",
+    "{0}, {1} word{2?}": "{0}，{1} 个词",
 }
 
 
@@ -46,6 +47,8 @@ def chinese():
         ("Who knows? Nothing was changed.", "Who knows? 没有改动。"),
         ("Who knows?", "Who knows?"),
         ("7 lines of 8", "7 lines of 8"),
+        ("x, 3 words", "x，3 个词"),
+        ("Bright, a word. The words divide x from y.", "Bright, a word. The words divide x from y."),  # no plural's s
         ("(2, 3)", "(2, 3)"),
         ("perplexity", "困惑度"),  # a table's column
         ("gradient of perplexity", "perplexity 的梯度"),  # a name of the code
