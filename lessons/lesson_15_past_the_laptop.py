@@ -121,7 +121,7 @@ assert all(one.trained_fraction < 0.005 for arm, one in reports.items() if "full
 #   loss wins. Where the winner is at the end of the row, the next rate is tried, too.
 # - The test is scored with three other seeds, at the winning rate alone. All three are reported.
 #
-# `python -m minitransformer real` (`make real`) measures all of it: about twenty minutes of one core, and 84 MB of packages.
+# `python -m minitransformer real` (`make real`) measures all of it: about half an hour of one core, and 84 MB of packages.
 # The lesson reads the stored rows.
 #
 # **Predict before you run:** a prefix needs another learning rate than full fine-tuning. Which of the two rates is

@@ -82,7 +82,7 @@ def parser() -> argparse.ArgumentParser:
     )
     lab.add_argument("--draw", action="store_true", help="measure nothing; tell the rows that are in data/lab")
     lab.add_argument("--again", action="store_true", help="measure anew what other code than today's has measured")
-    add("real", "measure lesson 15's methods on a published BERT (twenty minutes, and 84 MB); it can be stopped")
+    add("real", "measure lesson 15's methods on a published BERT (half an hour, and 84 MB); it can be stopped")
     for name, text in EXERCISES.items():
         command = add(name, text)
         one = name in ("start", "watch")  # these take a whole lesson

@@ -78,13 +78,17 @@ def _words(text: str) -> list[list[str]]:
     return [PIECES.findall(word) for word in words]
 
 
-def _decorated(line: str) -> str:
-    """On a terminal, `code` in colour, **bold** in bold and *italics* in italics."""
-    line = re.sub(r"`[^`]+`", lambda match: styled(match[0], "cyan"), line)
+def _decorated(text: str) -> str:
+    """On a terminal, `code` in colour, **bold** in bold and *italics* in italics, also where a line breaks in them."""
+
+    def each_line(text: str, style: str) -> str:
+        return "\n".join(styled(line, style) for line in text.split("\n"))
+
+    text = re.sub(r"`[^`]+`", lambda match: each_line(match[0], "cyan"), text)
     # As in Markdown, ** at a word's wrong end is none: f(**a, **b) stays as it is.
-    line = re.sub(r"(?<!\w)\*\*(?!\s)([^*]+)(?<![\s(,])\*\*", lambda match: styled(match[1], "bold"), line)
+    text = re.sub(r"(?<!\w)\*\*(?!\s)([^*]+)(?<![\s(,])\*\*", lambda match: each_line(match[1], "bold"), text)
     return re.sub(
-        r"(?<![\w*])\*(?![\s*])([^*]+)(?<![\s(,*])\*(?![\w*])", lambda match: styled(match[1], "italic"), line
+        r"(?<![\w*])\*(?![\s*])([^*]+)(?<![\s(,*])\*(?![\w*])", lambda match: each_line(match[1], "italic"), text
     )
 
 
@@ -100,8 +104,7 @@ def say(text: str) -> None:
 
     def flush() -> None:
         if block:
-            for line in wrap(" ".join(block), text_width(), first, rest):
-                print(_decorated(line))
+            print(_decorated("\n".join(wrap(" ".join(block), text_width(), first, rest))))
         block.clear()
 
     for line in text.strip("\n").splitlines():

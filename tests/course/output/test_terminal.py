@@ -176,3 +176,16 @@ def test_what_a_stream_cannot_write_becomes_a_question_mark(monkeypatch):
     with output.to(output.Terminal()):
         show.table([["前缀"]], ["θ"])
     assert stream.buffer.getvalue() == b"?\n????\n??\n"
+
+
+@pytest.mark.parametrize(("mark", "code"), [("**", 1), ("*", 3)])
+def test_emphasis_goes_on_where_its_line_breaks(mark, code, monkeypatch, capsys):
+    monkeypatch.setattr(terminal, "text_width", lambda: 30)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    terminal.say(f"- plain words, then {mark}some that matter more than the line is wide{mark} and plain words")
+    out = capsys.readouterr().out
+    assert "*" not in out and re.sub(r"\033\[\d+m", "", out).split() == (
+        "- plain words, then some that matter more than the line is wide and plain words".split()
+    )
+    assert len(re.findall(rf"\033\[{code}m[^\n]*\033\[0m", out)) == 3  # three lines, each begun and ended
