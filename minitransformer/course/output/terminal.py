@@ -93,11 +93,15 @@ def _decorated(text: str) -> str:
 
 
 def say(text: str) -> None:
+    """Print what a command says, as `show_text` does, in the language that LESSON_LANG names."""
+    show_text(translated(text, messages(chosen())))
+
+
+def show_text(text: str) -> None:
     """Print light Markdown: paragraphs and list items wrapped, indented lines (formulas) and fenced code unchanged.
 
-    What a command says is translated where LESSON_LANG asks for it; a lesson's text comes here translated.
+    A lesson's text comes here as it is: its own catalogue has translated it, and no command's message is meant.
     """
-    text = translated(text, messages(chosen()))
     first = rest = ""  # what the lines of the block in hand start with
     block: list[str] = []
     fenced = False
@@ -223,7 +227,7 @@ class Terminal(Sink):
     def opens(self, lesson: Lesson, quick: bool) -> None:
         """Print the lesson's title, its question, and what it takes."""
         print(styled(t(f"Lesson {lesson.number} · {lesson.title}"), "bold"))
-        say(lesson.question)
+        show_text(lesson.question)
         print("\n" + styled(t(lesson.facts), "dim"))
         for line in wrap(t(f"mirrors {lesson.documents}"), text_width()):
             print(styled(line, "dim"))
@@ -241,7 +245,7 @@ class Terminal(Sink):
             print(styled(rule(f"{cell.number} · {cell.title}"), "bold"))
         if cell.prose:
             self._begin("prose")
-            say(cell.prose)
+            show_text(cell.prose)
         if not cell.is_code:
             self._asked = cell.asks
             return
@@ -266,7 +270,7 @@ class Terminal(Sink):
         match event:
             case Say(text):
                 self._begin("item" if ITEM.match(text) and "\n" not in text else "say")
-                say(text)
+                show_text(text)
             case Verbatim(text):
                 self._begin("verbatim")
                 print(text)

@@ -8,10 +8,11 @@ from minitransformer.course.translation import catalogues
 
 SHOWN = """
 # %%
-from minitransformer.course.show import bar, figure, source, table, verbatim
+from minitransformer.course.show import bar, figure, say, source, table, verbatim
 
 table([("no mask", 0.5, bar(0.25)), ("Mira", 2.0, bar(1.0))], ["a name", "loss", ""])
 verbatim("no mask")
+say("A model has one head.")
 with figure("loss", "The loss falls.", alt="A line.") as axes:
     axes.plot([3, 1])
 """
@@ -34,6 +35,7 @@ MESSAGES = {
     "Figure saved: figures/{0}/{1}.png — {2}": "图已保存：figures/{0}/{1}.png——{2}",
     "Lesson {0} took {1}": "第 {0} 课用时 {1}",
     "Predict, then press Enter.": "先预测，再按回车。",
+    "{0} has {1}.": "{0} 有 {1}。",
 }
 
 
@@ -66,6 +68,11 @@ def test_the_terminal_speaks_chinese(chinese, capsys):
     assert "图已保存：figures/lesson_01/loss.png——损失下降。" in said
     assert "again 4" in said, "what has no translation stays English"
     assert "\nno mask\n" in said, "what is verbatim stays as it is"
+
+
+def test_a_sentence_of_the_lesson_is_no_message_of_a_command(chinese, capsys):
+    runner.run(1)
+    assert "A model has one head." in capsys.readouterr().out
 
 
 def test_its_tables_line_up(chinese, capsys):
