@@ -98,7 +98,7 @@ assert QUICK or 0.05 < sum(cuts) / len(cuts) < 0.5
 # %% [markdown]
 # Less than half of the names are cut at their syllables. So the model has to put the syllables together again.
 #
-# We also check what was promised about names: none of them occurs in two splits.
+# We also check the names: none of them occurs in two splits.
 
 # %%
 names = {
@@ -769,8 +769,8 @@ assert QUICK or all(abs(row[5]) < 5 for row in rows)
 # Everything was chosen on validation. The search is chosen there too: the one with more exact sentences, and greedy decoding
 # if they tie. Now we read the test once. Nothing was chosen on its sentences and names.
 #
-# **Predict before you run:** only one of two searches was chosen on the validation text. Does that make the validation result
-# much too good?
+# **Predict before you run:** on the validation text we chose one of two searches, and nothing else. Does that make the
+# validation result much too good?
 
 # %%
 choice = max(settings[::2], key=lambda setting: judge(found[("trained", *setting)]["texts"])[2])
@@ -859,7 +859,7 @@ assert torch.equal(again(first, source=given), model(first, source=given))
 #
 # To try next:
 #
-# - Start with `init_std=0.02`, as BART does, which is eight times as wide. When do the two curves of the training figure part?
+# - Start with `init_std=0.02`, as BART does. (Its width C is eight times ours.) When do the two curves of the training figure part?
 # - Exchange the two languages: translate Chinese into English. What must English say that Chinese leaves open?
 # - Change `pool` to 20. The batches then hold less padding, but more sentences of the same kind. What is the validation loss
 #   after 800 steps?

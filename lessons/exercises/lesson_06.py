@@ -358,7 +358,7 @@ def prefix_beside_the_source():
 
 @layer.case(gradients=True, oracle=None)
 def gradients_of_both_texts():
-    """What target and source learn."""
+    """The gradients that reach target and source."""
     return (
         block(),
         tidy(1, 2, 4),
@@ -1077,7 +1077,7 @@ search = Exercise(
     ),
     hints=(
         "Find three things: the scores of all candidates, which of them end, and the indices of the first k that do not end. Unless self.done is True, "
-        "those of the first k that end become a Hypothesis(tokens, score) in self.finished.",
+        "those of the first k candidates that end become a Hypothesis(tokens, score) in self.finished.",
         "score = Σ log p / |y|^α. All candidates are equally long, len(texts[0]), the end token counted. A text that ends with one of stop_ids is kept without "
         "it. A text that ends because of at_end is kept whole. Then sort self.finished by score, best first, and cut it to n_beam.",
         "    scores = sums / len(texts[0]) ** self.length_penalty\n"
