@@ -360,11 +360,11 @@ assert sums["token table"][1] < 0.5 * sums["token table"][0]
 #
 # 004 §3.2 lists five steps of fine-tuning:
 #
-#     1) 准备标注数据集     labelled data, prepared for the task           done
-#     2) 输入表示和输出表示  a form for input and output                    done: ids and mask, two scores
-#     3) 调整输入、输出和损失 input, output and loss fitted to the task       done: head and cross-entropy
-#     4) 有监督训练         supervised training updates the parameters     now
-#     5) 在验证集上评估      validation; hyper-parameters; early stopping   next
+# 1) 准备标注数据集: labelled data, prepared for the task. Done.
+# 2) 输入表示和输出表示: a form for input and output. Done: ids and mask, two scores.
+# 3) 调整输入、输出和损失: input, output and loss fitted to the task. Done: head and cross-entropy.
+# 4) 有监督训练: supervised training updates the parameters. Now.
+# 5) 在验证集上评估: validation; hyper-parameters; early stopping. Next.
 #
 # The program of 004 §5.2 has step 4 as a loop over batches. Its lines are in the code below: clear the gradients, forward
 # pass, loss, `backward`, `step`. Our `train` does the same, and more: a warm-up, a falling learning rate, and a limit for
@@ -616,12 +616,12 @@ assert QUICK or (fewest[0] < 0.1 and fewest[1] < learned_by_heart[1])
 # layer of the model. Only the prefix and the new head are trained. The base is frozen. (Lesson 9 explains the method in
 # full; here we only follow the six steps.)
 #
-#     1. 数据准备      training, validation and test data          done
-#     2. 模型初始化    load the base; initialise the prefix         at random
-#     3. 前向传播      input and prefix go through the model
-#     4. 损失函数计算  a loss that fits the task                    cross-entropy
-#     5. 反向传播      gradients; the optimizer updates the prefix
-#     6. 模型评估      validation; adjust hyper-parameters          the next step of this lesson
+# 1. 数据准备: training, validation and test data. Done.
+# 2. 模型初始化: load the base; initialise the prefix. At random.
+# 3. 前向传播: input and prefix go through the model.
+# 4. 损失函数计算: a loss that fits the task. The cross-entropy.
+# 5. 反向传播: gradients; the optimizer updates the prefix.
+# 6. 模型评估: validation; adjust hyper-parameters. The next step of this lesson.
 #
 # **Predict before you run:** the GPT has 4 layers and the width C = 128. A key has C numbers, and so has a value. How many
 # parameters does the prefix have? And how many parameters of the base get a gradient in step 5?
@@ -898,8 +898,8 @@ assert QUICK or hits["none"][0] > hits["none"][1] + 0.15
 # %% [markdown]
 # ## What has to be kept
 #
-# 003 §1 names a problem of full fine-tuning (FFT): each task needs a whole new model (针对不同的下游任务都需要产生一个新的微调后
-# 大模型). With a prefix we only have to keep the prefix and the head; the base stays the same for all tasks.
+# 003 §1 names a problem of full fine-tuning (FFT): each task needs a whole new model
+# (针对不同的下游任务都需要产生一个新的微调后大模型). With a prefix we only have to keep the prefix and the head; the base stays the same for all tasks.
 #
 # **Predict before you run:** a number takes 4 bytes. The GPT has 1,088,256 parameters, a prefix 5,120, and a head 258. How many
 # megabytes do ten tasks take, with each method?

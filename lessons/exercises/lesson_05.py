@@ -320,7 +320,7 @@ def counted_real_tokens(ids, attention_mask=None):
 
 @last.mistake
 def first_token_plus_count(ids, attention_mask=None):
-    """You take the first real token, and from there as many places as there are real tokens. Padding may stand between tokens too, and then the last one stands further on: look for the last True."""
+    """You count as many places as there are real tokens, beginning with the first real one. Padding may stand between tokens too, and then the last one stands further on: look for the last True."""
     real = torch.ones_like(ids).bool() if attention_mask is None else attention_mask
     last = real.int().argmax(dim=1) + real.sum(dim=1) - 1
     return torch.arange(ids.size(1)) == last[:, None]
