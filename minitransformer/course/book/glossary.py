@@ -33,7 +33,8 @@ def terms() -> tuple[Term, ...]:
 
 HOMONYMS = {
     "precision": ("精度",),  # of numbers
-    "rank": ("序号",),  # of a token among the others: the order in which a vocabulary learned them
+    # Of a token among the others: the order in which a vocabulary learned them. Of methods: which is better.
+    "rank": ("序号", "排名"),
 }
 """Words that are a term in one sentence and something else in another, with what they may be there."""
 
