@@ -37,7 +37,7 @@ def read_jsonl(path: str | Path, fields: Sequence[str] | Mapping[str, type] = ()
             continue
         where = f"{path}, line {number}"
         try:
-            row = json.loads(line, object_pairs_hook=_unique, parse_constant=_no_constant)
+            row = parsed(line)
         except json.JSONDecodeError as error:
             raise UserError(f"{where}, column {error.colno}: this is not JSON ({error.msg}).") from error
         except (ValueError, RecursionError) as error:  # a number of too many digits, brackets within brackets
@@ -55,6 +55,16 @@ def read_jsonl(path: str | Path, fields: Sequence[str] | Mapping[str, type] = ()
     if not rows:
         raise UserError(f"{path} holds no example.")
     return rows
+
+
+def parsed(line: str) -> Any:
+    """What a line of JSON says.
+
+    Raises:
+        ValueError: it is no JSON, names a field twice, or holds NaN, Infinity or a number of too many digits.
+        RecursionError: it has brackets within brackets within brackets.
+    """
+    return json.loads(line, object_pairs_hook=_unique, parse_constant=_no_constant)
 
 
 def is_a(value: object, kind: type) -> bool:

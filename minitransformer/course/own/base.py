@@ -11,6 +11,7 @@ from torch import nn
 from minitransformer.course.bases import KINDS, load_base
 from minitransformer.course.data import default_tokenizer
 from minitransformer.errors import UserError
+from minitransformer.files import sha256
 from minitransformer.models.bert import Bert
 from minitransformer.models.gpt import GPT
 from minitransformer.models.seq2seq import Seq2Seq
@@ -69,6 +70,7 @@ class FolderTokenizer:
         # A file may ask for texts of one length, cut or filled up; here each task cuts and pads for itself.
         self._published.no_padding()
         self._published.no_truncation()
+        self._published.encode_special_tokens = True  # one that a text spells out is text, and does not end it
         self.n_vocab = self._published.get_vocab_size()
         for name, spellings in self.NAMES.items():
             found = [i for word in spellings if (i := self._published.token_to_id(word)) is not None]
@@ -117,6 +119,11 @@ def load(name: str) -> Loaded:
             "belong together."
         )
     return Loaded(base, words, str(folder.resolve()))
+
+
+def words_digest(name: str) -> str | None:
+    """A short name for what the tokenizer of a folder is; None of the course's, which `shipped` watches over."""
+    return None if name in KINDS else sha256(Path(name) / "tokenizer.json")[:16]
 
 
 def require(base: nn.Module, kinds: Sequence[type], task: str, instead: str) -> None:

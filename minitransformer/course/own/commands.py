@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TextIO
 
 from minitransformer.course import bootstrap
 from minitransformer.errors import UserError
@@ -87,6 +88,24 @@ def _base_of(folder: str) -> "str | None":
         return None  # what is wrong is said where the job is read
 
 
+def lines_of(stream: "TextIO") -> "list[str]":
+    """The texts of a stream, one a line: line for line what will be answered, so that an empty one is refused.
+
+    Raises:
+        UserError: an empty line, or what is no text.
+    """
+    try:
+        lines = stream.read().removesuffix("\n").split("\n")
+    except UnicodeDecodeError as error:
+        raise UserError(f"Standard input is no text in {error.encoding}: byte {error.start} cannot be read.") from error
+    if lines == [""]:
+        return []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            raise UserError(f"Line {number} of standard input is empty: there has to be a text in each.")
+    return lines
+
+
 BASES = {"completion": "gpt", "classification": "bert", "translation": "seq2seq"}
 
 
@@ -106,6 +125,8 @@ def run(arguments: argparse.Namespace) -> int:
 
         values = {name: value for name, value in vars(arguments).items() if name != "command"}
         values["columns"] = dict(arguments.columns)
+        if len(values["columns"]) < len(arguments.columns):
+            raise UserError("--columns names one column of the task twice.")
         values["base"] = arguments.base or BASES.get(arguments.task, "gpt")
         job = Job(**values)
         with joined(job.device):
@@ -120,7 +141,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     if not (Path(arguments.folder) / "job.json").exists():
         raise UserError(f"{arguments.folder} holds no job: python -m minitransformer tune makes one.")
-    texts = arguments.texts or [line.rstrip("\n") for line in sys.stdin if line.strip()]
+    texts = arguments.texts or lines_of(sys.stdin)
     if not texts:
         raise UserError("There is no text: give some behind the options, or one a line on standard input.")
     if arguments.command == "generate":

@@ -6,7 +6,6 @@ part alone), `report.html`; and, as long as it runs, `unfinished.safetensors`.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,12 +18,12 @@ import torch
 from torch import nn
 
 from minitransformer.course import devices
-from minitransformer.course.own.base import load
+from minitransformer.course.own.base import load, words_digest
 from minitransformer.course.own.kinds import KINDS, Kind
 from minitransformer.course.own.rows import Refused, Row, read_rows, split_rows
 from minitransformer.course.together import of_the_first, share_out
 from minitransformer.errors import UserError
-from minitransformer.files import write_aside
+from minitransformer.files import sha256, write_aside
 from minitransformer.text.batches import Batch
 from minitransformer.training.loop import Log, TrainConfig, evaluate, train
 from minitransformer.training.losses import Loss
@@ -77,6 +76,9 @@ class Job:
         for name in ("steps", "batch", "length"):
             if getattr(self, name) < 1:
                 raise UserError(f"--{name} {getattr(self, name)}: it has to be at least 1.")
+        named = [self.columns.get(name, name) for name in KINDS[self.task].columns]
+        if len(set(named)) < len(named):
+            raise UserError(f"--columns: {named[0]!r} is read as {' and as '.join(KINDS[self.task].columns)}.")
         unknown = [name for name in self.columns if name not in KINDS[self.task].columns]
         if unknown:
             raise UserError(
@@ -137,7 +139,7 @@ def prepare(job: Job) -> tuple[Kind, Data]:
 
 def digest_of(path: str | Path) -> str:
     """A short name for what a file of rows holds."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
+    return sha256(path)[:16]
 
 
 def _without_single_labels(rows: Sequence[Row]) -> tuple[list[Row], list[Refused]]:
@@ -174,6 +176,10 @@ def run(job: Job, say: Callable[[str], None] = print) -> dict[str, Any]:
         raise UserError("--shard gives each process its part of the base: start several with torchrun.")
     out = Path(job.out)
     about = of_the_first(_begin(job, out) if is_first() else None)
+    for name, what, path in (("data", job.data, job.data), ("words", f"The tokenizer in {job.base}", job.base)):
+        if about.get(name) and Path(path).exists():
+            if about[name] != (digest_of(path) if name == "data" else words_digest(path)):
+                raise UserError(f"{what} has changed since the job in {out} began: name another folder with --out.")
     if about.get("test"):
         say(f"{out} holds this job, finished: nothing is left to do. {out / 'report.html'} is its report.")
         return about
@@ -182,7 +188,12 @@ def run(job: Job, say: Callable[[str], None] = print) -> dict[str, Any]:
     say(f"{job.data}: {counts}." + (f" {len(data.refused)} rows are left out or cut." if data.refused else ""))
     for one in data.refused[:3]:
         say(f"  {one}")
-    about |= {"data": data.digest, "labels": data.labels, "refused": [str(one) for one in data.refused]}
+    about |= {
+        "words": words_digest(job.base),
+        "data": data.digest,
+        "labels": data.labels,
+        "refused": [str(one) for one in data.refused],
+    }
     about |= {"rows": {name: [row.number for row in rows] for name, rows in data.splits.items()}}
     given, wanted = task.columns
     shown = data.splits["test"][:SHOWN]

@@ -20,7 +20,6 @@ from minitransformer.course.batches.classification import LabelledTexts
 from minitransformer.course.batches.translation import TranslationBatches, eval_translation_batches
 from minitransformer.course.own.base import require
 from minitransformer.course.own.rows import Refused, Row
-from minitransformer.errors import UserError
 from minitransformer.generation.sampling import generate
 from minitransformer.models.bert import Bert
 from minitransformer.models.classifier import Classifier
@@ -81,6 +80,10 @@ class Kind(ABC):
         """The positions that each row needs."""
 
     @abstractmethod
+    def lengths_of(self, texts: Sequence[str]) -> list[int]:
+        """The positions that each text needs by itself, when the model is asked about it."""
+
+    @abstractmethod
     def batches(self, rows: Sequence[Row], batch_size: int, seed: int) -> Callable[[int], Batch]:
         """What is learned from: batch number i."""
 
@@ -134,6 +137,10 @@ class Completion(Kind):
         """x, y and the end."""
         return [len(x) + len(y) + 1 for x, y in zip(*self.pairs(rows), strict=True)]
 
+    def lengths_of(self, texts: Sequence[str]) -> list[int]:
+        """x, and room for one token of an answer."""
+        return [len(x) + 1 for x in self.x([text.rstrip(" ") for text in texts])]
+
     def batches(self, rows: Sequence[Row], batch_size: int, seed: int) -> Callable[[int], Batch]:
         """Rows [x; y; end], of which y and the end are asked."""
         return Completions(*self.pairs(rows), self.words.eot_id, batch_size, self.room - 1, seed, cut=True)
@@ -145,14 +152,19 @@ class Completion(Kind):
         return eval_completions([f.prompt for f in fitted], [f.target for f in fitted], self.words.eot_id, AT_ONCE)
 
     def answers(self, texts: Sequence[str], longest: int = 100) -> list[str]:
-        """What it goes on with, greedily."""
+        """What it goes on with, greedily; a prompt that leaves no room for an answer is cut to half of the room."""
+
+        def new_ids(prompts: list[list[int]], most: int) -> list[list[int]]:
+            return generate(self.base, prompts, most, stop_id=self.words.eot_id)
 
         def write(part: list[str]) -> list[str]:
             prompts = self.x([text.rstrip(" ") for text in part])
-            room = self.room - max(map(len, prompts))
-            if room < 1:
-                raise UserError(f"A prompt of {max(map(len, prompts))} tokens leaves no room to answer: shorten it.")
-            new = generate(self.base, prompts, min(longest, room), stop_id=self.words.eot_id)
+            prompts = [x if len(x) < self.room else fit(x, x, self.room).prompt for x in prompts]
+            own = [min(longest, self.room - len(x)) for x in prompts]
+            new = new_ids(prompts, min(own))
+            for i, most in enumerate(own):
+                if len(new[i]) == min(own) < most:  # the longest prompt of the part left it less room than it has alone
+                    (new[i],) = new_ids([prompts[i]], most)
             return [self.words.decode(ids).strip() for ids in new]
 
         return self.in_parts(texts, write)
@@ -185,7 +197,11 @@ class Classification(Kind):
 
     def lengths(self, rows: Sequence[Row]) -> list[int]:
         """The text with its special tokens."""
-        return [len(ids) for ids in self.ids([row["text"] for row in rows])]
+        return self.lengths_of([row["text"] for row in rows])
+
+    def lengths_of(self, texts: Sequence[str]) -> list[int]:
+        """The text with its special tokens."""
+        return [len(ids) for ids in self.ids(texts)]
 
     def _cut(self, rows: Sequence[Sequence[int]]) -> list[list[int]]:
         """Too long a text loses its middle: its end may hold the word that decides."""
@@ -248,6 +264,10 @@ class Translation(Kind):
         """The longer of source, and target with its start token."""
         sources, targets = (self.words.encode_batch([row[name] for row in rows]) for name in self.columns)
         return [max(len(x), len(y) + 1) for x, y in zip(sources, targets, strict=True)]
+
+    def lengths_of(self, texts: Sequence[str]) -> list[int]:
+        """The source."""
+        return [len(ids) for ids in self.words.encode_batch(texts)]
 
     def batches(self, rows: Sequence[Row], batch_size: int, seed: int) -> Callable[[int], Batch]:
         """Pairs."""

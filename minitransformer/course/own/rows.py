@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from minitransformer.course.jsonl import parsed
 from minitransformer.errors import UserError
 
 SPLITS = ("train", "valid", "test")
@@ -52,7 +53,8 @@ def read_rows(path: str | Path, columns: Mapping[str, str]) -> tuple[list[Row], 
         The good rows, and those that were refused, both in the file's order.
 
     Raises:
-        UserError: no such file, one that is no UTF-8 text or of another kind, a column that no row has, no good row.
+        UserError: no such file, one that is no UTF-8 text or of another kind, a CSV file that cannot be read to its
+            end, a column that no row has, no good row.
     """
     path = Path(path)
     readers = {".jsonl": _jsonl, ".csv": _csv}
@@ -64,7 +66,10 @@ def read_rows(path: str | Path, columns: Mapping[str, str]) -> tuple[list[Row], 
         raise UserError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8.") from error
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}.") from error
-    raw, refused = readers[path.suffix.lower()](text)
+    try:
+        raw, refused = readers[path.suffix.lower()](text)
+    except csv.Error as error:
+        raise UserError(f"{path} cannot be read to its end: {error}.") from error
     there = dict.fromkeys(name for _, values in raw for name in values)
     for ours, theirs in columns.items():
         if raw and theirs not in there:
@@ -95,9 +100,12 @@ def _jsonl(text: str) -> tuple[list[tuple[int, dict]], list[Refused]]:
         if not line.strip():
             continue
         try:
-            values = json.loads(line)
+            values = parsed(line)
         except json.JSONDecodeError as error:
             refused.append(Refused(number, f"it is not JSON ({error.msg}, column {error.colno})"))
+            continue
+        except ValueError as error:
+            refused.append(Refused(number, f"its JSON is not clear: {error}"))
             continue
         except RecursionError:
             refused.append(Refused(number, "it is nested too deeply"))
@@ -119,9 +127,8 @@ def _csv(text: str) -> tuple[list[tuple[int, dict]], list[Refused]]:
             cells = next(reader)
         except StopIteration:
             return raw, refused
-        except csv.Error as error:
-            refused.append(Refused(begins, f"it is not CSV ({error}); what follows it cannot be read"))
-            return raw, refused
+        except csv.Error as error:  # where a quotation mark is missing, the rows that follow it are part of this one
+            raise csv.Error(f"the row that begins in line {begins} is not CSV ({error})") from error
         if not cells:
             continue
         if names is None:
@@ -149,7 +156,9 @@ def _wrong(column: str, value: object) -> str | None:
 
 
 def _text(value: object) -> str:
-    """A label may be a number or a truth value in JSON; it is read as JSON writes it."""
+    """A label may be a number or a truth value in JSON; it is read as JSON writes it, and 1.0 as 1."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     return value if isinstance(value, str) else json.dumps(value)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from minitransformer.course import devices
-from minitransformer.course.own.base import load
+from minitransformer.course.own.base import load, words_digest
 from minitransformer.course.own.job import TUNED, digest_of, read_about
 from minitransformer.course.own.kinds import KINDS, Classification, Kind
 from minitransformer.course.own.rows import read_rows
@@ -36,11 +36,22 @@ def tuned(folder: str | Path, device: str = "cpu", precision: str = "fp32") -> t
     except (KeyError, TypeError) as error:
         raise UserError(f"{folder} is damaged: its job.json lacks {error}. Tune again.") from error
     loaded = load(base)
+    if about.get("words") not in (None, words_digest(base)):
+        raise UserError(
+            f"The tokenizer in {base} is not the one that {folder} was tuned with: take that one, or tune again."
+        )
     task = kind(loaded.base.to(device), loaded.words, room, labels)
     task.model.to(device)
     load_method(folder / TUNED, task.model)
     task.model.eval()
     return task, about
+
+
+def _check_lengths(task: Kind, job: dict[str, Any], texts: list[str]) -> None:
+    """Refuse a text that is too long for the model, where the job was not told to cut such."""
+    for i, n in enumerate(task.lengths_of(texts) if not job.get("cut") else ()):
+        if n > task.room:
+            raise UserError(f"Text {i + 1} needs {n} positions, and there are {task.room}: shorten it.")
 
 
 def generate(
@@ -49,11 +60,12 @@ def generate(
     """What a tuned model writes for each text.
 
     Raises:
-        UserError: as `tuned`; a job that sorts texts.
+        UserError: as `tuned`; a job that sorts texts; a text that is too long, where the job does not cut.
     """
-    task, _ = tuned(folder, device, precision)
+    task, about = tuned(folder, device, precision)
     if isinstance(task, Classification):
         raise UserError(f"{folder} sorts texts: ask it to predict, not to generate.")
+    _check_lengths(task, about["job"], texts)
     with devices.autocast(device, precision):
         return task.answers(texts, longest)
 
@@ -64,11 +76,12 @@ def predict(
     """Of each text, the classes with their probabilities, the likeliest first.
 
     Raises:
-        UserError: as `tuned`; a job that writes texts.
+        UserError: as `tuned`; a job that writes texts; a text that is too long, where the job does not cut.
     """
-    task, _ = tuned(folder, device, precision)
+    task, about = tuned(folder, device, precision)
     if not isinstance(task, Classification):
         raise UserError(f"{folder} writes texts: ask it to generate, not to predict.")
+    _check_lengths(task, about["job"], texts)
     with devices.autocast(device, precision):
         found = task.probabilities(texts)
     return [sorted(zip(task.labels, p, strict=True), key=lambda pair: -pair[1]) for p in found]
@@ -102,6 +115,13 @@ def evaluate(
                 f"{path}, row {strange[0].number}: the label {strange[0]['label']!r} is none of those that were "
                 f"learned: {', '.join(task.labels)}."
             )
+    if data is not None:
+        rows, too_long = task.fitting(rows, job["cut"])
+        refused += too_long
+        if not rows:
+            raise UserError(f"Every row of {path} is too long for this model: {too_long[0]}.")
+    if refused:
+        say(f"{len(refused)} rows of {path} are left out or cut:")
     for one in refused[:3]:
         say(f"  {one}")
     batches, loss = devices.moved(task.held_out(rows), device), devices.lowered(task.loss, device, precision)

@@ -1,5 +1,6 @@
 """A job from rows to a tuned model in use, on tiny bases: what is learned, kept, resumed and refused."""
 
+import io
 import json
 import os
 import signal
@@ -12,8 +13,8 @@ import torch
 
 from minitransformer.course.data import default_tokenizer
 from minitransformer.course.own import base as bases
+from minitransformer.course.own import commands, use
 from minitransformer.course.own import job as jobs
-from minitransformer.course.own import use
 from minitransformer.course.own.job import METHODS, Job, run
 from minitransformer.errors import UserError
 from minitransformer.models.bert import Bert, BertConfig
@@ -339,3 +340,85 @@ def test_the_commands_end_in_sentences(tmp_path):
     assert result.returncode == 1 and "holds no job" in result.stderr
     result = command_line("tune", "--data", "a", "--task", "completion", "--out", "b", "--columns", "prompt")
     assert result.returncode == 2 and "not of the form prompt=question" in result.stderr
+
+
+# ------------------------------------------------------------------- what would be wrong without a word
+
+
+@pytest.mark.parametrize("done", [False, True])
+def test_a_job_whose_data_have_changed_is_not_gone_on_with(tmp_path, monkeypatch, done):
+    """The old answers of an unfinished job, or the scores of a finished one, would be those of other rows."""
+    if done:
+        run(job_of(tmp_path, "completion"), quiet)
+    else:
+        monkeypatch.setattr(jobs, "_rate", lambda *arguments: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run(job_of(tmp_path, "completion"), quiet)
+    path = file_of(tmp_path, "completion")
+    path.write_text(path.read_text() + '{"prompt": "new", "completion": "row"}\n')
+    job = Job(str(path), "completion", "prefix", "gpt", str(tmp_path / "out"), steps=12, batch=4, length=3)
+    with pytest.raises(UserError, match="completion.jsonl has changed since the job in .* began"):
+        run(job, quiet)
+    path.unlink()
+    if done:
+        assert run(job, quiet)["test"], "a finished job is finished, also without its data"
+
+
+@pytest.mark.parametrize("columns", [{"prompt": "completion"}, {"prompt": "x", "completion": "x"}])
+def test_one_column_cannot_be_both(columns):
+    with pytest.raises(UserError, match="--columns: '(x|completion)' is read as prompt and as completion"):
+        Job("rows.jsonl", "completion", "prefix", "gpt", "out", columns=columns)
+
+
+def test_an_answer_is_as_long_beside_a_long_prompt_as_alone(tmp_path):
+    """One generation has one limit, and the longest prompt of a batch left all the others its own small room."""
+    about = run(job_of(tmp_path, "completion", length=3), quiet)
+    task, _ = use.tuned(tmp_path / "out")
+    short, long = "Say red:", "word " * 55
+    alone = [task.answers([text])[0] for text in (short, long)]
+    assert task.answers([short, long]) == alone and len(alone[0]) > 3 * len(alone[1]), about["base_parameters"]
+
+
+@pytest.mark.parametrize("task", ["completion", "classification", "translation"])
+def test_a_text_that_is_too_long_is_refused_where_the_job_does_not_cut(tmp_path, task):
+    given = {"completion": "prompt", "classification": "text", "translation": "source"}[task]
+    ask = use.predict if task == "classification" else use.generate
+    path, long = file_of(tmp_path, task), "word " * 100
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    path.with_name("more.jsonl").write_text(
+        "".join(json.dumps(row) + "\n" for row in [*rows, {**rows[0], given: long}])
+    )
+    run(job_of(tmp_path, task), quiet)
+    with pytest.raises(UserError, match="Text 2 needs .* positions, and there are 61: shorten it"):
+        ask(tmp_path / "out", ["red", long])
+    said = []
+    scores = use.evaluate(tmp_path / "out", str(path.with_name("more.jsonl")), said.append)
+    assert scores["rows"] == len(rows) and "1 rows of" in said[0] and "(--cut cuts it)" in said[1]
+    path.with_name("long.jsonl").write_text(json.dumps({**rows[0], given: long}) + "\n")
+    with pytest.raises(UserError, match="Every row of .* is too long for this model"):
+        use.evaluate(tmp_path / "out", str(path.with_name("long.jsonl")), quiet)
+
+
+@pytest.mark.parametrize("task", ["completion", "classification", "translation"])
+def test_a_job_that_cuts_tests_by_long_rows_and_answers_long_texts(tmp_path, task):
+    """A prompt without room for an answer ended the job after its training, every time."""
+    given = {"completion": "prompt", "classification": "text", "translation": "source"}[task]
+    path = file_of(tmp_path, task)
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps({**row, given: "word " * 100 + row[given]}) + "\n" for row in rows))
+    about = run(
+        Job(str(path), task, "prefix", TASKS[task][0], str(tmp_path / "out"), steps=2, length=3, cut=True), quiet
+    )
+    assert about["test"] and len(about["refused"]) == len(rows)
+    ask = use.predict if task == "classification" else use.generate
+    assert len(ask(tmp_path / "out", ["word " * 100])) == 1
+
+
+def test_texts_on_standard_input_are_answered_line_for_line():
+    assert commands.lines_of(io.StringIO("one\ntwo\n")) == commands.lines_of(io.StringIO("one\ntwo")) == ["one", "two"]
+    assert commands.lines_of(io.StringIO("")) == []
+    for text in ("one\n\ntwo\n", "one\n \n", "\n\n"):
+        with pytest.raises(UserError, match="Line [12] of standard input is empty"):
+            commands.lines_of(io.StringIO(text))
+    with pytest.raises(UserError, match="Standard input is no text in utf-8: byte 1 cannot be read"):
+        commands.lines_of(io.TextIOWrapper(io.BytesIO(b"a\xff"), "utf-8"))

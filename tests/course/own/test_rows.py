@@ -57,11 +57,25 @@ def test_a_bad_row_is_said_with_its_number_and_the_others_are_kept(tmp_path):
         '{"text": ["a"], "label": "a"}',
         '{"text": "half \\ud800", "label": "a"}',
         '{"text": "good too", "label": 1}',
+        '{"text": "a", "label": "a", "text": "b"}',
+        '{"text": "a", "label": NaN}',
+        '{"text": "a", "label": %s}' % ("9" * 5000),
+        "[" * 100_000,
     ]
     rows, refused = read_rows(written(tmp_path, "\n".join(lines)), COLUMNS)
     assert [(row.number, row["label"]) for row in rows] == [(1, "a"), (10, "1")]
-    assert [one.number for one in refused] == [2, 4, 5, 6, 7, 8, 9]
-    for number, words in ((2, "not JSON"), (4, "a list"), (5, "no 'label'"), (7, "empty"), (9, "surrogate")):
+    assert [one.number for one in refused] == [2, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14]
+    for number, words in (
+        (2, "not JSON"),
+        (4, "a list"),
+        (5, "no 'label'"),
+        (7, "empty"),
+        (9, "surrogate"),
+        (11, "the field 'text' stands there twice"),
+        (12, "NaN is no number in JSON"),
+        (13, "digits"),
+        (14, "nested too deeply"),
+    ):
         (why,) = [one.why for one in refused if one.number == number]
         assert words in why, f"row {number} was refused because {why}"
 
@@ -83,6 +97,12 @@ def test_a_csv_row_of_another_width_is_said(tmp_path):
         ("", "rows.jsonl", "no row that can be used"),
         ("text,label\n", "rows.csv", "no row that can be used"),
         ("text,text\na,b\n", "rows.csv", "names the column 'text' twice"),
+        (
+            'text,label\na,b\nc,"d\ne,f\n',
+            "rows.csv",
+            "cannot be read to its end: the row that begins in line 3 is not CSV",
+        ),
+        ('text,label\na,b\nc,"d"x\ne,f\n', "rows.csv", "the row that begins in line 3 is not CSV"),
         ("a", "rows.txt", "neither .jsonl .* nor .csv"),
         ("nothing of this is JSON", "rows.jsonl", "The first reason is: row 1: it is not JSON"),
     ],
@@ -142,3 +162,9 @@ def test_fractions_that_leave_nothing_are_refused(valid, test):
 def test_too_few_rows_are_refused():
     with pytest.raises(UserError, match="2 rows leave nothing for the split .* 2 of their inputs differ"):
         split_rows(rows_of(("a", "x"), ("b", "x")), "text")
+
+
+def test_a_number_is_one_class_however_json_writes_it(tmp_path):
+    lines = ['{"text": "a", "label": 1}', '{"text": "b", "label": 1.0}', '{"text": "c", "label": 1.5}']
+    rows, _ = read_rows(written(tmp_path, "\n".join(lines)), COLUMNS)
+    assert [row["label"] for row in rows] == ["1", "1", "1.5"]
