@@ -331,12 +331,16 @@ def main(language: str, word: str | None) -> None:
     from minitransformer.course.output.terminal import say
 
     try:
-        Locale.parse(language)
+        code = Locale.parse(language.replace("-", "_")).language
     except (ValueError, UnknownLocaleError) as error:
         raise UserError(
             f"There is no language {language!r}: name it by its code, such as zh or fr, and the part behind it, as in "
             "make translate ARGS='zh 9'."
         ) from error
+    if code == "en":
+        raise UserError("The course is written in English: name the language that it is to be translated into.")
+    if code != language:
+        raise UserError(f"{language!r}: a language is named by its code alone. Catalogues are read as {code}.")
     parts = [as_part(word)] if word else declared(language)
     if not parts:
         raise UserError(f"Nothing is declared in {language} yet. Name a part: a lesson's number, {', '.join(PARTS)}.")

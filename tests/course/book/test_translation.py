@@ -178,6 +178,20 @@ def test_an_unknown_language_is_refused_by_name(language, part):
         translation.main(language, part)
 
 
+@pytest.mark.parametrize("language", ["ZH", "zh_CN", "zh-Hans", "fr_FR"])
+def test_a_catalogue_that_nobody_would_read_is_not_begun(language):
+    code = language[:2].lower()
+    with pytest.raises(UserError, match=f"'{language}': a language is named by its code alone. .* read as {code}"):
+        translation.main(language, "readme")
+    assert not translation.path_of(language, "readme").exists()
+
+
+@pytest.mark.parametrize("language", ["en", "en_GB"])
+def test_the_courses_own_language_is_refused(language):
+    with pytest.raises(UserError, match="The course is written in English"):
+        translation.main(language, "readme")
+
+
 def test_the_figures_words_can_be_translated():
     words = translation.figure_words()
     assert "Temperature" in words and "The texts differ." in words and "pirate" in words
