@@ -881,9 +881,9 @@ assert all(row[3] == len(WORDINGS[row[0]][best[row[0], row[1]]]) * 128 for row i
 # **Predict before you run:** what will bring more sentences, a request in words or a solved example?
 
 # %%
+from minitransformer.course.tasks import slot_accuracy
 from minitransformer.course.tinyworld import slot_values
 from minitransformer.generation.sampling import generate_texts
-from minitransformer.metrics import slot_accuracy
 
 tables = examples["kind", "valid"][: 4 if QUICK else 40]
 pairs = examples["kind", "train"]

@@ -30,12 +30,11 @@ needs: 3, 7, 8
 
 # %%
 import torch
-from minitransformer import metrics
 from minitransformer.course.bases import load_base, prefix_path
 from minitransformer.course.data import default_tokenizer
 from minitransformer.course.figures import number_map
 from minitransformer.course.show import QUICK, bar, figure, say, table, verbatim
-from minitransformer.course.tasks import table_scores, task_ids, task_rows
+from minitransformer.course.tasks import slot_accuracy, table_scores, task_ids, task_rows
 from minitransformer.course.tinyworld import slot_values
 from minitransformer.generation.sampling import generate_texts
 
@@ -1056,7 +1055,7 @@ for name, method in methods.items():
         final[name, split] = table_scores(written, rows[split])
         each = zip(written, rows[split], strict=True)
         stated[name, split] = torch.tensor(
-            [metrics.slot_accuracy([text], [slot_values(row["table"])])[0] for text, row in each]
+            [slot_accuracy([text], [slot_values(row["table"])])[0] for text, row in each]
         )
     method.detach()
 table(

@@ -828,7 +828,7 @@ assert torch.equal(again, tuned) and fingerprint(base) == before
 # kinds?
 
 # %%
-from minitransformer.metrics import slot_accuracy
+from minitransformer.course.tasks import slot_accuracy
 
 final, stated = {}, {}  # the measures; and for each table the fraction of its values that is stated
 for name, key in NAMES.items():

@@ -844,8 +844,8 @@ assert QUICK or min(knows[name] for name in names) > knows["untouched base"]
 # fine-tuning?
 
 # %%
+from minitransformer.course.tasks import slot_accuracy
 from minitransformer.course.tinyworld import slot_values
-from minitransformer.metrics import slot_accuracy
 
 final, each = {}, {}  # the measures; and for each table the fraction of its values that is stated
 for name, method in {"full fine-tuning": full, "LoRA": lora}.items():

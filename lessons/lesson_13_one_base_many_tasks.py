@@ -28,7 +28,14 @@ from minitransformer import metrics
 from minitransformer.course.bases import load_base, prefix_path
 from minitransformer.course.data import default_tokenizer
 from minitransformer.course.show import QUICK, figure, say, table, verbatim
-from minitransformer.course.tasks import TASKS, as_human, prompt_ids, task_ids, task_rows
+from minitransformer.course.tasks import (
+    TASKS,
+    as_human,
+    prompt_ids,
+    slot_accuracy,
+    task_ids,
+    task_rows,
+)
 from minitransformer.generation.sampling import generate_texts
 
 tokenizer, base = default_tokenizer(), load_base("gpt")
@@ -88,7 +95,7 @@ def judge(texts: list[str], rows: list) -> tuple[float, float]:
         if both := (asked & given) - {"Hello", "Good"}:
             told.append(text)
             names.append(list(both))
-    return sum(exact) / len(exact), metrics.slot_accuracy(told, names)[0]
+    return sum(exact) / len(exact), slot_accuracy(told, names)[0]
 
 
 texts = {"untouched": write(xs["valid"])}
@@ -567,7 +574,7 @@ lines = []
 for style in STYLED:
     styled = write(prompts, **for_each_row([tuned[style]]))
     in_style = sum(style_of(text) == style for text in styled) / len(plain)
-    kept = metrics.slot_accuracy([text.lower() for text in styled], facts)[0]
+    kept = slot_accuracy([text.lower() for text in styled], facts)[0]
     lines.append((style, in_style, kept))
 table(
     lines,
@@ -847,7 +854,7 @@ for task in TASKS:
     results[task] = tuple(score(task, texts, own) for texts in pair)
     if task == "table_to_text":
         values = [slot_values(row["table"]) for row in own]
-        anywhere = tuple(metrics.slot_accuracy(texts, values)[0] for texts in pair)
+        anywhere = tuple(slot_accuracy(texts, values)[0] for texts in pair)
 table(
     [(task, *both) for task, both in results.items()]
     + [("table_to_text, all values in the text", *anywhere)],

@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,21 +19,30 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from minitransformer.checks import check_kind
 from minitransformer.errors import UserError
-from minitransformer.files import write_aside
+from minitransformer.files import as_path, write_aside
 
 FORMAT = "minitransformer"
 Model = TypeVar("Model", bound=nn.Module)
 
 
 def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], about: Mapping[str, object]) -> None:
-    """Save named tensors, and `about` (anything JSON can say) beside them; refuses as `write_aside`."""
+    """Save named tensors, and `about` (what JSON can say) beside them; refuses as `write_aside`, and anything else."""
+    path = as_path(path)
+    check_kind(about, Mapping, "What a file says about itself is a dictionary")
+    for name, tensor in tensors.items():
+        check_kind(tensor, Tensor, f"{name!r} has to be a tensor")
+    try:
+        said = json.dumps(about)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UserError(f"A file can say about itself what JSON can, texts, numbers, lists: {error}.") from error
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     shared: dict[int, str] = {}
     for name, tensor in whole.items():  # safetensors refuses two names for one memory
         if tensor.numel() and shared.setdefault(tensor.data_ptr(), name) != name:
             whole[name] = tensor.clone()
-    write_aside(path, _in_order(save(whole, {"format": FORMAT, "about": json.dumps(about)})))
+    write_aside(path, _in_order(save(whole, {"format": FORMAT, "about": said})))
 
 
 def _in_order(data: bytes) -> bytes:
@@ -49,7 +58,7 @@ def _in_order(data: bytes) -> bytes:
 
 def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors of any safetensors file, by name, and its metadata; refuses one that is not there, or not whole."""
-    path = Path(path)
+    path = as_path(path)
     if path.is_dir():
         raise UserError(f"{path} is a folder: name the file in it.")
     if not path.is_file():
@@ -83,8 +92,7 @@ def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         about = json.loads(metadata["about"])
     except (KeyError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is damaged: it does not say what it holds. Make or fetch it again.") from error
-    if not isinstance(about, dict):
-        raise UserError(f"{path} is damaged: what it says about itself is a {type(about).__name__}, not an object.")
+    check_kind(about, dict, f"{path} is damaged: what it says about itself has to be an object")
     check_finite(tensors, str(path))
     return tensors, about
 
@@ -115,6 +123,8 @@ def save_model(path: str | Path, model: nn.Module, about: Mapping[str, object] |
     `about` stands beside these, and cannot change them. Refuses a model without a config, weights that are nan or
     infinite, and a tuning method on the model, whose parameters are no part of it.
     """
+    path = as_path(path)
+    check_kind(model, nn.Module, "save_model() takes a path, then a model")
     model = getattr(model, "_orig_mod", model)  # what torch.compile wrapped
     config = getattr(model, "config", None)
     if not dataclasses.is_dataclass(config) or isinstance(config, type):
@@ -133,11 +143,16 @@ def save_model(path: str | Path, model: nn.Module, about: Mapping[str, object] |
 
 
 def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
-    """Copy tensors into a model, all of them or none; refuses one that is missing, left over, or of another shape."""
-    wanted = model.state_dict()
+    """Copy tensors into a model, all of them or none; refuses as `check_tensors`."""
+    check_tensors(model.state_dict(), tensors, source, type(model).__name__)
+    model.load_state_dict(dict(tensors))
+
+
+def check_tensors(wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor], source: str, kind: str) -> None:
+    """Refuse a tensor that is missing, left over, or of another shape than a `kind` of model wants."""
     for name in wanted:
         if name not in tensors:
-            raise UserError(f"{source} has no tensor {name!r}, which {type(model).__name__} needs.")
+            raise UserError(f"{source} has no tensor {name!r}, which {kind} needs.")
         if tensors[name].is_floating_point() != wanted[name].is_floating_point():
             raise UserError(f"{source}: {name!r} is {tensors[name].dtype}; the model's is {wanted[name].dtype}.")
         if tensors[name].shape != wanted[name].shape:
@@ -147,8 +162,7 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -
             )
     for name in tensors:
         if name not in wanted:
-            raise UserError(f"{source} has a tensor {name!r} that {type(model).__name__} does not know.")
-    model.load_state_dict(dict(tensors))
+            raise UserError(f"{source} has a tensor {name!r} that {kind} does not know.")
 
 
 def load_model(path: str | Path, model_class: type[Model], config_class: type) -> Model:
@@ -173,15 +187,26 @@ def read_config(config_class: type, settings: object, source: str) -> Any:
     """A config from what a file says; fields that the file does not have get their defaults."""
     if not isinstance(settings, dict):
         raise UserError(f"{source} is damaged: it has no config of a {config_class.__name__.removesuffix('Config')}.")
-    known = {field.name for field in dataclasses.fields(config_class)}
-    if unknown := sorted(set(settings) - known):
-        raise UserError(
-            f"{source} has the setting {unknown[0]!r}, which {config_class.__name__} does not know: a newer version of "
-            "this program wrote it, or the file was changed."
-        )
+    known = {field.name: field.default for field in dataclasses.fields(config_class)}
+    needed = [name for name, default in known.items() if default is dataclasses.MISSING]
+    check_names(settings, known, needed, config_class.__name__, source)
     try:
         return config_class(**settings)
     except UserError as error:
         raise UserError(f"{source}: {error}") from error
-    except TypeError as error:
-        raise UserError(f"{source} lacks settings of a {config_class.__name__}: {error}.") from error
+
+
+def check_names(
+    found: Collection[str], known: Collection[str], needed: Collection[str], kind: str, source: str | Path
+) -> None:
+    """Refuse settings of a file that this kind of config or method does not know, and the lack of those it needs."""
+    if unknown := [name for name in found if name not in known]:
+        raise UserError(
+            f"{source} has the setting {', '.join(map(repr, unknown))}, which {kind} does not know here: a newer "
+            "version of this program wrote it, or the file was changed."
+        )
+    if missing := [name for name in needed if name not in found]:
+        raise UserError(
+            f"{source} lacks the setting {', '.join(map(repr, missing))} of {kind}: the file was changed. Fetch or "
+            "make it again."
+        )

@@ -41,8 +41,8 @@ def integer(least: int = 0, most: int | None = None, why: str = "") -> Rule:
     """A whole number from `least` on; `why` says what is wrong with a smaller one."""
 
     def read(value: Any) -> int:
-        n = operator.index(value)
-        if isinstance(value, bool) or (most is not None and n > most):
+        n = whole(value)
+        if most is not None and n > most:
             raise OverflowError
         if n < least:
             raise ValueError
@@ -51,6 +51,16 @@ def integer(least: int = 0, most: int | None = None, why: str = "") -> Rule:
     return Rule(
         f"a whole number of at least {least}" if most is None else f"a whole number from {least} to {most}", read, why
     )
+
+
+def whole(value: Any) -> int:
+    """A whole number as Python's own; a TypeError for anything else, True and False as well."""
+    if isinstance(value, bool):
+        raise TypeError
+    return operator.index(value)
+
+
+TOKEN = Rule("a whole number, the id of a token", whole)
 
 
 def real(
@@ -146,6 +156,12 @@ SIZES = {  # of every model
 }
 
 
+def check_kind(value: object, kind: Any, needs: str) -> None:
+    """Refuse what is of another kind; `needs` is the beginning of a sentence, and says what belongs there."""
+    if not isinstance(value, kind):
+        raise UserError(f"{needs}; this is a {type(value).__name__}.")
+
+
 def checked_config(config: Any, kind: type) -> Any:
     """The config of a model; refuses another model's, the class itself, and what is none."""
     if not isinstance(config, kind):
@@ -160,23 +176,21 @@ def check_settings(settings: Mapping[str, object], rules: Mapping[str, Rule]) ->
             rule(name, settings[name])
 
 
-def as_mask(mask: Tensor, shape: tuple[int, ...] | None = None) -> Tensor:
-    """An attention mask as booleans: True (or 1) at real tokens, False (or 0) at padding.
+def as_mask(mask: Tensor, *shapes: tuple[int, ...], name: str = "attention_mask", marks: str = "real tokens") -> Tensor:
+    """An attention mask, or another mask of tokens, as booleans: True (or 1) at real tokens, False (or 0) elsewhere.
 
-    Refuses other values, such as -inf or -1e9 (those are masks that are added to the scores), and another shape.
+    Refuses other values, such as -inf or -1e9 (those are masks that are added to the scores), and, where `shapes` are
+    given, another shape than these.
     """
-    if not isinstance(mask, Tensor):
-        raise UserError(f"attention_mask is a tensor of booleans, True at real tokens; not a {type(mask).__name__}.")
-    if shape is not None and mask.shape != shape:
-        raise UserError(
-            f"attention_mask has the shape {tuple(mask.shape)}; it has to mark every token, {tuple(shape)}."
-        )
+    check_kind(mask, Tensor, f"{name} is a tensor of booleans, True at {marks}")
+    if shapes and mask.shape not in shapes:
+        now, right = tuple(mask.shape), tuple(shapes[0])
+        raise UserError(f"{name} has the shape {now}; it has to mark every token so far, {right}, without a prefix.")
     if mask.dtype == torch.bool:
         return mask
     if mask.is_complex() or not bool(((mask == 0) | (mask == 1)).all()):
         raise UserError(
-            "attention_mask has to be True (or 1) at real tokens and False (or 0) at padding; this one is "
-            f"{mask.dtype} and has other values. A mask that is added to the scores (0 and -inf) becomes one with "
-            "mask == 0."
+            f"{name} has to be True (or 1) at {marks} and False (or 0) elsewhere; this one is {mask.dtype} and has "
+            "other values. A mask that is added to the scores (0 and -inf) becomes one with mask == 0."
         )
     return mask.bool()

@@ -12,7 +12,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from minitransformer.checks import check_kind
 from minitransformer.errors import UserError
+
+
+def as_path(path: object) -> Path:
+    """The place of a file; refuses what names none, such as a model in the place of its file's name."""
+    check_kind(path, str | os.PathLike, "A file is named by a text or a Path")
+    return Path(path)  # type: ignore[arg-type]  # check_kind has seen to that
 
 
 def write_aside(path: str | Path, data: bytes) -> None:
@@ -21,7 +28,7 @@ def write_aside(path: str | Path, data: bytes) -> None:
     The new one is written beside it, as `.name.PROCESS.tmp`. What processes that were killed left there is removed.
     Refuses a full disk, a place that may not be written, and a folder of that name.
     """
-    path = Path(path)
+    path = as_path(path)
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,7 +70,7 @@ def _is_left_over(aside: Path) -> bool:
 
 def check_writable(path: str | Path) -> None:
     """Refuse a place where no file can be written, before the work whose result goes there."""
-    path = Path(path)
+    path = as_path(path)
     if path.is_dir():
         raise UserError(f"{path} is a folder: give the name of a file in it.")
     folder = path.parent
@@ -78,7 +85,7 @@ def check_writable(path: str | Path) -> None:
 def read_bytes(path: str | Path, what: str = "file") -> bytes:
     """The content of a file; refuses one that cannot be read, in a sentence that calls it `what`."""
     try:
-        return Path(path).read_bytes()
+        return as_path(path).read_bytes()
     except OSError as error:
         raise UserError(f"The {what} {path} cannot be read: {error.strerror}.") from error
 
@@ -106,8 +113,7 @@ def read_json(path: str | Path, what: str, advice: str) -> dict[str, Any]:
         raise UserError(f"{error} {advice}") from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not JSON: {error}. Was the copy cut short?") from error
-    if not isinstance(held, dict):
-        raise UserError(f"{path} is no {what}: it holds a {type(held).__name__}, not an object {{…}}.")
+    check_kind(held, dict, f"{path} is no {what}: it has to hold an object {{…}}")
     return held
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib
 import math
-import re
 from collections.abc import Hashable, Sequence
 from itertools import zip_longest
 from typing import Any
@@ -43,6 +42,8 @@ def confusion_matrix(
     """
     _check_pairs(predictions, truths, "truths")
     place = {name: i for i, name in enumerate(classes)}
+    if len(place) < len(classes):
+        raise UserError(f"A class is named twice: {list(classes)}.")
     counts = np.zeros((len(place), len(place)), dtype=int)
     for i, (p, t) in enumerate(zip(predictions, truths, strict=True)):
         for name in (p, t):
@@ -131,25 +132,13 @@ def distinct_n(texts: Sequence[Sequence[Hashable]], n: int) -> float:
     Each text is a sequence of words or token ids.
     """
     check_settings({"n": n}, {"n": integer(1)})
+    if isinstance(texts, str) or (odd := [text for text in texts if isinstance(text, str) or hasattr(text, "tolist")]):
+        one = texts if isinstance(texts, str) else odd[0]
+        raise UserError(f"Each text is a list of words or token ids; this is a {type(one).__name__}, {one!r:.40}.")
     grams = [tuple(text[i : i + n]) for text in texts for i in range(len(text) - n + 1)]
     if not grams:
         raise UserError(f"There is nothing to measure: no text has {n} tokens.")
     return len(set(grams)) / len(grams)
-
-
-def slot_accuracy(texts: Sequence[str], values: Sequence[Sequence[str]]) -> tuple[float, float]:
-    """How much of its table each text says, 0 … 1: the fraction of `values` that are in it, and of texts that have all.
-
-    A value counts where it stands as whole words or numbers: "9 coins" is not in "19 coins". It does not matter how it
-    is said, so that a text which copies the table has every value: this measure needs another one beside it.
-    """
-    _check_pairs(texts, values, "lists of values")
-    hits = []
-    for i, (text, own) in enumerate(zip(texts, values, strict=True)):
-        if isinstance(own, str) or not own:
-            raise UserError(f"The values of text {i} are {own!r}; give a list with at least one string.")
-        hits.append([bool(re.search(rf"(?<![\w,.]){re.escape(v)}(?!\w|[,.]\d)", text)) for v in own])
-    return sum(map(sum, hits)) / sum(map(len, hits)), sum(map(all, hits)) / len(hits)
 
 
 def _library(module: str) -> Any:
@@ -166,6 +155,9 @@ def _library(module: str) -> Any:
 
 
 def _check_pairs(predictions: Sequence, truths: Sequence, name: str) -> None:
+    for one in (predictions, truths):
+        if isinstance(one, str) or not (isinstance(one, Sequence) or hasattr(one, "tolist")):
+            raise UserError(f"Predictions and {name} are lists, both in one order; this is a {type(one).__name__}.")
     if not len(predictions) and not len(truths):
         raise UserError("There is nothing to measure: neither predictions nor truths were given.")
     if len(predictions) != len(truths):
@@ -179,8 +171,8 @@ def _check_references(texts: Sequence[str], references: Sequence[Sequence[str]])
         raise UserError("What is compared with references is a list of texts, each of them a string.")
     _check_pairs(texts, references, "lists of references")
     for i, right in enumerate(references):
-        if isinstance(right, str):
-            raise UserError(f"The references of text {i} are a string; give a list of strings, even of one.")
+        if isinstance(right, str) or not all(isinstance(one, str) for one in right):
+            raise UserError(f"The references of text {i} are {right!r:.40}; give a list of strings, even of one.")
         if not right:
             raise UserError(f"Text {i} has no reference to be compared with.")
 

@@ -19,8 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from minitransformer.checkpoint import check_finite, read_safetensors
+from minitransformer.checks import check_kind
 from minitransformer.errors import UserError
-from minitransformer.files import read_json
+from minitransformer.files import as_path, read_json
 from minitransformer.models.bert import Bert, BertConfig
 from minitransformer.models.gpt import GPT, GPTConfig
 from minitransformer.models.seq2seq import Seq2Seq, Seq2SeqConfig
@@ -161,10 +162,9 @@ def from_transformers(state_dict: Mapping[str, Tensor], config: Any, dropout: fl
     Refuses another architecture, a config that ours does not cover, a tensor that is missing, left over or of another
     shape.
     """
-    if not isinstance(config, Mapping) and not hasattr(config, "to_dict"):
-        raise UserError(
-            f"The config is that of the transformers library, or a dictionary; not a {type(config).__name__}."
-        )
+    if not hasattr(config, "to_dict"):
+        check_kind(config, Mapping, "The config is that of the transformers library, or a dictionary")
+    check_kind(state_dict, Mapping, "The weights are a state dict, which maps names to tensors")
     about = dict(config) if isinstance(config, Mapping) else config.to_dict()
     converters: dict[object, Callable[..., GPT | Bert | Seq2Seq]] = {"gpt2": _gpt2, "bert": _bert, "bart": _bart}
     kind = str(about.get("model_type"))
@@ -172,8 +172,7 @@ def from_transformers(state_dict: Mapping[str, Tensor], config: Any, dropout: fl
         raise UserError(f"The config is that of a {kind!r} model; known are {', '.join(map(str, converters))}.")
     theirs = {}
     for name, tensor in state_dict.items():
-        if not isinstance(tensor, Tensor):
-            raise UserError(f"The weights hold {name!r}, which is a {type(tensor).__name__} and no tensor.")
+        check_kind(tensor, Tensor, f"The weights have to hold a tensor as {name!r}")
         for wrapper in WRAPPERS:
             name = name.replace(wrapper, "") if name.startswith(wrapper) or f".{wrapper}" in name else name
         if not BUFFERS.search(name):  # LayerNorm's weight and bias were called gamma and beta
@@ -200,7 +199,7 @@ def load_pretrained(folder: str | Path, dropout: float = 0.0) -> GPT | Bert | Se
 
     Refuses files that are missing or damaged, and as `from_transformers`.
     """
-    folder = Path(folder)
+    folder = as_path(folder)
     config = read_json(folder / "config.json", "config", WHICH)
     generation = folder / "generation_config.json"
     if generation.is_file():

@@ -16,6 +16,10 @@ from minitransformer.files import check_writable, read_utf8, sha256, write_aside
 from minitransformer.models.bert import Bert, BertConfig
 from minitransformer.models.classifier import Classifier
 from minitransformer.models.gpt import GPT, GPTConfig
+from minitransformer.published import load_pretrained
+from minitransformer.text.tokenizer import Tokenizer
+from minitransformer.tuning import LoRA, load
+from minitransformer.tuning.exchange import from_peft, to_peft
 
 CONFIG = GPTConfig(vocab_size=12, n_positions=8, n_layer=1, n_head=2, d_model=4, d_ff=8)
 
@@ -312,3 +316,58 @@ def test_utf8_is_read_as_it_is(tmp_path):
 def test_checksums(tmp_path):
     (tmp_path / "a").write_bytes(b"abc")
     assert sha256(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2
+
+
+# ------------------------------------------------------------------- what stands in the wrong place
+
+
+@pytest.mark.parametrize(
+    "swapped",
+    [
+        lambda model, path: save_model(model, path),
+        lambda model, path: save_tensors(model.state_dict(), path, {}),
+        lambda model, path: load_tensors(model),
+        lambda model, path: load_model(GPT, path, GPTConfig),
+        lambda model, path: load_pretrained(model),
+        lambda model, path: load(model, path),
+        lambda model, path: to_peft(path, LoRA().attach(model)),
+        lambda model, path: from_peft(model, path),
+        lambda model, path: LoRA().attach(model).save(model),
+        lambda model, path: Tokenizer.load(None),
+        lambda model, path: read_utf8(3),
+        lambda model, path: check_writable(b"bytes"),
+    ],
+)
+def test_something_else_in_the_place_of_a_file_is_refused(tmp_path, swapped):
+    with pytest.raises(UserError, match="A file is named by a text or a Path; this is a|takes a method, then a folder"):
+        swapped(GPT(CONFIG), tmp_path / "m")
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("save", "sentence"),
+    [
+        (lambda path: save_model(path, path), "save_model.. takes a path, then a model; this is a"),
+        (lambda path: save_model(path, GPT(CONFIG), {"made": {1, 2}}), "what JSON can.*set is not JSON serializable"),
+        (lambda path: save_model(path, GPT(CONFIG), {"made": torch.ones(2)}), "Tensor is not JSON serializable"),
+        (lambda path: save_model(path, GPT(CONFIG), {(1, 2): 3}), "what JSON can.*keys must be str"),
+        (lambda path: save_tensors(path, {}, "about"), "What a file says about itself is a dictionary; this is a str"),
+        (lambda path: save_tensors(path, {"a": [1.0]}, {}), "'a' has to be a tensor; this is a list"),
+    ],
+)
+def test_what_no_file_can_hold(tmp_path, save, sentence):
+    with pytest.raises(UserError, match=sentence):
+        save(tmp_path / "m")
+    assert not any(tmp_path.iterdir())
+
+
+def test_parts_of_one_memory_are_saved_each(tmp_path):
+    whole = torch.arange(6.0)
+    save_tensors(tmp_path / "x", {"a": whole[:2], "b": whole[2:], "c": whole[1:4], "all": whole}, {})
+    found = load_tensors(tmp_path / "x")[0]
+    assert {name: tensor.tolist() for name, tensor in found.items()} == {
+        "a": [0, 1],
+        "b": [2, 3, 4, 5],
+        "c": [1, 2, 3],
+        "all": [0, 1, 2, 3, 4, 5],
+    }

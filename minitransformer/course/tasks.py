@@ -5,6 +5,7 @@ One place says how each task is asked, so that a prefix that was tuned in one pr
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -13,7 +14,7 @@ from minitransformer.course.data import DATA
 from minitransformer.course.jsonl import read_jsonl
 from minitransformer.course.tinyworld import STYLES, slot_values
 from minitransformer.errors import UserError
-from minitransformer.metrics import bleu, slot_accuracy
+from minitransformer.metrics import bleu
 from minitransformer.text.tokenizer import Tokenizer
 
 Row = Mapping[str, str]
@@ -123,6 +124,32 @@ def find_task(name: str) -> TextTask:
     if name not in TASKS:
         raise UserError(f"There is no task {name!r}; there are {', '.join(TASKS)}.")
     return TASKS[name]
+
+
+def slot_accuracy(texts: Sequence[str], values: Sequence[Sequence[str]]) -> tuple[float, float]:
+    """How much of its table each text says, 0 … 1: the fraction of `values` that are in it, and of texts that have all.
+
+    A value counts where it stands as whole words or numbers: "9 coins" is not in "19 coins". It does not matter how it
+    is said, so that a text which copies the table has every value: this measure needs another one beside it.
+
+    Args:
+        texts: one for each table.
+        values: of each table, one or more.
+
+    Raises:
+        UserError: nothing to measure, not in pairs, or what is no list of texts.
+    """
+    for some in (texts, values):
+        if isinstance(some, str) or not isinstance(some, Sequence) or not some or len(some) != len(texts):
+            raise UserError(f"Texts and lists of values come in pairs, at least one; one of the two is {some!r:.60}.")
+    hits = []
+    for i, (text, own) in enumerate(zip(texts, values, strict=True)):
+        if not isinstance(text, str):
+            raise UserError(f"Text {i} is {text!r}, and no text.")
+        if isinstance(own, str) or not own or not all(isinstance(value, str) and value for value in own):
+            raise UserError(f"The values of text {i} are {own!r}; give a list with at least one string, none empty.")
+        hits.append([bool(re.search(rf"(?<![\w,.]){re.escape(v)}(?!\w|[,.]\d)", text)) for v in own])
+    return sum(map(sum, hits)) / sum(map(len, hits)), sum(map(all, hits)) / len(hits)
 
 
 class TableScores(NamedTuple):

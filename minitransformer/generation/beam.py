@@ -117,7 +117,7 @@ def beam_search(
     """
     settings = {"n_beam": n_beam, "max_new_tokens": max_new_tokens, "length_penalty": length_penalty}
     check_settings({**settings, "use_cache": use_cache}, ALLOWED)
-    ids, attention_mask, stops = begin(model, prompts, stop_id, use_cache)
+    ids, attention_mask, stops = begin(model, prompts, stop_id, use_cache, inputs)
     device, B, k = ids.device, len(ids), n_beam
     n_candidates = max(2, 1 + len(stops)) * k  # so that k can go on, even if every running text meets every end
     wide = {name: _repeat(value, B, k) for name, value in inputs.items()}  # for B·k rows, k of each prompt

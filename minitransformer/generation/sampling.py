@@ -6,7 +6,7 @@ A language model gives a distribution over the next token; to write is to choose
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -60,6 +60,17 @@ def keep_top_p(logits: Tensor, p: float) -> Tensor:
     return logits.masked_fill(rule_out, float("-inf"))
 
 
+def check_choice(settings: Mapping[str, Any]) -> None:
+    """Refuse settings of sampling without meaning, and those that ask greedy decoding to draw."""
+    check_settings(settings, CHOICE)
+    for name in ("top_k", "top_p"):
+        if settings["temperature"] == 0 and settings[name] is not None:
+            raise UserError(
+                f"{name} = {settings[name]} says which tokens to draw from, and temperature 0 draws none: it takes the "
+                f"likeliest. Set temperature = 1.0 to sample, or leave {name} out."
+            )
+
+
 def choose(
     logits: Tensor,
     temperature: float = 1.0,
@@ -71,8 +82,7 @@ def choose(
 
     Probabilities are computed in float32, whatever the logits are. Refuses logits that are nan or +inf, or -inf alone.
     """
-    settings = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
-    check_settings(settings, CHOICE)
+    check_choice({"temperature": temperature, "top_k": top_k, "top_p": top_p})
     largest = logits.amax(dim=-1, keepdim=True)  # (B, 1)
     if not bool(largest.isfinite().all()):
         raise UserError("The model's logits are nan or infinite: its weights are damaged, or overflow in this dtype.")
@@ -106,9 +116,11 @@ def left_pad(prompts: Sequence[Sequence[int]], pad_id: int = 0) -> tuple[Tensor,
     return ids, None if attention_mask.all() else attention_mask
 
 
-def begin(model: Any, prompts: Prompts, stop_id: Stop, use_cache: bool) -> tuple[Tensor, Tensor | None, frozenset[int]]:
+def begin(
+    model: Any, prompts: Prompts, stop_id: Stop, use_cache: bool, inputs: Collection[str]
+) -> tuple[Tensor, Tensor | None, frozenset[int]]:
     """What every way of writing begins with: ids and attention_mask (B, T) where the model is, and the stops."""
-    check_writes(model, use_cache)
+    check_writes(model, use_cache, inputs)
     stops = checked_stops(stop_id, model)
     ids, attention_mask = left_pad(checked_prompts(prompts))
     device = next(model.parameters()).device
@@ -138,16 +150,17 @@ def generate(
         temperature: 0 takes the likeliest token (greedy), 1 samples from the model's own distribution.
         top_k: sample among the k likeliest only.
         top_p: sample among the likeliest that together hold this much probability (nucleus sampling).
-        seed: makes the draws repeatable; None draws anew each time.
+        seed: makes the draws repeatable; None draws anew each time. Greedy decoding draws nothing, and needs none.
         stop_id: a row ends where this token, or one of these tokens, comes; the token itself is not returned.
         use_cache: False computes every step from the beginning, to the same result: the measure of the cache.
         inputs: whatever else the model takes on every call, such as `prefix`.
 
-    Refuses what is no prompt, a setting without meaning, a model that does not write, and more positions than it has.
+    Refuses what is no prompt, a setting without meaning, top_k or top_p at temperature 0, a model that does not write,
+    an input that it does not take, and more positions than it has.
     """
     settings = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "max_new_tokens": max_new_tokens}
-    check_settings({**settings, "seed": seed, "use_cache": use_cache}, CHOICE)
-    ids, attention_mask, stops = begin(model, prompts, stop_id, use_cache)
+    check_choice({**settings, "seed": seed, "use_cache": use_cache})
+    ids, attention_mask, stops = begin(model, prompts, stop_id, use_cache, inputs)
     generator = None if seed is None else torch.Generator(ids.device).manual_seed(seed)
     cache = model.new_cache() if use_cache else None
     last = last_column(ids)  # (B, T)

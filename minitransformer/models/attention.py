@@ -255,6 +255,16 @@ class Attention(nn.Module):
         filled = cache if cache is not None and cache.length else None  # by earlier calls
         if filled is not None and filled.k is not None and filled.k.shape[:2] != (len(x), self.n_head):
             raise UserError(f"The cache {tuple(filled.k.shape)} is of another batch or model: begin with a new one.")
+        n_prefix = 0 if filled is None else filled.n_prefix
+        T = S = x.size(1)
+        if filled is not None:
+            S = filled.length - n_prefix + (T if context is None else 0)
+        elif context is not None:
+            S = context.size(1)
+        if attention_mask is not None:
+            attention_mask = as_mask(attention_mask, (len(x), S), (1, S))
+        if cache is not None:
+            cache.check_mask(attention_mask)
         if context is None:
             q, k, v = split_heads(self.qkv(x), 3, self.n_head)  # (B, H, T, D)
         else:
@@ -263,23 +273,14 @@ class Attention(nn.Module):
                 k, v = split_heads(self.qkv(context, 1, 3), 2, self.n_head)  # (B, H, S, D)
             else:
                 k, v = filled.columns()  # the context's, (B, H, P+S, D)
-        n_prefix = 0 if filled is None else filled.n_prefix
         if filled is None and prefix is not None:
-            n_text = k.size(2)
             k, v = prepend(prefix, k, v)  # (B, H, P+S, D)
-            n_prefix = k.size(2) - n_text
+            n_prefix = k.size(2) - S
         if cache is not None and (context is None or filled is None):
             cache.n_prefix = n_prefix
             k, v = cache.append(k, v)  # (B, H, P+S, D)
 
-        T, S, dropout = x.size(1), k.size(2) - n_prefix, self.dropout if self.training else 0.0
-        if attention_mask is not None:
-            attention_mask = as_mask(attention_mask)
-            if attention_mask.dim() != 2 or attention_mask.size(0) not in (1, x.size(0)) or attention_mask.size(1) != S:
-                raise UserError(
-                    f"attention_mask has the shape {tuple(attention_mask.shape)}; it has to mark every key, "
-                    f"{(x.size(0), S)}, without the prefix."
-                )
+        dropout = self.dropout if self.training else 0.0
         is_plain = self.causal and 1 < T == S and attention_mask is None and not self.watchers
         mask = None if is_plain else combined_mask(T, S, n_prefix, self.causal, attention_mask, x.device)
         if self.watchers:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from minitransformer.checks import SIZES, boolean, check_settings, checked_config, integer
 from minitransformer.errors import UserError
 from minitransformer.models.attention import Attention, Prefix, columns_before
-from minitransformer.models.layers import FeedForward, drop, embed, embed_positions, init_weights
+from minitransformer.models.layers import FeedForward, drop, embed, embed_positions, init_weights, pick
 
 EPS = 1e-12  # what BERT's LayerNorms add to the variance
 BERT_SIZES = {**SIZES, "n_types": integer(1), **dict.fromkeys(("pooler", "mlm", "nsp"), boolean())}
@@ -153,7 +153,7 @@ class Bert(nn.Module):
         `at` (B, T) is True where logits are wanted, as a rule at 15 %, for a seventh of the work. Gives (B, T, V), or
         (number of True in `at`, V) in reading order.
         """
-        return self._head("mlm")(hidden if at is None else hidden[at], self.token_embedding.weight)  # (…, V)
+        return self._head("mlm")(hidden if at is None else pick(hidden, at), self.token_embedding.weight)  # (…, V)
 
     def nsp_logits(self, hidden: Tensor) -> Tensor:
         """Logits of "B follows A" (class 0) and "it does not" (class 1).

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from minitransformer.checks import check_settings, integer
 from minitransformer.errors import UserError
 
 
@@ -17,11 +18,28 @@ class KVCache:
     """
 
     def __init__(self, capacity: int) -> None:
+        check_settings({"capacity": capacity}, {"capacity": integer(0)})
         self.capacity = capacity
         self.length = 0  # columns filled so far, P + S
         self.n_prefix = 0  # P
+        self.attention_mask: Tensor | None = None  # of the latest call, (B, S); None where all its tokens are real
         self.k: Tensor | None = None  # (B, H, P + capacity, D)
         self.v: Tensor | None = None
+
+    def check_mask(self, attention_mask: Tensor | None) -> None:
+        """Note a call's mask, boolean (B, S), or None where all is real.
+
+        Refuses padding of which only one of two calls knows: earlier tokens stay as their own call read them.
+        """
+        given = self.attention_mask if attention_mask is None else attention_mask
+        if self.length and given is not None and (attention_mask is None or self.attention_mask is None):
+            if not bool(given[:, : self.length - self.n_prefix].all()):
+                which = "this" if attention_mask is None else "an earlier"
+                raise UserError(
+                    f"The text has padding, and {which} call with its cache had no mask for it: give every call the "
+                    "mask of all tokens so far, (B, S)."
+                )
+        self.attention_mask = attention_mask
 
     def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Store new columns (B, H, T, D); return all so far, (B, H, P + S, D) each.

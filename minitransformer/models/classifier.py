@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from minitransformer.checks import as_mask, check_settings, integer
+from minitransformer.checks import as_mask, check_kind, check_settings, integer
 from minitransformer.errors import UserError
 from minitransformer.models.bert import Bert
 from minitransformer.models.gpt import GPT
@@ -22,8 +22,7 @@ class Classifier(nn.Module):
 
     def __init__(self, base: Bert | GPT, n_classes: int) -> None:
         super().__init__()
-        if not isinstance(base, Bert | GPT):
-            raise UserError(f"A Classifier stands on a Bert or a GPT; this is a {type(base).__name__}.")
+        check_kind(base, Bert | GPT, "A Classifier stands on a Bert or a GPT")
         check_settings({"n_classes": n_classes}, {"n_classes": integer(2)})
         self.base = base
         self.head = nn.Linear(base.config.d_model, n_classes)
@@ -43,6 +42,12 @@ class Classifier(nn.Module):
                 ids, attention_mask=attention_mask, at=last_token(ids, attention_mask), return_hidden=True, **inputs
             )  # (B, C)
         return self.head(drop(summary, self.base.config.dropout, self.training))  # (B, n_classes)
+
+
+def check_gives_next(model: object) -> None:
+    """Refuse a BERT and a classifier, which give no logits over a next token."""
+    if isinstance(model, Bert | Classifier):
+        raise UserError(f"A {type(model).__name__} reads and does not write: give a GPT or an encoder–decoder.")
 
 
 def last_token(ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:

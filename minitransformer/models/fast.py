@@ -71,11 +71,13 @@ def decode_step(model: Any, cache: Sequence[KVCache]) -> Callable[[Tensor], Tens
 
     At batch 1 a token needs about a hundred small operations, and looking up and calling the modules around them takes
     longer than they do. Here the weights are looked up once for a whole generation. The cache is from `new_cache`,
-    filled by a call without padding; each step appends to it. Gives ids (B, 1) → logits (B, V); None where
-    `must_step_aside` says so.
+    filled by a call without padding; each step appends to it. Gives ids (B, 1) → logits (B, V); None where the cache
+    holds padding, or `must_step_aside` says so.
     """
     blocks = [module for block in model.blocks for module in block.modules()]
-    if must_step_aside((model, model.token_embedding, model.position_embedding, *blocks, model.norm)):
+    if cache[0].attention_mask is not None or must_step_aside(
+        (model, model.token_embedding, model.position_embedding, *blocks, model.norm)
+    ):
         return None
     table, positions, width = model.token_embedding.weight, model.position_embedding.weight, (model.config.d_model,)
     layers = [

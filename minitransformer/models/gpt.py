@@ -22,7 +22,7 @@ from minitransformer.errors import UserError
 from minitransformer.models import fast
 from minitransformer.models.attention import Attention, Prefix, columns_before
 from minitransformer.models.cache import KVCache
-from minitransformer.models.layers import FeedForward, drop, embed, embed_positions, gelu_tanh, init_weights
+from minitransformer.models.layers import FeedForward, drop, embed, embed_positions, gelu_tanh, init_weights, pick
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class GPT(nn.Module):
         for i, block in enumerate(self.blocks):
             x = block(x, attention_mask, prefix[i] if prefix else None, cache[i] if cache else None)  # (B, T, C)
         if at is not None:
-            x = x[at]  # rows of width C, one for each True in `at`
+            x = pick(x, at)  # rows of width C, one for each True in `at`
         x = self.norm(x)  # (B, T, C)
         return x if return_hidden else F.linear(x, self.token_embedding.weight)  # (B, T, V)
 
@@ -128,4 +128,4 @@ class GPT(nn.Module):
 
     def new_cache(self, capacity: int | None = None) -> list[KVCache]:
         """Empty caches, one a layer, for `capacity` columns of text (n_positions if None)."""
-        return [KVCache(capacity or self.config.n_positions) for _ in self.blocks]
+        return [KVCache(self.config.n_positions if capacity is None else capacity) for _ in self.blocks]

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minitransformer.checks import as_mask
+from minitransformer.checks import as_mask, check_kind
 from minitransformer.errors import UserError
 
 
@@ -48,28 +48,29 @@ def drop(x: Tensor, p: float, training: bool) -> Tensor:
     return F.dropout(x, p) if training and p else x
 
 
+def pick(x: Tensor, at: Tensor) -> Tensor:
+    """The vectors of x (B, T, C) where `at`, boolean (B, T), is True: (number of True, C), in reading order."""
+    return x[as_mask(at, tuple(x.shape[:2]), name="at", marks="the places that are wanted")]
+
+
 def embed(embedding: nn.Embedding, ids: Tensor, vectors: Tensor | None = None) -> Tensor:
     """The vectors of token ids, (B, T) → (B, T, C).
 
     Where `vectors` are given, ids of -1, -2, … are virtual tokens (虚拟 token), number 0, 1, …: the vectors are what
-    they stand for, (n_virtual, C), or (B, n_virtual, C) if each row has its own. Refuses ids that are no batch of
-    whole numbers, are empty or outside the vocabulary, and vectors that do not fit.
+    they stand for, (n_virtual, C), or (B, n_virtual, C) if each row has its own, in the precision of the words.
+    Refuses ids that are no batch of whole numbers, are empty or outside the vocabulary, and vectors that do not fit.
     """
     ids = checked_ids(ids)
     if vectors is None or not bool((is_virtual := ids < 0).any()):
         return _embed_words(embedding, ids)  # (B, T, C)
     words = _embed_words(embedding, ids.masked_fill(is_virtual, 0))  # (B, T, C)
     _check_vectors(vectors, ids, words.size(-1))
-    return virtual_embeddings(words, ids, vectors)  # (B, T, C)
+    return virtual_embeddings(words, ids, vectors.to(words.dtype))  # (B, T, C)
 
 
 def checked_ids(ids: Tensor) -> Tensor:
     """Token ids as int64, which every look-up takes; refuses what is no tensor (B, T) of whole numbers, or is empty."""
-    if not isinstance(ids, Tensor):
-        raise UserError(
-            f"Token ids come as a tensor (batch, length), such as torch.tensor([[5, 6]]); this is a "
-            f"{type(ids).__name__}."
-        )
+    check_kind(ids, Tensor, "Token ids come as a tensor (batch, length), such as torch.tensor([[5, 6]])")
     if ids.dim() != 2 or ids.numel() == 0:
         raise UserError(f"Token ids come as (batch, length), neither of them 0; these are {tuple(ids.shape)}.")
     if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
@@ -160,12 +161,7 @@ def embed_positions(
         )
     if attention_mask is None:
         return embedding.weight[n_before : n_before + T]  # (T, C)
-    attention_mask = as_mask(attention_mask)
-    if attention_mask.shape != (B, n_before - n_prefix + T):
-        raise UserError(
-            f"attention_mask has the shape {tuple(attention_mask.shape)}; it has to mark every token so far, "
-            f"{(B, n_before - n_prefix + T)}, without the prefix."
-        )
+    attention_mask = as_mask(attention_mask, (B, n_before - n_prefix + T))
     if n_before == n_prefix:  # not once more for each token of a generation
         check_text(attention_mask, text)
     return embedding(positions_of(attention_mask, T, n_prefix))  # (B, T, C)

@@ -26,7 +26,7 @@ from minitransformer.errors import UserError
 from minitransformer.models.attention import Attention, Prefix, columns_before, prefix_length
 from minitransformer.models.bert import PostNormBlock
 from minitransformer.models.cache import KVCache
-from minitransformer.models.layers import FeedForward, check_text, drop, embed, embed_positions, init_weights
+from minitransformer.models.layers import FeedForward, check_text, drop, embed, embed_positions, init_weights, pick
 
 EPS = 1e-5  # what BART's LayerNorms add to the variance
 
@@ -228,7 +228,7 @@ class Seq2Seq(nn.Module):
                 x, context, attention_mask, context_mask, own_prefix, cross, cache[i] if cache else None
             )  # (B, T, C)
         if at is not None:
-            x = x[at]  # rows of width C, one for each True in `at`
+            x = pick(x, at)  # rows of width C, one for each True in `at`
         return F.linear(x, self.token_embedding.weight, self.final_logits_bias)  # (B, T, V)
 
     def new_cache(self, capacity: int | None = None) -> list[DecoderCache]:
@@ -236,5 +236,5 @@ class Seq2Seq(nn.Module):
 
         What the source takes is known when the first call brings it.
         """
-        capacity = capacity or self.config.n_positions
+        capacity = self.config.n_positions if capacity is None else capacity
         return [DecoderCache(KVCache(capacity), KVCache(0)) for _ in self.decoder]

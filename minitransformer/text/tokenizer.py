@@ -15,7 +15,6 @@ import base64
 import binascii
 import heapq
 import json
-import operator
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -28,7 +27,7 @@ import tiktoken
 
 from minitransformer.checks import check_settings, integer
 from minitransformer.errors import UserError
-from minitransformer.files import read_bytes, write_aside
+from minitransformer.files import as_path, read_bytes, write_aside
 
 # GPT-2's cut into pieces, as tiktoken writes it: contractions, letters, digits, other signs, white space.
 GPT2_PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"""
@@ -252,25 +251,16 @@ class Tokenizer:
 
         Bytes that are no complete UTF-8 character come out as "\ufffd": a cut may go through a character.
         """
-        return self._encoding.decode([self._check_id(i, f" at position {at}") for at, i in enumerate(ids)])
+        if not isinstance(ids, Iterable) or getattr(ids, "ndim", 1) != 1:
+            raise UserError(f"decode takes the ids of one text, a list such as [5, 6]; this is {ids!r:.60}.")
+        allowed = integer(0, self.n_vocab - 1)
+        return self._encoding.decode([allowed(f"The id at position {at}", i) for at, i in enumerate(ids)])
 
     def token(self, id: int) -> str:
         r"""Return token `id` for the eye: " the" is "␣the", a newline "\n", part of a character "\xe4"."""
-        token = self._encoding.decode_single_token_bytes(self._check_id(id))
+        token = self._encoding.decode_single_token_bytes(integer(0, self.n_vocab - 1)("The id", id))
         text = token.decode("utf-8", errors="backslashreplace").replace(" ", "␣")
         return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-    def _check_id(self, id: int, where: str = "") -> int:
-        try:
-            number = operator.index(id)
-        except TypeError:
-            raise UserError(f"The id{where} is {id!r}: ids are whole numbers.") from None
-        if not 0 <= number < self.n_vocab:
-            raise UserError(
-                f"The id{where} is {number}, but this vocabulary has {self.n_vocab} tokens: "
-                f"ids run from 0 to {self.n_vocab - 1}."
-            )
-        return number
 
     def save(self, path: str | Path) -> None:
         """Write the vocabulary in tiktoken's text format, a line "base64-of-token rank" for each token.
@@ -287,7 +277,7 @@ class Tokenizer:
     @classmethod
     def load(cls, path: str | Path) -> Tokenizer:
         """Read what `save` wrote; refuses what is not a vocabulary, with the line number."""
-        path = Path(path)
+        path = as_path(path)
         if not path.exists():
             raise UserError(
                 f"There is no vocabulary at {path}: `python -m minitransformer tokenizer` trains the default one."

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from minitransformer.checks import check_settings, integer, pair, real
+from minitransformer.checks import check_kind, check_settings, integer, pair, real
 from minitransformer.errors import UserError
-from minitransformer.files import check_writable
+from minitransformer.files import as_path, check_writable
 from minitransformer.models.layers import in_eval_mode
 from minitransformer.text.batches import IGNORE, Batch
 from minitransformer.training.losses import Loss, language_model_loss
-from minitransformer.training.muon import Muon, muon_groups
+from minitransformer.training.muon import Muon, parameter_groups
 from minitransformer.training.processes import OtherProcessEnded, is_first, lost_another, over_all_rows
 from minitransformer.training.progress import progress as progress_bar
 from minitransformer.training.state import check_same, describe, read_state, restore_state, save_state
@@ -103,21 +103,18 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimiz
     With a `matrix_lr`, the matrices between layers get Muon instead. Refuses a model of which nothing requires a
     gradient.
     """
-    tuned = [p for p in model.parameters() if p.requires_grad]
-    if not tuned:
+    if not any(p.requires_grad for p in model.parameters()):
         raise UserError("Nothing here can be trained: every parameter is frozen (requires_grad is False).")
+    groups = parameter_groups(model, config.lr, config.matrix_lr, config.weight_decay)
     if config.matrix_lr:
-        return Muon(muon_groups(model, config.lr, config.matrix_lr, config.weight_decay), config.betas)
-    groups = [
-        {"params": [p for p in tuned if p.dim() >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in tuned if p.dim() < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=config.lr, betas=config.betas, fused=True)
+        return Muon(groups, config.betas)
+    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
 
 
 @torch.no_grad()
 def evaluate(model: nn.Module, batches: Sequence[Batch], loss: Loss = language_model_loss) -> float:
     """Mean loss over all labelled tokens of these batches, in nats, without dropout; refuses batches without any."""
+    check_kind(batches, Iterable, "evaluate() takes a list of batches")
     total, count = 0.0, 0
     with in_eval_mode(model):
         for batch in batches:
@@ -165,7 +162,10 @@ def train(
         raise UserError("patience counts evaluations: give valid=[…] and set eval_every, or leave patience at 0.")
     if config.checkpoint_every and checkpoint is None:
         raise UserError("checkpoint_every saves nothing without a file: give checkpoint=…, or leave it at 0.")
+    check_kind(valid, Iterable | None, "valid is a list of batches, or None")
     valid = None if valid is None else list(valid)
+    for batch in valid or ():
+        check_kind(batch, Mapping, "A batch is a dictionary of tensors, {'ids': …}")
     if valid is not None and not valid:
         raise UserError("valid is empty: there is nothing to evaluate. Give batches, or None to train without.")
     run = _Run(model, config, checkpoint)
@@ -215,8 +215,9 @@ def train(
 
 
 def _check_arguments(model: object, batches: object, config: object) -> None:
-    if not isinstance(model, nn.Module):
-        raise UserError(f"train() needs a model first; this is a {type(model).__name__}.")
+    check_kind(model, nn.Module, "train() needs a model first")
+    if not torch.is_grad_enabled():
+        raise UserError("Gradients are switched off here, and training needs them: leave torch.no_grad() for it.")
     if type(model).forward is nn.Module.forward:
         raise UserError(f"A {type(model).__name__} cannot be called: train the model that it belongs to.")
     if batches is not None and not callable(batches):
@@ -224,8 +225,7 @@ def _check_arguments(model: object, batches: object, config: object) -> None:
             f"batches is called with the number of each batch, 0, 1, 2, …; this is a {type(batches).__name__}. Of a "
             "list that is `lambda i: batches[i % len(batches)]`."
         )
-    if not isinstance(config, TrainConfig):
-        raise UserError(f"config says how to train, TrainConfig(steps=…); this is a {type(config).__name__}.")
+    check_kind(config, TrainConfig, "config says how to train, TrainConfig(steps=…)")
 
 
 def accumulate_gradients(
@@ -292,7 +292,7 @@ class _Run:
 
     def __init__(self, model: nn.Module, config: TrainConfig, checkpoint: str | Path | None) -> None:
         self.model, self.config = model, config
-        self.checkpoint = Path(checkpoint) if checkpoint else None
+        self.checkpoint = as_path(checkpoint) if checkpoint else None
         if self.checkpoint:
             check_writable(self.checkpoint)
         self.optimizer = make_optimizer(model, config)

@@ -16,9 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minitransformer.checks import as_mask
+from minitransformer.checks import as_mask, check_kind
 from minitransformer.errors import UserError
 from minitransformer.models.bert import Bert
+from minitransformer.models.classifier import check_gives_next
+from minitransformer.models.gpt import GPT
 from minitransformer.models.layers import checked_ids
 from minitransformer.text.batches import IGNORE, Batch
 
@@ -32,6 +34,7 @@ def language_model_loss(model: Callable[..., Tensor], batch: Batch) -> tuple[Ten
     the ids do, and are IGNORE where no loss is asked; without them every real token is asked. The model gives logits
     over the next token.
     """
+    check_gives_next(model)
     _check_names(batch, "ids", may=("labels", "attention_mask"))
     ids, labels, attention_mask = checked_ids(batch["ids"]), batch.get("labels"), batch.get("attention_mask")
     if attention_mask is not None:
@@ -78,7 +81,7 @@ def bert_loss(model: Bert, batch: Batch) -> tuple[Tensor, int]:
 
     Source: 004 §3.1; Devlin et al., BERT, 2019, appendix A.2.
     """
-    hidden = _read(model, batch)  # (B, T, C)
+    hidden = _read(model, batch, "labels", "next_label")  # (B, T, C)
     words, n_words = _masked_words(model, hidden, batch)
     order, n_order = cross_entropy_sum(model.nsp_logits(hidden), batch["next_label"])
     n_all_words, n_all_order = batch["whole"].tolist() if "whole" in batch else (n_words, n_order)
@@ -99,6 +102,9 @@ def seq2seq_loss(model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
     The batch has "source" (B, S) and optionally "source_mask" (B, S); "ids" (B, T+1) are the target from start_id to
     end_id.
     """
+    if isinstance(model, GPT):
+        raise UserError("A GPT reads no source: give an encoder–decoder, or ask for language_model_loss.")
+    check_gives_next(model)
     _check_names(batch, "ids", "source", may=("source_mask", "labels", "attention_mask"))
     source = {name: batch.get(name) for name in ("source", "source_mask")}
     return language_model_loss(partial(model, **source), {name: batch[name] for name in batch.keys() - source.keys()})
@@ -109,6 +115,8 @@ def cross_entropy_sum(logits: Tensor, labels: Tensor) -> tuple[Tensor, int]:
 
     The sum is made in float32 at least, whatever the logits are: in bfloat16 it would be right to 0.03 nats a token.
     """
+    if logits.dim() != 2:
+        raise UserError(f"The logits are {tuple(logits.shape)}, not (N, classes): has the model a head for this?")
     if labels.shape != logits.shape[:1]:
         raise UserError(f"There is one label for each row: {logits.size(0)} rows, labels {tuple(labels.shape)}.")
     if labels.is_floating_point() or labels.dtype == torch.bool:
@@ -125,8 +133,9 @@ def cross_entropy_sum(logits: Tensor, labels: Tensor) -> tuple[Tensor, int]:
 
 
 def _check_names(batch: Batch, *needed: str, may: Collection[str]) -> None:
-    if not isinstance(batch, Mapping):
-        raise UserError(f"A batch is a dictionary of tensors, {{'ids': …}}; this is a {type(batch).__name__}.")
+    check_kind(batch, Mapping, "A batch is a dictionary of tensors, {'ids': …}")
+    for name, value in batch.items():
+        check_kind(value, Tensor | None, f"{name!r} of a batch is a tensor")
     if not set(needed) <= batch.keys() <= {*needed, *may, "whole"}:
         reads = f"needs {', '.join(needed)}, and reads {', '.join(may)} where it is there"
         raise UserError(f"The batch has {', '.join(map(str, batch))}; this loss {reads}. The names have to be these.")
@@ -134,6 +143,8 @@ def _check_names(batch: Batch, *needed: str, may: Collection[str]) -> None:
 
 def _read(model: nn.Module, batch: Batch, *needed: str) -> Tensor:
     _check_names(batch, "ids", *needed, may=("attention_mask", "types", "label", "labels", "next_label"))
+    if "label" not in needed and not hasattr(model, "mlm_logits"):
+        raise UserError(f"A {type(model).__name__} has none of a BERT's heads, which masked words and pairs need.")
     return model(**{name: batch[name] for name in ("ids", "attention_mask", "types") if name in batch})
 
 

@@ -71,17 +71,17 @@ class Muon(torch.optim.Optimizer):
                 torch._foreach_add_(matrices, list(moves), alpha=-group["lr"] * size)
 
 
-def muon_groups(model: nn.Module, lr: float, matrix_lr: float, weight_decay: float) -> list[dict]:
+def parameter_groups(model: nn.Module, lr: float, matrix_lr: float, weight_decay: float) -> list[dict]:
     """The model's trainable parameters in groups: matrices between layers, other matrices, vectors.
 
     Embeddings, and heads that share their weights, are tables of vectors and not matrices between layers. `matrix_lr`
-    is Muon's rate, `lr` AdamW's. Vectors have no weight decay.
+    is Muon's rate, `lr` AdamW's; where Muon's is 0, all matrices are AdamW's. Vectors have no weight decay.
     """
     tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     inside = {
         id(module.weight)
         for module in model.modules()
-        if isinstance(module, nn.Linear) and id(module.weight) not in tables
+        if matrix_lr and isinstance(module, nn.Linear) and id(module.weight) not in tables
     }
     tuned = [p for p in model.parameters() if p.requires_grad]
     groups = [

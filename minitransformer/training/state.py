@@ -106,8 +106,7 @@ def check_same(path: Path, found: Mapping[str, Any], expected: Mapping[str, Any]
         raise UserError(f"{path} belongs to another run: it is no state of training. Move it away.")
     if not isinstance(found.get("base"), dict) or found["base"].get("tuned") != expected["base"]["tuned"]:
         raise UserError(f"{path} belongs to another run: other parameters were trained in it. Move it away.")
-    settings = {name: found["training"].get(name, value) for name, value in expected["training"].items()}
-    changed = [name for name, value in expected["training"].items() if settings[name] != value]
+    changed = [name for name, value in expected["training"].items() if found["training"].get(name, value) != value]
     other = [says for name, says in WHOSE.items() if name != "training" and found.get(name) != expected[name]]
     unknown = [WHOSE[name] for name in ("batches", "began") if expected[name] is None]
     other = [says for says in other if says not in unknown]

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from minitransformer import checkpoint
-from minitransformer.errors import UserError
+from minitransformer.checks import check_kind
 from minitransformer.models.bert import Bert
 from minitransformer.models.classifier import Classifier
 from minitransformer.models.gpt import GPT
@@ -20,10 +20,7 @@ Base: TypeAlias = GPT | Bert | Seq2Seq
 def base_of(model: Base | Classifier) -> Base:
     """The GPT, BERT or encoder–decoder itself; refuses anything else."""
     base = model.base if isinstance(model, Classifier) else model
-    if not isinstance(base, GPT | Bert | Seq2Seq):
-        raise UserError(
-            f"A method goes onto a GPT, Bert, Seq2Seq or a Classifier of one; this is a {type(model).__name__}."
-        )
+    check_kind(base, GPT | Bert | Seq2Seq, "A method goes onto a GPT, Bert, Seq2Seq or a Classifier of one")
     return base
 
 

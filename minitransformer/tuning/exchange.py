@@ -16,6 +16,7 @@ itself is not needed. What can be said in both:
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import torch
@@ -23,8 +24,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from minitransformer.checkpoint import read_safetensors
+from minitransformer.checks import check_kind
 from minitransformer.errors import UserError
-from minitransformer.files import read_json, write_aside
+from minitransformer.files import as_path, read_json, write_aside
 from minitransformer.models.classifier import Classifier
 from minitransformer.tuning.bases import Base, base_of
 from minitransformer.tuning.method import Method
@@ -52,6 +54,8 @@ def to_peft(
 
     Refuses what peft cannot express.
     """
+    check_kind(method, Method, "to_peft() takes a method, then a folder")
+    folder = as_path(folder)
     name, base = type(method).__name__, method.base
     if base is None:
         raise UserError(f"This {name} is on no base: attach() it first, then to_peft().")
@@ -72,7 +76,6 @@ def to_peft(
     if bare:
         config = json.loads(json.dumps(config).replace(f'"{front}', '"'))
         tensors = {name.replace(WRAPPER + front, WRAPPER): tensor for name, tensor in tensors.items()}
-    folder = Path(folder)
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     write_aside(folder / TENSORS, save(whole, {"format": "pt"}))
     write_aside(folder / CONFIG, (json.dumps(config, indent=2, sort_keys=True) + "\n").encode())
@@ -80,7 +83,7 @@ def to_peft(
 
 def from_peft(folder: str | Path, model: Base | Classifier) -> Method:
     """Read a directory that peft wrote, and attach what is in it; refuses what is damaged, or what ours cannot be."""
-    folder, base = Path(folder), base_of(model)
+    folder, base = as_path(folder), base_of(model)
     config = read_json(folder / CONFIG, "config of peft's", "Name a directory that peft's save_pretrained() wrote.")
     tensors = read_tensors(folder)
     kind = config.get("peft_type")
@@ -91,6 +94,8 @@ def from_peft(folder: str | Path, model: Base | Classifier) -> Method:
         method, restored = read(config, tensors, base, folder)
     except KeyError as error:
         raise UserError(f"{folder / CONFIG} does not say {error}, without which a {kind} cannot be read.") from error
+    except (TypeError, AttributeError, ArithmeticError, re.error) as error:
+        raise UserError(f"{folder / CONFIG} is damaged: it makes no sense as a {kind} ({error}).") from error
     method.attach(model)
     try:
         method.restore({**method.state_dict(), **restored}, str(folder))

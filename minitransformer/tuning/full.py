@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from minitransformer.checkpoint import check_tensors
 from minitransformer.errors import UserError
 from minitransformer.models.gpt import GPT
 from minitransformer.models.seq2seq import Seq2Seq
@@ -73,14 +74,7 @@ class FullFineTuning(Method):
     def restore(self, tensors: Mapping[str, Tensor], source: str) -> None:
         """Put tuned weights into the base; refuses others than it trains."""
         own = self.tensors()
-        shapes = [{name: tuple(t.shape) for name, t in those.items()} for those in (own, tensors)]
-        wrong = sorted(name for name, _ in shapes[0].items() ^ shapes[1].items())
-        if wrong:
-            here, there = (known.get(wrong[0], "none") for known in shapes)
-            raise UserError(
-                f"{source} does not hold the {len(own)} tensors that this {type(self).__name__} trains: "
-                f"{wrong[0]!r} has the shape {here} here and {there} there. Was the file made for another one?"
-            )
+        check_tensors(own, tensors, source, f"this {type(self).__name__}")
         for name, p in own.items():
             p.copy_(tensors[name])
 

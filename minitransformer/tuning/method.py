@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from minitransformer.checkpoint import load_weights
+from minitransformer.checkpoint import check_names, load_weights
 from minitransformer.errors import UserError
 from minitransformer.models.bert import Bert
 from minitransformer.models.classifier import Classifier
@@ -312,7 +312,7 @@ def load(path: str | Path, model: Base | Classifier) -> Method:
             f"{path} was tuned by a {saved.tuning}, a method that is not known here; known are "
             f"{', '.join(methods())}. Import the module that defines it, then load."
         )
-    check_known(kind, saved.settings, path)
+    check_names(saved.settings, settings_of(kind), settings_of(kind), kind.__name__, path)
     begin = {name: value for name, value in kind.when_loaded.items() if name in saved.settings}
     try:
         method = kind(**{**saved.settings, **begin})
@@ -340,21 +340,6 @@ def load(path: str | Path, model: Base | Classifier) -> Method:
         raise
     method.settings = settings
     return method
-
-
-def check_known(kind: type[Method], settings: Mapping[str, object], path: str | Path) -> None:
-    """Refuse the settings of a file that are not those of the method."""
-    known = settings_of(kind)
-    if unknown := [name for name in settings if name not in known]:
-        raise UserError(
-            f"{path} has the setting {', '.join(unknown)}, which {kind.__name__} does not know here. Was the file "
-            "written by a newer version? Install that one."
-        )
-    if missing := [name for name in known if name not in settings]:
-        raise UserError(
-            f"{path} lacks the setting {', '.join(missing)} of {kind.__name__}. The file was changed after a method's "
-            "save() wrote it: fetch or make it again."
-        )
 
 
 @contextmanager

@@ -89,15 +89,12 @@ def write_lora(method: LoRA, base: Base) -> Written:
     low: Any
     for key, low in method.changes.items():
         names = maps_of(base, key)
+        pairs = [(names[part], *both) for part, *both in zip(low.parts, low.a, low.b, strict=True)]
         if len(names) == 1:  # one map there, whatever is stacked here
-            a, b = low.matrices()
-            tensors[f"{WRAPPER}{names[0]}.lora_A.weight"], tensors[f"{WRAPPER}{names[0]}.lora_B.weight"] = a, b
-            ranks[names[0]] = len(a)
-            continue
-        for i, part in enumerate(low.parts):
-            tensors[f"{WRAPPER}{names[part]}.lora_A.weight"] = low.a[i]
-            tensors[f"{WRAPPER}{names[part]}.lora_B.weight"] = low.b[i]
-            ranks[names[part]] = method.rank
+            pairs = [(names[0], *low.matrices())]
+        for name, a, b in pairs:
+            tensors[f"{WRAPPER}{name}.lora_A.weight"], tensors[f"{WRAPPER}{name}.lora_B.weight"] = a, b
+            ranks[name] = len(a)
     wider = {name: r for name, r in ranks.items() if r != method.rank}
     config = {
         "peft_type": "LORA",

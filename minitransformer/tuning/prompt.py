@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from minitransformer.checks import boolean
+from minitransformer.errors import UserError
 from minitransformer.models.bert import Bert
 from minitransformer.models.layers import embed
 from minitransformer.models.seq2seq import Seq2Seq
@@ -25,15 +26,7 @@ from minitransformer.tuning.bases import Base
 from minitransformer.tuning.hooks import before_each_call, check_not_given, is_prefill
 from minitransformer.tuning.method import Method
 from minitransformer.tuning.settings import Setting
-from minitransformer.tuning.virtual import (
-    INIT,
-    LENGTH,
-    check_no_virtual,
-    check_room,
-    check_virtual,
-    ids_to_start_from,
-    virtual_ids,
-)
+from minitransformer.tuning.virtual import INIT, LENGTH, check_room, check_virtual, ids_to_start_from, virtual_ids
 
 
 class VirtualTokens(Method):
@@ -91,7 +84,7 @@ class PromptTuning(VirtualTokens):
         def put(inputs: dict[str, Any]) -> dict[str, Any]:
             nonlocal cut
             cut = text == "ids" and is_prefill(inputs.get("cache")) and inputs.get("at") is None
-            return in_the_precision_of(base, self.put_in(inputs, text, mask, start))
+            return self.put_in(inputs, text, mask, start)
 
         def take(module: nn.Module, args: tuple, output: Tensor) -> Tensor | None:
             return torch.cat([output[:, :start], output[:, start + P :]], dim=1) if cut else None
@@ -128,6 +121,16 @@ class PromptTuning(VirtualTokens):
         return insert_columns(inputs, new, start)
 
 
+def check_no_virtual(ids: Tensor | None) -> None:
+    """Refuse a text (B, T) that brings virtual tokens of its own: they would get the prompt's vectors."""
+    if ids is not None and bool((virtual := ids < 0).any()):
+        row, column = virtual.nonzero()[0].tolist()
+        raise UserError(
+            f"Row {row} has the virtual token {ids[row, column].item()} at position {column}; prompt tuning puts its "
+            "own in front of the text. Leave it out, or use PTuning."
+        )
+
+
 def insert_columns(inputs: Mapping[str, Any], new: Mapping[str, Tensor], start: int) -> dict[str, Any]:
     """Put columns into tensors (B, T), the same into every row: gives the arguments, those in `new` as (B, P+T).
 
@@ -140,13 +143,6 @@ def insert_columns(inputs: Mapping[str, Any], new: Mapping[str, Tensor], start: 
             columns = columns.to(x).expand(len(x), -1)  # (B, P)
             found[name] = torch.cat([x[:, :start], columns, x[:, start:]], dim=1)  # (B, P+T)
     return found
-
-
-def in_the_precision_of(base: Base, inputs: dict[str, Any]) -> dict[str, Any]:
-    """The inputs with `vectors` in the precision of the base's embeddings, beside which they stand."""
-    if inputs.get("vectors") is None:
-        return inputs
-    return {**inputs, "vectors": inputs["vectors"].to(base.token_embedding.weight.dtype)}
 
 
 class PTuning(VirtualTokens):
@@ -198,8 +194,7 @@ class PTuning(VirtualTokens):
             check_not_given(self, inputs, ["vectors"])
             check_virtual(inputs[text], self.length, "a template")
             with torch.autocast(self.free.device.type, enabled=False):  # which PyTorch's LSTM does not know everywhere
-                vectors = self.vectors()
-            return in_the_precision_of(base, {**inputs, "vectors": vectors})
+                return {**inputs, "vectors": self.vectors()}
 
         return [before_each_call(base, put)]
 

@@ -6,14 +6,13 @@ layer) is a method's affair; here is what all methods with virtual tokens share.
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from minitransformer.checks import Rule
+from minitransformer.checks import Rule, whole
 from minitransformer.errors import UserError
 from minitransformer.tuning.bases import Base
 from minitransformer.tuning.settings import Setting, size
@@ -22,8 +21,8 @@ from minitransformer.tuning.settings import Setting, size
 def _start(value: Any) -> str | list[int]:
     if isinstance(value, str) and value in ("random", "vocabulary"):
         return value
-    ids = [operator.index(i) for i in value]
-    if not ids or min(ids) < 0 or isinstance(value, bytes) or any(isinstance(i, bool) for i in value):
+    ids = [whole(i) for i in value]
+    if not ids or min(ids) < 0 or isinstance(value, bytes):
         raise ValueError
     return ids
 
@@ -52,16 +51,6 @@ def check_virtual(ids: Tensor, length: int, what: str) -> None:
         raise UserError(
             f"Row {wrong[0]} has the virtual tokens {row[row < 0].tolist()} where {what} of length {length} belongs: "
             f"put virtual_ids({length}) into each text, at the place where it is to be, once."
-        )
-
-
-def check_no_virtual(ids: Tensor | None) -> None:
-    """Refuse a text (B, T) that brings virtual tokens of its own: they would get the prompt's vectors."""
-    if ids is not None and bool((virtual := ids < 0).any()):
-        row, column = virtual.nonzero()[0].tolist()
-        raise UserError(
-            f"Row {row} has the virtual token {ids[row, column].item()} at position {column}; prompt tuning puts its "
-            "own in front of the text. Leave it out, or use PTuning."
         )
 
 

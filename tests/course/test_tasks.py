@@ -10,7 +10,16 @@ from minitransformer.course.bases import load_base
 from minitransformer.course.data import DATA, default_tokenizer
 from minitransformer.course.jsonl import read_jsonl
 from minitransformer.course.pretrain import PREFIXES
-from minitransformer.course.tasks import TASKS, as_human, find_task, prompt_ids, task_ids, task_rows
+from minitransformer.course.tasks import (
+    TASKS,
+    as_human,
+    find_task,
+    prompt_ids,
+    slot_accuracy,
+    table_scores,
+    task_ids,
+    task_rows,
+)
 from minitransformer.course.tinyworld import STYLES
 from minitransformer.errors import UserError
 
@@ -129,3 +138,51 @@ def test_a_damaged_file(line, says, tmp_path, monkeypatch):
     path.write_text("\n".join([*lines[:2], line, *lines[2:9]]), encoding="utf-8")
     with pytest.raises(UserError, match=f"qa/train.jsonl, {says}"):
         task_rows("qa")
+
+
+def test_slots_are_whole_words_and_numbers():
+    assert slot_accuracy(["Velo sells tea.", "It is Mira's."], [["Velo", "tea", "rice"], ["Mira"]]) == (3 / 4, 1 / 2)
+    # Not inside a longer number or word; but before a full stop, a comma, an apostrophe.
+    for text in ("It costs 19 coins.", "It has 1,900 guests.", "9.5 it is", "Velona", "aVelo"):
+        assert slot_accuracy([text], [["9 coins", "9", "900", "Velo"]]) == (0, 0), text
+    for text in ("9", "Pay 9.", "It was 9, not 10.", '"9"', "9's"):
+        assert slot_accuracy([text], [["9"]]) == (1, 1), text
+    assert slot_accuracy(["4 out of 5 (Fado)"], [["4 out of 5", "(Fado)"]]) == (1, 1)  # nothing in it is a pattern
+
+
+def test_every_reference_of_the_tables_has_every_slot():
+    rows = read_jsonl(DATA / "tasks" / "table_to_text" / "valid.jsonl", ["source"])
+    for row in rows:
+        values = [value for field, value in row["table"].items() if field != "kind"]
+        for text in row["references"]:
+            assert slot_accuracy([text], [values]) == (1, 1), f"A right answer counts as wrong: {values} in {text!r}."
+
+
+def test_slots_need_values():
+    with pytest.raises(UserError, match="values of text 1 are \\[\\]"):
+        slot_accuracy(["a", "b"], [["a"], []])
+    with pytest.raises(UserError, match="a list with at least one string"):
+        slot_accuracy(["a"], ["a"])
+    with pytest.raises(UserError, match="none empty"):
+        slot_accuracy(["a"], [["a", ""]])
+    with pytest.raises(UserError, match="none empty"):
+        slot_accuracy(["9"], [[9]])
+    with pytest.raises(UserError, match="Text 0 is None"):
+        slot_accuracy([None], [["a"]])
+    for texts, values in ((["a", "b"], [["a"]]), ([], []), ("a", [["a"]]), (["a"], "a")):
+        with pytest.raises(UserError, match="in pairs"):
+            slot_accuracy(texts, values)
+
+
+def test_a_right_answer_about_tables_and_a_table_again():
+    rows = read_jsonl(DATA / "tasks" / "table_to_text" / "valid.jsonl", ["source", "target"])[:20]
+    right = table_scores([row["target"] for row in rows], rows)
+    assert right.bleu == pytest.approx(100) and right[1:] == (1, 1, 0)
+    again = table_scores([row["source"] for row in rows], rows)  # all values are there, and nothing is told
+    assert again.bleu < 20 and again[1:] == (1, 1, 1)
+    half = table_scores([row["target"] if i % 2 else "" for i, row in enumerate(rows)], rows)
+    assert half.whole == 1 / 2 and half.slots == pytest.approx(
+        sum(len(row["table"]) - 1 for row in rows[1::2]) / sum(len(row["table"]) - 1 for row in rows)
+    ), "the kind is no value to be told"
+    with pytest.raises(UserError, match="19 texts and 20 tables"):
+        table_scores([""] * 19, rows)

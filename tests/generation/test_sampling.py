@@ -291,17 +291,26 @@ def test_sampling_follows_the_probabilities():
         ({"prompts": torch.tensor([5, 6])}, "prompt 0 is 5"),
         ({"prompts": "hello"}, "Prompts are token ids and not texts"),
         ({"prompts": ["hello"]}, "Prompts are token ids and not texts"),
-        ({"prompts": [[1.5]]}, "Prompt 0 has 1.5, which is no token id"),
-        ({"prompts": [[True]]}, "Prompt 0 has True"),
-        ({"prompts": [[None]]}, "Prompt 0 has None"),
-        ({"prompts": torch.ones(1, 2)}, "Prompt 0 has 1.0"),
-        ({"stop_id": "."}, "stop_id has '.', which is no token id"),
-        ({"stop_id": [1, 99]}, "the model cannot give 99"),
-        ({"stop_id": -1}, "the model cannot give -1"),
+        ({"prompts": [[1.5]]}, "A token of prompt 0 = 1.5: it has to be a whole number"),
+        ({"prompts": [[True]]}, "A token of prompt 0 = True"),
+        ({"prompts": [[None]]}, "A token of prompt 0 = None"),
+        ({"prompts": torch.ones(1, 2)}, "A token of prompt 0 = 1.0"),
+        ({"stop_id": "."}, "stop_id = '.': it has to be a whole number"),
+        ({"stop_id": [1, 99]}, f"stop_id = 99: it has to be a whole number from 0 to {CONFIG.vocab_size - 1}"),
+        ({"stop_id": -1}, "stop_id = -1: it has to be a whole number from 0"),
         ({"max_new_tokens": 2.5}, "max_new_tokens = 2.5"),
         ({"top_k": 1.5}, "top_k = 1.5"),
         ({"top_p": float("nan")}, "top_p = nan"),
+        ({"top_k": 5}, "top_k = 5 says which tokens to draw from, and temperature 0 draws none"),
+        ({"top_p": 0.9, "temperature": 0}, "top_p = 0.9 says which tokens .* leave top_p out"),
+        ({"top_k": 5, "max_new_tokens": 0}, "top_k = 5 says which tokens"),
         ({"seed": 1.5}, "seed = 1.5"),
+        ({"temprature": 0.5}, "'temprature' is no setting of generation, and is no input of a GPT"),
+        ({"source": torch.ones(2, 3).long()}, "'source' is no setting of generation, and is no input of a GPT"),
+        ({"attention_mask": torch.ones(2, 3)}, "'attention_mask' is no setting .* is filled in here, from the prompts"),
+        ({"cache": []}, "'cache' is no setting"),
+        ({"at": None}, "'at' is no setting"),
+        ({"return_hidden": True}, "'return_hidden' is no setting"),
         ({"use_cache": "no"}, "use_cache = 'no'"),
         ({"model": Bert(BERT_CONFIG)}, "A Bert reads and does not write"),
         ({"model": Classifier(tiny(), 2)}, "A Classifier reads and does not write"),
@@ -333,3 +342,12 @@ def test_parts_keep_their_own_mode():
     model.blocks[0].eval()
     generate(model, PROMPTS, 2)
     assert model.training and not model.blocks[0].training
+
+
+def test_greedy_decoding_needs_no_seed_and_cannot_choose_from_a_few():
+    assert generate(tiny(), PROMPTS, 5, seed=3) == generate(tiny(), PROMPTS, 5)
+    logits = torch.randn(2, 9)
+    assert torch.equal(choose(logits, 0.0), logits.argmax(-1, keepdim=True))
+    for few in ({"top_k": 3}, {"top_p": 1.0}):
+        with pytest.raises(UserError, match="temperature 0 draws none"):
+            choose(logits, 0.0, **few)

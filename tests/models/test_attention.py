@@ -195,7 +195,7 @@ def test_a_mask_that_is_added_is_refused(value):
 
 def test_a_mask_of_another_shape_is_refused():
     for shape in ((B, S - 1), (B + 1, S), (B, 1, 1, S)):
-        with pytest.raises(UserError, match="attention_mask has the shape .* it has to mark every key"):
+        with pytest.raises(UserError, match="attention_mask has the shape .* it has to mark every token so far"):
             module()(torch.randn(B, S, C), attention_mask=torch.ones(shape).bool())
 
 

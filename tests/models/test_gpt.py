@@ -370,3 +370,87 @@ def test_keep_of_the_wrong_width(ids):
         UserError, match=r"attention_mask has the shape \(3, 5\); it has to mark every token so far, \(3, 6\)"
     ):
         tiny()(ids, attention_mask=torch.ones(B, T - 1, dtype=torch.bool))
+
+
+# ------------------------------------------------------------------- padding, and a text read in parts
+
+
+def padded(ids):
+    """The text, padded on the left in row 0, and its mask."""
+    mask = torch.ones(B, T, dtype=torch.bool)
+    mask[0, :2] = False
+    return ids, mask
+
+
+@pytest.mark.parametrize("with_prefix", [False, True])
+def test_a_padded_text_in_parts_is_the_text_as_a_whole(ids, with_prefix):
+    model, prefix = tiny(), random_prefix() if with_prefix else None
+    ids, mask = padded(ids)
+    whole, cache = model(ids, attention_mask=mask, prefix=prefix), model.new_cache()
+    parts = [model(ids[:, a:b], attention_mask=mask[:, :b], prefix=prefix, cache=cache) for a, b in ((0, 3), (3, T))]
+    close(torch.cat(parts, 1)[mask], whole[mask], "two calls with a cache differ from one without")
+
+
+@pytest.mark.parametrize("with_prefix", [False, True])
+@pytest.mark.parametrize("forgotten", ["first", "second"])
+def test_a_mask_that_one_of_two_calls_has_forgotten_is_refused(ids, forgotten, with_prefix):
+    """The second call would read the padding as words, or take other positions than the first."""
+    model, prefix = tiny(), random_prefix() if with_prefix else None
+    ids, mask = padded(ids)
+    first, second = (None, mask) if forgotten == "first" else (mask[:, :3], None)
+    cache = model.new_cache()
+    model(ids[:, :3], attention_mask=first, prefix=prefix, cache=cache)
+    with pytest.raises(UserError, match="The text has padding, and (this|an earlier) call with its cache had no mask"):
+        model(ids[:, 3:], attention_mask=second, cache=cache)
+    assert {layer.length for layer in cache} == {3 + cache[0].n_prefix}, "the cache is as it was"
+    assert model.decode_step(cache) is None or forgotten == "first"
+
+
+def test_a_mask_that_hides_nothing_may_come_and_go(ids):
+    model, mask = tiny(), torch.ones(B, T)
+    whole, cache = model(ids), model.new_cache()
+    parts = [
+        model(ids[:, :2], attention_mask=mask[:, :2], cache=cache),
+        model(ids[:, 2:4], cache=cache),
+        model(ids[:, 4:], attention_mask=mask, cache=cache),
+    ]
+    close(torch.cat(parts, 1), whole, "a mask of ones is no mask")
+
+
+@pytest.mark.parametrize("kind", [torch.int64, torch.uint8, torch.float32])
+def test_places_may_be_marked_by_numbers(ids, kind):
+    at = torch.rand(B, T) < 0.5
+    assert torch.equal(tiny()(ids, at=at.to(kind)), tiny()(ids)[at])
+
+
+@pytest.mark.parametrize(
+    ("at", "sentence"),
+    [
+        (torch.tensor([[1, 2, 3, 0, 0, 0]] * 3), r"at has to be True \(or 1\) at the places that are wanted"),
+        (torch.tensor([5, 5, 5]), r"at has the shape \(3,\)"),
+        (torch.ones(3, 5, dtype=torch.bool), r"at has the shape \(3, 5\); it has to mark every token so far, \(3, 6\)"),
+        ([[True]], "at is a tensor of booleans, True at the places that are wanted; this is a list"),
+        (-1, "this is a int"),
+    ],
+)
+def test_places_that_no_mask_marks(ids, at, sentence):
+    with pytest.raises(UserError, match=sentence):
+        tiny()(ids, at=at)
+
+
+@pytest.mark.parametrize("capacity", [-1, 2.5, "8", True])
+def test_a_cache_has_room_for_a_whole_number_of_columns(capacity):
+    with pytest.raises(UserError, match="capacity = .*: it has to be a whole number of at least 0"):
+        tiny().new_cache(capacity)
+
+
+def test_a_cache_without_room_is_full(ids):
+    with pytest.raises(UserError, match="The cache holds 0 columns"):
+        tiny()(ids, cache=tiny().new_cache(0))
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.bfloat16])
+def test_vectors_of_another_precision_are_taken_in_the_words(ids, kind):
+    vectors, ids = torch.randn(2, CONFIG.d_model).to(kind), ids.clone()
+    ids[:, 1], ids[:, 2] = -1, -2
+    assert torch.equal(tiny()(ids, vectors=vectors), tiny()(ids, vectors=vectors.float()))

@@ -365,3 +365,18 @@ def test_saved_and_loaded_it_is_the_same(model, batch, tmp_path):
 def test_bad_input_says_why(model, batch, make, says):
     with pytest.raises(UserError, match=says):
         make(model, batch)
+
+
+def test_a_sources_mask_that_a_later_call_has_forgotten_is_refused(model, batch):
+    """The target's later tokens would read the source's padding."""
+    source, source_mask, ids = batch["source"], batch["source_mask"], batch["ids"]
+    assert not source_mask.all()
+    cache = model.new_cache()
+    model(ids[:, :1], source=source, source_mask=source_mask, cache=cache)
+    with pytest.raises(UserError, match="The text has padding, and this call with its cache had no mask for it"):
+        model(ids[:, 1:2], cache=cache)
+
+
+def test_places_of_the_target_may_be_marked_by_numbers(model, batch):
+    at = torch.rand(batch["ids"].shape) < 0.5
+    assert torch.equal(model(**batch, at=at.long()), model(**batch)[at])

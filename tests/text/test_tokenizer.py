@@ -12,9 +12,11 @@ from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 import regex
 import tiktoken
+import torch
 
 from minitransformer.errors import UserError
 from minitransformer.text.tokenizer import (
@@ -224,11 +226,17 @@ def test_very_long_pieces(tokenizer: Tokenizer) -> None:
 @pytest.mark.parametrize(
     ("ids", "says"),
     [
-        ([1, 2, 406], "id at position 2 is 406.*406 tokens.*0 to 405"),
-        ([-1], "id at position 0 is -1"),
-        ([1, 2.5], "id at position 1 is 2.5: ids are whole numbers"),
-        (["the"], "id at position 0 is 'the'"),
-        ([2**70], "id at position 0 is 1180591620717411303424"),
+        ([1, 2, 406], "id at position 2 = 406: it has to be a whole number from 0 to 405"),
+        ([-1], "id at position 0 = -1"),
+        ([1, 2.5], "id at position 1 = 2.5: it has to be a whole number"),
+        (["the"], "id at position 0 = 'the'"),
+        ([2**70], "id at position 0 = 1180591620717411303424"),
+        ([True], "id at position 0 = True"),
+        (5, "decode takes the ids of one text, a list such as .* this is 5"),
+        (None, "this is None"),
+        (torch.tensor(5), r"this is tensor\(5\)"),
+        (torch.tensor([[5], [6]]), "decode takes the ids of one text"),
+        (np.zeros((2, 1), dtype=int), "decode takes the ids of one text"),
     ],
 )
 def test_decode_names_the_bad_id(tokenizer: Tokenizer, ids: list, says: str) -> None:
@@ -237,7 +245,7 @@ def test_decode_names_the_bad_id(tokenizer: Tokenizer, ids: list, says: str) -> 
 
 
 def test_token_names_the_bad_id(tokenizer: Tokenizer) -> None:
-    with pytest.raises(UserError, match="^The id is 406, but this vocabulary has 406 tokens"):
+    with pytest.raises(UserError, match="^The id = 406: it has to be a whole number from 0 to 405"):
         tokenizer.token(406)
 
 

@@ -312,11 +312,28 @@ def test_whatever_ends_a_run_leaves_the_model_in_eval_mode(error):
     assert all(p.grad is None for p in model.parameters())
 
 
-@pytest.mark.parametrize("name", ["valid", "checkpoint", "in a file", "batches", "config", "model", "method"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "valid",
+        "valid by number",
+        "valid of texts",
+        "checkpoint",
+        "swapped",
+        "in a file",
+        "batches",
+        "config",
+        "model",
+        "method",
+    ],
+)
 def test_what_cannot_work_is_refused_before_the_first_step(tmp_path, name):
     (tmp_path / "file").write_bytes(b"")
     changes = {
         "valid": ({"valid": []}, "valid is empty"),
+        "valid by number": ({"valid": batches}, "valid is a list of batches, or None; this is a function"),
+        "valid of texts": ({"valid": ["ids"]}, "A batch is a dictionary of tensors"),
+        "swapped": ({"checkpoint": fresh()}, "A file is named by a text or a Path; this is a GPT"),
         "checkpoint": ({"checkpoint": tmp_path}, "is a folder: give the name of a file in it"),
         "in a file": ({"checkpoint": tmp_path / "file" / "x"}, "file is a file and no folder"),
         "batches": ({"batches": [batches(0)]}, "batches is called with the number of each batch"),
@@ -511,3 +528,9 @@ def test_evaluation_does_not_drop_out_and_restores_the_mode():
     model = fresh(GPTConfig(**{**CONFIG.__dict__, "dropout": 0.5})).train()
     assert evaluate(model, VALID) == evaluate(model, VALID) and model.training
     assert isinstance(model, nn.Module)
+
+
+@pytest.mark.parametrize("off", [torch.no_grad, torch.inference_mode])
+def test_training_where_gradients_are_switched_off_is_refused(off):
+    with off(), pytest.raises(UserError, match="Gradients are switched off here, and training needs them"):
+        train(fresh(), batches, TrainConfig(steps=1), progress=False)

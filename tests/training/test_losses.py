@@ -238,6 +238,9 @@ def test_labels_that_no_loss_can_be_made_of(labels, sentence):
         (language_model_loss, tiny_gpt, {"ids": None}),
         (seq2seq_loss, tiny_seq2seq, {}),
         (mlm_loss, tiny_bert, {}),
+        (bert_loss, tiny_bert, {}),
+        (bert_loss, tiny_bert, {"labels": torch.ones(2, 5).long()}),
+        (bert_loss, tiny_bert, {"next_label": torch.ones(2).long()}),
         (mlm_loss, tiny_bert, {"labels": torch.ones(2, 5).long(), "token_type_ids": torch.ones(2, 5)}),
         (nsp_loss, tiny_bert, {"next_labels": torch.ones(2)}),
         (classification_loss, lambda: Classifier(tiny_bert(), 2), {"labels": torch.ones(2).long()}),
@@ -253,3 +256,49 @@ def test_a_batch_is_a_dictionary():
     for batches in ([[random_ids(2, 5)]], {"ids": random_ids(2, 5)}):
         with pytest.raises(UserError, match="A batch is a dictionary of tensors"):
             evaluate(tiny_gpt(), batches)
+
+
+@pytest.mark.parametrize(
+    ("loss", "make", "sentence"),
+    [
+        (language_model_loss, tiny_bert, "A Bert reads and does not write"),
+        (language_model_loss, lambda: Classifier(tiny_gpt(), 2), "A Classifier reads and does not write"),
+        (seq2seq_loss, tiny_gpt, "A GPT reads no source"),
+        (seq2seq_loss, tiny_bert, "A Bert reads and does not write"),
+        (mlm_loss, tiny_gpt, "A GPT has none of a BERT's heads"),
+        (nsp_loss, tiny_seq2seq, "A Seq2Seq has none of a BERT's heads"),
+        (bert_loss, lambda: Classifier(tiny_bert(), 2), "A Classifier has none of a BERT's heads"),
+        (classification_loss, tiny_gpt, r"The logits are \(2, 5, 40\), not \(N, classes\)"),
+        (classification_loss, tiny_bert, r"The logits are \(2, 5, .*not \(N, classes\)"),
+    ],
+)
+def test_a_loss_of_another_model_is_refused(loss, make, sentence):
+    names = {
+        mlm_loss: ["labels"],
+        nsp_loss: ["next_label"],
+        bert_loss: ["labels", "next_label"],
+        classification_loss: ["label"],
+        seq2seq_loss: ["source"],
+    }
+    values = {
+        "ids": random_ids(2, 5),
+        "labels": random_ids(2, 5),
+        "source": random_ids(2, 5),
+        "next_label": torch.tensor([0, 1]),
+        "label": torch.tensor([0, 1]),
+    }
+    with pytest.raises(UserError, match=sentence):
+        loss(make(), {name: values[name] for name in ["ids", *names.get(loss, [])]})
+
+
+@pytest.mark.parametrize("value", [[[1, 2, 3, 4, 5]] * 2, "text", 3])
+@pytest.mark.parametrize("name", ["ids", "labels", "attention_mask"])
+def test_a_batch_holds_tensors(name, value):
+    batch = {"ids": random_ids(2, 5), name: value}
+    with pytest.raises(UserError, match=f"'{name}' of a batch is a tensor; this is a {type(value).__name__}"):
+        language_model_loss(tiny_gpt(), batch)
+
+
+def test_batches_to_evaluate_are_a_list():
+    with pytest.raises(UserError, match="evaluate.. takes a list of batches; this is a function"):
+        evaluate(tiny_gpt(), lambda i: {"ids": random_ids(2, 5)})

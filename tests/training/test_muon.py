@@ -8,7 +8,7 @@ from minitransformer.errors import UserError
 from minitransformer.models.gpt import GPT, GPTConfig
 from minitransformer.training import loop
 from minitransformer.training.loop import TrainConfig, make_optimizer, train
-from minitransformer.training.muon import Muon, muon_groups, orthogonalise
+from minitransformer.training.muon import Muon, orthogonalise, parameter_groups
 
 
 def small_gpt() -> GPT:
@@ -67,7 +67,7 @@ def test_what_is_no_matrix_between_layers_is_moved_as_by_adamw():
             q.grad = p.grad.clone()
         optimizer.step()
         oracle.step()
-    inside = {id(p) for group in muon_groups(ours, 1.0, 1.0, 0.0) if group.get("muon") for p in group["params"]}
+    inside = {id(p) for group in parameter_groups(ours, 1.0, 1.0, 0.0) if group.get("muon") for p in group["params"]}
     named = {name for name, p in ours.named_parameters() if id(p) in inside}
     assert named == {name for name, p in ours.named_parameters() if p.dim() == 2 and "embedding" not in name}, (
         "Muon is for the matrices between layers: all of them, and no embedding."
@@ -78,13 +78,13 @@ def test_what_is_no_matrix_between_layers_is_moved_as_by_adamw():
 
 def test_every_parameter_is_in_one_group():
     model = small_gpt()
-    groups = muon_groups(model, 1.0, 2.0, 0.1)
+    groups = parameter_groups(model, 1.0, 2.0, 0.1)
     found = [id(p) for group in groups for p in group["params"]]
     assert sorted(found) == sorted(id(p) for p in model.parameters())
     assert {(bool(group.get("muon")), group["lr"]) for group in groups} == {(True, 2.0), (False, 1.0)}
     model.requires_grad_(False)
     model.token_embedding.weight.requires_grad_(True)
-    assert [[id(p) for p in g["params"]] for g in muon_groups(model, 1.0, 2.0, 0.1)] == [
+    assert [[id(p) for p in g["params"]] for g in parameter_groups(model, 1.0, 2.0, 0.1)] == [
         [id(model.token_embedding.weight)]
     ]
 

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import json
 import math
 import random
 
@@ -31,6 +32,7 @@ from minitransformer.tuning import (
     fingerprint,
     load,
 )
+from minitransformer.tuning.exchange import from_peft, to_peft
 from minitransformer.tuning.merge import linear_maps
 from tests.helpers import GPT_CONFIG, assert_close, random_ids, tiny_bert, tiny_gpt, tiny_seq2seq
 from tests.tuning.helpers import (
@@ -693,3 +695,14 @@ def test_a_refused_base_leaves_nothing_behind_in_the_method():
         method.attach(tiny_gpt(config=dataclasses.replace(GPT_CONFIG, d_ff=6)))
     with attached(tiny_gpt(config=dataclasses.replace(GPT_CONFIG, n_layer=2)), method):
         assert len(method.changes) == 4
+
+
+@pytest.mark.parametrize(
+    "change", [{"lora_alpha": "8"}, {"lora_alpha": None}, {"alpha_pattern": [1]}, {"alpha_pattern": {"(": 1.0}}]
+)
+def test_a_config_of_pefts_that_makes_no_sense_is_refused(tmp_path, change):
+    to_peft(LoRA(rank=2).attach(tiny_gpt()), tmp_path)
+    path = tmp_path / "adapter_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(UserError, match="adapter_config.json is damaged: it makes no sense as a LORA"):
+        from_peft(tmp_path, tiny_gpt())

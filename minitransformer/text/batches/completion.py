@@ -134,6 +134,8 @@ def check_pairs(prompts: Ids, targets: Ids, batch_size: int = 1) -> None:
     check_settings({"batch_size": batch_size}, {"batch_size": integer(1)})
     if not len(prompts) or len(prompts) != len(targets):
         raise UserError(f"{len(prompts)} prompts and {len(targets)} targets: they have to come in pairs, at least one.")
+    if any(isinstance(row, str) for row in (*prompts, *targets)):
+        raise UserError("Prompts and targets are token ids and not texts: tokenizer.encode(text) gives those of one.")
     for i, prompt in enumerate(prompts):
         if not len(prompt):
             raise UserError(f"Prompt {i} is empty: give it at least one token, such as <|endoftext|>.")

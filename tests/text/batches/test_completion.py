@@ -103,6 +103,8 @@ def test_the_longest_that_fits_is_taken():
     [
         ([], [], 1, "0 prompts and 0 targets: they have to come in pairs"),
         ([[4]], [], 1, "1 prompts and 0 targets"),
+        (["Say"], [" red"], 1, "token ids and not texts: tokenizer.encode"),
+        ([[4]], ["red"], 1, "token ids and not texts"),
         ([[4], []], [[5], [5]], 1, "Prompt 1 is empty: give it at least one token"),
         ([[4]], [[5]], 0, "batch_size = 0: it has to be a whole number of at least 1"),
         ([[4], [4] * 10], [[5], [5] * 15], 1, r"Example 1 needs 25 positions \(10 .* 15 .*\); there are 24. Shorten"),
