@@ -40,7 +40,7 @@ def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], about: Mapping
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     shared: dict[int, str] = {}
     for name, tensor in whole.items():  # safetensors refuses two names for one memory
-        if tensor.numel() and shared.setdefault(tensor.data_ptr(), name) != name:
+        if tensor.numel() and shared.setdefault(tensor.untyped_storage().data_ptr(), name) != name:
             whole[name] = tensor.clone()
     write_aside(path, _in_order(save(whole, {"format": FORMAT, "about": said})))
 
@@ -123,7 +123,6 @@ def save_model(path: str | Path, model: nn.Module, about: Mapping[str, object] |
     `about` stands beside these, and cannot change them. Refuses a model without a config, weights that are nan or
     infinite, and a tuning method on the model, whose parameters are no part of it.
     """
-    path = as_path(path)
     check_kind(model, nn.Module, "save_model() takes a path, then a model")
     model = getattr(model, "_orig_mod", model)  # what torch.compile wrapped
     config = getattr(model, "config", None)

@@ -181,7 +181,7 @@ def rewrite(path, header=None, about=None, tensors=None):
         ({"about": "{"}, "is damaged: it does not say what it holds"),
         ({"about": ""}, "is damaged: it does not say what it holds"),
         ({"about": "[" * 100_000}, "is damaged"),
-        ({"about": "[1]"}, "what it says about itself is a list"),
+        ({"about": "[1]"}, "what it says about itself has to be an object; this is a list"),
         ({"about": "{}"}, "holds a state of training, not a GPT"),
         ({"about": '{"tuning": "PrefixTuning"}'}, "holds a PrefixTuning, not a GPT"),
         ({"about": '{"model": "GPT"}'}, "is damaged: it has no config of a GPT"),
@@ -339,7 +339,7 @@ def test_checksums(tmp_path):
     ],
 )
 def test_something_else_in_the_place_of_a_file_is_refused(tmp_path, swapped):
-    with pytest.raises(UserError, match="A file is named by a text or a Path; this is a|takes a method, then a folder"):
+    with pytest.raises(UserError, match="named by a text or a Path; this is a|takes a (path|method), then a "):
         swapped(GPT(CONFIG), tmp_path / "m")
     assert not any(tmp_path.iterdir())
 

@@ -558,7 +558,7 @@ whole.slip(
 whole.slip(
     "scores computed everywhere",
     "You compute the scores of all positions and pick the wanted ones afterwards. The product with the vocabulary is the dearest part of the call: pick first, x = x[at], then multiply.",
-    ("x = x[at]", "pass"),
+    ("x = pick(x, at)", "pass"),
     (
         "return x if return_hidden else F.linear(x, self.token_embedding.weight)",
         "x = x if return_hidden else F.linear(x, self.token_embedding.weight)\n        return x if at is None else x[at]",
@@ -585,7 +585,7 @@ whole.slip(
 whole.slip(
     "at ignored",
     "You compute scores at every position. Where `at` is given, only those are wanted: x[at], before the product with the vocabulary.",
-    ("x = x[at]", "pass"),
+    ("x = pick(x, at)", "pass"),
 )
 whole.slip(
     "table looked up without embed",

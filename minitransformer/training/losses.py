@@ -69,7 +69,8 @@ def nsp_loss(model: Bert, batch: Batch) -> tuple[Tensor, int]:
 
     The batch has "next_label" (B), 0 where sentence B follows A and 1 where not.
     """
-    return cross_entropy_sum(model.nsp_logits(_read(model, batch, "next_label")), batch["next_label"])
+    hidden = _read(model, batch, "next_label")  # (B, T, C)
+    return cross_entropy_sum(model.nsp_logits(hidden), batch["next_label"])
 
 
 def bert_loss(model: Bert, batch: Batch) -> tuple[Tensor, int]:

@@ -80,14 +80,14 @@ edited(
     "3.2",
     "norm before at",
     (
-        "        if at is not None:\n            x = x[at]  # rows of width C, one for each True in `at`\n        x = self.norm(x)  # (B, T, C)\n",
+        "        if at is not None:\n            x = pick(x, at)  # rows of width C, one for each True in `at`\n        x = self.norm(x)  # (B, T, C)\n",
         "        x = self.norm(x)\n        x = x if at is None else x[at]\n",
     ),
 )
 edited(
     "3.2",
     "at after the product",
-    ("        if at is not None:\n            x = x[at]  # rows of width C, one for each True in `at`\n", ""),
+    ("        if at is not None:\n            x = pick(x, at)  # rows of width C, one for each True in `at`\n", ""),
     (
         "return x if return_hidden else F.linear(x, self.token_embedding.weight)",
         "y = x if return_hidden else F.linear(x, self.token_embedding.weight)\n        return y if at is None else y[at]",
