@@ -121,6 +121,8 @@ def beam_search(
     device, B, k = ids.device, len(ids), n_beam
     n_candidates = max(2, 1 + len(stops)) * k  # so that k can go on, even if every running text meets every end
     wide = {name: _repeat(value, B, k) for name, value in inputs.items()}  # for B·k rows, k of each prompt
+    if isinstance(one := inputs.get("vectors"), Tensor) and one.dim() == 2:  # for all rows, though they may be B
+        wide["vectors"] = one
     cache = model.new_cache() if use_cache else None
     searches = [_Search(k, length_penalty) for _ in range(B)]
     sums = torch.full((B, k), NEVER, device=device)  # Σ log p of what runs

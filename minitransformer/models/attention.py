@@ -256,11 +256,10 @@ class Attention(nn.Module):
         if filled is not None and filled.k is not None and filled.k.shape[:2] != (len(x), self.n_head):
             raise UserError(f"The cache {tuple(filled.k.shape)} is of another batch or model: begin with a new one.")
         n_prefix = 0 if filled is None else filled.n_prefix
-        T = S = x.size(1)
+        T = x.size(1)
+        S = T if context is None else context.size(1)
         if filled is not None:
             S = filled.length - n_prefix + (T if context is None else 0)
-        elif context is not None:
-            S = context.size(1)
         if attention_mask is not None:
             attention_mask = as_mask(attention_mask, (len(x), S), (1, S))
         if cache is not None:

@@ -19,7 +19,6 @@ from minitransformer.tuning.prompt import PromptTuning, PTuning, nearest_words
 from minitransformer.tuning.scales import IA3
 from minitransformer.tuning.virtual import virtual_ids
 
-# The methods, what they have in common, and what some of them need beside.
 __all__ = ["Adapter", "BitFit", "FullFineTuning", "IA3", "Infix", "LoRA", "PTuning", "PrefixTuning", "PromptTuning"]
 __all__ += ["TopLayers", "Base", "Method", "Report", "attached", "attached_to", "fingerprint", "load", "methods"]
 __all__ += ["activations", "for_each_row", "nearest_words", "virtual_ids"]

@@ -89,9 +89,9 @@ def write_lora(method: LoRA, base: Base) -> Written:
     low: Any
     for key, low in method.changes.items():
         names = maps_of(base, key)
-        pairs = [(names[part], *both) for part, *both in zip(low.parts, low.a, low.b, strict=True)]
-        if len(names) == 1:  # one map there, whatever is stacked here
-            pairs = [(names[0], *low.matrices())]
+        pairs: list[tuple[str, Tensor, Tensor]] = [(names[0], *low.matrices())]  # one map there, if stacked here
+        if len(names) > 1:
+            pairs = [(names[part], a, b) for part, a, b in zip(low.parts, low.a, low.b, strict=True)]
         for name, a, b in pairs:
             tensors[f"{WRAPPER}{name}.lora_A.weight"], tensors[f"{WRAPPER}{name}.lora_B.weight"] = a, b
             ranks[name] = len(a)

@@ -236,3 +236,13 @@ def test_every_likely_text_may_end_at_once():
 
     (found,) = beam_search(Ending(), [[7]], 3, n_beam=2, stop_id=[0, 1], use_cache=False)
     assert [h.tokens for h in found] == [[], []], "both ends come first, and both are the likeliest texts"
+
+
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_vectors_for_all_rows_are_not_taken_for_one_a_row(use_cache):
+    """Two virtual tokens and two prompts: their vectors were doubled as if each prompt had its own."""
+    model, vectors = lively(), 3 * torch.randn(2, 8)
+    prompts = [[-1, 3, -2, 4], [5, -1, -2, 6]]
+    together = beam_search(model, prompts, 4, n_beam=3, vectors=vectors, use_cache=use_cache)
+    apart = [beam_search(model, [one], 4, n_beam=3, vectors=vectors[None])[0] for one in prompts]
+    assert [[h.tokens for h in found] for found in together] == [[h.tokens for h in found] for found in apart]

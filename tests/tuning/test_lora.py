@@ -706,3 +706,16 @@ def test_a_config_of_pefts_that_makes_no_sense_is_refused(tmp_path, change):
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     with pytest.raises(UserError, match="adapter_config.json is damaged: it makes no sense as a LORA"):
         from_peft(tmp_path, tiny_gpt())
+
+
+@pytest.mark.parametrize("targets", [["q"], ["q", "v", "up"]])
+@pytest.mark.parametrize("make_base", [tiny_gpt, tiny_bert], ids=["stacked there", "apart there"])
+def test_what_is_written_for_peft_comes_back(tmp_path, make_base, targets):
+    base, ids = make_base(), random_ids(2, 5)
+    method = LoRA(rank=2, targets=targets).attach(base)
+    for p in method.parameters():
+        torch.nn.init.normal_(p)
+    to_peft(method, tmp_path)
+    again = make_base()
+    from_peft(tmp_path, again)
+    assert_close(again(ids), base(ids))
