@@ -718,4 +718,4 @@ def test_what_is_written_for_peft_comes_back(tmp_path, make_base, targets):
     to_peft(method, tmp_path)
     again = make_base()
     from_peft(tmp_path, again)
-    assert_close(again(ids), base(ids))
+    assert_close(again(ids), base(ids), "what was learned is another change there", 1e-4)
