@@ -39,7 +39,7 @@ def checked_prompts(prompts: Prompts) -> list[list[int]]:
     """The prompts as lists of ids, from a list of lists, of tensors or of arrays, or from a tensor (B, T)."""
     if not hasattr(prompts, "tolist"):
         check_kind(prompts, Sequence, SHAPE)
-    elif not prompts.ndim:
+    elif not getattr(prompts, "ndim", 1):
         raise UserError(f"{SHAPE}; this is a single number.")
     if isinstance(prompts, str) or (len(prompts) and isinstance(prompts[0], str)):
         raise UserError("Prompts are token ids and not texts: give [tokenizer.encode(text)], one list for each text.")

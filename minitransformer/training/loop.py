@@ -214,7 +214,7 @@ def train(
     return run.log
 
 
-def _check_arguments(model: object, batches: object, config: object) -> None:
+def _check_arguments(model: nn.Module, batches: object, config: object) -> None:
     check_kind(model, nn.Module, "train() needs a model first")
     if not torch.is_grad_enabled():
         raise UserError("Gradients are switched off here, and training needs them: leave torch.no_grad() for it.")

@@ -701,7 +701,7 @@ def test_a_refused_base_leaves_nothing_behind_in_the_method():
     "change", [{"lora_alpha": "8"}, {"lora_alpha": None}, {"alpha_pattern": [1]}, {"alpha_pattern": {"(": 1.0}}]
 )
 def test_a_config_of_pefts_that_makes_no_sense_is_refused(tmp_path, change):
-    to_peft(LoRA(rank=2).attach(tiny_gpt()), tmp_path)
+    to_peft(LoRA(rank=2, targets=["up"]).attach(tiny_gpt()), tmp_path)
     path = tmp_path / "adapter_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     with pytest.raises(UserError, match="adapter_config.json is damaged: it makes no sense as a LORA"):
