@@ -355,7 +355,7 @@ def test_damaged_directories_are_refused(tmp_path):
         from_peft(tmp_path / "nowhere", base)
     for text, says in (
         (whole[0][:20], "is not JSON"),
-        ("[1]", "it holds a list, not an object"),
+        ("[1]", "it has to hold an object .*; this is a list"),
         ("", "JSON"),
     ):
         config.write_text(text)

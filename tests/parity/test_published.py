@@ -108,9 +108,11 @@ def test_what_a_config_asks_of_generation_is_said(tmp_path, where):
 
 
 def test_what_is_no_config_and_no_tensor():
-    with pytest.raises(UserError, match="not a int"):
+    with pytest.raises(UserError, match="or a dictionary; this is a int"):
         from_transformers({}, 3)
-    with pytest.raises(UserError, match="holds? 'a', which is a list and no tensor"):
+    with pytest.raises(UserError, match="The weights are a state dict, which maps names to tensors; this is a GPT2"):
+        from_transformers(gpt2(), gpt2().config)
+    with pytest.raises(UserError, match="have to hold a tensor as 'a'; this is a list"):
         from_transformers({"a": [1.0]}, gpt2().config)
 
 
