@@ -278,6 +278,9 @@ say(f"{count} predictions for a target of {len(ids['valid'][1][0])} tokens.")
 assert count == len(ids["valid"][1][0]) + 1
 
 # %% [markdown]
+# It gives n + 1 predictions: each of its tokens, and the end token.
+
+# %% [markdown]
 # ## Padding on both sides
 #
 # The sentences of a batch differ in length, both as sources and as targets. The shorter ones are padded on the right, as in

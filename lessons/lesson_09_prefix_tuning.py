@@ -129,6 +129,10 @@ assert batch["ids"].size(1) == max(len(x) + len(y) + 1 for x, y in zip(two_x, tw
 assert asked == [len(y) + 1 for y in two_y] and Y_idx == list(range(n_x, n_x + asked[0]))
 
 # %% [markdown]
+# The batch is as wide as the longer z, its ⏹ at the end counted. Each y has one label more than it has tokens, because the end
+# is asked for too.
+
+# %% [markdown]
 # ## The objective
 #
 # The probability of a text is a product, one factor for each token (the chain rule, lesson 1). Its logarithm is a
@@ -405,6 +409,9 @@ assert set(shapes.values()) == {(10, 2 * 2 * two_stacks.config.d_model)}
 assert two_stacks.config.n_encoder_layer == two_stacks.config.n_decoder_layer == 2
 
 # %% [markdown]
+# Each has 10 rows of 2 · 2 · 128 = 512 numbers: a key and a value for each of the two layers.
+
+# %% [markdown]
 # ## 0.1 % of the parameters
 #
 # 003 §3.3 gives the size of P_θ as |P_idx| × dim(h_i). What is kept of h_i is a key and a value for each layer, so
@@ -494,9 +501,12 @@ assert (P_theta - row_by_row).abs().max() < 1e-5
 assert report.stored == P_theta.numel() and report.trained > 10 * report.stored
 
 # %% [markdown]
+# Far more parameters are trained than P_θ has: more than ten times as many.
+
+# %% [markdown]
 # ## Trained, and kept
 #
-# Far more parameters are trained than P_θ has. But after training only the output of the MLP matters. So we can
+# After training only the output of the MLP matters. So we can
 # compute P_θ once, store it, and drop the MLP.
 #
 # We save the method of the last step twice: P_θ alone, and with `resume=True` all that is needed to go on with
@@ -944,6 +954,9 @@ say(
     f"{gaps.max():.0e}, which is rounding."
 )
 assert gaps.shape == (n_layer, base.config.n_head) and (gaps < 1e-4).all()
+
+# %% [markdown]
+# In all of them. The blend is no approximation: both sides are the same sum, written in two ways.
 
 # %% [markdown]
 # ## Where the prefix is read

@@ -48,6 +48,9 @@ say(
 assert set(verdicts) == {claim.name for claim in lab.CLAIMS}
 
 # %% [markdown]
+# The verdicts come later. Until then your copy says what you expect, and nobody can say afterwards that they knew it all along.
+
+# %% [markdown]
 # ## Before the run
 #
 # "On a level", "far worse", "better, up to a point": a run cannot answer such words yet. To become an experiment, a claim
@@ -78,6 +81,9 @@ say(
     f"- Not tested: {claim.untested}"
 )
 say(f"The rule is the same for all claims. {RULE}")
+
+# %% [markdown]
+# You may have named another number, and it may be as good. It only has to be named before the first run.
 
 # %% [markdown]
 # ## One run is one draw

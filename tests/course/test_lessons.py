@@ -2,6 +2,7 @@
 
 import ast
 import re
+from itertools import takewhile
 
 import pytest
 
@@ -152,3 +153,17 @@ def test_bad_file_names(course_root):
     (show.ROOT / "lessons" / "lesson_01_uno.py").rename(show.ROOT / "lessons" / "lesson_one.py")
     with pytest.raises(UserError, match="not named like a lesson"):
         course.lesson_files()
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem[:9])
+def test_every_question_is_answered_in_sentences(path):
+    """Prose below the code that a prediction is about, in the same step; a note to oneself is no answer."""
+    cells = course.load(int(path.name[7:9])).cells
+    for i, cell in enumerate(cells):
+        if not cell.asks:
+            continue
+        rest = list(takewhile(lambda later: not later.title, cells[i + 1 :]))
+        answer = next((later.prose for later in reversed(rest) if not later.is_code), "")
+        assert len(answer.split()) > 4, (
+            f"{path.name}:{cell.line} asks for a prediction; no answer: the step ends with {answer!r}"
+        )
