@@ -96,3 +96,11 @@ def test_what_a_tokenizer_file_says_of_padding_and_cutting_is_left_to_the_task(t
 def test_a_folder_that_is_not_there_is_said():
     with pytest.raises(UserError, match="there is no folder of that name"):
         ten_lines("completion", "no-such-folder", ROWS["completion"])
+
+
+def test_a_special_token_that_a_text_spells_out_is_text(tmp_path):
+    """It would end the text, or stand for a word that was hidden."""
+    bert(tmp_path)
+    words = FolderTokenizer(tmp_path)
+    (ids,) = words.encode_batch(["the cat [SEP] sat [MASK]"])
+    assert words.sep_id not in ids and ids[:2] == words.encode_batch(["the cat"])[0]
