@@ -186,7 +186,7 @@ say(
 
 # %% [markdown]
 # A special token is not a piece of text. `<|endoftext|>` marks the end of a document. From here on we call it *the end token*,
-# and print it as ⏹. The others are explained where a lesson needs them.
+# and print it as ■. The others are explained where a lesson needs them.
 
 # %% [markdown]
 # ## Nothing is outside the vocabulary
@@ -315,7 +315,7 @@ assert math.isclose(product, count / len(begins))
 # N(a b) is how often the token b follows the token a in the training text. N(a) is how often any token follows a. The sign ≈
 # shows that this is an approximation; the chain rule was exact. (It is called the Markov assumption.)
 #
-# The first token of a document has no token before it. So we put an end token ⏹ between all documents. It is the token before
+# The first token of a document has no token before it. So we put an end token ■ between all documents. It is the token before
 # each first token, and also the token after each last token.
 #
 # The model must also say where a sentence ends. Suppose that it could not. P(w_1), summed over all tokens, is 1, so the
@@ -357,7 +357,7 @@ assert bigram.n_grams < 0.02 * V * V and (QUICK or tokenizer.token(likeliest[0])
 # to 1. (A token that never occurs in the training text, such as a Chinese one, has a row of zeros.)
 #
 # We draw a corner of the table: the 16 most frequent tokens a, and the 24 tokens b that follow them most. (The figure writes
-# (end) for ⏹.)
+# (end) for ■.)
 #
 # **Predict before you run:** where is the brightest cell: after `␣the`, after `,`, or after `.`? Think of how many different
 # tokens can follow.

@@ -12,7 +12,7 @@ needs: 1, 2
 # The bigram model of lesson 1 sees one token back. The attention of lesson 2 sees all tokens before. In this lesson the two
 # meet. We build a GPT (Generative Pre-trained Transformer) and train it from nothing on the tiny world, until it writes.
 #
-# All documents become one long row of ids. Between two documents stands the end token of lesson 1, ⏹. We use the stored
+# All documents become one long row of ids. Between two documents stands the end token of lesson 1, ■. We use the stored
 # vocabulary of lesson 1 (`data/tokenizer.tiktoken`), with V = 2,048 tokens for English and Chinese.
 #
 # **Predict before you run:** lesson 1 also learned a vocabulary of this size from English alone. There, a token stood for 3.6
@@ -59,14 +59,14 @@ windows = Windows(train_stream, length=T, batch_size=B, seed=0)
 valid = eval_windows(valid_stream, length=T, batch_size=32, most=64 if QUICK else 192)
 ids = windows(0)["ids"]  # (B, T+1)
 say("The first window of the first batch begins like this:")
-say("> " + tokenizer.decode(ids[0, :48].tolist()).replace(END_OF_TEXT, "⏹"))
+say("> " + tokenizer.decode(ids[0, :48].tolist()).replace(END_OF_TEXT, "■"))
 say(
     f"A batch has the shape {tuple(ids.shape)}. There are {sum(len(b['ids']) for b in valid)} validation windows."
 )
 assert own or tokenizer.eot_id in ids[0, :48]
 
 # %% [markdown]
-# It can: this window begins in the middle of one document and goes on into the next, after the ⏹. A window has 65 ids, one
+# It can: this window begins in the middle of one document and goes on into the next, after the ■. A window has 65 ids, one
 # more than T. A later step explains why.
 
 # %% [markdown]
@@ -196,7 +196,7 @@ before = tokenizer.decode(generate(model, [[tokenizer.eot_id]], 30, temperature=
 say(
     f"The loss is {loss_before:.3f} nats per token; log V = log {V:,} = {math.log(V):.3f}. It writes:"
 )
-say("> " + before.replace("\n", " ").replace(END_OF_TEXT, "⏹"))
+say("> " + before.replace("\n", " ").replace(END_OF_TEXT, "■"))
 assert 0 < loss_before - math.log(V) < 0.5
 
 # %% [markdown]
@@ -393,7 +393,7 @@ texts = generate(model, ids, 56, temperature=0.5, seed=1, stop_id=tokenizer.eot_
 known = set(re.findall(r"[A-Za-z]+", " ".join(train_documents)))
 written = re.findall(r"[A-Za-z]+", " ".join(map(tokenizer.decode, texts)))
 exist = sum(word in known for word in written) / max(1, len(written))
-say("Before training: " + before.replace("\n", " ").replace(END_OF_TEXT, "⏹")[:160])
+say("Before training: " + before.replace("\n", " ").replace(END_OF_TEXT, "■")[:160])
 say("After training:")
 for start, text in zip(starts, texts, strict=True):
     rest = tokenizer.decode(text)

@@ -249,7 +249,7 @@ assert difference < 1e-5 and weights.shape[2:] == (9, 11)
 #
 # In lesson 3 each position predicts the next token. Here nothing stands before the first target token, so we put a start
 # token (起始符) there, printed as `▶`. And the model must say when it is done. So the last thing that it predicts is an end
-# token (结束符), printed as `⏹`. For a target y the decoder reads [▶, y] and has to predict [y, ⏹]. In training it always
+# token (结束符), printed as `■`. For a target y the decoder reads [▶, y] and has to predict [y, ■]. In training it always
 # reads the true beginning of y, even where its own predictions were wrong. This is called teacher forcing.
 #
 # **Predict before you run:** a target has n tokens. How many predictions does it give?
@@ -258,7 +258,7 @@ assert difference < 1e-5 and weights.shape[2:] == (9, 11)
 from minitransformer.course.batches.translation import translation_batch
 from minitransformer.training.losses import seq2seq_loss
 
-MARKS = {config.start_id: "▶", config.end_id: "⏹", config.pad_id: "·"}
+MARKS = {config.start_id: "▶", config.end_id: "■", config.pad_id: "·"}
 
 
 def tokens(row: list[int]) -> str:
@@ -353,7 +353,7 @@ assert filled["similar lengths together"] > filled["drawn at random"] + 0.05
 # %% [markdown]
 # ## Before training
 #
-# To translate, the decoder starts from ▶. Each token that it writes is the next one that it reads, until it writes ⏹. The
+# To translate, the decoder starts from ▶. Each token that it writes is the next one that it reads, until it writes ■. The
 # source is encoded once. We decode greedily, as in lesson 3: we always take the token with the highest probability.
 #
 # Three measures compare a translation with the right one, the reference. Each goes from 0 to 100.
@@ -481,7 +481,7 @@ assert QUICK or (early[0] < start[0] - 2 and early[1] - early[0] < 0.5 * (others
 # %% [markdown]
 # ## After training
 #
-# A Chinese sentence has about ten tokens, ⏹ included. Ten times the loss with the right source is the mean of −log p of a
+# A Chinese sentence has about ten tokens, ■ included. Ten times the loss with the right source is the mean of −log p of a
 # whole sentence.
 #
 # **Predict before you run:** take ten times this loss from the result above. What probability does that give to the right
@@ -637,7 +637,7 @@ assert QUICK or jumps > 1
 #
 # Greedy decoding takes the most probable token each time. So it can miss the most probable text, if that text begins with a
 # less probable token. Beam search (束搜索) keeps several beginnings side by side, and continues each of them in every way. A
-# beam of 4 keeps the four best beginnings. The score of a text of |y| tokens, ⏹ included, is
+# beam of 4 keeps the four best beginnings. The score of a text of |y| tokens, ■ included, is
 #
 #     score(y) = (Σ_t log p(y_t | y_<t, x)) / |y|^α
 #
@@ -655,7 +655,7 @@ from minitransformer.generation.beam import beam_search
 
 
 def search(model: Seq2Seq, beams: int, alpha: float, split: str = "valid") -> dict:
-    """The best text for each sentence, its Σ log p and its length with ⏹; and the seconds."""
+    """The best text for each sentence, its Σ log p and its length with ■; and the seconds."""
     began = time.perf_counter()
     limits = {"max_new_tokens": MOST, "stop_id": config.end_id}
     found = beam_search(model, n_beam=beams, length_penalty=alpha, **limits, **inputs(split))

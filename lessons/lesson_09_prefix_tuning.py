@@ -77,7 +77,7 @@ assert QUICK or (scores["untouched base"].slots > 0.8 and scores["untouched base
 # y, when it has read the input x. z is one sequence: first the tokens of x, then the tokens of y. X_idx are the
 # positions of x in z, and Y_idx are the positions of y.
 #
-# Our code adds the end token ⏹ at two places. Before x it says that a new text begins, and we count it as part of
+# Our code adds the end token ■ at two places. Before x it says that a new text begins, and we count it as part of
 # x. After y it says that the text ends. The model must learn to end, so this token counts as part of y.
 #
 # The model reads all of z, but we ask it only for y. In code this is done with labels. A position of y has its own
@@ -88,7 +88,7 @@ assert QUICK or (scores["untouched base"].slots > 0.8 and scores["untouched base
 two_x, two_y = xs["valid"][:2], ys["valid"][:2]
 table(
     [(i + 1, len(x), len(y)) for i, (x, y) in enumerate(zip(two_x, two_y, strict=True))],
-    ["pair", "tokens of x, with its ⏹", "tokens of y, without its ⏹"],
+    ["pair", "tokens of x, with its ■", "tokens of y, without its ■"],
     ["d", "d", "d"],
 )
 
@@ -123,13 +123,13 @@ table(
 asked = (batch["labels"] != IGNORE).sum(1).tolist()
 say(
     f"The batch has the shape {tuple(batch['ids'].shape)}. Of its labels, {asked[0]} + {asked[1]} = {sum(asked)} "
-    "are asked for: all tokens of both y, and one ⏹ for each."
+    "are asked for: all tokens of both y, and one ■ for each."
 )
 assert batch["ids"].size(1) == max(len(x) + len(y) + 1 for x, y in zip(two_x, two_y, strict=True))
 assert asked == [len(y) + 1 for y in two_y] and Y_idx == list(range(n_x, n_x + asked[0]))
 
 # %% [markdown]
-# The batch is as wide as the longer z, its ⏹ at the end counted. Each y has one label more than it has tokens, because the end
+# The batch is as wide as the longer z, its ■ at the end counted. Each y has one label more than it has tokens, because the end
 # is asked for too.
 
 # %% [markdown]

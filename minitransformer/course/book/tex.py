@@ -171,7 +171,7 @@ class _Reader:
             return "\\" + GREEK[text] + " "
         if text in ACCENTS:  # of the letter before, which `_spaced` finds
             return ACCENTS[text]
-        return SIGNS.get(text, {"′": "'", "⏹": r"\square ", "~": r"\sim "}.get(text, text)) + (
+        return SIGNS.get(text, {"′": "'", "■": r"\blacksquare ", "~": r"\sim "}.get(text, text)) + (
             " " if SIGNS.get(text, "").startswith("\\") else ""
         )
 
