@@ -81,6 +81,7 @@ RAISED = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿᵀ", [*"0123456789+-n", 
 LOWERED = dict(zip("₀₁₂₃₄₅₆₇₈₉₊₋ₖₙ", [*"0123456789+-kn"], strict=True))
 ACCENTS = {"\u0302": r"\hat", "\u0304": r"\bar", "\u0303": r"\tilde", "\u0305": r"\bar"}
 FUNCTIONS = {"log", "ln", "exp", "max", "min", "sin", "cos", "tanh", "arg"}
+PRODUCTS = re.compile(r"(d|m|n|r|v|s|p|q|k|x|y|h|u|αV|QK|AB|BA|VO){2}|[2-9]?[LPdr]{2,3}|AB|BA|QK|VO")
 HAN = "\u2e80-\u9fff\uf900-\ufaff\uff00-\uff60"
 
 TOKEN = re.compile(
@@ -190,7 +191,7 @@ class _Reader:
             return text
         if text in FUNCTIONS:
             return "\\" + text + " "
-        if re.fullmatch(r"(d|m|n|r|v|s|p|q|k|x|y|h|u|αV|QK|AB|BA|VO){2}|[2-9]?[LPdr]{2,3}", text) and text != "rr":
+        if PRODUCTS.fullmatch(text) and text != "rr":
             return text  # a product of symbols: dr, QK
         nxt = self.peek()[1]
         if nxt in ("(", "_", "[") and text[0].isascii():
@@ -224,13 +225,13 @@ class _Reader:
             return self.read("}")
         if text == "(":
             self.take()
-            inside = self.read(")")
-            return inside if root else f"({inside})"
+            inside = self.read(")")  # e^(q·k) is e to a power; x^(i) keeps its brackets
+            return inside if root or re.search(r"[+−/-]|\\cdot", inside) else f"({inside})"
         if kind == "number":
             return self.take()[1]
-        if text in ("<", "≤", ">", "≥"):
+        if text in ("<", "≤", ">", "≥", "−", "-", "+"):
             self.take()
-            return SIGNS.get(text, text) + " " + self.argument()
+            return SIGNS.get(text, text) + (" " if text in "<≤>≥" else "") + self.argument()
         if kind == "word":
             self.take()
             symbol = text if len(text) == 1 or text in ("ij", "ik", "jk") else r"\text{" + text + "}"
@@ -264,8 +265,10 @@ STRONG = re.compile(r"[α-ωΓΔΘΛΦΨΩ√ΣΠ∈←≈≤≥∂‖ᵀ²³⁴
 OPERATOR = re.compile(r"[=·×+−/≤≥≈∈←→<>|]|…")
 SYMBOL = re.compile(r"[\[(|‖{]*(?:−?\d+(?:[.,]\d+)*|[B-HJ-Zb-z])(?:['′]|[\])|}‖])*")
 TAIL = re.compile(r"('s|-th|[.,;:?!)*]|\*\*)+$")
+CALL = re.compile(r"(?:softmax|log|exp|max|min|tanh)\((.+)\)")
+PRODUCT = re.compile(r"AB|BA|QK")
 WORDS = re.compile(r"[A-Za-z]{2,}")
-CODE_LIKE = re.compile(r"[a-z]{2,}_[a-z]{2,}|__|\.py|://|/[a-z]+/|\w\.\w")
+CODE_LIKE = re.compile(r"[a-z]{2,}_[a-z]{2,}|__|\.py|://|/[a-z]+/|[A-Za-z_]\.\w|\w\.[A-Za-z_]")
 
 
 def inline(text: str) -> str:
@@ -309,6 +312,9 @@ def _between(text: str, before: str, after: str) -> str:
         return text  # a letter that is spoken of
     words = re.split(r"(\s+)", text)
     kinds = [_kind(word) if i % 2 == 0 else "" for i, word in enumerate(words)]
+    for i in range(0, len(words) - 2, 2):
+        if words[i] in ("log", "ln") and words[i + 1] == " " and kinds[i + 2] in ("symbol", "number"):
+            kinds[i] = "function"
     if after and UNFINISHED.search(words[-1]):  # what is missing is Chinese: W_上
         kinds[-1] = ""
     if before and CONTINUED.match(words[0]):
@@ -327,7 +333,10 @@ def _between(text: str, before: str, after: str) -> str:
             and words[end + 1] == " "
             and not re.search(r"[,;:.?!]$", words[end].rstrip("*"))
             and words[end + 2].count("(") <= words[end + 2].count(")")
-            and ("operator" in (kinds[end], kinds[end + 2]) or STRONG.search(words[end] + " " + words[end + 2]))
+            and (
+                {"operator", "function"} & {kinds[end], kinds[end + 2]}
+                or STRONG.search(words[end] + " " + words[end + 2])
+            )
         ):
             end += 2
         while end > i and kinds[end] == "operator":
@@ -359,7 +368,8 @@ def _kind(word: str) -> str:
         return "symbol"
     if re.fullmatch(r"[\[(]*−?\d+(?:[.,]\d+)*[\])]*", core):
         return "number"
-    if SYMBOL.fullmatch(core):
+    call = CALL.fullmatch(bare)
+    if SYMBOL.fullmatch(call[1] if call else core) or PRODUCT.fullmatch(core):
         return "symbol"
     return ""
 
