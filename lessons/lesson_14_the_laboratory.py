@@ -547,7 +547,7 @@ tell(store, "shares", "values stated", "tables whole", "loss")
 tell(store, "adapter_training")
 
 # %% [markdown]
-# How to read it: the second claim joins two statements with "and". If one of its checks holds and the other does not, the
+# How to read it: this claim joins two statements with "and". If one of its checks holds and the other does not, the
 # claim as a whole does not hold or stays undecided, and yet half of it may be useful to you. Read the lines, and not only
 # the word.
 

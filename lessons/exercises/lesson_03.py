@@ -297,8 +297,8 @@ layer.slip(
 )
 layer.slip(
     "arguments moved up",
-    "You leave out the second argument of attention, the context, so that each after it arrives one place too early: keep as the context, the "
-    "prefix as attention_mask. There is no context here: None, or name them, attention_mask=attention_mask.",
+    "You leave out the second argument of attention, the context, so that each after it arrives one place too early: the mask as the context, the "
+    "prefix as the mask. There is no context here: None, or name them, attention_mask=attention_mask.",
     (ATTENTION, "y = self.attention(self.norm1(x), attention_mask, prefix, cache)"),
 )
 layer.slip(

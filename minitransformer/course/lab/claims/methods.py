@@ -76,7 +76,7 @@ COMPARED = Claim(
     title="Which method is best at one budget?",
     document="",
     question=True,
-    says="The documents present these methods one after another. They rank none of them at equal numbers of "
+    says="The documents present these methods one after another. They compare none of them at equal numbers of "
     "parameters. A user with a budget of parameters for each task wants to know. The nearest that a "
     "document comes is 003 §3.2: prompts in natural words help little (提升很有限).",
     published="E2E, GPT-2 Medium: prefix of 0.1 % 69.7 BLEU, adapter of 0.1 % 66.3; LoRA 70.4 (Hu et al. 2022). "
