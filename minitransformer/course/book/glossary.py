@@ -33,8 +33,9 @@ def terms() -> tuple[Term, ...]:
 
 HOMONYMS = {
     "precision": ("精度",),  # of numbers
-    # Of a token among the others: the order in which a vocabulary learned them. Of methods: which is better.
-    "rank": ("序号", "排名"),
+    # Of a token among the others: the order in which a vocabulary learned them. Of methods: which is better. As
+    # a verb: to put tokens in the order of their scores.
+    "rank": ("序号", "排名", "排序"),
 }
 """Words that are a term in one sentence and something else in another, with what they may be there."""
 

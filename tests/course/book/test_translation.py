@@ -205,9 +205,10 @@ def test_glossary():
 
 
 def test_a_word_with_two_meanings():
-    """A matrix has a rank (秩), and a token has one among the tokens (序号)."""
+    """A matrix has a rank (秩), and a token has one among the tokens (序号); to rank tokens is 排序."""
     assert glossary.wrong_terms("The matrix has rank 2.", "矩阵的秩是 2。") == []
     assert glossary.wrong_terms("The lowest rank was learned first.", "序号最小的最先学到。") == []
+    assert glossary.wrong_terms("Rank all tokens.", "给所有词元排序。") == []
     (wrong,) = glossary.wrong_terms("The matrix has rank 2.", "矩阵的级是 2。")
     assert "'rank' is '秩'" in wrong
 
