@@ -350,7 +350,7 @@ assert sums["token table"][1] < 0.5 * sums["token table"][0]
 # gives a gradient to few rows of the token table: those of its own tokens. The other rows still change, because AdamW makes
 # all weights of a matrix a little smaller in every step (weight decay).
 #
-# *Where the document is loose.* 004 §1.2 says that fine-tuning keeps most of the parameters and adjusts a small part
+# *Where the document is not exact.* 004 §1.2 says that fine-tuning keeps most of the parameters and adjusts a small part
 # (保留预训练模型大部分参数的同时，对一小部分参数进行调整). The fine-tuning of this lesson adjusts all of them. 000 §1.3 and the
 # table in 000 §2.2 describe it so: the parameters of the whole model (整个模型参数), all parameters (全部参数). It is called full
 # fine-tuning (全参数微调).
@@ -398,7 +398,7 @@ assert apart < 1e-3
 # %% [markdown]
 # The two loops do the same; any difference is rounding.
 #
-# *Where the document is loose.* Step 5 of 004 §3.2 names early stopping, and the program of 004 §5.2 has none. It prints
+# *Where the document is not exact.* Step 5 of 004 §3.2 names early stopping, and the program of 004 §5.2 has none. It prints
 # the validation accuracy after each epoch, and it ends with the weights of the last epoch, whatever the accuracy was.
 
 # %% [markdown]
@@ -774,7 +774,7 @@ assert QUICK or 0.1 * ms["full"] < ms["prefix"] < ms["full"]
 #   compare the two on more tasks.
 # - *Interpretability*: not measured here. Lesson 8 looks at what trained vectors mean.
 #
-# *Where the document is loose.* The table's words are 更快, 更低, 更强: faster, lower, stronger. It gives no number and no
+# *Where the document is not exact.* The table's words are 更快, 更低, 更强: faster, lower, stronger. It gives no number and no
 # source, and 任务适应能力 and 可解释性 have no measure.
 
 # %% [markdown]

@@ -166,7 +166,7 @@ assert first_moves["source (encoder)"] > 1e-3 and first_moves["target (decoder)"
 # Only the source's first position notices the change. The encoder reads in both directions; the decoder sees only what stands
 # before.
 #
-# *Where the document is loose.* 003 §3.1 says that most of the mathematics is the same as for a GPT
+# *Where the document is not exact.* 003 §3.1 says that most of the mathematics is the same as for a GPT
 # (与自回归语言模型的问题子域大部分数学描述相同), and that x and y are split (x和y被拆分开了). One formula does change: for a token
 # of the source, h_i is no longer LM_φ(z_i, h_<i), because it depends on later tokens too. And the graph in 004 §2.1 has no
 # arrow from the output sequence back to the decoder. But the decoder reads what it has written.

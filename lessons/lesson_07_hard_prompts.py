@@ -114,7 +114,7 @@ assert list(as_printed) == ["QA"]
 # Only the second form. For a GPT we cut every template after its gap. From the third form, this takes a full stop. From
 # the first form it takes "of [Y]", and everything that [Y] says.
 #
-# *Where the document is loose.* 001 §3.1.1 writes the gap as [MASK] in two forms and as [Z] in the form in the middle.
+# *Where the document is not exact.* 001 §3.1.1 writes the gap as [MASK] in two forms and as [Z] in the form in the middle.
 # Its third step reads only a [MASK] (让模型预测[MASK]位置的词). All three forms are texts with one gap. They differ in the words
 # around it.
 

@@ -118,7 +118,7 @@ say(
 assert torch.allclose(cut, as_vectors[:, len(words) :], atol=1e-4) and cut.size(1) == len(one)
 
 # %% [markdown]
-# *Where the document is loose.* The formula does not mention positions. In a GPT each place also adds the vector of
+# *Where the document is not exact.* The formula does not mention positions. In a GPT each place also adds the vector of
 # its position. So the virtual tokens take the positions 0 to m − 1, and the input begins at position m.
 
 # %% [markdown]
@@ -171,7 +171,7 @@ assert list(with_gradient.values()) == [(m, d)] and report.trained == report.sto
 # %% [markdown]
 # One tensor gets a gradient, P with m · d = 1,280 numbers. This is what 001 §3.1.4 writes as O(md).
 #
-# *Where the document is loose.* 001 §3.1.4 begins by saying that only the parameters of the embedding layer at the input
+# *Where the document is not exact.* 001 §3.1.4 begins by saying that only the parameters of the embedding layer at the input
 # are tuned (只微调输入端的embedding层参数). Later it says that only P is updated, and that the model's parameters, the
 # embedding layer included (包括embedding层), stay as they are. The second sentence is right.
 
@@ -508,7 +508,7 @@ assert counted[0][2] > 100 * counted[0][4] and counted[0][3] > 0.5
 # With the encoder all six change, without it only one does. Both keep 6 · 128 numbers. But in training the encoder has far
 # more parameters than that, more than half as many as our small base. So "few parameters" is true only of what is kept.
 #
-# *Where the document is loose.* 001 §3.1.4 writes P-Tuning(Prompt Tuning), as if they were one method. Then it describes
+# *Where the document is not exact.* 001 §3.1.4 writes P-Tuning(Prompt Tuning), as if they were one method. Then it describes
 # free vectors in front of the input, with O(md) parameters. This is prompt tuning; it mentions neither a template nor an
 # encoder. In one point we are stricter than Liu et al.: on some of their tasks they also tuned the model; here the base
 # stays frozen.

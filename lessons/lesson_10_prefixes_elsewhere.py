@@ -155,7 +155,7 @@ assert counts["BERT"][2] > 0.5 * counts["BERT"][0] and norms[1] > norms[0] > 0
 # front of every text. p does get a gradient. The optimizer does not know p, so it never clears this gradient, and it
 # adds up.
 #
-# *Where the document is loose.* The program loads a BERT for the classification of sequences, with two classes. A BERT
+# *Where the document is not exact.* The program loads a BERT for the classification of sequences, with two classes. A BERT
 # has no such head from pre-training, so the head starts at random. By the words of 000 §4.3, only the prefix is
 # updated. Then the head would stay random. We train prefix and head, freeze the BERT, and count the two apart.
 
@@ -879,7 +879,7 @@ assert QUICK or min(taught["translation"], taught["summarisation"]) > 0
 # Compare the last column. In a full run the prefix is clearly better than the untouched base in translation and
 # summarisation.
 #
-# *Where the document is loose.* 003 §1 says of summaries that with 0.1 % of BART's parameters a prefix reaches BART's
+# *Where the document is not exact.* 003 §1 says of summaries that with 0.1 % of BART's parameters a prefix reaches BART's
 # level (即可达到BART同等水平). 003 §2 says that the performance falls a little (性能略有下降), and 003 §4.1 that it is a little below
 # full fine-tuning (性能略低于FFT). The published numbers say the second: at 0.1 % the prefix is 2.2 points of R-L behind.
 

@@ -57,7 +57,7 @@ assert refused == ["W_down h", "W_up z"]
 # %% [markdown]
 # The products work when the matrix stands on the right. So the shapes belong to an h that is a row.
 #
-# *Where the document is loose.* 001 §3.1.2 writes its formula for an h that is a column, and its shapes for an h that
+# *Where the document is not exact.* 001 §3.1.2 writes its formula for an h that is a column, and its shapes for an h that
 # is a row. To agree, either the formula or the shapes have to be transposed. The formula also gives the two fully
 # connected layers (两个全连接层) no bias. Our code has biases, as Houlsby et al. have.
 
@@ -240,7 +240,7 @@ assert tokenizer.n_vocab == 2048 and as_drawn > with_stream + 4
 # Without the stream the trained layers are useless, because each was trained to give a change of x, not a new x. So we
 # have to add the stream to the drawing in our mind.
 #
-# *Where the document is loose.* 001 §3.2.1 puts the [Layer Norm层] behind the second adapter. This is the order of BERT,
+# *Where the document is not exact.* 001 §3.2.1 puts the [Layer Norm层] behind the second adapter. This is the order of BERT,
 # where a norm comes after each of the two additions. In a GPT a norm stands in front of each sublayer.
 
 # %% [markdown]
@@ -419,7 +419,7 @@ assert abs(at_start["normal"][1] - plain_before) < 0.02
 # With Xavier's start the loss on plain text more than doubles: much of what the base has learned no longer works. Near the
 # identity almost nothing changes. With W_up = 0 the losses are those of the untouched base, bit for bit.
 #
-# *Where the document is loose.* 001 §3.2.2 says that Xavier's rule is usual (通常采用Xavier初始化方法) for adapters.
+# *Where the document is not exact.* 001 §3.2.2 says that Xavier's rule is usual (通常采用Xavier初始化方法) for adapters.
 # Houlsby et al. ask for a start near the identity instead.
 
 # %% [markdown]
@@ -617,7 +617,7 @@ assert QUICK or tried["full fine-tuning"][1e-2] > loss_before > tried["adapters"
 # In a full run the document is right: the best learning rate of the adapters is more than three times as large. With the
 # largest one the adapters still learn, and full fine-tuning is worse than no training.
 #
-# *Where the document is loose.* 001 §3.2.3 gives as the reason that adapters have far fewer parameters
+# *Where the document is not exact.* 001 §3.2.3 gives as the reason that adapters have far fewer parameters
 # (由于Adapter层的参数量远小于预训练模型). But a step of Adam moves each parameter by about the learning rate, however
 # many there are. Another reason is more likely. The parameters of the base hold what pretraining taught them, and a
 # large step destroys that. The adapters hold nothing yet.
@@ -760,7 +760,7 @@ assert QUICK or min(knows[name] for name in NAMES) > plain_before
 # In a full run the loss on plain text rises with each of the methods on. The adapters were trained for one task, and they
 # act on every text. One thing is certain: without the adapters the base is the old one, bit for bit.
 #
-# *Where the document is loose.* Unchanged parameters do not mean unchanged representations. 001 §3.1.2 does not say
+# *Where the document is not exact.* Unchanged parameters do not mean unchanged representations. 001 §3.1.2 does not say
 # when the ability is kept. It is fully kept only when the adapters are off.
 
 # %% [markdown]

@@ -278,7 +278,7 @@ assert all((other - ours).norm() < 1e-5 * ours.norm() for other in (as_rows, as_
 # differences. First, nothing stands between A and B. Without an activation the product B A is *one* matrix. Second, that
 # matrix stands beside W and reads what W reads. Therefore it can be added to W.
 #
-# *Where the document is loose.* 001 §3.1.3 takes W as square (W ∈ R^{d×d}). The matrices of a feed-forward layer are
+# *Where the document is not exact.* 001 §3.1.3 takes W as square (W ∈ R^{d×d}). The matrices of a feed-forward layer are
 # not square, so A and B need the two sizes d_in and d_out. 001 §3.1.3 also names no scale and, for LoRA, no start. The
 # next steps add them.
 
@@ -361,7 +361,7 @@ assert min(n_trained, key=n_trained.get) == "P-Tuning, m = 10"
 # The adapters have more, but only their biases: without these, LoRA on q and v has exactly as many parameters. LoRA on all
 # matrices has many more than the adapters.
 #
-# *Where the document is loose.* The first claim: both methods have O(dr) parameters. Low rank (低秩矩阵分解, 001 §3.1.3)
+# *Where the document is not exact.* The first claim: both methods have O(dr) parameters. Low rank (低秩矩阵分解, 001 §3.1.3)
 # saves nothing further, because the product of an adapter's two matrices has a low rank, too. The second claim depends
 # on m, r and the number of layers: ten vectors cost less than any of the others, and a hundred cost more than most of
 # them.
@@ -826,7 +826,7 @@ assert QUICK or min(knows[name] for name in names) > knows["untouched base"]
 # In a full run the loss on plain text rises with each of them. Biderman et al. (2024) find in large models that LoRA
 # forgets less than full fine-tuning. The rows of our table show whether that is so in this small run.
 #
-# *Where the document is loose.* The addition alone keeps nothing, because a change in a few directions can also do harm.
+# *Where the document is not exact.* The addition alone keeps nothing, because a change in a few directions can also do harm.
 # One thing is certain: after LoRA is detached, the base is the old one, bit for bit.
 
 # %% [markdown]

@@ -244,7 +244,7 @@ assert QUICK or max(lines[0][-1], lines[1][-1]) < 1.2 * min(lines[0][-1], lines[
 # than 20 %: the base has not learned to answer in either form. In this course the space always belongs to y, because the
 # base learned words with their space. (`tasks.py` says in one place how each task is asked.)
 #
-# *Where the document is loose.* 002 §Step3 ends its x in "\n\nAssistant: ". Training can learn this form, too. But a word
+# *Where the document is not exact.* 002 §Step3 ends its x in "\n\nAssistant: ". Training can learn this form, too. But a word
 # without its space after a space that stands alone is rare in what a base has read.
 
 # %% [markdown]

@@ -500,7 +500,7 @@ tell(store, "init", "values stated", "train loss")
 # and that luck can be larger than the effect. An order of four means is not a finding when their intervals overlap widely;
 # only the paired checks are.
 #
-# *Where the document is loose.* 003 §4.2 says without condition that a random beginning is far worse
+# *Where the document is not exact.* 003 §4.2 says without condition that a random beginning is far worse
 # (随机初始化Prefix向量的效果远差于与下游任务相关联的Prefix向量初始化的效果). Li & Liang (2021, §7.4) say it of little data,
 # and see no difference with all data.
 

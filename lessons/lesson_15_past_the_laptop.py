@@ -754,7 +754,7 @@ assert small == ["PPLM"] and all(
 # %% [markdown]
 # Only PPLM trains fewer: nothing at all. The other five train the whole model.
 #
-# *Where the document is loose.* 000 §6 says that CTRL and PPLM "use prefixes to control style and topic"
+# *Where the document is not exact.* 000 §6 says that CTRL and PPLM "use prefixes to control style and topic"
 # (使用前缀来控制文本生成的风格和主题), and that PET and LIFT "use prefix tuning" (使用前缀微调方法). Its own §2.1 asks for two
 # things: only the prefix is updated, and the model's parameters stay as they are (只更新前缀参数 p，而保持模型主体参数不变).
 # CTRL and PET train the whole model. PPLM leaves the model as it is, but has no prefix that is trained.
