@@ -268,7 +268,8 @@ amounts = [row["y"] for row in measured]
 false = [{**row, "y": y} for row, y in zip(measured, amounts[1:] + amounts[:1], strict=True)]
 
 # %% [markdown]
-# The first table has the fractions that are right, and the second counts answers.
+# The first table has the fractions that are right. The second counts the answers that change where
+# the amounts are false.
 
 # %%
 as_asked = {
@@ -299,7 +300,7 @@ assert changed["GPT"] == 0 < changed["BERT"]
 
 # %% [markdown]
 # Only for the BERT, because the GPT does not see [Y]. It judges by the name alone. How far each of the three forms
-# carries depends on what a base has read, so we keep the numbers, and try other words.
+# carries depends on what a base has read, so we keep the numbers, and try other wordings.
 
 # %% [markdown]
 # ## Words of several tokens
@@ -864,7 +865,7 @@ assert all(row[3] == len(WORDINGS[row[0]][best[row[0], row[1]]]) * 128 for row i
 # %% [markdown]
 # ## Words for a longer answer
 #
-# A label is one word. Now the answer is a text. Table-to-text (表格到文本) gives a table of facts, and asks for sentences
+# A label is one word. Now the answer is a text. Table-to-text (表格生成文本) gives a table of facts, and asks for sentences
 # that state them. Lessons 8 and 9 train prompts for this task; here we use words.
 #
 # 003 §3.2 gives a prompt two effects. It influences which tokens of x are attended to, and through that which y is
@@ -876,7 +877,7 @@ assert all(row[3] == len(WORDINGS[row[0]][best[row[0], row[1]]]) * 128 for row i
 # - *both*: the fraction of texts that are sentences and state all values.
 #
 # The first row is no request about a table. It shows what the GPT can do with a description: it says it again in other
-# words, because its training text often did so.
+# words, because many of its training texts said a thing twice.
 #
 # **Predict before you run:** what will bring more sentences, a request in words or a solved example?
 
