@@ -81,7 +81,7 @@ class CountedClassification:
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
         """As `classification_loss`."""
-        logits = _read(model, batch)  # a row for each text
+        logits = _read(model, batch, "label")  # a row for each text
         if not model.training:
             self._right.append(logits.argmax(-1) == batch["label"])  # (B)
         return cross_entropy_sum(logits, batch["label"])

@@ -115,7 +115,7 @@ def test_all_positions_can_be_used_and_no_more():
     with pytest.raises(UserError, match=r"n_positions = 5. Shorten the source \(row 1 is the longest"):
         embed_positions(table(5), ids, attention_mask, 2, 2, "source")
     for wrong in (attention_mask[:, :3], attention_mask[:2]):
-        with pytest.raises(UserError, match=r"every token so far, \(3, 4\), without the prefix"):
+        with pytest.raises(UserError, match=r"every token so far, \(3, 4\), without a prefix"):
             embed_positions(table(6), ids, wrong, 2, 2)
 
 
