@@ -559,6 +559,7 @@ def no_network(source: SentencePairs, batches: list[dict]) -> list[tuple[int, in
 # %%
 found = {name: right_answers(net, valid) for name, net in models.items()}
 rule = no_network(valid_pairs, valid)
+fractions = {name: [right / n for right, n in those] for name, those in found.items()}
 table(
     [
         (
@@ -574,13 +575,9 @@ table(
     ["", "[MASK]s right", "pairs right"],
 )
 assert QUICK or beyond(found["both"][0], rule[0][0] / rule[0][1])
-assert QUICK or beyond(found["both"][1], found["pairs alone"][1][0] / found["pairs alone"][1][1])
-assert QUICK or not beyond(
-    found["both"][0], found["masked tokens alone"][0][0] / found["masked tokens alone"][0][1]
-)
-assert QUICK or not beyond(
-    found["masked tokens alone"][0], found["both"][0][0] / found["both"][0][1]
-)
+assert QUICK or beyond(found["both"][1], fractions["pairs alone"][1])
+assert QUICK or not beyond(found["both"][0], fractions["masked tokens alone"][0])
+assert QUICK or not beyond(found["masked tokens alone"][0], fractions["both"][0])
 assert QUICK or not beyond(found["both"][1], rule[1][0] / rule[1][1])
 
 # %% [markdown]

@@ -12,7 +12,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from itertools import accumulate
@@ -26,7 +26,7 @@ from minitransformer.course.show import QUICK
 from minitransformer.course.timing import in_turn, update
 from minitransformer.generation.sampling import generate
 from minitransformer.models.gpt import GPT, GPTConfig
-from minitransformer.text.batches import IGNORE
+from minitransformer.text.batches import IGNORE, Batch
 from minitransformer.text.corpora import Windows, eval_windows, read_documents, token_stream
 from minitransformer.training.loop import TrainConfig, evaluate, train
 from minitransformer.training.losses import language_model_loss
@@ -276,7 +276,7 @@ def busy_laptop(rounds: int) -> None:
 LESSON_3 = TrainConfig(steps=1200, lr=4e-3, warmup=100, final_lr=0.02)  # as the lesson has it; 8 windows a batch
 NANO_GPT = TrainConfig(steps=2000, lr=1e-3, warmup=100, final_lr=0.1, betas=(0.9, 0.99))  # 12 windows a batch
 WINDOW = 64  # tokens, in both
-READS = 42 * WINDOW  # tokens of the validation text, at each evaluation
+JUDGED = 42  # windows of the validation text, at each evaluation
 
 
 def to_a_loss(seconds: float = 45.0) -> None:
@@ -286,8 +286,15 @@ def to_a_loss(seconds: float = 45.0) -> None:
     macbook"): 12 windows of 64 tokens and AdamW at 1e-3 with betas 0.9 and 0.99. Both train our model of the same sizes
     on our text, from the same seed, one after the other. The time of evaluations is taken off.
     """
-    recipes = {"nanoGPT": (NANO_GPT, 12), "lesson 3": (LESSON_3, 8)}
-    curves = {name: _curve(*recipe, seconds) for name, recipe in recipes.items()}
+    tokenizer = default_tokenizer()
+    train_ids, valid_ids = (
+        token_stream(read_documents(DATA / "text" / f"{part}.txt"), tokenizer) for part in ("train", "valid")
+    )
+    valid = eval_windows(valid_ids, length=WINDOW, batch_size=JUDGED, most=JUDGED)
+    curves = {}
+    for name, config, batch in (("nanoGPT", NANO_GPT, 12), ("lesson 3", LESSON_3, 8)):
+        windows = Windows(train_ids, length=WINDOW, batch_size=batch, seed=0)
+        curves[name] = _curve(config, tokenizer.n_vocab, windows, valid, seconds)
     took, loss = curves["nanoGPT"][-1][1:]
     ours = next(((after, found) for _, after, found in curves["lesson 3"] if found <= loss), None)
     table(
@@ -308,15 +315,12 @@ class _Enough(Exception):
     """The time is over."""
 
 
-def _curve(config: TrainConfig, batch: int, seconds: float) -> list[tuple[int, float, float]]:
+def _curve(
+    config: TrainConfig, vocab_size: int, windows: Windows, valid: Sequence[Batch], seconds: float
+) -> list[tuple[int, float, float]]:
     """Steps, seconds and validation loss of a training, every ten steps until the time is over."""
-    tokenizer = default_tokenizer()
-    train_ids, valid_ids = (
-        token_stream(read_documents(DATA / "text" / f"{part}.txt"), tokenizer) for part in ("train", "valid")
-    )
     torch.manual_seed(0)
-    model = GPT(GPTConfig(tokenizer.n_vocab, n_positions=WINDOW))
-    valid = eval_windows(valid_ids[: READS + 1], length=WINDOW, batch_size=READS // WINDOW)
+    model = GPT(GPTConfig(vocab_size, n_positions=WINDOW))
     evaluations = in_turn({"all": lambda _: evaluate(model, valid, language_model_loss)}, 5)["all"]
     curve: list[tuple[int, float, float]] = []
     began = time.perf_counter()
@@ -327,7 +331,6 @@ def _curve(config: TrainConfig, batch: int, seconds: float) -> list[tuple[int, f
         if spent >= seconds:
             raise _Enough
 
-    windows = Windows(train_ids, length=WINDOW, batch_size=batch, seed=0)
     with contextlib.suppress(_Enough):
         train(model, windows, replace(config, eval_every=10), valid=valid, progress=False, on_eval=note)
     return curve

@@ -57,13 +57,16 @@ def test_lesson_3_has_the_recipe_that_is_measured():
 def test_the_time_to_a_loss_is_read_off_two_curves(losses, told, monkeypatch, capsys):
     ours = [(10 * (i + 1), 8.0 * (i + 1), loss) for i, loss in enumerate(losses)]
     curves = {bench.NANO_GPT: [(10, 20.0, 4.0), (20, 40.0, 3.0)], bench.LESSON_3: ours}
-    monkeypatch.setattr(bench, "_curve", lambda config, batch, seconds: curves[config])
+    monkeypatch.setattr(bench, "_curve", lambda config, *_: curves[config])
     bench.to_a_loss(40.0)
     assert told in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_curve_ends_when_its_time_is_over():
-    curve = bench._curve(bench.LESSON_3, 2, seconds=0.05)
+    text = torch.arange(1000) % 7
+    windows = bench.Windows(text, length=bench.WINDOW, batch_size=2, seed=0)
+    valid = bench.eval_windows(text, length=bench.WINDOW, batch_size=2, most=2)
+    curve = bench._curve(bench.LESSON_3, 7, windows, valid, seconds=0.05)
     assert curve[-1][1] >= 0.05 and all(spent < 0.05 for _, spent, _ in curve[:-1])
     assert [step for step, _, _ in curve] == [10 * (i + 1) for i in range(len(curve))]
 

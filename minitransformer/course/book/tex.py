@@ -81,7 +81,8 @@ RAISED = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿᵀ", [*"0123456789+-n", 
 LOWERED = dict(zip("₀₁₂₃₄₅₆₇₈₉₊₋ₖₙ", [*"0123456789+-kn"], strict=True))
 ACCENTS = {"\u0302": r"\hat", "\u0304": r"\bar", "\u0303": r"\tilde", "\u0305": r"\bar"}
 FUNCTIONS = {"log", "ln", "exp", "max", "min", "sin", "cos", "tanh", "arg"}
-PRODUCTS = re.compile(r"(d|m|n|r|v|s|p|q|k|x|y|h|u|αV|QK|AB|BA|VO){2}|[2-9]?[LPdr]{2,3}|AB|BA|QK|VO")
+MATRICES = "AB|BA|QK|VO"  # their products
+PRODUCTS = re.compile(rf"(d|m|n|r|v|s|p|q|k|x|y|h|u){{2}}|[2-9]?[LPdr]{{2,3}}|{MATRICES}")
 HAN = "\u2e80-\u9fff\uf900-\ufaff\uff00-\uff60"
 
 TOKEN = re.compile(
@@ -265,8 +266,7 @@ STRONG = re.compile(r"[α-ωΓΔΘΛΦΨΩ√ΣΠ∈←≈≤≥∂‖ᵀ²³⁴
 OPERATOR = re.compile(r"[=·×+−/≤≥≈∈←→<>|]|…")
 SYMBOL = re.compile(r"[\[(|‖{]*(?:−?\d+(?:[.,]\d+)*|[B-HJ-Zb-z])(?:['′]|[\])|}‖])*")
 TAIL = re.compile(r"('s|-th|[.,;:?!)*]|\*\*)+$")
-CALL = re.compile(r"(?:softmax|log|exp|max|min|tanh)\((.+)\)")
-PRODUCT = re.compile(r"AB|BA|QK")
+CALL = re.compile(rf"(?:softmax|{'|'.join(sorted(FUNCTIONS))})\((.+)\)")
 WORDS = re.compile(r"[A-Za-z]{2,}")
 CODE_LIKE = re.compile(r"[a-z]{2,}_[a-z]{2,}|__|\.py|://|/[a-z]+/|[A-Za-z_]\.\w|\w\.[A-Za-z_]")
 
@@ -369,7 +369,7 @@ def _kind(word: str) -> str:
     if re.fullmatch(r"[\[(]*−?\d+(?:[.,]\d+)*[\])]*", core):
         return "number"
     call = CALL.fullmatch(bare)
-    if SYMBOL.fullmatch(call[1] if call else core) or PRODUCT.fullmatch(core):
+    if SYMBOL.fullmatch(call[1] if call else core) or re.fullmatch(MATRICES, core):
         return "symbol"
     return ""
 

@@ -23,7 +23,7 @@ from minitransformer.course.bootstrap import ROOT
 from minitransformer.course.translation import catalogues
 from minitransformer.course.translation.blocks import Translator, asides, is_words, masked, translatable, translated
 from minitransformer.course.translation.catalogues import PARTS, Part, path_of, read, translator
-from minitransformer.course.translation.messages import patterns_in
+from minitransformer.course.translation.messages import HAN, patterns_in
 from minitransformer.course.workbook import catalogue, checking, cut
 from minitransformer.errors import UserError
 from minitransformer.files import write_aside
@@ -259,7 +259,6 @@ def words_script(language: str) -> str:
 # ---------------------------------------------------------------- what is wrong
 
 
-HAN = "\u3400-\u4dbf\u4e00-\u9fff"
 HALF = re.compile(rf"[{HAN}][,;:?!]|[,;:?!] ?[{HAN}]|[{HAN}]\.(?![\w.])|(?<![\w.])\.[{HAN}]")
 QUOTED = re.compile(r"`[^`]*`|```.*?```|“[^”]*”|\"[^\"]*\"|《[^》]*》|\]\([^)]*\)|https?://\S+", re.DOTALL)
 RUN = re.compile(r"[A-Za-z][a-z']+(?:[ ,]+[a-z][a-z']+){3,}")

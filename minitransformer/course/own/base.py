@@ -121,9 +121,14 @@ def load(name: str) -> Loaded:
     return Loaded(base, words, str(folder.resolve()))
 
 
+def digest_of(path: str | Path) -> str:
+    """A short name for what a file holds."""
+    return sha256(path)[:16]
+
+
 def words_digest(name: str) -> str | None:
     """A short name for what the tokenizer of a folder is; None of the course's, which `shipped` watches over."""
-    return None if name in KINDS else sha256(Path(name) / "tokenizer.json")[:16]
+    return None if name in KINDS else digest_of(Path(name) / "tokenizer.json")
 
 
 def require(base: nn.Module, kinds: Sequence[type], task: str, instead: str) -> None:

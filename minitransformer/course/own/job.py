@@ -18,12 +18,12 @@ import torch
 from torch import nn
 
 from minitransformer.course import devices
-from minitransformer.course.own.base import load, words_digest
+from minitransformer.course.own.base import digest_of, load, words_digest
 from minitransformer.course.own.kinds import KINDS, Kind
 from minitransformer.course.own.rows import Refused, Row, read_rows, split_rows
 from minitransformer.course.together import of_the_first, share_out
 from minitransformer.errors import UserError
-from minitransformer.files import sha256, write_aside
+from minitransformer.files import write_aside
 from minitransformer.text.batches import Batch
 from minitransformer.training.loop import Log, TrainConfig, evaluate, train
 from minitransformer.training.losses import Loss
@@ -137,11 +137,6 @@ def prepare(job: Job) -> tuple[Kind, Data]:
     return task, Data(splits, said, labels, digest_of(job.data))
 
 
-def digest_of(path: str | Path) -> str:
-    """A short name for what a file of rows holds."""
-    return sha256(path)[:16]
-
-
 def _without_single_labels(rows: Sequence[Row]) -> tuple[list[Row], list[Refused]]:
     """Leave out a class of one row: it cannot be both learned and tested."""
     count: dict[str, int] = {}
@@ -176,10 +171,10 @@ def run(job: Job, say: Callable[[str], None] = print) -> dict[str, Any]:
         raise UserError("--shard gives each process its part of the base: start several with torchrun.")
     out = Path(job.out)
     about = of_the_first(_begin(job, out) if is_first() else None)
-    for name, what, path in (("data", job.data, job.data), ("words", f"The tokenizer in {job.base}", job.base)):
-        if about.get(name) and Path(path).exists():
-            if about[name] != (digest_of(path) if name == "data" else words_digest(path)):
-                raise UserError(f"{what} has changed since the job in {out} began: name another folder with --out.")
+    read = {"data": (job.data, job.data, digest_of), "words": (f"The tokenizer in {job.base}", job.base, words_digest)}
+    for name, (what, path, digest) in read.items():
+        if about.get(name) and Path(path).exists() and about[name] != digest(path):
+            raise UserError(f"{what} has changed since the job in {out} began: name another folder with --out.")
     if about.get("test"):
         say(f"{out} holds this job, finished: nothing is left to do. {out / 'report.html'} is its report.")
         return about

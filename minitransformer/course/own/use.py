@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from minitransformer.course import devices
-from minitransformer.course.own.base import load, words_digest
-from minitransformer.course.own.job import TUNED, digest_of, read_about
+from minitransformer.course.own.base import digest_of, load, words_digest
+from minitransformer.course.own.job import TUNED, read_about
 from minitransformer.course.own.kinds import KINDS, Classification, Kind
 from minitransformer.course.own.rows import read_rows
 from minitransformer.errors import UserError
@@ -49,7 +49,9 @@ def tuned(folder: str | Path, device: str = "cpu", precision: str = "fp32") -> t
 
 def _check_lengths(task: Kind, job: dict[str, Any], texts: list[str]) -> None:
     """Refuse a text that is too long for the model, where the job was not told to cut such."""
-    for i, n in enumerate(task.lengths_of(texts) if not job.get("cut") else ()):
+    if job.get("cut"):
+        return
+    for i, n in enumerate(task.lengths_of(texts)):
         if n > task.room:
             raise UserError(f"Text {i + 1} needs {n} positions, and there are {task.room}: shorten it.")
 

@@ -18,7 +18,7 @@ SENTENCE_ENDS = re.compile(r"(?<=[.:;!?])\s+")
 CHINESE_END = "。，；：！？）」》…"
 NAME = re.compile(r"[a-z_][a-z0-9_]*")
 NUMBERS = re.compile(r"\d+(?:–\d+)?(?:, \d+(?:–\d+)?)+")
-CHINESE = re.compile(r"[\u4e00-\u9fff]")
+HAN = "\u3400-\u4dbf\u4e00-\u9fff"
 
 
 class Messages(Translator):
@@ -70,7 +70,7 @@ class Messages(Translator):
         for regex, translation in self.patterns:
             if match := regex.fullmatch(text):
                 filling = match.groupdict()
-                listed = "、" if CHINESE.search(translation) else ", "
+                listed = "、" if re.search(f"[{HAN}]", translation) else ", "
                 return HOLE.sub(lambda hole: self._filling(filling[f"h{hole[1]}"] or "", listed), translation)  # noqa: B023
         return None
 

@@ -50,7 +50,7 @@
     }
 
     async function run() {
-      if (running || looping === generation) { // the loop that is still at work looks at `running` after its step
+      if (looping === generation) { // the loop at work looks at `running` after its step
         running = !running;
         button.textContent = running ? t("Pause") : t("Train on");
         return;
