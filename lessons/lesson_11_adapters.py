@@ -581,8 +581,9 @@ assert QUICK or (0.2 * gain[64] < gain[1] < gain[4] < gain[64])
 assert QUICK or gain[4] - gain[1] > gain[64] - gain[16]
 
 # %% [markdown]
-# In a full run even r = 1 gains a good part. Wider bottlenecks gain more, but each row of the table has about four times
-# as many parameters as the row above, and the further gain shrinks: from 1 to 4 the loss falls more than from 16 to 64.
+# In a full run even r = 1 gains a good part. Wider bottlenecks gain more, but each row of the table has three to four
+# times as many parameters as the row above, and the further gain shrinks: from 1 to 4 the loss falls more than from 16
+# to 64.
 
 # %% [markdown]
 # ## A larger learning rate
