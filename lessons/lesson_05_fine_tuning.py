@@ -716,8 +716,8 @@ assert QUICK or chosen["pre-trained"][1] > prefix_accuracy - band
 # ## A table of the document, row by row
 #
 # 000 §2.2 compares prefix tuning (前缀微调) with traditional fine-tuning (传统微调), in five rows: adjusted parameters, speed
-# of training, use of computing resources, adaptation to the task, and interpretability. Three of the rows need no task, so
-# we measure them on one batch.
+# of training, use of computing resources, adaptation to the task, and interpretability. Three of the rows can be
+# measured on one batch, without a task.
 #
 # - *Speed*: seconds per step, the median of several. The two methods take turns.
 # - *Resources*: the document does not say which. We count the memory for training. Every trained parameter needs a

@@ -481,8 +481,8 @@ assert QUICK or (early[0] < start[0] - 2 and early[1] - early[0] < 0.5 * (others
 # %% [markdown]
 # ## After training
 #
-# A Chinese sentence has about ten tokens, ■ included. Ten times the loss with the right source is the mean of −log p of a
-# whole sentence.
+# A Chinese sentence has about ten tokens, ■ included. Ten times the loss with the right source is about the mean of −log p
+# of a whole sentence.
 #
 # **Predict before you run:** take ten times this loss from the result above. What probability does that give to the right
 # sentence? So will more or less than half of the sentences be exact?

@@ -963,8 +963,8 @@ assert QUICK or max(gap.values()) > 0.2
 # ## The answer
 #
 # Yes, if pre-training has taught what the task asks for, and if the wording leads the model to say it. In a full run
-# one of our bases names more than half of the kinds in its best wording, and nobody trained it for that. Which wording
-# leads there can only be measured.
+# one of our bases names the kind of more than half of the descriptions in its best wording, and nobody trained it for
+# that. Which wording leads there can only be measured.
 #
 # To try next:
 #

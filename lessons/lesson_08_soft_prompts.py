@@ -550,7 +550,7 @@ def right(template: Template, task: str, split: str) -> float:
 
 # %% [markdown]
 # Before any training we let the hard template "{text} It was {mask}" answer. The last column is the accuracy of guessing
-# plus 1.96 standard errors, the ± of lesson 4. Only above this is a method shown to be better than guessing.
+# plus 1.96 standard errors, the ± of lesson 7. Only above this is a method shown to be better than guessing.
 #
 # **Predict before you run:** the six styles have answer words such as `story` and `ship`, the reviews `fine` and `dull`.
 # On which of the two tasks, if on any, does the hard template answer three quarters of the texts correctly?

@@ -509,8 +509,8 @@ tell(store, "init", "values stated", "train loss")
 #
 # Reparametrisation (重参数化): 003 §3.3 says that it does not go well to train the prefix directly
 # (直接微调Pθ会导致训练效果不好), and lets an MLP make it. "Does not go well" has two meanings, and each has its check. The
-# direct prefix may end at a higher loss at its best rate. Or its best rate may be harder to hit. Each way is tried at five
-# rates around the middle one of its own search.
+# direct prefix may lose more where the rate is not the best one. Or it may end at a higher loss even at its best rate.
+# Each way is tried at five rates around the middle one of its own search.
 #
 # **Predict before you run:** draw loss against learning rate for both ways. Which curve is flatter?
 

@@ -672,7 +672,7 @@ assert QUICK or compared[1][4] < 0.3 * compared[0][4]
 
 # %% [markdown]
 # It fails, and there are two plain reasons. Many of the Chinese characters never occurred in its training, and its
-# tokenizer cuts most of them into pieces of bytes. So it answers a menu with sentences of its own world. Tuning with few
+# tokenizer cuts most of them into pieces of bytes. So it answers a line of a menu with sentences of its own world. Tuning with few
 # parameters brings out what a base has met before, and this base has met nothing of the kind.
 
 # %% [markdown]
@@ -765,7 +765,7 @@ assert small == ["PPLM"] and all(
 # The methods carry over: a published BERT of 22.7 million parameters takes each of them unchanged, and a prefix of 5
 # trains a thousandth of it. The need for a search carries over, too: the prefix takes a learning rate more than a hundred
 # times as large as full fine-tuning. After 80 steps, three seeds see no difference between the methods and the frozen model
-# with a head. The tiny world's knowledge does not carry over: its encoder–decoder cannot translate a menu.
+# with a head. The tiny world's knowledge does not carry over: its encoder–decoder cannot translate a line of a menu.
 #
 # What 000 §6 calls prefix tuning is something else. The place of a trained prefix is taken by words, a token, a mask,
 # activations, or nothing. The model is trained whole, or not at all.

@@ -235,7 +235,7 @@ last = Exercise(
     minutes=10,
     difficulty=2,
     purpose="A GPT's head reads the vector of the text's last token, the only one that has read everything. In a padded batch that is "
-    "not the last column: this function marks, in each row, where the last real token stands.",
+    "not always the last column: this function marks, in each row, where the last real token stands.",
     hints=(
         "Without padding it is column T - 1 in every row. With padding, look for the last True in each row of attention_mask. Padding can stand on "
         "either side, so it is not enough to count the Trues.",
