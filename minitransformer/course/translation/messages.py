@@ -122,7 +122,9 @@ def _handed_over(tree: ast.Module) -> Iterator[ast.AST]:
 
 def is_said(pattern: str) -> bool:
     """Whether a string is a sentence or a part of one, not a key, a format or code."""
-    words = re.findall(r"(?<![\w./\\-])[A-Za-z][a-z']+(?![\w/\\(=])", HOLE.sub(" ", pattern))
+    words = re.findall(r"(?<![\w./\\:-])[A-Za-z][a-z']+(?![\w/\\(=])", HOLE.sub(" ", pattern))
+    if re.fullmatch(r"make [a-z]+(?:-\{\d\}\S*)?", pattern):
+        return False  # a command
     if re.search(r"\\[a-zA-Z]|\(\?|\.\*|\w\|\w|^[<#\"]|_\w+\(|^(?:from|import|raise) ", pattern):
         return False  # a regular expression, markup, code
     return len(words) > 1 or bool(re.match(r"[A-Z][a-z]+: \{", pattern))
@@ -148,7 +150,7 @@ def _is_plural(value: ast.expr) -> bool:
 
 
 def _not_said(tree: ast.Module) -> Iterator[ast.AST]:
-    """Docstrings, what a program reads (patterns, keys), and the parts of an f-string, which are its own."""
+    """Docstrings, what a program reads or compares (patterns, keys), and the parts of an f-string, which are its own."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             yield node.value
@@ -157,6 +159,8 @@ def _not_said(tree: ast.Module) -> Iterator[ast.AST]:
                 yield value
                 if isinstance(value, ast.FormattedValue) and value.format_spec is not None:
                     yield from ast.walk(value.format_spec)
+        elif isinstance(node, ast.Compare):
+            yield from (node.left, *node.comparators)
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             if isinstance(node.func.value, ast.Name) and node.func.value.id in ("re", "subprocess"):
                 yield from (one for argument in node.args for one in ast.walk(argument))

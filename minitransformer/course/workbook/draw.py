@@ -105,7 +105,7 @@ def side_by_side(
             aligned([row[first : first + most] for row in cells[top : top + high]], widest)
             for cells in (left_cells, right_cells, marked)
         ]
-        shown = [(top, high, n_rows, "rows"), (first, most, n_columns, "columns")]
+        shown = [(top, high, n_rows, t("rows")), (first, most, n_columns, t("columns"))]
         cut = [f"{what} {at} to {at + few - 1} of {n}" for at, few, n, what in shown if few < n]
         notes += [", ".join(cut)] if cut else []
         lines = [

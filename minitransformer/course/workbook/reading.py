@@ -49,23 +49,38 @@ def _encoding(path: Path) -> str:
 
 
 PLAIN_WORDS = (
-    (r"expected ':'", "A line that begins with def, class, if, else, for, while or with ends with a colon."),
-    (r"was never closed", "A bracket that is opened here is not closed anywhere below."),
-    (r"unmatched|does not match opening", "A bracket is closed that was not opened, or with another kind of bracket."),
-    (r"expected an indented block", "After a line that ends with a colon comes a line that is indented further."),
-    (r"unexpected indent", "This line stands further to the right than the one above it, without reason."),
-    (r"unindent does not match", "This line is indented by a number of spaces that no line above it has."),
-    (r"inconsistent use of tabs", "Tabs and spaces are mixed: use four spaces for each level."),
     (
-        r"invalid (non-printable )?character",
+        re.compile(r"expected ':'"),
+        "A line that begins with def, class, if, else, for, while or with ends with a colon.",
+    ),
+    (re.compile(r"was never closed"), "A bracket that is opened here is not closed anywhere below."),
+    (
+        re.compile(r"unmatched|does not match opening"),
+        "A bracket is closed that was not opened, or with another kind of bracket.",
+    ),
+    (
+        re.compile(r"expected an indented block"),
+        "After a line that ends with a colon comes a line that is indented further.",
+    ),
+    (re.compile(r"unexpected indent"), "This line stands further to the right than the one above it, without reason."),
+    (re.compile(r"unindent does not match"), "This line is indented by a number of spaces that no line above it has."),
+    (re.compile(r"inconsistent use of tabs"), "Tabs and spaces are mixed: use four spaces for each level."),
+    (
+        re.compile(r"invalid (non-printable )?character"),
         "This character is not part of Python; perhaps it was typed with a Chinese "
         "keyboard (（ ， ： “) or pasted from a page. Type the plain one.",
     ),
-    (r"unterminated .*string", "A text that opens with a quotation mark has no closing one."),
-    (r"'return' outside function|'await' outside", "This line has to stand inside a function, indented below its def."),
-    (r"from __future__ imports", "This line has to stay the first of the file, before any code."),
-    (r"Missing parentheses in call", "print is a function: its arguments stand in brackets."),
-    (r"cannot assign|Maybe you meant '=='", "= gives a name to a value; == asks whether two values are equal."),
+    (re.compile(r"unterminated .*string"), "A text that opens with a quotation mark has no closing one."),
+    (
+        re.compile(r"'return' outside function|'await' outside"),
+        "This line has to stand inside a function, indented below its def.",
+    ),
+    (re.compile(r"from __future__ imports"), "This line has to stay the first of the file, before any code."),
+    (re.compile(r"Missing parentheses in call"), "print is a function: its arguments stand in brackets."),
+    (
+        re.compile(r"cannot assign|Maybe you meant '=='"),
+        "= gives a name to a value; == asks whether two values are equal.",
+    ),
 )
 
 
@@ -87,7 +102,7 @@ def parse(path: Path, text: str) -> ast.Module:
         line = lines[number - 1].replace("\t", " ")
         at = min(max((error.offset or 1) - 1, 0), len(line))
         caret = " " * display_width(line[:at]) + "^"
-        words = next((text for pattern, text in PLAIN_WORDS if re.search(pattern, error.msg or "")), "")
+        words = next((text for pattern, text in PLAIN_WORDS if pattern.search(error.msg or "")), "")
         said = ended(error.msg or "it is no Python")
         raise WorkbookError(
             f"{place(path, number)}: Python cannot read this line: {said}\n\n    {line}\n    {caret}\n\n"

@@ -45,7 +45,7 @@ def in_short(value: Any) -> str:
         return text
     kind = type(value).__name__
     article = "an" if kind[0].lower() in "aeio" else "a"
-    return f"{article} {kind} of length {len(value)}" if isinstance(value, Sized) else f"{article} {kind}"
+    return f"a {kind} of length {len(value)}" if isinstance(value, Sized) else f"{article} {kind}"
 
 
 def _set(value: Any) -> list[str]:
@@ -67,8 +67,7 @@ def describe(value: Any) -> str:
     if isinstance(value, Tensor):
         return f"a tensor of shape {tuple(value.shape)}"
     if isinstance(value, list | tuple | dict | str | set):
-        article = "an" if type(value).__name__[0] in "aeio" else "a"
-        return f"{article} {type(value).__name__} of length {len(value)}"
+        return f"a {type(value).__name__} of length {len(value)}"
     if isinstance(value, type):
         return f"a class ({value.__name__})"
     text = shown(value)
