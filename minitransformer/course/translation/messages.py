@@ -150,7 +150,7 @@ def _is_plural(value: ast.expr) -> bool:
 
 
 def _not_said(tree: ast.Module) -> Iterator[ast.AST]:
-    """Docstrings, what a program reads or compares (patterns, keys), and the parts of an f-string, which are its own."""
+    """Docstrings, what a program reads or compares (patterns, keys), and the parts of an f-string."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             yield node.value
