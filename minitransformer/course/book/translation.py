@@ -30,6 +30,7 @@ from minitransformer.files import write_aside
 
 OPTIONAL = "optional"
 """In the comment of a block that may stay English: a table's cell or an indented piece, which can be from the data."""
+IS_DATA = re.compile(r"\[SEP\]|␣")  # tokens of a text that a model has read or written
 
 
 def declared(language: str) -> list[Part]:
@@ -131,7 +132,7 @@ def _of_record(number: int) -> Iterator[tuple[str, str]]:
             named = {"say": ["text"], "figure": ["caption", "alt"]}.get(event["kind"], [])
             for name in named:
                 for pattern in translatable(event[name]):
-                    yield pattern, f"outcome, line {cell.line}"
+                    yield pattern, f"outcome, line {cell.line}{f', {OPTIONAL}' if IS_DATA.search(pattern) else ''}"
             for head in event.get("headers", ()):
                 if is_words(head):
                     yield masked(head)[0], f"table, line {cell.line}"
