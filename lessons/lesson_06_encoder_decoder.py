@@ -91,7 +91,8 @@ table(
     ["name", "tokens", "syllables", "Chinese"],
 )
 say(
-    f"{len(cuts)} names stand in the validation text, and {sum(cuts) / len(cuts):.0%} are cut at their syllables."
+    f"Names occur {len(cuts)} times in the validation text, "
+    f"and {sum(cuts) / len(cuts):.0%} are cut at their syllables."
 )
 assert QUICK or 0.05 < sum(cuts) / len(cuts) < 0.5
 
@@ -111,7 +112,7 @@ ids = {
 shared = names["valid"] & names["train"], names["test"] & (names["train"] | names["valid"])
 mean_length = [sum(map(len, side)) / len(side) for side in ids["train"]]
 say(
-    f"{len(names['valid'])} names are in the validation text, {len(shared[0])} of them also in training. "
+    f"{len(names['valid'])} different names are in the validation text, {len(shared[0])} of them also in training. "
     f"A sentence has {mean_length[0]:.1f} tokens in English and {mean_length[1]:.1f} in Chinese."
 )
 assert not any(shared)
@@ -626,7 +627,7 @@ say(
 assert QUICK or jumps > 1
 
 # %% [markdown]
-# In a full run the source is read in the order of Chinese. After Monday the spot jumps back to Toka, and then back again to
+# In a full run the source is read in the order of Chinese. After Monday the spot jumps back, reads Toka, and jumps back again to
 # "bought". (Where the model translates the sentence wrongly, it may jump elsewhere.)
 #
 # But be careful. The weights show where the decoder read. They do not show what it took from there, because a vector of the

@@ -30,7 +30,7 @@ from minitransformer.files import write_aside
 
 OPTIONAL = "optional"
 """In the comment of a block that may stay English: a table's cell or an indented piece, which can be from the data."""
-IS_DATA = re.compile(r"\[SEP\]|␣")  # tokens of a text that a model has read or written
+IS_DATA = re.compile(r"[\w.!?*\"] (?:\*\*)?\[SEP\]|(?:␣.*){3}")  # a text, in the tokens that a model reads
 
 
 def declared(language: str) -> list[Part]:
@@ -133,6 +133,8 @@ def _of_record(number: int) -> Iterator[tuple[str, str]]:
             for name in named:
                 for pattern in translatable(event[name]):
                     yield pattern, f"outcome, line {cell.line}{f', {OPTIONAL}' if IS_DATA.search(pattern) else ''}"
+                for pattern in asides(event[name]):
+                    yield pattern, f"outcome, line {cell.line}, {OPTIONAL}"
             for head in event.get("headers", ()):
                 if is_words(head):
                     yield masked(head)[0], f"table, line {cell.line}"
@@ -239,6 +241,10 @@ def update(language: str, part: Part) -> Path:
     kept = read(language, part)
     kept.update(template)
     kept.obsolete.clear()
+    for block in kept:
+        if block.fuzzy and block.id and all(where.endswith(OPTIONAL) for where in block.auto_comments):
+            block.string = ""  # a guess for what may stay English
+            block.flags.discard("fuzzy")
     out = BytesIO()
     write_po(out, kept, width=0, omit_header=True)
     path = path_of(language, part)

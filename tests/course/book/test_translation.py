@@ -151,6 +151,15 @@ def test_a_cell_of_a_table_may_stay_english(course, monkeypatch):
     assert len(translation.faults("zh", 7)) == 2
 
 
+def test_what_may_stay_english_gets_no_guess_from_another_block(course, monkeypatch):
+    texts = [("Adding one row to the prefix", "table, line 3, optional"), ("Adding one row to it all", "table, line 3")]
+    monkeypatch.setattr(translation, "texts", lambda part: iter(texts))
+    fill(translation.update("zh", 7), {text: "把一行加进前缀" for text, _ in texts})
+    texts[:] = [(text.replace("one", "a"), where) for text, where in texts]
+    translation.update("zh", 7)
+    assert translation.faults("zh", 7) == ["Its English has changed: 'Adding a row to it all'"]
+
+
 ROWS = "| Lesson | Question |\n|---|---|\n| A first lesson | What is two and two? |\n"
 README = f"# A course\n\n{ROWS}\n    make it  # make it\n"
 
