@@ -525,7 +525,8 @@ def laboratory_page(book: Book) -> str:
     words = book.translate("book")
     text = (ROOT / "data" / "lab" / "README.md").read_text(encoding="utf-8")
     translate = book.translate("laboratory")
-    text = translated(text, translate).replace("$", r"\$")
+    text = re.sub(r"^## (\w+)$", r"(\1)=\n\n## \1", text, flags=re.MULTILINE)  # links go to the English name
+    text = translated(text, translate, whole=True).replace("$", r"\$")
     if translate.catalogue == {}:
         head, _, rest = text.partition("\n")
         text = f"{head}\n\n{prose.raw(_remark(words('This page is not translated yet.')))}\n{rest}"

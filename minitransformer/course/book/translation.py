@@ -83,7 +83,7 @@ def texts(part: Part) -> Iterator[tuple[str, str]]:
     elif part == "course":
         yield from _of_the_course()
     elif part == "laboratory":
-        for pattern in translatable((ROOT / "data" / "lab" / "README.md").read_text(encoding="utf-8")):
+        for pattern in translatable((ROOT / "data" / "lab" / "README.md").read_text(encoding="utf-8"), whole=True):
             yield pattern, "data/lab/README.md"
     else:
         titles = {pattern for number in lessons.lesson_files() for pattern in _heads(number)}
