@@ -48,6 +48,15 @@ class Book:
             for exercise in catalogue.exercises(number)
         }
 
+    def has_page(self, module: str) -> bool:
+        """Whether a module has a page: the library's have one, and those of the course that lessons or exercises name.
+
+        The rest is the machine around the lessons, 126 modules that nobody is led to; with them the book would be too
+        large. It is asked when the lessons are written.
+        """
+        named = {self.package.module_of(name).name for name in (*self.uses, *self.targets)}
+        return not module.startswith(f"{code.PACKAGE}.course") or module in named
+
 
 # ---------------------------------------------------------------- addresses
 
@@ -68,15 +77,17 @@ class Addresses(dict):
     Args:
         package: what names there are.
         up: from the page to the book's root, "../".
+        has_page: whether a module has one; if none is given, all have.
     """
 
-    def __init__(self, package: code.Package, up: str) -> None:
+    def __init__(self, package: code.Package, up: str, has_page: Callable[[str], bool] = lambda module: True) -> None:
         super().__init__()
-        self.package, self.up = package, up
+        self.package, self.up, self.has_page = package, up, has_page
 
     def __contains__(self, dotted: object) -> bool:
-        """Whether a name is the package's."""
-        return isinstance(dotted, str) and dotted.startswith(code.PACKAGE)
+        """Whether a name is the package's, and of a module that has a page."""
+        is_ours = isinstance(dotted, str) and dotted.startswith(code.PACKAGE)
+        return is_ours and self.has_page(self.package.module_of(str(dotted)).name)
 
     def __missing__(self, dotted: str) -> str:
         """The href of one name."""
@@ -316,7 +327,7 @@ def _in_english(words: Translator) -> list[str]:
 
 def source(book: Book, module: code.Module) -> str:
     """One module: its docstring as prose, its code with anchors, an exercise's answer folded."""
-    addresses, words = Addresses(book.package, "../"), book.translate("book")
+    addresses, words = Addresses(book.package, "../", book.has_page), book.translate("book")
     linker = code.Linker(book.package, module.tree, module.name)
     links = sorted(_links(linker, module.source), key=lambda link: link.line)
     path = module.path.relative_to(ROOT).as_posix()
@@ -580,11 +591,12 @@ def api_page(book: Book) -> str:
             add(module)
     parts.append(f"## {words('The machine around the lessons')}")
     course = [m for n, m in modules.items() if n.startswith(f"{code.PACKAGE}.course")]
-    rows = "".join(
-        f'<tr><td><a href="{source_page(module.name)}.html">{module.name.removeprefix(code.PACKAGE + ".")}</a></td>'
-        f"<td>{prose.inline_html((ast.get_docstring(module.tree) or '').split(chr(10))[0])}</td></tr>"
-        for module in course
-    )
+    rows = ""
+    for module in course:
+        name = module.name.removeprefix(code.PACKAGE + ".")
+        name = f'<a href="{source_page(module.name)}.html">{name}</a>' if book.has_page(module.name) else name
+        first = prose.inline_html((ast.get_docstring(module.tree) or "").split("\n")[0])
+        rows += f"<tr><td>{name}</td><td>{first}</td></tr>"
     parts.append(prose.raw(f'<table class="api"><tbody>{rows}</tbody></table>'))
     parts.append("```{toctree}\n:hidden:\n\n" + "\n".join([*pages, source_page(code.PACKAGE)]) + "\n```")
     return "\n\n".join(parts) + "\n"

@@ -80,7 +80,7 @@ def write_pages(book: pages.Book, folder: Path) -> None:
 
     for found in book.lessons:  # first, because sources say which lessons use them
         write(pages.lesson_page(found.number), pages.lesson(book, found))
-    for module in book.package.modules.values():
+    for module in filter(lambda one: book.has_page(one.name), book.package.modules.values()):
         write(pages.source_page(module.name), pages.source(book, module))
     for name in ("gpt", "train", "tokenizer", "sampling", "files"):
         write(f"source/page/{name}", pages.script_page(name))

@@ -368,6 +368,8 @@ def _kind(word: str) -> str:
         return "symbol"
     if re.fullmatch(r"[\[(]*−?\d+(?:[.,]\d+)*[\])]*", core):
         return "number"
+    if core.count("}") > core.count("{"):  # the end of what Python printed: {'a': (2, 3)}
+        return ""
     call = CALL.fullmatch(bare)
     if SYMBOL.fullmatch(call[1] if call else core) or re.fullmatch(MATRICES, core):
         return "symbol"

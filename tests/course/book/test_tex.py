@@ -44,6 +44,7 @@ JOINED = "\u2060"
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [
+        ("of {'tuning.0.free': (10, 128)}. It trains", "of {'tuning.0.free': (10, 128)}. It trains"),  # Python's print
         ("a vector of C numbers", "a vector of $C$ numbers"),
         ("In z = [x; y], the", f"In $z = [x; y]${JOINED}, the"),
         ("as √d_k.", rf"as $\sqrt{{d_{{k}}}}${JOINED}."),
