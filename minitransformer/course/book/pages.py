@@ -51,7 +51,7 @@ class Book:
     def has_page(self, module: str) -> bool:
         """Whether a module has a page: the library's have one, and those of the course that lessons or exercises name.
 
-        The rest is the machine around the lessons, 126 modules that nobody is led to; with them the book would be too
+        The rest is the machine around the lessons, which nobody is led to; with a hundred modules more the book is too
         large. It is asked when the lessons are written.
         """
         named = {self.package.module_of(name).name for name in (*self.uses, *self.targets)}
