@@ -37,7 +37,7 @@ def markdown(text: str, translate: Translator = ENGLISH, raise_by: int = 0) -> s
             case "heading":
                 parts.append("#" * (len(block.mark.strip()) + raise_by) + " " + translate(block.text))
             case "quote":
-                quoted = "<br>".join(escape(line) for line in block.text.split("\n"))
+                quoted = "<br>".join(_strong(escape(line)) for line in block.text.split("\n"))
                 parts.append(raw(f"<blockquote class='quoted'><p>{quoted}</p></blockquote>"))
             case "indented":
                 parts.append(raw(indented(translate(block.text))))
@@ -90,6 +90,11 @@ def _cell(cell: tuple[str, str]) -> str:
     return tex.shown(r"\displaystyle " + text) if kind == "tex" else inline_html(text)
 
 
+def _strong(html: str) -> str:
+    """What stands between two pairs of stars, as strong."""
+    return re.sub(r"\*\*([^*]+)\*\*", r"<strong>\1</strong>", html)
+
+
 def inline_html(text: str) -> str:
     """A few words with symbols, `code` and **bold** as HTML, for table cells and captions."""
     parts = re.split(r"(`[^`]*`|\$[^$]+\$)", tex.inline(text))
@@ -100,6 +105,6 @@ def inline_html(text: str) -> str:
         elif part.startswith("$") and part.endswith("$") and len(part) > 1:
             html.append(tex.shown(part[1:-1]))
         else:
-            words = re.sub(r"\*\*([^*]+)\*\*", r"<strong>\1</strong>", escape(part, quote=False))
+            words = _strong(escape(part, quote=False))
             html.append(re.sub(r"(?<![\w*])\*([^*\s][^*]*)\*(?!\w)", r"<em>\1</em>", words))
     return "".join(html)

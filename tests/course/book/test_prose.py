@@ -20,3 +20,7 @@ def test_a_prediction_is_set_apart():
 def test_what_a_model_wrote_is_text():
     assert "&lt;script&gt;" in prose.markdown("> <script>alert(1)</script>")
     assert "&lt;b&gt;" in prose.inline_html("<b>")
+
+
+def test_what_a_lesson_makes_bold_in_a_quote_is_bold():
+    assert "<p><strong>Once</strong> it &lt;was&gt; 2 * 3 * 4.</p>" in prose.markdown("> **Once** it <was> 2 * 3 * 4.")
