@@ -54,8 +54,12 @@ class Book:
         The rest is the machine around the lessons, which nobody is led to; with a hundred modules more the book is too
         large. It is asked when the lessons are written.
         """
-        named = {self.package.module_of(name).name for name in (*self.uses, *self.targets)}
-        return not module.startswith(f"{code.PACKAGE}.course") or module in named
+        return not module.startswith(f"{code.PACKAGE}.course") or module in self._named
+
+    @cached_property
+    def _named(self) -> set[str]:
+        """The modules that lessons or exercises name, once all lessons are written."""
+        return {self.package.module_of(name).name for name in (*self.uses, *self.targets)}
 
 
 # ---------------------------------------------------------------- addresses

@@ -128,20 +128,21 @@ def _of_record(number: int) -> Iterator[tuple[str, str]]:
     from minitransformer.course import record
 
     for cell in record.read(number, records.folder_of(number)).cells:
+        outcome, cells = f"outcome, line {cell.line}", f"table, line {cell.line}"
         for event in cell.events:
             named = {"say": ["text"], "figure": ["caption", "alt"]}.get(event["kind"], [])
             for name in named:
                 for pattern in translatable(event[name]):
-                    yield pattern, f"outcome, line {cell.line}{f', {OPTIONAL}' if IS_DATA.search(pattern) else ''}"
+                    yield pattern, f"{outcome}, {OPTIONAL}" if IS_DATA.search(pattern) else outcome
                 for pattern in asides(event[name]):
-                    yield pattern, f"outcome, line {cell.line}, {OPTIONAL}"
+                    yield pattern, f"{outcome}, {OPTIONAL}"
             for head in event.get("headers", ()):
                 if is_words(head):
-                    yield masked(head)[0], f"table, line {cell.line}"
+                    yield masked(head)[0], cells
             for row in event.get("rows", ()):
                 for value in row:
                     if isinstance(value, str) and is_words(value):
-                        yield masked(value)[0], f"table, line {cell.line}, {OPTIONAL}"
+                        yield masked(value)[0], f"{cells}, {OPTIONAL}"
 
 
 WORD = re.compile(r'\bt\(\s*"((?:[^"\\]|\\.)*)"')

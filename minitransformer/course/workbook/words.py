@@ -43,9 +43,17 @@ def in_short(value: Any) -> str:
     has_no_text = type(value).__repr__ is object.__repr__ and "(…)" in text
     if len(text) <= SHORT and not has_no_text:
         return text
+    return _of_length(value) if isinstance(value, Sized) else _with_article(value)
+
+
+def _with_article(value: Any) -> str:
     kind = type(value).__name__
-    article = "an" if kind[0].lower() in "aeio" else "a"
-    return f"a {kind} of length {len(value)}" if isinstance(value, Sized) else f"{article} {kind}"
+    return f"an {kind}" if kind[0].lower() in "aeio" else f"a {kind}"
+
+
+def _of_length(value: Sized) -> str:
+    kind, n = type(value).__name__, len(value)  # two whole sentences, for other languages have no article
+    return f"an {kind} of length {n}" if kind[0].lower() in "aeio" else f"a {kind} of length {n}"
 
 
 def _set(value: Any) -> list[str]:
@@ -67,12 +75,11 @@ def describe(value: Any) -> str:
     if isinstance(value, Tensor):
         return f"a tensor of shape {tuple(value.shape)}"
     if isinstance(value, list | tuple | dict | str | set):
-        return f"a {type(value).__name__} of length {len(value)}"
+        return _of_length(value)
     if isinstance(value, type):
         return f"a class ({value.__name__})"
     text = shown(value)
-    article = "an" if type(value).__name__[0].lower() in "aeio" else "a"
-    return f"{article} {type(value).__name__}" + (f" ({text})" if len(text) < 60 and not text.startswith("<") else "")
+    return _with_article(value) + (f" ({text})" if len(text) < 60 and not text.startswith("<") else "")
 
 
 def shown(value: Any) -> str:

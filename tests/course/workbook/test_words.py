@@ -75,3 +75,10 @@ def test_what_is_in_a_thing_that_was_observed_is_said_in_words(toys):
 )
 def test_a_sentence_has_one_full_stop(text, as_a_sentence):
     assert words.ended(text) == as_a_sentence
+
+
+@pytest.mark.parametrize("name, said", [("Odd", "an Odd of length 2"), ("list", "a list of length 2")])
+def test_an_article_before_a_vowel(name, said):
+    kind = list if name == "list" else type(name, (list,), {})
+    assert words.describe(kind([1, 2])) == said
+    assert words.in_short(kind(["long"] * 40)) == said.replace("2", "40")
